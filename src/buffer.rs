@@ -1,0 +1,233 @@
+//! Memory for elements: aligned to 64 bytes, taken from and returned to one pool for the whole process.
+//!
+//! A block serves one size class, a power of two of bytes. Blocks are zeroed when they come from the system and never
+//! handed out with foreign types in them, so that what a recycled block still holds are valid, if stale, numbers.
+
+use std::alloc::{self, Layout};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use crate::simd::Element;
+
+/// One cache line, one virtual register.
+const ALIGNMENT: usize = 64;
+/// The smallest class: the header and seven registers.
+const SMALLEST: u32 = 9;
+const CLASSES: usize = 48;
+/// More than this many free bytes are given back to the system.
+const POOL_LIMIT: usize = 1 << 30;
+
+/// Free blocks by class, and their bytes in all.
+static FREE: [Mutex<Vec<Block>>; CLASSES] = [const { Mutex::new(Vec::new()) }; CLASSES];
+static FREE_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// The first cache line of a block.
+#[repr(C, align(64))]
+struct Header {
+    owners: AtomicUsize,
+    class: u32,
+}
+
+/// A block that nobody uses.
+struct Block(NonNull<Header>);
+
+// SAFETY: a free block is plain memory.
+unsafe impl Send for Block {}
+
+fn layout(class: u32) -> Layout {
+    Layout::from_size_align(1 << class, ALIGNMENT).expect("a class is below 2^48 bytes")
+}
+
+fn take(bytes: usize) -> NonNull<Header> {
+    let bytes = bytes.checked_add(size_of::<Header>()).expect("a buffer fits the address space");
+    let class = bytes.next_power_of_two().trailing_zeros().max(SMALLEST);
+    let free = FREE.get(class as usize).expect("a buffer is below 2^48 bytes");
+    if let Some(block) = free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop() {
+        FREE_BYTES.fetch_sub(1 << class, Ordering::Relaxed);
+        // SAFETY: a free block has no owners; its header was written when it was made.
+        unsafe { block.0.as_ref().owners.store(1, Ordering::Relaxed) };
+        return block.0;
+    }
+    // SAFETY: the layout is not empty.
+    let Some(block) = NonNull::new(unsafe { alloc::alloc_zeroed(layout(class)) }.cast::<Header>()) else {
+        alloc::handle_alloc_error(layout(class));
+    };
+    // SAFETY: the block is ours and larger than a header.
+    unsafe { block.write(Header { owners: AtomicUsize::new(1), class }) };
+    block
+}
+
+fn give_back(block: NonNull<Header>) {
+    // SAFETY: the last owner hands over the block.
+    let class = unsafe { block.as_ref().class };
+    if FREE_BYTES.fetch_add(1 << class, Ordering::Relaxed) + (1 << class) > POOL_LIMIT {
+        FREE_BYTES.fetch_sub(1 << class, Ordering::Relaxed);
+        // SAFETY: made by `take` with this layout; nobody owns it any more.
+        unsafe { alloc::dealloc(block.as_ptr().cast(), layout(class)) };
+    } else {
+        FREE[class as usize].lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(Block(block));
+    }
+}
+
+/// Gives all free blocks of the pool back to the system.
+pub fn release_memory() {
+    for (class, free) in FREE.iter().enumerate() {
+        let blocks = std::mem::take(&mut *free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        for block in blocks {
+            FREE_BYTES.fetch_sub(1 << class, Ordering::Relaxed);
+            // SAFETY: made by `take` with this layout; nobody owns it.
+            unsafe { alloc::dealloc(block.0.as_ptr().cast(), layout(class as u32)) };
+        }
+    }
+}
+
+/// A slice of elements with one or more owners. A single owner may write.
+pub struct Buffer<T: Element> {
+    block: NonNull<Header>,
+    len: usize,
+    element: std::marker::PhantomData<T>,
+}
+
+// SAFETY: shared owners only read; writing needs a single owner, which `get_mut` checks.
+unsafe impl<T: Element> Send for Buffer<T> {}
+// SAFETY: as above.
+unsafe impl<T: Element> Sync for Buffer<T> {}
+
+impl<T: Element> Buffer<T> {
+    /// `len` numbers of unknown value, to be overwritten.
+    ///
+    /// # Panics
+    /// If the buffer does not fit the address space.
+    #[inline]
+    pub fn stale(len: usize) -> Self {
+        let bytes = len.checked_mul(size_of::<T>()).expect("a buffer fits the address space");
+        Self { block: take(bytes), len, element: std::marker::PhantomData }
+    }
+
+    /// `len` times `value`.
+    pub fn full(len: usize, value: T) -> Self {
+        let mut buffer = Self::stale(len);
+        buffer.as_mut().fill(value);
+        buffer
+    }
+
+    /// A copy of `values`.
+    pub fn copy_of(values: &[T]) -> Self {
+        let mut buffer = Self::stale(values.len());
+        buffer.as_mut().copy_from_slice(values);
+        buffer
+    }
+
+    fn data(&self) -> *mut T {
+        // SAFETY: the elements follow the header in the same block.
+        unsafe { self.block.as_ptr().add(1).cast() }
+    }
+
+    /// The numbers, if this is the only owner.
+    #[inline]
+    pub fn get_mut(&mut self) -> Option<&mut [T]> {
+        // SAFETY: an owner keeps the block alive; a count of one, read with `Acquire`, means that no other owner is
+        // left to read, and none can come while `self` is borrowed.
+        unsafe {
+            (self.block.as_ref().owners.load(Ordering::Acquire) == 1)
+                .then(|| std::slice::from_raw_parts_mut(self.data(), self.len))
+        }
+    }
+
+    /// The numbers of a buffer that was just made.
+    ///
+    /// # Panics
+    /// If there are other owners.
+    #[inline]
+    pub fn as_mut(&mut self) -> &mut [T] {
+        self.get_mut().expect("a buffer is written before it is shared")
+    }
+}
+
+impl<T: Element> Deref for Buffer<T> {
+    type Target = [T];
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: the block holds `len` numbers: zeros or what an earlier owner wrote.
+        unsafe { std::slice::from_raw_parts(self.data(), self.len) }
+    }
+}
+
+impl<T: Element> Clone for Buffer<T> {
+    /// One more owner of the same numbers.
+    #[inline]
+    fn clone(&self) -> Self {
+        // SAFETY: an owner keeps the block alive.
+        unsafe { self.block.as_ref().owners.fetch_add(1, Ordering::Relaxed) };
+        Self { block: self.block, len: self.len, element: std::marker::PhantomData }
+    }
+}
+
+impl<T: Element> Drop for Buffer<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: an owner keeps the block alive.
+        if unsafe { self.block.as_ref().owners.fetch_sub(1, Ordering::Release) } == 1 {
+            fence(Ordering::Acquire);
+            give_back(self.block);
+        }
+    }
+}
+
+/// Scratch memory of one kernel call: a [`Buffer`] with a single owner.
+pub(crate) struct Scratch<T: Element>(Buffer<T>);
+
+impl<T: Element> Scratch<T> {
+    /// `len` numbers of unknown value.
+    #[inline]
+    pub fn new(len: usize) -> Self {
+        Self(Buffer::stale(len))
+    }
+}
+
+impl<T: Element> Deref for Scratch<T> {
+    type Target = [T];
+    #[inline]
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Element> DerefMut for Scratch<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.0.as_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_recycled_and_written_by_single_owners_only() {
+        let mut first = Buffer::<f32>::full(100, 1.5);
+        assert_eq!(first.as_ptr().addr() % ALIGNMENT, 0);
+        let second = first.clone();
+        assert!(first.get_mut().is_none());
+        drop(second);
+        first.get_mut().unwrap()[99] = 2.0;
+        assert_eq!(first.iter().sum::<f32>(), 99.0 * 1.5 + 2.0);
+        assert_eq!(Buffer::<f64>::stale(0).len(), 0);
+        drop(first);
+        release_memory();
+    }
+
+    #[test]
+    fn the_last_owner_on_any_thread_gives_the_block_back() {
+        let buffer = Buffer::<f64>::full(1000, 0.25);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let buffer = buffer.clone();
+                scope.spawn(move || assert!(buffer.iter().all(|&x| x == 0.25)));
+            }
+        });
+    }
+}

@@ -1,0 +1,85 @@
+//! What can go wrong, said so that the reader can mend it.
+
+use std::path::{Path, PathBuf};
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error that names the operation and the values, or the file and the reason.
+///
+/// ```
+/// use gristmill::Error;
+/// let error = Error::shape("matmul", "inner dimensions differ: [100, 784] × [100, 10]");
+/// assert_eq!(error.to_string(), "matmul: inner dimensions differ: [100, 784] × [100, 10]");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Lengths, shapes or axes that do not fit together.
+    #[error("{op}: {message}")]
+    Shape {
+        /// The operation that was called.
+        op: &'static str,
+        /// Which shapes, and what was expected.
+        message: String,
+    },
+    /// A value outside its domain: a label, a probability, a hyperparameter.
+    #[error("{op}: {message}")]
+    Value {
+        /// The operation that was called.
+        op: &'static str,
+        /// Which value, and what was expected.
+        message: String,
+    },
+    /// A derivative that does not exist or can no longer be computed.
+    #[error("{op}: {message}")]
+    Autograd {
+        /// The operation that was called.
+        op: &'static str,
+        /// What is missing.
+        message: String,
+    },
+    /// An instruction set or a number of threads that cannot be had.
+    #[error("{setting}: {message}")]
+    Setting {
+        /// The environment variable or the setter.
+        setting: &'static str,
+        /// What was asked for, and what there is.
+        message: String,
+    },
+    /// A file that cannot be read or written, or does not hold what it should.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Lengths, shapes or axes that do not fit `op`.
+    pub fn shape(op: &'static str, message: impl Into<String>) -> Self {
+        Self::Shape { op, message: message.into() }
+    }
+
+    /// A value outside the domain of `op`.
+    pub fn value(op: &'static str, message: impl Into<String>) -> Self {
+        Self::Value { op, message: message.into() }
+    }
+
+    /// A derivative that `op` cannot give.
+    pub fn autograd(op: &'static str, message: impl Into<String>) -> Self {
+        Self::Autograd { op, message: message.into() }
+    }
+
+    /// A `setting` that cannot be had on this machine.
+    pub fn setting(setting: &'static str, message: impl Into<String>) -> Self {
+        Self::Setting { setting, message: message.into() }
+    }
+
+    /// Something wrong with the file at `path`.
+    pub fn file(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Self::File { path: path.as_ref().to_owned(), message: message.into() }
+    }
+}

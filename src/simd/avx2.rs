@@ -1,0 +1,535 @@
+//! AVX2 with FMA: the virtual register is a pair of `ymm`.
+
+use std::arch::x86_64::*;
+
+use super::{Float, Int, Isa, Kernel, Mask, Simd, operators, x86};
+
+/// Proof that the CPU has AVX2 and FMA.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The token, if the CPU has these instructions.
+    #[inline]
+    pub fn new() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+}
+
+impl Simd for Avx2 {
+    const ISA: Isa = Isa::Avx2;
+    type F32 = F32;
+    type F64 = F64;
+    type U32 = U32;
+    type U64 = U64;
+
+    #[inline]
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma")]
+        fn trampoline<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        // SAFETY: the token exists only where the CPU has AVX2 and FMA.
+        unsafe { trampoline(self, kernel) }
+    }
+}
+
+// The operations below are made of these pieces. Each `unsafe` leans on the same promise: a vector is made from the
+// token `Avx2`, which exists only where the CPU has the instructions.
+
+macro_rules! unary {
+    ($($name:ident = |$x:ident| $value:expr;)+) => { $(
+        #[inline(always)]
+        fn $name(self) -> Self {
+            // SAFETY: this vector is proof of AVX2 and FMA.
+            unsafe {
+                Self(
+                    {
+                        let $x = self.0;
+                        $value
+                    },
+                    {
+                        let $x = self.1;
+                        $value
+                    },
+                )
+            }
+        }
+    )+ };
+}
+
+macro_rules! binary {
+    ($($name:ident -> $result:ident = |$x:ident, $y:ident| $value:expr;)+) => { $(
+        #[inline(always)]
+        fn $name(self, other: Self) -> $result {
+            // SAFETY: this vector is proof of AVX2 and FMA.
+            unsafe {
+                $result(
+                    {
+                        let ($x, $y) = (self.0, other.0);
+                        $value
+                    },
+                    {
+                        let ($x, $y) = (self.1, other.1);
+                        $value
+                    },
+                )
+            }
+        }
+    )+ };
+}
+
+macro_rules! ternary {
+    ($($name:ident = $intrinsic:ident;)+) => { $(
+        #[inline(always)]
+        fn $name(self, a: Self, b: Self) -> Self {
+            // SAFETY: this vector is proof of AVX2 and FMA.
+            unsafe { Self($intrinsic(self.0, a.0, b.0), $intrinsic(self.1, a.1, b.1)) }
+        }
+    )+ };
+}
+
+macro_rules! reductions {
+    ($scalar:ident; $($name:ident = $pair:ident, $rest:ident;)+) => { $(
+        #[inline(always)]
+        fn $name(self) -> $scalar {
+            // SAFETY: this vector is proof of AVX2.
+            unsafe { x86::$rest($pair(self.0, self.1)) }
+        }
+    )+ };
+}
+
+/// 16 × f32.
+#[derive(Clone, Copy, Debug)]
+pub struct F32(__m256, __m256);
+/// 8 × f64.
+#[derive(Clone, Copy, Debug)]
+pub struct F64(__m256d, __m256d);
+/// 16 × u32.
+#[derive(Clone, Copy, Debug)]
+pub struct U32(__m256i, __m256i);
+/// 8 × u64.
+#[derive(Clone, Copy, Debug)]
+pub struct U64(__m256i, __m256i);
+/// 16 truth values, all bits of a lane alike.
+#[derive(Clone, Copy, Debug)]
+pub struct M32(__m256i, __m256i);
+/// 8 truth values, all bits of a lane alike.
+#[derive(Clone, Copy, Debug)]
+pub struct M64(__m256i, __m256i);
+
+// SAFETY (all of these): a vector is proof of AVX2.
+operators!(F32, |a, b|
+    Add add unsafe { Self(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) },
+    Sub sub unsafe { Self(_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) },
+    Mul mul unsafe { Self(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) },
+    Div div unsafe { Self(_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)) });
+operators!(F64, |a, b|
+    Add add unsafe { Self(_mm256_add_pd(a.0, b.0), _mm256_add_pd(a.1, b.1)) },
+    Sub sub unsafe { Self(_mm256_sub_pd(a.0, b.0), _mm256_sub_pd(a.1, b.1)) },
+    Mul mul unsafe { Self(_mm256_mul_pd(a.0, b.0), _mm256_mul_pd(a.1, b.1)) },
+    Div div unsafe { Self(_mm256_div_pd(a.0, b.0), _mm256_div_pd(a.1, b.1)) });
+operators!(U32, |a, b|
+    Add add unsafe { Self(_mm256_add_epi32(a.0, b.0), _mm256_add_epi32(a.1, b.1)) },
+    Sub sub unsafe { Self(_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1)) });
+operators!(U64, |a, b|
+    Add add unsafe { Self(_mm256_add_epi64(a.0, b.0), _mm256_add_epi64(a.1, b.1)) },
+    Sub sub unsafe { Self(_mm256_sub_epi64(a.0, b.0), _mm256_sub_epi64(a.1, b.1)) });
+
+macro_rules! negation {
+    ($vector:ident, $zero:expr, $xor:ident) => {
+        impl std::ops::Neg for $vector {
+            type Output = Self;
+            #[inline(always)]
+            fn neg(self) -> Self {
+                // SAFETY: this vector is proof of AVX2.
+                unsafe { Self($xor(self.0, $zero), $xor(self.1, $zero)) }
+            }
+        }
+    };
+}
+negation!(F32, _mm256_set1_ps(-0.0), _mm256_xor_ps);
+negation!(F64, _mm256_set1_pd(-0.0), _mm256_xor_pd);
+
+/// Lanes 0, 1, … of 16 that come before `count`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn first_of_16(count: usize) -> M32 {
+    let count = _mm256_set1_epi32(count as i32);
+    M32(
+        _mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+        _mm256_cmpgt_epi32(count, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)),
+    )
+}
+
+/// Lanes 0, 1, … of 8 that come before `count`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn first_of_8(count: usize) -> M64 {
+    let count = _mm256_set1_epi64x(count as i64);
+    M64(
+        _mm256_cmpgt_epi64(count, _mm256_setr_epi64x(0, 1, 2, 3)),
+        _mm256_cmpgt_epi64(count, _mm256_setr_epi64x(4, 5, 6, 7)),
+    )
+}
+
+/// What `F32` and `F64` share but for the names of the intrinsics.
+macro_rules! float {
+    ($scalar:ident, $half:literal, $first:ident, $splat:ident, $load:ident, $store:ident, $masked_load:ident,
+     $masked_store:ident, $select:ident, $from_mask:ident, $transpose:ident) => {
+        type Scalar = $scalar;
+
+        #[inline(always)]
+        fn splat(_: Avx2, x: $scalar) -> Self {
+            // SAFETY: the token is proof of AVX2.
+            unsafe { Self($splat(x), $splat(x)) }
+        }
+        #[inline(always)]
+        unsafe fn load_ptr(_: Avx2, from: *const $scalar) -> Self {
+            // SAFETY: the caller's promise; the token is proof of AVX2.
+            unsafe { Self($load(from), $load(from.add($half))) }
+        }
+        #[inline(always)]
+        unsafe fn load_ptr_partial(_: Avx2, from: *const $scalar, count: usize) -> Self {
+            // SAFETY: the masked loads touch the first `count` elements only; the token is proof of AVX2.
+            unsafe {
+                let mask = $first(count);
+                Self($masked_load(from, mask.0), $masked_load(from.wrapping_add($half), mask.1))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_ptr(self, to: *mut $scalar) {
+            // SAFETY: the caller's promise; this vector is proof of AVX2.
+            unsafe {
+                $store(to, self.0);
+                $store(to.add($half), self.1);
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_ptr_partial(self, to: *mut $scalar, count: usize) {
+            // SAFETY: the masked stores touch the first `count` elements only; this vector is proof of AVX2.
+            unsafe {
+                let mask = $first(count);
+                $masked_store(to, mask.0, self.0);
+                $masked_store(to.wrapping_add($half), mask.1, self.1);
+            }
+        }
+        #[inline(always)]
+        unsafe fn transpose_ptr(_: Avx2, from: *const $scalar, stride: usize, to: *mut $scalar) {
+            // SAFETY: the caller's promise; the token is proof of AVX2.
+            unsafe { x86::$transpose(from, stride, to) }
+        }
+        #[inline(always)]
+        fn select(mask: Self::Mask, if_true: Self, if_false: Self) -> Self {
+            // SAFETY: the vectors are proof of AVX2.
+            unsafe {
+                Self(
+                    $select(if_false.0, if_true.0, $from_mask(mask.0)),
+                    $select(if_false.1, if_true.1, $from_mask(mask.1)),
+                )
+            }
+        }
+        #[inline(always)]
+        fn is_nan(self) -> Self::Mask {
+            Mask::not(Float::eq(self, self))
+        }
+    };
+}
+
+impl Float<Avx2> for F32 {
+    type Bits = U32;
+    type Mask = M32;
+    float!(f32, 8, first_of_16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_maskload_ps,
+        _mm256_maskstore_ps, _mm256_blendv_ps, _mm256_castsi256_ps, transpose_f32);
+    unary! {
+        abs = |x| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
+        sqrt = |x| _mm256_sqrt_ps(x);
+        floor = |x| _mm256_floor_ps(x);
+        ceil = |x| _mm256_ceil_ps(x);
+        round_ties_even = |x| _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+    }
+    binary! {
+        min -> Self = |x, y| _mm256_min_ps(x, y);
+        max -> Self = |x, y| _mm256_max_ps(x, y);
+        copysign -> Self = |x, y| copysign_ps(x, y);
+        eq -> M32 = |x, y| _mm256_castps_si256(_mm256_cmp_ps::<_CMP_EQ_OQ>(x, y));
+        lt -> M32 = |x, y| _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(x, y));
+        le -> M32 = |x, y| _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LE_OQ>(x, y));
+    }
+    ternary! {
+        mul_add = _mm256_fmadd_ps;
+        mul_sub = _mm256_fmsub_ps;
+        neg_mul_add = _mm256_fnmadd_ps;
+    }
+    reductions! { f32;
+        reduce_add = _mm256_add_ps, add_ps;
+        reduce_min = _mm256_min_ps, min_ps;
+        reduce_max = _mm256_max_ps, max_ps;
+    }
+    #[inline(always)]
+    fn to_bits(self) -> U32 {
+        // SAFETY: this vector is proof of AVX2.
+        unsafe { U32(_mm256_castps_si256(self.0), _mm256_castps_si256(self.1)) }
+    }
+    #[inline(always)]
+    fn from_bits(bits: U32) -> Self {
+        // SAFETY: the vector is proof of AVX2.
+        unsafe { Self(_mm256_castsi256_ps(bits.0), _mm256_castsi256_ps(bits.1)) }
+    }
+    #[inline(always)]
+    fn to_int(self) -> U32 {
+        // SAFETY: this vector is proof of AVX2.
+        unsafe { U32(_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1)) }
+    }
+    #[inline(always)]
+    fn from_int(int: U32) -> Self {
+        // SAFETY: the vector is proof of AVX2.
+        unsafe { Self(_mm256_cvtepi32_ps(int.0), _mm256_cvtepi32_ps(int.1)) }
+    }
+}
+
+/// 1.5 · 2⁵²: added to a double below 2⁵¹ in magnitude, it leaves the nearest integer in the low bits.
+const MAGIC: f64 = 6755399441055744.0;
+
+impl Float<Avx2> for F64 {
+    type Bits = U64;
+    type Mask = M64;
+    float!(f64, 4, first_of_8, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_maskload_pd,
+        _mm256_maskstore_pd, _mm256_blendv_pd, _mm256_castsi256_pd, transpose_f64);
+    unary! {
+        abs = |x| _mm256_andnot_pd(_mm256_set1_pd(-0.0), x);
+        sqrt = |x| _mm256_sqrt_pd(x);
+        floor = |x| _mm256_floor_pd(x);
+        ceil = |x| _mm256_ceil_pd(x);
+        round_ties_even = |x| _mm256_round_pd::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+    }
+    binary! {
+        min -> Self = |x, y| _mm256_min_pd(x, y);
+        max -> Self = |x, y| _mm256_max_pd(x, y);
+        copysign -> Self = |x, y| copysign_pd(x, y);
+        eq -> M64 = |x, y| _mm256_castpd_si256(_mm256_cmp_pd::<_CMP_EQ_OQ>(x, y));
+        lt -> M64 = |x, y| _mm256_castpd_si256(_mm256_cmp_pd::<_CMP_LT_OQ>(x, y));
+        le -> M64 = |x, y| _mm256_castpd_si256(_mm256_cmp_pd::<_CMP_LE_OQ>(x, y));
+    }
+    ternary! {
+        mul_add = _mm256_fmadd_pd;
+        mul_sub = _mm256_fmsub_pd;
+        neg_mul_add = _mm256_fnmadd_pd;
+    }
+    reductions! { f64;
+        reduce_add = _mm256_add_pd, add_pd;
+        reduce_min = _mm256_min_pd, min_pd;
+        reduce_max = _mm256_max_pd, max_pd;
+    }
+    #[inline(always)]
+    fn to_bits(self) -> U64 {
+        // SAFETY: this vector is proof of AVX2.
+        unsafe { U64(_mm256_castpd_si256(self.0), _mm256_castpd_si256(self.1)) }
+    }
+    #[inline(always)]
+    fn from_bits(bits: U64) -> Self {
+        // SAFETY: the vector is proof of AVX2.
+        unsafe { Self(_mm256_castsi256_pd(bits.0), _mm256_castsi256_pd(bits.1)) }
+    }
+    #[inline(always)]
+    fn to_int(self) -> U64 {
+        let magic = Self::splat(Avx2(()), MAGIC);
+        (self + magic).to_bits() - magic.to_bits()
+    }
+    #[inline(always)]
+    fn from_int(int: U64) -> Self {
+        let magic = Self::splat(Avx2(()), MAGIC);
+        Self::from_bits(int + magic.to_bits()) - magic
+    }
+}
+
+/// The magnitude of `x` with the sign of `y`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn copysign_ps(x: __m256, y: __m256) -> __m256 {
+    let sign = _mm256_set1_ps(-0.0);
+    _mm256_or_ps(_mm256_andnot_ps(sign, x), _mm256_and_ps(sign, y))
+}
+
+/// The magnitude of `x` with the sign of `y`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn copysign_pd(x: __m256d, y: __m256d) -> __m256d {
+    let sign = _mm256_set1_pd(-0.0);
+    _mm256_or_pd(_mm256_andnot_pd(sign, x), _mm256_and_pd(sign, y))
+}
+
+/// The low and the high half of each 32-bit product.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn mul_wide_256(x: __m256i, y: __m256i) -> (__m256i, __m256i) {
+    let even = _mm256_mul_epu32(x, y);
+    let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(x), _mm256_srli_epi64::<32>(y));
+    let low = _mm256_blend_epi32::<0b10101010>(even, _mm256_slli_epi64::<32>(odd));
+    let high = _mm256_blend_epi32::<0b10101010>(_mm256_srli_epi64::<32>(even), odd);
+    (low, high)
+}
+
+/// What `U32` and `U64` share.
+macro_rules! int {
+    ($scalar:ident, $mask:ident, $half:literal, $splat:ident as $signed:ident) => {
+        type Scalar = $scalar;
+        type Mask = $mask;
+        #[inline(always)]
+        fn splat(_: Avx2, x: $scalar) -> Self {
+            // SAFETY: the token is proof of AVX2.
+            unsafe { Self($splat(x as $signed), $splat(x as $signed)) }
+        }
+        #[inline(always)]
+        unsafe fn load_ptr(_: Avx2, from: *const $scalar) -> Self {
+            // SAFETY: the caller's promise; the token is proof of AVX2.
+            unsafe { Self(_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add($half).cast())) }
+        }
+        #[inline(always)]
+        unsafe fn store_ptr(self, to: *mut $scalar) {
+            // SAFETY: the caller's promise; this vector is proof of AVX2.
+            unsafe {
+                _mm256_storeu_si256(to.cast(), self.0);
+                _mm256_storeu_si256(to.add($half).cast(), self.1);
+            }
+        }
+        #[inline(always)]
+        fn select(mask: $mask, if_true: Self, if_false: Self) -> Self {
+            // SAFETY: the vectors are proof of AVX2.
+            unsafe {
+                Self(
+                    _mm256_blendv_epi8(if_false.0, if_true.0, mask.0),
+                    _mm256_blendv_epi8(if_false.1, if_true.1, mask.1),
+                )
+            }
+        }
+        binary! {
+            and -> Self = |x, y| _mm256_and_si256(x, y);
+            or -> Self = |x, y| _mm256_or_si256(x, y);
+            xor -> Self = |x, y| _mm256_xor_si256(x, y);
+        }
+    };
+}
+
+/// A shift of both halves by the same count.
+macro_rules! shifts {
+    ($($name:ident = $intrinsic:ident;)+) => { $(
+        #[inline(always)]
+        fn $name(self, count: u32) -> Self {
+            // SAFETY: this vector is proof of AVX2.
+            unsafe {
+                let count = _mm_cvtsi32_si128(count as i32);
+                Self($intrinsic(self.0, count), $intrinsic(self.1, count))
+            }
+        }
+    )+ };
+}
+
+impl Int<Avx2> for U32 {
+    int!(u32, M32, 8, _mm256_set1_epi32 as i32);
+    shifts! {
+        shl = _mm256_sll_epi32;
+        shr = _mm256_srl_epi32;
+        sar = _mm256_sra_epi32;
+    }
+    binary! {
+        eq -> M32 = |x, y| _mm256_cmpeq_epi32(x, y);
+        lt -> M32 = |x, y| {
+            let flip = _mm256_set1_epi32(i32::MIN);
+            _mm256_cmpgt_epi32(_mm256_xor_si256(y, flip), _mm256_xor_si256(x, flip))
+        };
+    }
+    #[inline(always)]
+    fn iota(_: Avx2) -> Self {
+        // SAFETY: the token is proof of AVX2.
+        unsafe {
+            Self(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15))
+        }
+    }
+    #[inline(always)]
+    fn mul_wide(self, other: Self) -> (Self, Self) {
+        // SAFETY: this vector is proof of AVX2.
+        let (first, second) = unsafe { (mul_wide_256(self.0, other.0), mul_wide_256(self.1, other.1)) };
+        (Self(first.0, second.0), Self(first.1, second.1))
+    }
+}
+
+impl Int<Avx2> for U64 {
+    int!(u64, M64, 4, _mm256_set1_epi64x as i64);
+    shifts! {
+        shl = _mm256_sll_epi64;
+        shr = _mm256_srl_epi64;
+    }
+    binary! {
+        eq -> M64 = |x, y| _mm256_cmpeq_epi64(x, y);
+        lt -> M64 = |x, y| {
+            let flip = _mm256_set1_epi64x(i64::MIN);
+            _mm256_cmpgt_epi64(_mm256_xor_si256(y, flip), _mm256_xor_si256(x, flip))
+        };
+    }
+    #[inline(always)]
+    fn iota(_: Avx2) -> Self {
+        // SAFETY: the token is proof of AVX2.
+        unsafe { Self(_mm256_setr_epi64x(0, 1, 2, 3), _mm256_setr_epi64x(4, 5, 6, 7)) }
+    }
+    #[inline(always)]
+    fn sar(self, count: u32) -> Self {
+        // SAFETY: this vector is proof of AVX2.
+        let sign = unsafe {
+            let zero = _mm256_setzero_si256();
+            Self(_mm256_cmpgt_epi64(zero, self.0), _mm256_cmpgt_epi64(zero, self.1))
+        };
+        self.shr(count).or(sign.shl(64 - count))
+    }
+    #[inline(always)]
+    fn mul_wide(self, other: Self) -> (Self, Self) {
+        // SAFETY: this vector is proof of AVX2.
+        unsafe {
+            let low = Self(_mm256_mul_epu32(self.0, other.0), _mm256_mul_epu32(self.1, other.1));
+            (low, Self(_mm256_setzero_si256(), _mm256_setzero_si256()))
+        }
+    }
+}
+
+macro_rules! mask {
+    ($mask:ident, $first:ident, $splat:ident, $equal:ident, $movemask:ident, $cast:ident, $half:literal, $low:expr, $high:expr) => {
+        impl Mask<Avx2> for $mask {
+            #[inline(always)]
+            fn from_bits(_: Avx2, bits: u32) -> Self {
+                // SAFETY: the token is proof of AVX2.
+                unsafe {
+                    let bits = $splat(bits as _);
+                    Self(
+                        $equal(_mm256_and_si256(bits, $low), $low),
+                        $equal(_mm256_and_si256(bits, $high), $high),
+                    )
+                }
+            }
+            #[inline(always)]
+            fn to_bits(self) -> u32 {
+                // SAFETY: the mask is proof of AVX2.
+                unsafe {
+                    let (low, high) = ($movemask($cast(self.0)) as u32, $movemask($cast(self.1)) as u32);
+                    low | high << $half
+                }
+            }
+            #[inline(always)]
+            fn first(_: Avx2, count: usize) -> Self {
+                // SAFETY: the token is proof of AVX2.
+                unsafe { $first(count) }
+            }
+            binary! {
+                and -> Self = |x, y| _mm256_and_si256(x, y);
+                or -> Self = |x, y| _mm256_or_si256(x, y);
+            }
+            unary! {
+                not = |x| _mm256_xor_si256(x, _mm256_set1_epi32(-1));
+            }
+        }
+    };
+}
+mask!(M32, first_of_16, _mm256_set1_epi32, _mm256_cmpeq_epi32, _mm256_movemask_ps, _mm256_castsi256_ps, 8,
+    _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128),
+    _mm256_setr_epi32(1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15));
+mask!(M64, first_of_8, _mm256_set1_epi64x, _mm256_cmpeq_epi64, _mm256_movemask_pd, _mm256_castsi256_pd, 4,
+    _mm256_setr_epi64x(1, 2, 4, 8), _mm256_setr_epi64x(16, 32, 64, 128));

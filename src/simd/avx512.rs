@@ -1,0 +1,413 @@
+//! AVX-512 F, BW, DQ and VL: the virtual register is one `zmm`, masks are `k` registers.
+
+use std::arch::x86_64::*;
+
+use super::{Float, Int, Isa, Kernel, Mask, Simd, operators, x86};
+
+/// Proof that the CPU has AVX-512 F, BW, DQ and VL (every CPU with AVX-512 since Skylake-X and Zen 4).
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// The token, if the CPU has these instructions.
+    #[inline]
+    pub fn new() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma");
+        has.then_some(Self(()))
+    }
+}
+
+impl Simd for Avx512 {
+    const ISA: Isa = Isa::Avx512;
+    type F32 = F32;
+    type F64 = F64;
+    type U32 = U32;
+    type U64 = U64;
+
+    #[inline]
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn trampoline<K: Kernel>(s: Avx512, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        // SAFETY: the token exists only where the CPU has these instructions.
+        unsafe { trampoline(self, kernel) }
+    }
+}
+
+// The operations below are made of these pieces. Each `unsafe` leans on the same promise: a vector is made from the
+// token `Avx512`, which exists only where the CPU has the instructions.
+
+macro_rules! unary {
+    ($($name:ident = |$x:ident| $value:expr;)+) => { $(
+        #[inline(always)]
+        fn $name(self) -> Self {
+            let $x = self.0;
+            // SAFETY: this vector is proof of AVX-512.
+            unsafe { Self($value) }
+        }
+    )+ };
+}
+
+macro_rules! binary {
+    ($($name:ident -> $result:ident = |$x:ident, $y:ident| $value:expr;)+) => { $(
+        #[inline(always)]
+        fn $name(self, other: Self) -> $result {
+            let ($x, $y) = (self.0, other.0);
+            // SAFETY: this vector is proof of AVX-512.
+            unsafe { $result($value) }
+        }
+    )+ };
+}
+
+macro_rules! ternary {
+    ($($name:ident = $intrinsic:ident;)+) => { $(
+        #[inline(always)]
+        fn $name(self, a: Self, b: Self) -> Self {
+            // SAFETY: this vector is proof of AVX-512.
+            unsafe { Self($intrinsic(self.0, a.0, b.0)) }
+        }
+    )+ };
+}
+
+macro_rules! reductions {
+    ($scalar:ident, $low:ident, $high:ident; $($name:ident = $pair:ident, $rest:ident;)+) => { $(
+        #[inline(always)]
+        fn $name(self) -> $scalar {
+            // SAFETY: this vector is proof of AVX-512.
+            unsafe { x86::$rest($pair($low(self.0), $high::<1>(self.0))) }
+        }
+    )+ };
+}
+
+/// 16 × f32.
+#[derive(Clone, Copy, Debug)]
+pub struct F32(__m512);
+/// 8 × f64.
+#[derive(Clone, Copy, Debug)]
+pub struct F64(__m512d);
+/// 16 × u32.
+#[derive(Clone, Copy, Debug)]
+pub struct U32(__m512i);
+/// 8 × u64.
+#[derive(Clone, Copy, Debug)]
+pub struct U64(__m512i);
+/// 16 truth values.
+#[derive(Clone, Copy, Debug)]
+pub struct M32(__mmask16);
+/// 8 truth values.
+#[derive(Clone, Copy, Debug)]
+pub struct M64(__mmask8);
+
+// SAFETY (all of these): a vector is proof of AVX-512.
+operators!(F32, |a, b|
+    Add add unsafe { Self(_mm512_add_ps(a.0, b.0)) },
+    Sub sub unsafe { Self(_mm512_sub_ps(a.0, b.0)) },
+    Mul mul unsafe { Self(_mm512_mul_ps(a.0, b.0)) },
+    Div div unsafe { Self(_mm512_div_ps(a.0, b.0)) });
+operators!(F64, |a, b|
+    Add add unsafe { Self(_mm512_add_pd(a.0, b.0)) },
+    Sub sub unsafe { Self(_mm512_sub_pd(a.0, b.0)) },
+    Mul mul unsafe { Self(_mm512_mul_pd(a.0, b.0)) },
+    Div div unsafe { Self(_mm512_div_pd(a.0, b.0)) });
+operators!(U32, |a, b|
+    Add add unsafe { Self(_mm512_add_epi32(a.0, b.0)) },
+    Sub sub unsafe { Self(_mm512_sub_epi32(a.0, b.0)) });
+operators!(U64, |a, b|
+    Add add unsafe { Self(_mm512_add_epi64(a.0, b.0)) },
+    Sub sub unsafe { Self(_mm512_sub_epi64(a.0, b.0)) });
+
+impl std::ops::Neg for F32 {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe { Self(_mm512_xor_ps(self.0, _mm512_set1_ps(-0.0))) }
+    }
+}
+
+impl std::ops::Neg for F64 {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe { Self(_mm512_xor_pd(self.0, _mm512_set1_pd(-0.0))) }
+    }
+}
+
+/// What `F32` and `F64` share but for the names of the intrinsics.
+macro_rules! float {
+    ($scalar:ident, $mask:ident, $splat:ident, $load:ident, $store:ident, $masked_load:ident, $masked_store:ident,
+     $select:ident, $transpose:ident) => {
+        type Scalar = $scalar;
+        type Mask = $mask;
+
+        #[inline(always)]
+        fn splat(_: Avx512, x: $scalar) -> Self {
+            // SAFETY: the token is proof of AVX-512.
+            unsafe { Self($splat(x)) }
+        }
+        #[inline(always)]
+        unsafe fn load_ptr(_: Avx512, from: *const $scalar) -> Self {
+            // SAFETY: the caller's promise; the token is proof of AVX-512.
+            unsafe { Self($load(from)) }
+        }
+        #[inline(always)]
+        unsafe fn load_ptr_partial(s: Avx512, from: *const $scalar, count: usize) -> Self {
+            // SAFETY: the masked load touches the first `count` elements only; the token is proof of AVX-512.
+            unsafe { Self($masked_load(<$mask>::first(s, count).0, from)) }
+        }
+        #[inline(always)]
+        unsafe fn store_ptr(self, to: *mut $scalar) {
+            // SAFETY: the caller's promise; this vector is proof of AVX-512.
+            unsafe { $store(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn store_ptr_partial(self, to: *mut $scalar, count: usize) {
+            // SAFETY: the masked store touches the first `count` elements only; this vector is proof of AVX-512.
+            unsafe { $masked_store(to, <$mask>::first(Avx512(()), count).0, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn transpose_ptr(_: Avx512, from: *const $scalar, stride: usize, to: *mut $scalar) {
+            // SAFETY: the caller's promise; the token is proof of AVX2.
+            unsafe { x86::$transpose(from, stride, to) }
+        }
+        #[inline(always)]
+        fn select(mask: $mask, if_true: Self, if_false: Self) -> Self {
+            // SAFETY: the vectors are proof of AVX-512.
+            unsafe { Self($select(mask.0, if_false.0, if_true.0)) }
+        }
+    };
+}
+
+impl Float<Avx512> for F32 {
+    type Bits = U32;
+    float!(f32, M32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_maskz_loadu_ps,
+        _mm512_mask_storeu_ps, _mm512_mask_blend_ps, transpose_f32);
+    unary! {
+        abs = |x| _mm512_abs_ps(x);
+        sqrt = |x| _mm512_sqrt_ps(x);
+        floor = |x| _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
+        ceil = |x| _mm512_roundscale_ps::<{ _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC }>(x);
+        round_ties_even = |x| _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+    }
+    binary! {
+        min -> Self = |x, y| _mm512_min_ps(x, y);
+        max -> Self = |x, y| _mm512_max_ps(x, y);
+        copysign -> Self = |x, y| _mm512_or_ps(
+            _mm512_andnot_ps(_mm512_set1_ps(-0.0), x),
+            _mm512_and_ps(_mm512_set1_ps(-0.0), y),
+        );
+        eq -> M32 = |x, y| _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(x, y);
+        lt -> M32 = |x, y| _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, y);
+        le -> M32 = |x, y| _mm512_cmp_ps_mask::<_CMP_LE_OQ>(x, y);
+    }
+    ternary! {
+        mul_add = _mm512_fmadd_ps;
+        mul_sub = _mm512_fmsub_ps;
+        neg_mul_add = _mm512_fnmadd_ps;
+    }
+    reductions! { f32, _mm512_castps512_ps256, _mm512_extractf32x8_ps;
+        reduce_add = _mm256_add_ps, add_ps;
+        reduce_min = _mm256_min_ps, min_ps;
+        reduce_max = _mm256_max_ps, max_ps;
+    }
+    #[inline(always)]
+    fn is_nan(self) -> M32 {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe { M32(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0)) }
+    }
+    #[inline(always)]
+    fn to_bits(self) -> U32 {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe { U32(_mm512_castps_si512(self.0)) }
+    }
+    #[inline(always)]
+    fn from_bits(bits: U32) -> Self {
+        // SAFETY: the vector is proof of AVX-512.
+        unsafe { Self(_mm512_castsi512_ps(bits.0)) }
+    }
+    #[inline(always)]
+    fn to_int(self) -> U32 {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe { U32(_mm512_cvtps_epi32(self.0)) }
+    }
+    #[inline(always)]
+    fn from_int(int: U32) -> Self {
+        // SAFETY: the vector is proof of AVX-512.
+        unsafe { Self(_mm512_cvtepi32_ps(int.0)) }
+    }
+}
+
+impl Float<Avx512> for F64 {
+    type Bits = U64;
+    float!(f64, M64, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_maskz_loadu_pd,
+        _mm512_mask_storeu_pd, _mm512_mask_blend_pd, transpose_f64);
+    unary! {
+        abs = |x| _mm512_abs_pd(x);
+        sqrt = |x| _mm512_sqrt_pd(x);
+        floor = |x| _mm512_roundscale_pd::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
+        ceil = |x| _mm512_roundscale_pd::<{ _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC }>(x);
+        round_ties_even = |x| _mm512_roundscale_pd::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+    }
+    binary! {
+        min -> Self = |x, y| _mm512_min_pd(x, y);
+        max -> Self = |x, y| _mm512_max_pd(x, y);
+        copysign -> Self = |x, y| _mm512_or_pd(
+            _mm512_andnot_pd(_mm512_set1_pd(-0.0), x),
+            _mm512_and_pd(_mm512_set1_pd(-0.0), y),
+        );
+        eq -> M64 = |x, y| _mm512_cmp_pd_mask::<_CMP_EQ_OQ>(x, y);
+        lt -> M64 = |x, y| _mm512_cmp_pd_mask::<_CMP_LT_OQ>(x, y);
+        le -> M64 = |x, y| _mm512_cmp_pd_mask::<_CMP_LE_OQ>(x, y);
+    }
+    ternary! {
+        mul_add = _mm512_fmadd_pd;
+        mul_sub = _mm512_fmsub_pd;
+        neg_mul_add = _mm512_fnmadd_pd;
+    }
+    reductions! { f64, _mm512_castpd512_pd256, _mm512_extractf64x4_pd;
+        reduce_add = _mm256_add_pd, add_pd;
+        reduce_min = _mm256_min_pd, min_pd;
+        reduce_max = _mm256_max_pd, max_pd;
+    }
+    #[inline(always)]
+    fn is_nan(self) -> M64 {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe { M64(_mm512_cmp_pd_mask::<_CMP_UNORD_Q>(self.0, self.0)) }
+    }
+    #[inline(always)]
+    fn to_bits(self) -> U64 {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe { U64(_mm512_castpd_si512(self.0)) }
+    }
+    #[inline(always)]
+    fn from_bits(bits: U64) -> Self {
+        // SAFETY: the vector is proof of AVX-512.
+        unsafe { Self(_mm512_castsi512_pd(bits.0)) }
+    }
+    #[inline(always)]
+    fn to_int(self) -> U64 {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe { U64(_mm512_cvtpd_epi64(self.0)) }
+    }
+    #[inline(always)]
+    fn from_int(int: U64) -> Self {
+        // SAFETY: the vector is proof of AVX-512.
+        unsafe { Self(_mm512_cvtepi64_pd(int.0)) }
+    }
+}
+
+/// What `U32` and `U64` share but for the names of the intrinsics.
+macro_rules! int {
+    ($scalar:ident as $signed:ident, $mask:ident, $splat:ident, $select:ident, $eq:ident, $lt:ident,
+     $($shift:ident = $intrinsic:ident),+) => {
+        type Scalar = $scalar;
+        type Mask = $mask;
+        #[inline(always)]
+        fn splat(_: Avx512, x: $scalar) -> Self {
+            // SAFETY: the token is proof of AVX-512.
+            unsafe { Self($splat(x as $signed)) }
+        }
+        #[inline(always)]
+        unsafe fn load_ptr(_: Avx512, from: *const $scalar) -> Self {
+            // SAFETY: the caller's promise; the token is proof of AVX-512.
+            unsafe { Self(_mm512_loadu_si512(from.cast())) }
+        }
+        #[inline(always)]
+        unsafe fn store_ptr(self, to: *mut $scalar) {
+            // SAFETY: the caller's promise; this vector is proof of AVX-512.
+            unsafe { _mm512_storeu_si512(to.cast(), self.0) }
+        }
+        #[inline(always)]
+        fn select(mask: $mask, if_true: Self, if_false: Self) -> Self {
+            // SAFETY: the vectors are proof of AVX-512.
+            unsafe { Self($select(mask.0, if_false.0, if_true.0)) }
+        }
+        $(
+            #[inline(always)]
+            fn $shift(self, count: u32) -> Self {
+                // SAFETY: this vector is proof of AVX-512.
+                unsafe { Self($intrinsic(self.0, _mm_cvtsi32_si128(count as i32))) }
+            }
+        )+
+        binary! {
+            and -> Self = |x, y| _mm512_and_si512(x, y);
+            or -> Self = |x, y| _mm512_or_si512(x, y);
+            xor -> Self = |x, y| _mm512_xor_si512(x, y);
+            eq -> $mask = |x, y| $eq(x, y);
+            lt -> $mask = |x, y| $lt(x, y);
+        }
+    };
+}
+
+impl Int<Avx512> for U32 {
+    int!(u32 as i32, M32, _mm512_set1_epi32, _mm512_mask_blend_epi32, _mm512_cmpeq_epu32_mask,
+        _mm512_cmplt_epu32_mask, shl = _mm512_sll_epi32, shr = _mm512_srl_epi32, sar = _mm512_sra_epi32);
+    #[inline(always)]
+    fn iota(_: Avx512) -> Self {
+        // SAFETY: the token is proof of AVX-512.
+        unsafe { Self(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)) }
+    }
+    #[inline(always)]
+    fn mul_wide(self, other: Self) -> (Self, Self) {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe {
+            let even = _mm512_mul_epu32(self.0, other.0);
+            let odd = _mm512_mul_epu32(_mm512_srli_epi64::<32>(self.0), _mm512_srli_epi64::<32>(other.0));
+            let odd_lanes = 0b1010101010101010;
+            let low = _mm512_mask_blend_epi32(odd_lanes, even, _mm512_slli_epi64::<32>(odd));
+            let high = _mm512_mask_blend_epi32(odd_lanes, _mm512_srli_epi64::<32>(even), odd);
+            (Self(low), Self(high))
+        }
+    }
+}
+
+impl Int<Avx512> for U64 {
+    int!(u64 as i64, M64, _mm512_set1_epi64, _mm512_mask_blend_epi64, _mm512_cmpeq_epu64_mask,
+        _mm512_cmplt_epu64_mask, shl = _mm512_sll_epi64, shr = _mm512_srl_epi64, sar = _mm512_sra_epi64);
+    #[inline(always)]
+    fn iota(_: Avx512) -> Self {
+        // SAFETY: the token is proof of AVX-512.
+        unsafe { Self(_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7)) }
+    }
+    #[inline(always)]
+    fn mul_wide(self, other: Self) -> (Self, Self) {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe { (Self(_mm512_mul_epu32(self.0, other.0)), Self(_mm512_setzero_si512())) }
+    }
+}
+
+macro_rules! mask {
+    ($mask:ident, $bits:ident) => {
+        impl Mask<Avx512> for $mask {
+            #[inline(always)]
+            fn from_bits(_: Avx512, bits: u32) -> Self {
+                Self(bits as $bits)
+            }
+            #[inline(always)]
+            fn to_bits(self) -> u32 {
+                self.0.into()
+            }
+            #[inline(always)]
+            fn and(self, other: Self) -> Self {
+                Self(self.0 & other.0)
+            }
+            #[inline(always)]
+            fn or(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+            #[inline(always)]
+            fn not(self) -> Self {
+                Self(!self.0)
+            }
+        }
+    };
+}
+mask!(M32, __mmask16);
+mask!(M64, __mmask8);

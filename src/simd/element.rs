@@ -1,0 +1,141 @@
+//! The element types, `f32` and `f64`, behind one sealed trait.
+
+use std::fmt;
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+
+use super::{Float, Simd};
+use crate::math;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// `f32` or `f64`.
+///
+/// The vector functions take whole registers; their accuracy is stated in [`math`].
+pub trait Element:
+    sealed::Sealed
+    + Copy
+    + Default
+    + PartialEq
+    + PartialOrd
+    + fmt::Debug
+    + fmt::Display
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + AddAssign
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + 'static
+{
+    /// The register of 64 bytes.
+    type Vector<S: Simd>: Float<S, Scalar = Self>;
+    /// Elements in a register: 16 or 8.
+    const LANES: usize;
+    /// `f32` or `f64`.
+    const NAME: &'static str;
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// +∞.
+    const INFINITY: Self;
+    /// The distance from 1 to the next larger number: 2⁻²³ or 2⁻⁵².
+    const EPSILON: Self;
+
+    /// The nearest number of this type.
+    fn from_f64(x: f64) -> Self;
+    /// The same number as an `f64`.
+    fn to_f64(self) -> f64;
+    /// `self · a + b`, rounded once.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// The square root, correctly rounded.
+    fn sqrt(self) -> Self;
+    /// The magnitude.
+    fn abs(self) -> Self;
+    /// Neither infinite nor NaN.
+    fn is_finite(self) -> bool;
+    /// Not a number.
+    fn is_nan(self) -> bool;
+
+    /// eˣ.
+    fn exp<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// The natural logarithm.
+    fn ln<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// The hyperbolic tangent.
+    fn tanh<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// 1 / (1 + e⁻ˣ).
+    fn sigmoid<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// The error function 2/√π ∫₀ˣ e^(−t²) dt.
+    fn erf<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+}
+
+macro_rules! element {
+    ($scalar:ident, $vector:ident, $lanes:literal) => {
+        impl Element for $scalar {
+            type Vector<S: Simd> = S::$vector;
+            const LANES: usize = $lanes;
+            const NAME: &'static str = stringify!($scalar);
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const INFINITY: Self = $scalar::INFINITY;
+            const EPSILON: Self = $scalar::EPSILON;
+
+            #[inline(always)]
+            fn from_f64(x: f64) -> Self {
+                x as $scalar
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self.into()
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self, b: Self) -> Self {
+                $scalar::mul_add(self, a, b)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                $scalar::sqrt(self)
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                $scalar::abs(self)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $scalar::is_finite(self)
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                $scalar::is_nan(self)
+            }
+            #[inline(always)]
+            fn exp<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::exp::$scalar(s, x)
+            }
+            #[inline(always)]
+            fn ln<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::ln::$scalar(s, x)
+            }
+            #[inline(always)]
+            fn tanh<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::tanh::$scalar(s, x)
+            }
+            #[inline(always)]
+            fn sigmoid<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::sigmoid::sigmoid::<$scalar, S>(s, x)
+            }
+            #[inline(always)]
+            fn erf<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::erf::$scalar(s, x)
+            }
+        }
+    };
+}
+element!(f32, F32, 16);
+element!(f64, F64, 8);

@@ -1,0 +1,440 @@
+//! One virtual register of 64 bytes on every instruction set, and the choice of the set at run time.
+//!
+//! A kernel is a struct that implements [`Kernel`]: it is written once, generic over [`Simd`] and over the element
+//! type, and [`Dispatcher::run`] compiles it once per instruction set and calls the right copy.
+//!
+//! The tokens [`Avx512`], [`Avx2`] and [`Portable`] are witnesses: one can only be had when the CPU supports the
+//! instructions, every vector is made from a token, and so every operation on a vector is safe to call.
+//!
+//! Everything below a kernel's `run` must be `#[inline(always)]`: only then is it compiled with the instructions that
+//! the trampoline turns on.
+//!
+//! ```
+//! use gristmill::simd::{Dispatcher, Float, Kernel, Simd};
+//!
+//! /// y ← a·x + y
+//! struct Axpy<'a>(f32, &'a [f32], &'a mut [f32]);
+//!
+//! impl Kernel for Axpy<'_> {
+//!     type Output = ();
+//!     #[inline(always)]
+//!     fn run<S: Simd>(self, s: S) {
+//!         let a = s.splat(self.0);
+//!         let lanes = s.lanes::<f32>();
+//!         for (x, y) in self.1.chunks(lanes).zip(self.2.chunks_mut(lanes)) {
+//!             let sum = a.mul_add(s.load_partial(x), s.load_partial(y));
+//!             s.store_partial(sum, y);
+//!         }
+//!     }
+//! }
+//!
+//! let mut y = [1.0; 20];
+//! Dispatcher::widest().run(Axpy(2.0, &[3.0; 20], &mut y));
+//! assert_eq!(y, [7.0; 20]);
+//! ```
+
+mod element;
+mod portable;
+pub(crate) mod slices;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use std::fmt;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use element::Element;
+pub use portable::Portable;
+
+/// The name of an instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Isa {
+    /// What the compiler's target offers, through the crate `wide`: SSE2, NEON, wasm SIMD128.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Isa {
+    const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+
+    /// The instruction sets of this CPU, the widest last.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        Self::ALL.into_iter().filter(|&isa| Dispatcher::new(isa).is_some())
+    }
+
+    /// `portable`, `avx2` or `avx512`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+
+    /// The instruction set with this [`name`](Isa::name).
+    pub fn from_name(name: &str) -> Option<Isa> {
+        Self::ALL.into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// Whether [`Float::mul_add`] rounds once. All sets for which this holds give the same bits.
+    pub const fn has_fma(self) -> bool {
+        match self {
+            Isa::Portable => cfg!(any(target_arch = "aarch64", target_feature = "fma")),
+            Isa::Avx2 | Isa::Avx512 => true,
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A token of one of the instruction sets of this CPU.
+#[derive(Clone, Copy, Debug)]
+pub enum Dispatcher {
+    /// Always there.
+    Portable(Portable),
+    /// Exists where the CPU has AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// Exists where the CPU has AVX-512 F, BW, DQ and VL.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Dispatcher {
+    /// The token of `isa`, if this CPU has it.
+    pub fn new(isa: Isa) -> Option<Self> {
+        match isa {
+            Isa::Portable => Some(Self::Portable(Portable)),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::new().map(Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Avx512::new().map(Self::Avx512),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 | Isa::Avx512 => None,
+        }
+    }
+
+    /// The token of the widest instruction set of this CPU.
+    pub fn widest() -> Self {
+        Isa::available().last().and_then(Self::new).unwrap_or(Self::Portable(Portable))
+    }
+
+    /// Which instruction set this is.
+    pub const fn isa(self) -> Isa {
+        match self {
+            Self::Portable(_) => Isa::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => Isa::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Isa::Avx512,
+        }
+    }
+
+    /// Runs the kernel with this instruction set.
+    #[inline]
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            Self::Portable(s) => s.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(s) => s.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(s) => s.run(kernel),
+        }
+    }
+}
+
+/// A computation written once for all instruction sets.
+pub trait Kernel {
+    /// What it returns.
+    type Output;
+
+    /// The computation; must be `#[inline(always)]`, with everything that it calls on vectors.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// An instruction set, as a zero-sized value that exists only where the CPU has it.
+pub trait Simd: Copy + fmt::Debug + Send + Sync + 'static {
+    /// Its name.
+    const ISA: Isa;
+    /// 16 × f32.
+    type F32: Float<Self, Scalar = f32, Bits = Self::U32>;
+    /// 8 × f64.
+    type F64: Float<Self, Scalar = f64, Bits = Self::U64>;
+    /// 16 × u32, with the masks of the 16 × f32.
+    type U32: Int<Self, Scalar = u32, Mask = <Self::F32 as Float<Self>>::Mask>;
+    /// 8 × u64, with the masks of the 8 × f64.
+    type U64: Int<Self, Scalar = u64, Mask = <Self::F64 as Float<Self>>::Mask>;
+
+    /// Runs the kernel, compiled with these instructions.
+    fn run<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// The number of elements in a register.
+    #[inline(always)]
+    fn lanes<T: Element>(self) -> usize {
+        T::LANES
+    }
+
+    /// All lanes equal to `x`.
+    #[inline(always)]
+    fn splat<T: Element>(self, x: T) -> T::Vector<Self> {
+        T::Vector::splat(self, x)
+    }
+
+    /// The first [`lanes`](Simd::lanes) elements of `from`.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    fn load<T: Element>(self, from: &[T]) -> T::Vector<Self> {
+        assert!(from.len() >= T::LANES);
+        // SAFETY: `from` holds a whole register.
+        unsafe { T::Vector::load_ptr(self, from.as_ptr()) }
+    }
+
+    /// The elements of `from`, at most [`lanes`](Simd::lanes) of them; the other lanes are 0. Reads nothing else.
+    #[inline(always)]
+    fn load_partial<T: Element>(self, from: &[T]) -> T::Vector<Self> {
+        // SAFETY: `from` holds `from.len()` elements; `load_ptr_partial` reads no more than a register.
+        unsafe { T::Vector::load_ptr_partial(self, from.as_ptr(), from.len().min(T::LANES)) }
+    }
+
+    /// The elements of `from`; the other lanes are `fill`.
+    #[inline(always)]
+    fn load_partial_or<T: Element>(self, from: &[T], fill: T) -> T::Vector<Self> {
+        let mask = <T::Vector<Self> as Float<Self>>::Mask::first(self, from.len().min(T::LANES));
+        T::Vector::select(mask, self.load_partial(from), self.splat(fill))
+    }
+
+    /// Writes a whole register to the front of `to`.
+    ///
+    /// # Panics
+    /// If `to` is shorter than a register.
+    #[inline(always)]
+    fn store<T: Element>(self, vector: T::Vector<Self>, to: &mut [T]) {
+        assert!(to.len() >= T::LANES);
+        // SAFETY: `to` holds a whole register.
+        unsafe { vector.store_ptr(to.as_mut_ptr()) }
+    }
+
+    /// Writes the first `to.len()` lanes, at most a register. Writes nothing else.
+    #[inline(always)]
+    fn store_partial<T: Element>(self, vector: T::Vector<Self>, to: &mut [T]) {
+        // SAFETY: `to` holds `to.len()` elements; `store_ptr_partial` writes no more than a register.
+        unsafe { vector.store_ptr_partial(to.as_mut_ptr(), to.len().min(T::LANES)) }
+    }
+}
+
+/// A register of floats. Arithmetic is IEEE 754 in each lane, rounded to nearest.
+pub trait Float<S: Simd>:
+    Copy
+    + fmt::Debug
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+{
+    /// The element.
+    type Scalar: Copy;
+    /// The integers of the same width.
+    type Bits: Int<S, Mask = Self::Mask>;
+    /// The result of a comparison.
+    type Mask: Mask<S>;
+
+    /// All lanes equal to `x`.
+    fn splat(s: S, x: Self::Scalar) -> Self;
+
+    /// A whole register from memory of any alignment.
+    ///
+    /// # Safety
+    /// A register's worth of elements can be read at `from`.
+    unsafe fn load_ptr(s: S, from: *const Self::Scalar) -> Self;
+
+    /// The first `count` lanes from memory, the others 0; `count` is at most a register's worth.
+    ///
+    /// # Safety
+    /// `count` elements can be read at `from`.
+    unsafe fn load_ptr_partial(s: S, from: *const Self::Scalar, count: usize) -> Self;
+
+    /// A whole register to memory of any alignment.
+    ///
+    /// # Safety
+    /// A register's worth of elements can be written at `to`.
+    unsafe fn store_ptr(self, to: *mut Self::Scalar);
+
+    /// The first `count` lanes to memory; `count` is at most a register's worth.
+    ///
+    /// # Safety
+    /// `count` elements can be written at `to`.
+    unsafe fn store_ptr_partial(self, to: *mut Self::Scalar, count: usize);
+
+    /// Reads a square of registers, one every `stride` elements, and writes its transpose without gaps:
+    /// `to[j · lanes + i] = from[i · stride + j]`.
+    ///
+    /// # Safety
+    /// Each of the registers can be read, and a register's worth of registers can be written at `to`.
+    unsafe fn transpose_ptr(s: S, from: *const Self::Scalar, stride: usize, to: *mut Self::Scalar);
+
+    /// `self · a + b`, rounded once where [`Isa::has_fma`].
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// `self · a − b`, rounded once where [`Isa::has_fma`].
+    fn mul_sub(self, a: Self, b: Self) -> Self;
+    /// `b − self · a`, rounded once where [`Isa::has_fma`].
+    fn neg_mul_add(self, a: Self, b: Self) -> Self;
+    /// `if self < other { self } else { other }`: `other` when either is NaN or both are zero.
+    fn min(self, other: Self) -> Self;
+    /// `if self > other { self } else { other }`: `other` when either is NaN or both are zero.
+    fn max(self, other: Self) -> Self;
+    /// The sign bit cleared.
+    fn abs(self) -> Self;
+    /// The magnitude of `self` with the sign bit of `sign`.
+    fn copysign(self, sign: Self) -> Self;
+    /// The square root, correctly rounded; NaN below zero.
+    fn sqrt(self) -> Self;
+    /// Rounded towards −∞.
+    fn floor(self) -> Self;
+    /// Rounded towards +∞.
+    fn ceil(self) -> Self;
+    /// Rounded to the nearest integer, halves to the even one.
+    fn round_ties_even(self) -> Self;
+
+    /// `self == other`; false with NaN.
+    fn eq(self, other: Self) -> Self::Mask;
+    /// `self < other`; false with NaN.
+    fn lt(self, other: Self) -> Self::Mask;
+    /// `self <= other`; false with NaN.
+    fn le(self, other: Self) -> Self::Mask;
+    /// Whether a lane is NaN.
+    fn is_nan(self) -> Self::Mask;
+    /// `if_true` where the mask is set, else `if_false`.
+    fn select(mask: Self::Mask, if_true: Self, if_false: Self) -> Self;
+
+    /// The same bits as integers.
+    fn to_bits(self) -> Self::Bits;
+    /// The same bits as floats.
+    fn from_bits(bits: Self::Bits) -> Self;
+    /// The nearest signed integer, halves to the even one; for magnitudes below 2³¹ (f32) or 2⁵¹ (f64).
+    fn to_int(self) -> Self::Bits;
+    /// The nearest float to a signed integer; for magnitudes below 2³¹ (f32) or 2⁵¹ (f64).
+    fn from_int(int: Self::Bits) -> Self;
+
+    /// The sum in a fixed tree: lanes i and i + n/2, then i and i + n/4, …
+    fn reduce_add(self) -> Self::Scalar;
+    /// [`min`](Float::min) over the same tree.
+    fn reduce_min(self) -> Self::Scalar;
+    /// [`max`](Float::max) over the same tree.
+    fn reduce_max(self) -> Self::Scalar;
+
+    /// The smaller; NaN if either is NaN.
+    #[inline(always)]
+    fn minimum(self, other: Self) -> Self {
+        Self::select(self.is_nan(), self, self.min(other))
+    }
+
+    /// The larger; NaN if either is NaN.
+    #[inline(always)]
+    fn maximum(self, other: Self) -> Self {
+        Self::select(self.is_nan(), self, self.max(other))
+    }
+}
+
+/// A register of unsigned integers; arithmetic wraps around.
+pub trait Int<S: Simd>: Copy + fmt::Debug + Send + Sync + Add<Output = Self> + Sub<Output = Self> {
+    /// The element.
+    type Scalar: Copy;
+    /// The result of a comparison.
+    type Mask: Mask<S>;
+
+    /// All lanes equal to `x`.
+    fn splat(s: S, x: Self::Scalar) -> Self;
+    /// 0, 1, 2, …
+    fn iota(s: S) -> Self;
+    /// A whole register from memory of any alignment.
+    ///
+    /// # Safety
+    /// A register's worth of elements can be read at `from`.
+    unsafe fn load_ptr(s: S, from: *const Self::Scalar) -> Self;
+    /// A whole register to memory of any alignment.
+    ///
+    /// # Safety
+    /// A register's worth of elements can be written at `to`.
+    unsafe fn store_ptr(self, to: *mut Self::Scalar);
+    /// Bitwise and.
+    fn and(self, other: Self) -> Self;
+    /// Bitwise or.
+    fn or(self, other: Self) -> Self;
+    /// Bitwise exclusive or.
+    fn xor(self, other: Self) -> Self;
+    /// Shifted left by `count` bits, fewer than the width.
+    fn shl(self, count: u32) -> Self;
+    /// Shifted right by `count` bits, fewer than the width, filled with zeros.
+    fn shr(self, count: u32) -> Self;
+    /// Shifted right by `count` bits, at least 1 and fewer than the width, filled with the sign bit.
+    fn sar(self, count: u32) -> Self;
+    /// `self == other`.
+    fn eq(self, other: Self) -> Self::Mask;
+    /// `self < other`, both unsigned.
+    fn lt(self, other: Self) -> Self::Mask;
+    /// `if_true` where the mask is set, else `if_false`.
+    fn select(mask: Self::Mask, if_true: Self, if_false: Self) -> Self;
+    /// The low and the high half of each 32-bit product; of 64-bit lanes, the products of their low 32 bits, and 0.
+    fn mul_wide(self, other: Self) -> (Self, Self);
+}
+
+/// One truth value per lane.
+pub trait Mask<S: Simd>: Copy + fmt::Debug + Send + Sync {
+    /// Lane i from bit i.
+    fn from_bits(s: S, bits: u32) -> Self;
+    /// Bit i from lane i; the other bits are 0.
+    fn to_bits(self) -> u32;
+    /// Both.
+    fn and(self, other: Self) -> Self;
+    /// Either.
+    fn or(self, other: Self) -> Self;
+    /// Exactly the others.
+    fn not(self) -> Self;
+
+    /// The first `count` lanes.
+    #[inline(always)]
+    fn first(s: S, count: usize) -> Self {
+        debug_assert!(count <= 16);
+        Self::from_bits(s, (1 << count) - 1)
+    }
+
+    /// Whether any lane is set.
+    #[inline(always)]
+    fn any(self) -> bool {
+        self.to_bits() != 0
+    }
+}
+
+/// The operators of a vector type, by their intrinsics.
+macro_rules! operators {
+    ($vector:ty, |$a:ident, $b:ident| $($trait:ident $method:ident $value:expr),+) => { $(
+        impl std::ops::$trait for $vector {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                let ($a, $b) = (self, other);
+                $value
+            }
+        }
+    )+ };
+}
+pub(crate) use operators;

@@ -1,0 +1,319 @@
+//! Any CPU: the virtual register is `wide`'s 64-byte vector, built from what the compiler's target offers.
+//!
+//! Where the target has no fused multiply-add (plain x86-64), `mul_add` rounds twice.
+
+use wide::{f32x16, f64x8, u32x16, u64x8};
+
+use super::{Float, Int, Isa, Kernel, Mask, Simd, operators};
+
+/// Needs nothing from the CPU beyond the compiler's target.
+#[derive(Clone, Copy, Debug)]
+pub struct Portable;
+
+impl Simd for Portable {
+    const ISA: Isa = Isa::Portable;
+    type F32 = F32;
+    type F64 = F64;
+    type U32 = U32;
+    type U64 = U64;
+
+    #[inline]
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+}
+
+/// 16 × f32.
+#[derive(Clone, Copy, Debug)]
+pub struct F32(f32x16);
+/// 8 × f64.
+#[derive(Clone, Copy, Debug)]
+pub struct F64(f64x8);
+/// 16 × u32.
+#[derive(Clone, Copy, Debug)]
+pub struct U32(u32x16);
+/// 8 × u64.
+#[derive(Clone, Copy, Debug)]
+pub struct U64(u64x8);
+/// 16 truth values, all bits of a lane alike.
+#[derive(Clone, Copy, Debug)]
+pub struct M32(u32x16);
+/// 8 truth values, all bits of a lane alike.
+#[derive(Clone, Copy, Debug)]
+pub struct M64(u64x8);
+
+operators!(F32, |a, b| Add add Self(a.0 + b.0), Sub sub Self(a.0 - b.0), Mul mul Self(a.0 * b.0), Div div Self(a.0 / b.0));
+operators!(F64, |a, b| Add add Self(a.0 + b.0), Sub sub Self(a.0 - b.0), Mul mul Self(a.0 * b.0), Div div Self(a.0 / b.0));
+operators!(U32, |a, b| Add add Self(a.0 + b.0), Sub sub Self(a.0 - b.0));
+operators!(U64, |a, b| Add add Self(a.0 + b.0), Sub sub Self(a.0 - b.0));
+
+/// 1.5 · 2⁵²: added to a double below 2⁵¹ in magnitude, it leaves the nearest integer in the low bits.
+const MAGIC: f64 = 6755399441055744.0;
+
+macro_rules! float {
+    ($vector:ident, $wide:ident, $bits:ident, $wide_bits:ident, $mask:ident, $scalar:ident, $int:ident, $lanes:literal) => {
+        impl std::ops::Neg for $vector {
+            type Output = Self;
+            #[inline(always)]
+            fn neg(self) -> Self {
+                Self::from_bits(self.to_bits().xor($bits($wide_bits::splat((-0.0 as $scalar).to_bits()))))
+            }
+        }
+
+        impl $vector {
+            /// The fixed tree: lanes i and i + n/2, then i and i + n/4, …
+            #[inline(always)]
+            fn reduce(self, op: impl Fn($scalar, $scalar) -> $scalar) -> $scalar {
+                let mut lanes = self.0.to_array();
+                let mut half = $lanes / 2;
+                while half > 0 {
+                    for i in 0..half {
+                        lanes[i] = op(lanes[i], lanes[i + half]);
+                    }
+                    half /= 2;
+                }
+                lanes[0]
+            }
+        }
+
+        impl Float<Portable> for $vector {
+            type Scalar = $scalar;
+            type Bits = $bits;
+            type Mask = $mask;
+
+            #[inline(always)]
+            fn splat(_: Portable, x: $scalar) -> Self {
+                Self($wide::splat(x))
+            }
+            #[inline(always)]
+            unsafe fn load_ptr(_: Portable, from: *const $scalar) -> Self {
+                // SAFETY: the caller's promise; an array has the alignment of its element.
+                Self($wide::new(unsafe { *from.cast() }))
+            }
+            #[inline(always)]
+            unsafe fn load_ptr_partial(_: Portable, from: *const $scalar, count: usize) -> Self {
+                let mut lanes = [0.0; $lanes];
+                // SAFETY: the caller's promise.
+                lanes[..count].copy_from_slice(unsafe { std::slice::from_raw_parts(from, count) });
+                Self($wide::new(lanes))
+            }
+            #[inline(always)]
+            unsafe fn store_ptr(self, to: *mut $scalar) {
+                // SAFETY: the caller's promise; an array has the alignment of its element.
+                unsafe { *to.cast() = self.0.to_array() }
+            }
+            #[inline(always)]
+            unsafe fn store_ptr_partial(self, to: *mut $scalar, count: usize) {
+                // SAFETY: the caller's promise.
+                let to = unsafe { std::slice::from_raw_parts_mut(to, count) };
+                to.copy_from_slice(&self.0.to_array()[..count]);
+            }
+            #[inline(always)]
+            unsafe fn transpose_ptr(_: Portable, from: *const $scalar, stride: usize, to: *mut $scalar) {
+                for i in 0..$lanes {
+                    for j in 0..$lanes {
+                        // SAFETY: the caller's promise.
+                        unsafe { *to.add(j * $lanes + i) = *from.add(i * stride + j) };
+                    }
+                }
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self, b: Self) -> Self {
+                Self(self.0.mul_add(a.0, b.0))
+            }
+            #[inline(always)]
+            fn mul_sub(self, a: Self, b: Self) -> Self {
+                Self(self.0.mul_add(a.0, (-b).0))
+            }
+            #[inline(always)]
+            fn neg_mul_add(self, a: Self, b: Self) -> Self {
+                Self((-self).0.mul_add(a.0, b.0))
+            }
+            #[inline(always)]
+            fn min(self, other: Self) -> Self {
+                Self::select(self.lt(other), self, other)
+            }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                Self::select(other.lt(self), self, other)
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                Self::from_bits(self.to_bits().and($bits($wide_bits::splat(!(-0.0 as $scalar).to_bits()))))
+            }
+            #[inline(always)]
+            fn copysign(self, sign: Self) -> Self {
+                let bit = $bits($wide_bits::splat((-0.0 as $scalar).to_bits()));
+                Self::from_bits(self.abs().to_bits().or(sign.to_bits().and(bit)))
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                Self(self.0.sqrt())
+            }
+            #[inline(always)]
+            fn floor(self) -> Self {
+                Self($wide::new(self.0.to_array().map($scalar::floor)))
+            }
+            #[inline(always)]
+            fn ceil(self) -> Self {
+                Self($wide::new(self.0.to_array().map($scalar::ceil)))
+            }
+            #[inline(always)]
+            fn round_ties_even(self) -> Self {
+                Self($wide::new(self.0.to_array().map($scalar::round_ties_even)))
+            }
+            #[inline(always)]
+            fn eq(self, other: Self) -> $mask {
+                $mask($vector(self.0.simd_eq(other.0)).to_bits().0)
+            }
+            #[inline(always)]
+            fn lt(self, other: Self) -> $mask {
+                $mask($vector(self.0.simd_lt(other.0)).to_bits().0)
+            }
+            #[inline(always)]
+            fn le(self, other: Self) -> $mask {
+                $mask($vector(self.0.simd_le(other.0)).to_bits().0)
+            }
+            #[inline(always)]
+            fn is_nan(self) -> $mask {
+                Float::eq(self, self).not()
+            }
+            #[inline(always)]
+            fn select(mask: $mask, if_true: Self, if_false: Self) -> Self {
+                Self::from_bits(Int::select(mask, if_true.to_bits(), if_false.to_bits()))
+            }
+            #[inline(always)]
+            fn to_bits(self) -> $bits {
+                $bits($wide_bits::new(self.0.to_array().map($scalar::to_bits)))
+            }
+            #[inline(always)]
+            fn from_bits(bits: $bits) -> Self {
+                Self($wide::new(bits.0.to_array().map($scalar::from_bits)))
+            }
+            #[inline(always)]
+            fn to_int(self) -> $bits {
+                let ints = self.0.to_array().map(|x| (x as f64 + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()));
+                $bits($wide_bits::new(ints.map(|i| i as _)))
+            }
+            #[inline(always)]
+            fn from_int(int: $bits) -> Self {
+                Self($wide::new(int.0.to_array().map(|i| i as $int as $scalar)))
+            }
+            #[inline(always)]
+            fn reduce_add(self) -> $scalar {
+                self.reduce(|a, b| a + b)
+            }
+            #[inline(always)]
+            fn reduce_min(self) -> $scalar {
+                self.reduce(|a, b| if a < b { a } else { b })
+            }
+            #[inline(always)]
+            fn reduce_max(self) -> $scalar {
+                self.reduce(|a, b| if a > b { a } else { b })
+            }
+        }
+    };
+}
+float!(F32, f32x16, U32, u32x16, M32, f32, i32, 16);
+float!(F64, f64x8, U64, u64x8, M64, f64, i64, 8);
+
+macro_rules! int {
+    ($vector:ident, $wide:ident, $mask:ident, $scalar:ident, $signed:ident, $lanes:literal, $mul_wide:expr) => {
+        impl Int<Portable> for $vector {
+            type Scalar = $scalar;
+            type Mask = $mask;
+            #[inline(always)]
+            fn splat(_: Portable, x: $scalar) -> Self {
+                Self($wide::splat(x))
+            }
+            #[inline(always)]
+            fn iota(_: Portable) -> Self {
+                Self($wide::new(std::array::from_fn(|i| i as $scalar)))
+            }
+            #[inline(always)]
+            unsafe fn load_ptr(_: Portable, from: *const $scalar) -> Self {
+                // SAFETY: the caller's promise; an array has the alignment of its element.
+                Self($wide::new(unsafe { *from.cast() }))
+            }
+            #[inline(always)]
+            unsafe fn store_ptr(self, to: *mut $scalar) {
+                // SAFETY: the caller's promise; an array has the alignment of its element.
+                unsafe { *to.cast() = self.0.to_array() }
+            }
+            #[inline(always)]
+            fn and(self, other: Self) -> Self {
+                Self(self.0 & other.0)
+            }
+            #[inline(always)]
+            fn or(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+            #[inline(always)]
+            fn xor(self, other: Self) -> Self {
+                Self(self.0 ^ other.0)
+            }
+            #[inline(always)]
+            fn shl(self, count: u32) -> Self {
+                Self(self.0.unbounded_shl_scalar(count))
+            }
+            #[inline(always)]
+            fn shr(self, count: u32) -> Self {
+                Self(self.0.unbounded_shr_scalar(count))
+            }
+            #[inline(always)]
+            fn sar(self, count: u32) -> Self {
+                Self($wide::new(self.0.to_array().map(|x| (x as $signed >> count) as $scalar)))
+            }
+            #[inline(always)]
+            fn eq(self, other: Self) -> $mask {
+                $mask(self.0.simd_eq(other.0))
+            }
+            #[inline(always)]
+            fn lt(self, other: Self) -> $mask {
+                $mask(self.0.simd_lt(other.0))
+            }
+            #[inline(always)]
+            fn select(mask: $mask, if_true: Self, if_false: Self) -> Self {
+                Self(mask.0.bitselect(if_true.0, if_false.0))
+            }
+            #[inline(always)]
+            fn mul_wide(self, other: Self) -> (Self, Self) {
+                let (a, b) = (self.0.to_array(), other.0.to_array());
+                let product: fn($scalar, $scalar) -> ($scalar, $scalar) = $mul_wide;
+                (
+                    Self($wide::new(std::array::from_fn(|i| product(a[i], b[i]).0))),
+                    Self($wide::new(std::array::from_fn(|i| product(a[i], b[i]).1))),
+                )
+            }
+        }
+
+        impl Mask<Portable> for $mask {
+            #[inline(always)]
+            fn from_bits(_: Portable, bits: u32) -> Self {
+                let lane = |i: usize| if bits >> i & 1 == 1 { $scalar::MAX } else { 0 };
+                Self($wide::new(std::array::from_fn(lane)))
+            }
+            #[inline(always)]
+            fn to_bits(self) -> u32 {
+                self.0.to_bitmask()
+            }
+            #[inline(always)]
+            fn and(self, other: Self) -> Self {
+                Self(self.0 & other.0)
+            }
+            #[inline(always)]
+            fn or(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+            #[inline(always)]
+            fn not(self) -> Self {
+                Self(self.0 ^ $wide::splat($scalar::MAX))
+            }
+        }
+    };
+}
+int!(U32, u32x16, M32, u32, i32, 16, |a, b| {
+    let product = u64::from(a) * u64::from(b);
+    (product as u32, (product >> 32) as u32)
+});
+int!(U64, u64x8, M64, u64, i64, 8, |a, b| ((a & 0xFFFF_FFFF) * (b & 0xFFFF_FFFF), 0));

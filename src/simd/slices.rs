@@ -1,0 +1,206 @@
+//! Loops over slices by registers: whole ones first, then the tail under a mask, with one formula for both.
+//!
+//! The functions given to these loops must be closures marked `#[inline(always)]`.
+
+use super::{Element, Float, Mask, Simd};
+
+/// `y[i] = f(x[i])`.
+#[inline(always)]
+pub(crate) fn map<T: Element, S: Simd>(
+    s: S,
+    x: &[T],
+    y: &mut [T],
+    f: impl Fn(T::Vector<S>) -> T::Vector<S>,
+) {
+    debug_assert_eq!(x.len(), y.len());
+    let (mut x, mut y) = (x.chunks_exact(T::LANES), y.chunks_exact_mut(T::LANES));
+    for (x, y) in (&mut x).zip(&mut y) {
+        s.store(f(s.load(x)), y);
+    }
+    let (x, y) = (x.remainder(), y.into_remainder());
+    if !x.is_empty() {
+        s.store_partial(f(s.load_partial(x)), y);
+    }
+}
+
+/// `x[i] = f(x[i])`.
+#[inline(always)]
+pub(crate) fn map_in_place<T: Element, S: Simd>(s: S, x: &mut [T], f: impl Fn(T::Vector<S>) -> T::Vector<S>) {
+    let mut x = x.chunks_exact_mut(T::LANES);
+    for x in &mut x {
+        s.store(f(s.load(x)), x);
+    }
+    let x = x.into_remainder();
+    if !x.is_empty() {
+        s.store_partial(f(s.load_partial(x)), x);
+    }
+}
+
+/// `y[i] = f(a[i], b[i])`.
+#[inline(always)]
+pub(crate) fn map2<T: Element, S: Simd>(
+    s: S,
+    a: &[T],
+    b: &[T],
+    y: &mut [T],
+    f: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
+) {
+    debug_assert!(a.len() == y.len() && b.len() == y.len());
+    let (mut a, mut b) = (a.chunks_exact(T::LANES), b.chunks_exact(T::LANES));
+    let mut y = y.chunks_exact_mut(T::LANES);
+    for ((a, b), y) in (&mut a).zip(&mut b).zip(&mut y) {
+        s.store(f(s.load(a), s.load(b)), y);
+    }
+    let (a, b, y) = (a.remainder(), b.remainder(), y.into_remainder());
+    if !y.is_empty() {
+        s.store_partial(f(s.load_partial(a), s.load_partial(b)), y);
+    }
+}
+
+/// `y[i] = f(a[i], b[i], c[i])`.
+#[inline(always)]
+pub(crate) fn map3<T: Element, S: Simd>(
+    s: S,
+    [a, b, c]: [&[T]; 3],
+    y: &mut [T],
+    f: impl Fn(T::Vector<S>, T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
+) {
+    debug_assert!(a.len() == y.len() && b.len() == y.len() && c.len() == y.len());
+    let (mut a, mut b, mut c) =
+        (a.chunks_exact(T::LANES), b.chunks_exact(T::LANES), c.chunks_exact(T::LANES));
+    let mut y = y.chunks_exact_mut(T::LANES);
+    for (((a, b), c), y) in (&mut a).zip(&mut b).zip(&mut c).zip(&mut y) {
+        s.store(f(s.load(a), s.load(b), s.load(c)), y);
+    }
+    let (a, b, c, y) = (a.remainder(), b.remainder(), c.remainder(), y.into_remainder());
+    if !y.is_empty() {
+        s.store_partial(f(s.load_partial(a), s.load_partial(b), s.load_partial(c)), y);
+    }
+}
+
+/// Four accumulators that take the registers of `x` in turn, joined as ((0, 1), (2, 3)) and then in the lane tree.
+/// Lanes past the end are `fill`, which must be neutral. For up to a few thousand elements; see [`sum`] for more.
+#[inline(always)]
+fn fold4<T: Element, S: Simd>(
+    s: S,
+    x: &[T],
+    fill: T,
+    start: T::Vector<S>,
+    step: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
+    join: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
+) -> T::Vector<S> {
+    let mut acc = [start; 4];
+    let mut quads = x.chunks_exact(4 * T::LANES);
+    for quad in &mut quads {
+        acc[0] = step(acc[0], s.load(quad));
+        acc[1] = step(acc[1], s.load(&quad[T::LANES..]));
+        acc[2] = step(acc[2], s.load(&quad[2 * T::LANES..]));
+        acc[3] = step(acc[3], s.load(&quad[3 * T::LANES..]));
+    }
+    let rest = quads.remainder();
+    for (acc, x) in acc.iter_mut().zip(rest.chunks(T::LANES)) {
+        *acc = step(*acc, s.load_partial_or(x, fill));
+    }
+    join(join(acc[0], acc[1]), join(acc[2], acc[3]))
+}
+
+/// The largest element; NaN if any is NaN; −∞ if there are none.
+#[inline(always)]
+pub(crate) fn max<T: Element, S: Simd>(s: S, x: &[T]) -> T {
+    let lowest = s.splat(-T::INFINITY);
+    let max = fold4::<T, S>(
+        s,
+        x,
+        -T::INFINITY,
+        lowest,
+        #[inline(always)]
+        |a, b| b.maximum(a),
+        #[inline(always)]
+        |a, b| b.maximum(a),
+    );
+    if max.is_nan().any() { T::ZERO / T::ZERO } else { max.reduce_max() }
+}
+
+/// Elements that are summed in four accumulators before their sum is merged pairwise with other sums.
+pub(crate) const BLOCK: usize = 4096;
+
+/// Sums of blocks, merged in pairs of equal size as they come: the tree depends on their number only.
+pub(crate) struct Merge<T> {
+    partial: [T; 48],
+    count: usize,
+}
+
+impl<T: Element> Merge<T> {
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self { partial: [T::ZERO; 48], count: 0 }
+    }
+
+    /// Adds the sum of the next block.
+    #[inline(always)]
+    pub fn push(&mut self, mut sum: T) {
+        let mut level = 0;
+        while self.count >> level & 1 == 1 {
+            sum = self.partial[level] + sum;
+            level += 1;
+        }
+        self.partial[level] = sum;
+        self.count += 1;
+    }
+
+    /// The sum of all blocks; 0 of none.
+    #[inline(always)]
+    pub fn total(self) -> T {
+        let mut total: Option<T> = None;
+        for (level, &sum) in self.partial.iter().enumerate() {
+            if self.count >> level & 1 == 1 {
+                total = Some(total.map_or(sum, |rest| sum + rest));
+            }
+        }
+        total.unwrap_or(T::ZERO)
+    }
+}
+
+/// Σ f(x[i]): four accumulators and the lane tree within a [`BLOCK`], blocks merged in pairs.
+/// For `f` that rounds once, the error is within ((n/64 capped at 64) + 8 + log₂ blocks)·u·Σ|f(x[i])|, to first order.
+#[inline(always)]
+pub(crate) fn sum<T: Element, S: Simd>(s: S, x: &[T], f: impl Fn(T::Vector<S>) -> T::Vector<S>) -> T {
+    sum2(
+        s,
+        x,
+        x,
+        #[inline(always)]
+        |x, _| f(x),
+    )
+}
+
+/// Σ f(a[i], b[i]), in the order of [`sum`].
+#[inline(always)]
+pub(crate) fn sum2<T: Element, S: Simd>(
+    s: S,
+    a: &[T],
+    b: &[T],
+    f: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
+) -> T {
+    debug_assert_eq!(a.len(), b.len());
+    let zero = s.splat(T::ZERO);
+    let mut merge = Merge::new();
+    for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
+        let mut acc = [zero; 4];
+        let (mut a, mut b) = (a.chunks_exact(4 * T::LANES), b.chunks_exact(4 * T::LANES));
+        for (a, b) in (&mut a).zip(&mut b) {
+            acc[0] = acc[0] + f(s.load(a), s.load(b));
+            acc[1] = acc[1] + f(s.load(&a[T::LANES..]), s.load(&b[T::LANES..]));
+            acc[2] = acc[2] + f(s.load(&a[2 * T::LANES..]), s.load(&b[2 * T::LANES..]));
+            acc[3] = acc[3] + f(s.load(&a[3 * T::LANES..]), s.load(&b[3 * T::LANES..]));
+        }
+        let (a, b) = (a.remainder().chunks(T::LANES), b.remainder().chunks(T::LANES));
+        for ((a, b), acc) in a.zip(b).zip(&mut acc) {
+            let inside = <T::Vector<S> as Float<S>>::Mask::first(s, a.len());
+            let term = f(s.load_partial(a), s.load_partial(b));
+            *acc = T::Vector::select(inside, *acc + term, *acc);
+        }
+        merge.push(((acc[0] + acc[1]) + (acc[2] + acc[3])).reduce_add());
+    }
+    merge.total()
+}
