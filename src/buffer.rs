@@ -109,14 +109,14 @@ impl<T: Element> Buffer<T> {
     /// `len` times `value`.
     pub fn full(len: usize, value: T) -> Self {
         let mut buffer = Self::stale(len);
-        buffer.as_mut().fill(value);
+        buffer.fresh_mut().fill(value);
         buffer
     }
 
     /// A copy of `values`.
     pub fn copy_of(values: &[T]) -> Self {
         let mut buffer = Self::stale(values.len());
-        buffer.as_mut().copy_from_slice(values);
+        buffer.fresh_mut().copy_from_slice(values);
         buffer
     }
 
@@ -141,7 +141,7 @@ impl<T: Element> Buffer<T> {
     /// # Panics
     /// If there are other owners.
     #[inline]
-    pub fn as_mut(&mut self) -> &mut [T] {
+    pub fn fresh_mut(&mut self) -> &mut [T] {
         self.get_mut().expect("a buffer is written before it is shared")
     }
 }
@@ -198,7 +198,7 @@ impl<T: Element> Deref for Scratch<T> {
 impl<T: Element> DerefMut for Scratch<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        self.0.as_mut()
+        self.0.fresh_mut()
     }
 }
 

@@ -149,7 +149,10 @@ mod tests {
         let message = |isa, threads| from_variables(isa, threads).unwrap_err().to_string();
         assert!(message(Some("sse9"), None).starts_with("GRISTMILL_ISA: \"sse9\" is not available here"));
         assert_eq!(message(None, Some("0")), "GRISTMILL_THREADS: must be at least 1, got 0");
-        assert_eq!(message(None, Some("two")), "GRISTMILL_THREADS: expected a number of threads, got \"two\"");
+        assert_eq!(
+            message(None, Some("two")),
+            "GRISTMILL_THREADS: expected a number of threads, got \"two\""
+        );
     }
 
     #[test]

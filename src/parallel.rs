@@ -24,7 +24,12 @@ pub(crate) fn jobs(settings: Settings, chunks: usize, nanoseconds: usize) -> usi
 /// Calls `work` once with each of `0..chunks`, on as many threads as `nanoseconds` of work are worth.
 ///
 /// The order of the calls is not fixed: each must write only what belongs to its chunk.
-pub(crate) fn for_each_index(settings: Settings, chunks: usize, nanoseconds: usize, work: impl Fn(usize) + Sync) {
+pub(crate) fn for_each_index(
+    settings: Settings,
+    chunks: usize,
+    nanoseconds: usize,
+    work: impl Fn(usize) + Sync,
+) {
     let jobs = jobs(settings, chunks, nanoseconds);
     if jobs == 1 {
         return (0..chunks).for_each(work);
@@ -50,7 +55,12 @@ pub(crate) fn for_each_index(settings: Settings, chunks: usize, nanoseconds: usi
 /// Calls `work` once with each chunk of `parts`, on as many threads as `nanoseconds` of work are worth.
 ///
 /// `parts` is a [`Rows`], a [`RowsMut`] or a tuple of them.
-pub(crate) fn for_each<P: Chunks>(settings: Settings, parts: P, nanoseconds: usize, work: impl Fn(P::Chunk) + Sync) {
+pub(crate) fn for_each<P: Chunks>(
+    settings: Settings,
+    parts: P,
+    nanoseconds: usize,
+    work: impl Fn(P::Chunk) + Sync,
+) {
     let count = parts.count();
     for_each_index(settings, count, nanoseconds, |i| {
         // SAFETY: `for_each_index` hands out each index once.
@@ -145,7 +155,8 @@ mod tests {
     #[test]
     fn every_chunk_is_visited_once_for_any_number_of_threads() {
         for threads in [1, 2, 3, 7] {
-            let settings = Context::new().threads(threads).run(|| crate::context::settings().unwrap()).unwrap();
+            let settings =
+                Context::new().threads(threads).run(|| crate::context::settings().unwrap()).unwrap();
             let input: Vec<u32> = (0..1001).collect();
             let mut output = vec![0; 1001];
             let parts = (Rows(&input, 10), RowsMut::new(&mut output, 10));

@@ -51,9 +51,25 @@ impl<T: Element> Kernel for Forward<'_, T> {
     fn run<S: Simd>(self, s: S) {
         for (x, y) in self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols)) {
             let max = s.splat(slices::max(s, x));
-            slices::map(s, x, y, #[inline(always)] |x| T::exp(s, x - max));
-            let sum = s.splat(slices::sum(s, y, #[inline(always)] |y| y));
-            slices::map_in_place(s, y, #[inline(always)] |y| y / sum);
+            slices::map(
+                s,
+                x,
+                y,
+                #[inline(always)]
+                |x| T::exp(s, x - max),
+            );
+            let sum = s.splat(slices::sum(
+                s,
+                y,
+                #[inline(always)]
+                |y| y,
+            ));
+            slices::map_in_place(
+                s,
+                y,
+                #[inline(always)]
+                |y| y / sum,
+            );
         }
     }
 }

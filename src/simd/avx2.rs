@@ -118,23 +118,22 @@ pub struct M32(__m256i, __m256i);
 #[derive(Clone, Copy, Debug)]
 pub struct M64(__m256i, __m256i);
 
-// SAFETY (all of these): a vector is proof of AVX2.
 operators!(F32, |a, b|
-    Add add unsafe { Self(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) },
-    Sub sub unsafe { Self(_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) },
-    Mul mul unsafe { Self(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) },
-    Div div unsafe { Self(_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)) });
+    Add add Self(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)),
+    Sub sub Self(_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)),
+    Mul mul Self(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)),
+    Div div Self(_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)));
 operators!(F64, |a, b|
-    Add add unsafe { Self(_mm256_add_pd(a.0, b.0), _mm256_add_pd(a.1, b.1)) },
-    Sub sub unsafe { Self(_mm256_sub_pd(a.0, b.0), _mm256_sub_pd(a.1, b.1)) },
-    Mul mul unsafe { Self(_mm256_mul_pd(a.0, b.0), _mm256_mul_pd(a.1, b.1)) },
-    Div div unsafe { Self(_mm256_div_pd(a.0, b.0), _mm256_div_pd(a.1, b.1)) });
+    Add add Self(_mm256_add_pd(a.0, b.0), _mm256_add_pd(a.1, b.1)),
+    Sub sub Self(_mm256_sub_pd(a.0, b.0), _mm256_sub_pd(a.1, b.1)),
+    Mul mul Self(_mm256_mul_pd(a.0, b.0), _mm256_mul_pd(a.1, b.1)),
+    Div div Self(_mm256_div_pd(a.0, b.0), _mm256_div_pd(a.1, b.1)));
 operators!(U32, |a, b|
-    Add add unsafe { Self(_mm256_add_epi32(a.0, b.0), _mm256_add_epi32(a.1, b.1)) },
-    Sub sub unsafe { Self(_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1)) });
+    Add add Self(_mm256_add_epi32(a.0, b.0), _mm256_add_epi32(a.1, b.1)),
+    Sub sub Self(_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1)));
 operators!(U64, |a, b|
-    Add add unsafe { Self(_mm256_add_epi64(a.0, b.0), _mm256_add_epi64(a.1, b.1)) },
-    Sub sub unsafe { Self(_mm256_sub_epi64(a.0, b.0), _mm256_sub_epi64(a.1, b.1)) });
+    Add add Self(_mm256_add_epi64(a.0, b.0), _mm256_add_epi64(a.1, b.1)),
+    Sub sub Self(_mm256_sub_epi64(a.0, b.0), _mm256_sub_epi64(a.1, b.1)));
 
 macro_rules! negation {
     ($vector:ident, $zero:expr, $xor:ident) => {
@@ -239,8 +238,19 @@ macro_rules! float {
 impl Float<Avx2> for F32 {
     type Bits = U32;
     type Mask = M32;
-    float!(f32, 8, first_of_16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_maskload_ps,
-        _mm256_maskstore_ps, _mm256_blendv_ps, _mm256_castsi256_ps, transpose_f32);
+    float!(
+        f32,
+        8,
+        first_of_16,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_maskload_ps,
+        _mm256_maskstore_ps,
+        _mm256_blendv_ps,
+        _mm256_castsi256_ps,
+        transpose_f32
+    );
     unary! {
         abs = |x| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
         sqrt = |x| _mm256_sqrt_ps(x);
@@ -294,8 +304,19 @@ const MAGIC: f64 = 6755399441055744.0;
 impl Float<Avx2> for F64 {
     type Bits = U64;
     type Mask = M64;
-    float!(f64, 4, first_of_8, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_maskload_pd,
-        _mm256_maskstore_pd, _mm256_blendv_pd, _mm256_castsi256_pd, transpose_f64);
+    float!(
+        f64,
+        4,
+        first_of_8,
+        _mm256_set1_pd,
+        _mm256_loadu_pd,
+        _mm256_storeu_pd,
+        _mm256_maskload_pd,
+        _mm256_maskstore_pd,
+        _mm256_blendv_pd,
+        _mm256_castsi256_pd,
+        transpose_f64
+    );
     unary! {
         abs = |x| _mm256_andnot_pd(_mm256_set1_pd(-0.0), x);
         sqrt = |x| _mm256_sqrt_pd(x);
@@ -528,8 +549,25 @@ macro_rules! mask {
         }
     };
 }
-mask!(M32, first_of_16, _mm256_set1_epi32, _mm256_cmpeq_epi32, _mm256_movemask_ps, _mm256_castsi256_ps, 8,
+mask!(
+    M32,
+    first_of_16,
+    _mm256_set1_epi32,
+    _mm256_cmpeq_epi32,
+    _mm256_movemask_ps,
+    _mm256_castsi256_ps,
+    8,
     _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128),
-    _mm256_setr_epi32(1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15));
-mask!(M64, first_of_8, _mm256_set1_epi64x, _mm256_cmpeq_epi64, _mm256_movemask_pd, _mm256_castsi256_pd, 4,
-    _mm256_setr_epi64x(1, 2, 4, 8), _mm256_setr_epi64x(16, 32, 64, 128));
+    _mm256_setr_epi32(1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15)
+);
+mask!(
+    M64,
+    first_of_8,
+    _mm256_set1_epi64x,
+    _mm256_cmpeq_epi64,
+    _mm256_movemask_pd,
+    _mm256_castsi256_pd,
+    4,
+    _mm256_setr_epi64x(1, 2, 4, 8),
+    _mm256_setr_epi64x(16, 32, 64, 128)
+);

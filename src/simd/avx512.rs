@@ -104,23 +104,22 @@ pub struct M32(__mmask16);
 #[derive(Clone, Copy, Debug)]
 pub struct M64(__mmask8);
 
-// SAFETY (all of these): a vector is proof of AVX-512.
 operators!(F32, |a, b|
-    Add add unsafe { Self(_mm512_add_ps(a.0, b.0)) },
-    Sub sub unsafe { Self(_mm512_sub_ps(a.0, b.0)) },
-    Mul mul unsafe { Self(_mm512_mul_ps(a.0, b.0)) },
-    Div div unsafe { Self(_mm512_div_ps(a.0, b.0)) });
+    Add add Self(_mm512_add_ps(a.0, b.0)),
+    Sub sub Self(_mm512_sub_ps(a.0, b.0)),
+    Mul mul Self(_mm512_mul_ps(a.0, b.0)),
+    Div div Self(_mm512_div_ps(a.0, b.0)));
 operators!(F64, |a, b|
-    Add add unsafe { Self(_mm512_add_pd(a.0, b.0)) },
-    Sub sub unsafe { Self(_mm512_sub_pd(a.0, b.0)) },
-    Mul mul unsafe { Self(_mm512_mul_pd(a.0, b.0)) },
-    Div div unsafe { Self(_mm512_div_pd(a.0, b.0)) });
+    Add add Self(_mm512_add_pd(a.0, b.0)),
+    Sub sub Self(_mm512_sub_pd(a.0, b.0)),
+    Mul mul Self(_mm512_mul_pd(a.0, b.0)),
+    Div div Self(_mm512_div_pd(a.0, b.0)));
 operators!(U32, |a, b|
-    Add add unsafe { Self(_mm512_add_epi32(a.0, b.0)) },
-    Sub sub unsafe { Self(_mm512_sub_epi32(a.0, b.0)) });
+    Add add Self(_mm512_add_epi32(a.0, b.0)),
+    Sub sub Self(_mm512_sub_epi32(a.0, b.0)));
 operators!(U64, |a, b|
-    Add add unsafe { Self(_mm512_add_epi64(a.0, b.0)) },
-    Sub sub unsafe { Self(_mm512_sub_epi64(a.0, b.0)) });
+    Add add Self(_mm512_add_epi64(a.0, b.0)),
+    Sub sub Self(_mm512_sub_epi64(a.0, b.0)));
 
 impl std::ops::Neg for F32 {
     type Output = Self;
@@ -187,8 +186,17 @@ macro_rules! float {
 
 impl Float<Avx512> for F32 {
     type Bits = U32;
-    float!(f32, M32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_maskz_loadu_ps,
-        _mm512_mask_storeu_ps, _mm512_mask_blend_ps, transpose_f32);
+    float!(
+        f32,
+        M32,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_maskz_loadu_ps,
+        _mm512_mask_storeu_ps,
+        _mm512_mask_blend_ps,
+        transpose_f32
+    );
     unary! {
         abs = |x| _mm512_abs_ps(x);
         sqrt = |x| _mm512_sqrt_ps(x);
@@ -246,8 +254,17 @@ impl Float<Avx512> for F32 {
 
 impl Float<Avx512> for F64 {
     type Bits = U64;
-    float!(f64, M64, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_maskz_loadu_pd,
-        _mm512_mask_storeu_pd, _mm512_mask_blend_pd, transpose_f64);
+    float!(
+        f64,
+        M64,
+        _mm512_set1_pd,
+        _mm512_loadu_pd,
+        _mm512_storeu_pd,
+        _mm512_maskz_loadu_pd,
+        _mm512_mask_storeu_pd,
+        _mm512_mask_blend_pd,
+        transpose_f64
+    );
     unary! {
         abs = |x| _mm512_abs_pd(x);
         sqrt = |x| _mm512_sqrt_pd(x);
@@ -347,8 +364,17 @@ macro_rules! int {
 }
 
 impl Int<Avx512> for U32 {
-    int!(u32 as i32, M32, _mm512_set1_epi32, _mm512_mask_blend_epi32, _mm512_cmpeq_epu32_mask,
-        _mm512_cmplt_epu32_mask, shl = _mm512_sll_epi32, shr = _mm512_srl_epi32, sar = _mm512_sra_epi32);
+    int!(
+        u32 as i32,
+        M32,
+        _mm512_set1_epi32,
+        _mm512_mask_blend_epi32,
+        _mm512_cmpeq_epu32_mask,
+        _mm512_cmplt_epu32_mask,
+        shl = _mm512_sll_epi32,
+        shr = _mm512_srl_epi32,
+        sar = _mm512_sra_epi32
+    );
     #[inline(always)]
     fn iota(_: Avx512) -> Self {
         // SAFETY: the token is proof of AVX-512.
@@ -369,8 +395,17 @@ impl Int<Avx512> for U32 {
 }
 
 impl Int<Avx512> for U64 {
-    int!(u64 as i64, M64, _mm512_set1_epi64, _mm512_mask_blend_epi64, _mm512_cmpeq_epu64_mask,
-        _mm512_cmplt_epu64_mask, shl = _mm512_sll_epi64, shr = _mm512_srl_epi64, sar = _mm512_sra_epi64);
+    int!(
+        u64 as i64,
+        M64,
+        _mm512_set1_epi64,
+        _mm512_mask_blend_epi64,
+        _mm512_cmpeq_epu64_mask,
+        _mm512_cmplt_epu64_mask,
+        shl = _mm512_sll_epi64,
+        shr = _mm512_srl_epi64,
+        sar = _mm512_sra_epi64
+    );
     #[inline(always)]
     fn iota(_: Avx512) -> Self {
         // SAFETY: the token is proof of AVX-512.

@@ -45,6 +45,8 @@ pub trait Element:
     const ONE: Self;
     /// +∞.
     const INFINITY: Self;
+    /// Not a number.
+    const NAN: Self;
     /// The distance from 1 to the next larger number: 2⁻²³ or 2⁻⁵².
     const EPSILON: Self;
 
@@ -84,6 +86,7 @@ macro_rules! element {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const INFINITY: Self = $scalar::INFINITY;
+            const NAN: Self = $scalar::NAN;
             const EPSILON: Self = $scalar::EPSILON;
 
             #[inline(always)]

@@ -33,15 +33,15 @@
 //! assert_eq!(y, [7.0; 20]);
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod element;
 mod portable;
 pub(crate) mod slices;
 #[cfg(target_arch = "x86_64")]
 mod x86;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -432,7 +432,11 @@ macro_rules! operators {
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
                 let ($a, $b) = (self, other);
-                $value
+                // SAFETY: a vector is proof of its instruction set.
+                #[allow(unused_unsafe)]
+                unsafe {
+                    $value
+                }
             }
         }
     )+ };

@@ -192,7 +192,8 @@ macro_rules! float {
             }
             #[inline(always)]
             fn to_int(self) -> $bits {
-                let ints = self.0.to_array().map(|x| (x as f64 + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()));
+                let ints =
+                    self.0.to_array().map(|x| (x as f64 + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()));
                 $bits($wide_bits::new(ints.map(|i| i as _)))
             }
             #[inline(always)]

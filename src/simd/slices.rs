@@ -6,12 +6,7 @@ use super::{Element, Float, Mask, Simd};
 
 /// `y[i] = f(x[i])`.
 #[inline(always)]
-pub(crate) fn map<T: Element, S: Simd>(
-    s: S,
-    x: &[T],
-    y: &mut [T],
-    f: impl Fn(T::Vector<S>) -> T::Vector<S>,
-) {
+pub(crate) fn map<T: Element, S: Simd>(s: S, x: &[T], y: &mut [T], f: impl Fn(T::Vector<S>) -> T::Vector<S>) {
     debug_assert_eq!(x.len(), y.len());
     let (mut x, mut y) = (x.chunks_exact(T::LANES), y.chunks_exact_mut(T::LANES));
     for (x, y) in (&mut x).zip(&mut y) {
@@ -118,7 +113,7 @@ pub(crate) fn max<T: Element, S: Simd>(s: S, x: &[T]) -> T {
         #[inline(always)]
         |a, b| b.maximum(a),
     );
-    if max.is_nan().any() { T::ZERO / T::ZERO } else { max.reduce_max() }
+    if max.is_nan().any() { T::NAN } else { max.reduce_max() }
 }
 
 /// Elements that are summed in four accumulators before their sum is merged pairwise with other sums.

@@ -45,7 +45,9 @@ pub fn noise<T: Element>(len: usize, seed: u64) -> Vec<T> {
         state ^= state << 17;
         (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     };
-    (0..16).for_each(|_| drop(next()));
+    for _ in 0..16 {
+        next();
+    }
     (0..len).map(|_| T::from_f64(next())).collect()
 }
 
