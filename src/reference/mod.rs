@@ -2,6 +2,8 @@
 //!
 //! The tests measure every kernel against these, on every instruction set.
 
+mod gemm;
 mod softmax;
 
+pub use gemm::*;
 pub use softmax::*;
