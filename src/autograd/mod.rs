@@ -1,0 +1,400 @@
+//! Reverse-mode differentiation on a tape.
+//!
+//! Each thread has one tape per element type: a `Vec` of nodes in the order in which the operations ran. An operation
+//! whose input wants a gradient appends a node with its parents' indices and what its backward needs;
+//! [`Tensor::backward`] runs once over the nodes from the last to the first. Nodes are freed as they run, and the
+//! whole tape when no recorded tensor is alive any more, so that forgetting `backward` leaks nothing.
+//!
+//! ```
+//! use gristmill::Tensor;
+//! let w = Tensor::from_slice(&[2.0, -3.0], [2])?.requires_grad();
+//! let loss = w.mul(&w)?.sum()?; // Σ w²
+//! loss.backward()?;
+//! assert_eq!(w.grad().unwrap().to_vec(), [4.0, -6.0]);
+//! # Ok::<(), gristmill::Error>(())
+//! ```
+
+mod custom;
+mod gradcheck;
+mod ops;
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::Location;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use custom::CustomOp;
+pub use gradcheck::gradcheck;
+pub use ops::*;
+
+use crate::error::{Error, Result};
+use crate::kernels::map;
+use crate::simd::Element;
+use crate::tensor::Tensor;
+use crate::tensor::track::{Handle, Leaf, Token, Track};
+use ops::Op;
+
+/// The tape of one thread and element type.
+struct Tape<T: Element> {
+    nodes: Vec<Node<T>>,
+    token: Arc<Token>,
+    /// Gradients by node, kept between sweeps for its memory.
+    gradients: Vec<Option<Tensor<T>>>,
+}
+
+struct Node<T: Element> {
+    op: Op<T>,
+    at: &'static Location<'static>,
+}
+
+/// A parent of a node; `None` when it wants no gradient.
+pub(crate) type Parent = Option<usize>;
+
+/// The gradients of one sweep, by node.
+pub(crate) struct Gradients<T: Element>(Vec<Option<Tensor<T>>>);
+
+impl<T: Element> Gradients<T> {
+    /// Adds what `make` computes to the gradient of `parent`; computes nothing when nobody wants it. The first
+    /// contribution moves in.
+    pub(crate) fn add(&mut self, parent: Parent, make: impl FnOnce() -> Result<Tensor<T>>) -> Result<()> {
+        let Some(parent) = parent else { return Ok(()) };
+        let contribution = make()?;
+        let slot = &mut self.0[parent];
+        *slot = Some(match slot.take() {
+            None => contribution,
+            Some(sum) => accumulate(sum, contribution)?,
+        });
+        Ok(())
+    }
+}
+
+/// The sum of two gradients, in the memory of one of them if nobody else shares it.
+fn accumulate<T: Element>(sum: Tensor<T>, more: Tensor<T>) -> Result<Tensor<T>> {
+    let (mut sum, mut more) = (sum, more);
+    if let Some(data) = sum.data_mut() {
+        map::accumulate(more.compact().data(), data)?;
+        return Ok(sum);
+    }
+    if let Some(data) = more.data_mut() {
+        map::accumulate(sum.compact().data(), data)?;
+        return Ok(more);
+    }
+    let (sum, more) = (sum.compact(), more.compact());
+    Tensor::build(sum.dims(), |out| map::binary(map::Binary::Add, sum.data(), more.data(), out))
+}
+
+/// The tapes of this thread.
+struct Tapes {
+    f32: RefCell<Tape<f32>>,
+    f64: RefCell<Tape<f64>>,
+}
+
+thread_local! {
+    static TAPES: Tapes = Tapes { f32: RefCell::new(Tape::new()), f64: RefCell::new(Tape::new()) };
+    static RECORDING: Cell<bool> = const { Cell::new(true) };
+    static DETECT_ANOMALY: Cell<bool> = const { Cell::new(false) };
+}
+
+impl<T: Element> Tape<T> {
+    fn new() -> Self {
+        let token = Token { thread: std::thread::current().id(), on_last: reset::<T> };
+        Self { nodes: Vec::new(), token: Arc::new(token), gradients: Vec::new() }
+    }
+
+    /// Appends a node for a leaf, or finds the node of a recorded tensor.
+    fn parent_of(
+        &mut self,
+        op: &'static str,
+        tensor: &Tensor<T>,
+        at: &'static Location<'static>,
+    ) -> Result<Parent> {
+        match &tensor.track {
+            None => Ok(None),
+            Some(Track::Leaf(leaf)) => {
+                self.nodes.push(Node { op: Op::Leaf(leaf.clone()), at });
+                Ok(Some(self.nodes.len() - 1))
+            }
+            Some(Track::Node(handle)) if Arc::ptr_eq(&handle.token, &self.token) => Ok(Some(handle.index)),
+            Some(Track::Node(_)) => Err(Error::autograd(
+                op,
+                "the tensor was recorded on the tape of another thread; detach it before it crosses over",
+            )),
+        }
+    }
+}
+
+/// Runs `f` with this thread's tape for `T`; `None` while the thread shuts down.
+fn with_tape<T: Element, R>(f: impl FnOnce(&RefCell<Tape<T>>) -> R) -> Option<R> {
+    TAPES
+        .try_with(|tapes| {
+            let tape: &dyn Any = if T::LANES == 16 { &tapes.f32 } else { &tapes.f64 };
+            f(tape.downcast_ref().expect("the tape of f32 has 16 lanes, that of f64 has 8"))
+        })
+        .ok()
+}
+
+/// Frees all nodes; called when the last recorded tensor of a tape goes.
+fn reset<T: Element>(token: &Token) {
+    if token.thread != std::thread::current().id() {
+        return;
+    }
+    let nodes = with_tape::<T, _>(|tape| match tape.try_borrow_mut() {
+        Ok(mut tape) => std::mem::take(&mut tape.nodes),
+        Err(_) => Vec::new(),
+    });
+    // What the nodes hold is dropped while the tape is free; the memory of the list is kept.
+    if let Some(mut nodes) = nodes {
+        nodes.clear();
+        with_tape::<T, _>(|tape| {
+            if let Ok(mut tape) = tape.try_borrow_mut()
+                && tape.nodes.is_empty()
+            {
+                tape.nodes = nodes;
+            }
+        });
+    }
+}
+
+/// Runs `f` without recording: its results are plain numbers.
+///
+/// ```
+/// use gristmill::{Tensor, autograd::no_grad};
+/// let w = Tensor::<f32>::ones([3])?.requires_grad();
+/// let doubled = no_grad(|| w.add(&w))?;
+/// assert!(doubled.backward().is_err());
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
+    with_flag(&RECORDING, false, f)
+}
+
+/// Whether operations are recorded here and now.
+pub fn is_recording() -> bool {
+    RECORDING.get()
+}
+
+/// Runs `f` in anomaly mode: the first recorded operation whose result is not finite gives an error that names its
+/// line, and so does the first gradient.
+pub fn detect_anomaly<R>(f: impl FnOnce() -> R) -> R {
+    with_flag(&DETECT_ANOMALY, true, f)
+}
+
+fn with_flag<R>(flag: &'static std::thread::LocalKey<Cell<bool>>, value: bool, f: impl FnOnce() -> R) -> R {
+    struct Restore(&'static std::thread::LocalKey<Cell<bool>>, bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            self.0.set(self.1);
+        }
+    }
+    let _restore = Restore(flag, flag.replace(value));
+    f()
+}
+
+/// Appends the node that `make` builds from the parents of `inputs`, if recording is on and one of them wants a
+/// gradient; gives `out` its place on the tape.
+#[track_caller]
+pub(crate) fn record<T: Element, const N: usize>(
+    name: &'static str,
+    out: Tensor<T>,
+    inputs: [&Tensor<T>; N],
+    make: impl FnOnce([Parent; N], &Tensor<T>) -> Op<T>,
+) -> Result<Tensor<T>> {
+    let at = Location::caller();
+    if DETECT_ANOMALY.get() && !all_finite(&out) {
+        return Err(Error::autograd(name, format!("the result at {at} is not finite")));
+    }
+    if !wants_grad(&inputs) {
+        return Ok(out);
+    }
+    with_tape(|tape| {
+        let mut tape = tape.borrow_mut();
+        let mut parents = [None; N];
+        for (parent, input) in parents.iter_mut().zip(inputs) {
+            *parent = tape.parent_of(name, input, at)?;
+        }
+        let op = make(parents, &out);
+        Ok(tape.push(op, at, out))
+    })
+    .unwrap_or_else(|| Err(Error::autograd(name, "the thread is shutting down")))
+}
+
+/// [`record`] for any number of inputs.
+#[track_caller]
+pub(crate) fn record_many<T: Element>(
+    name: &'static str,
+    out: Tensor<T>,
+    inputs: &[&Tensor<T>],
+    make: impl FnOnce(Vec<Parent>) -> Op<T>,
+) -> Result<Tensor<T>> {
+    let at = Location::caller();
+    if !wants_grad(inputs) {
+        return Ok(out);
+    }
+    with_tape(|tape| {
+        let mut tape = tape.borrow_mut();
+        let parents =
+            inputs.iter().map(|input| tape.parent_of(name, input, at)).collect::<Result<Vec<_>>>()?;
+        Ok(tape.push(make(parents), at, out))
+    })
+    .unwrap_or_else(|| Err(Error::autograd(name, "the thread is shutting down")))
+}
+
+/// Whether an operation on these inputs is to be recorded.
+fn wants_grad<T: Element>(inputs: &[&Tensor<T>]) -> bool {
+    RECORDING.get() && inputs.iter().any(|input| input.track.is_some())
+}
+
+impl<T: Element> Tape<T> {
+    fn push(&mut self, op: Op<T>, at: &'static Location<'static>, mut out: Tensor<T>) -> Tensor<T> {
+        self.nodes.push(Node { op, at });
+        let index = self.nodes.len() - 1;
+        out.track = Some(Track::Node(Handle { token: self.token.clone(), index }));
+        out
+    }
+}
+
+fn all_finite<T: Element>(tensor: &Tensor<T>) -> bool {
+    tensor.compact().data().iter().all(|x| x.is_finite())
+}
+
+impl<T: Element> Tensor<T> {
+    /// This tensor as a leaf: [`backward`](Tensor::backward) will leave its gradient in [`grad`](Tensor::grad).
+    /// Clones share the gradient.
+    #[must_use]
+    pub fn requires_grad(&self) -> Self {
+        let mut leaf = self.compact();
+        leaf.track = Some(Track::Leaf(Arc::new(Leaf { grad: Mutex::new(None) })));
+        leaf
+    }
+
+    /// Whether operations on this tensor are recorded.
+    pub fn is_tracked(&self) -> bool {
+        self.track.is_some()
+    }
+
+    fn leaf(&self) -> Option<&Leaf<T>> {
+        match &self.track {
+            Some(Track::Leaf(leaf)) => Some(leaf),
+            _ => None,
+        }
+    }
+
+    /// The gradient that the backward passes since the last [`zero_grad`](Tensor::zero_grad) left in this leaf, if
+    /// any did.
+    pub fn grad(&self) -> Option<Tensor<T>> {
+        self.leaf()?.grad.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets the gradient of this leaf.
+    pub fn zero_grad(&self) {
+        self.set_grad(None);
+    }
+
+    pub(crate) fn set_grad(&self, grad: Option<Tensor<T>>) {
+        if let Some(leaf) = self.leaf() {
+            *leaf.grad.lock().unwrap_or_else(PoisonError::into_inner) = grad;
+        }
+    }
+
+    /// A leaf that shares the gradient of this one, with other numbers.
+    pub(crate) fn with_leaf_of(mut self, leaf: &Tensor<T>) -> Self {
+        self.track = leaf.track.clone();
+        self
+    }
+
+    /// Computes the gradient of this number with respect to every leaf it was made from, and adds it to theirs. What
+    /// the tape held for it is freed.
+    ///
+    /// # Errors
+    /// [`Error::Autograd`] when this tensor was not recorded, has more than one element, was recorded on another
+    /// thread, or was run through before; errors of the backward passes.
+    pub fn backward(&self) -> Result<()> {
+        self.sweep(self.unit_gradient()?, false)
+    }
+
+    /// [`backward`](Tensor::backward) that keeps the tape, so that it can run again.
+    pub fn backward_retain_graph(&self) -> Result<()> {
+        self.sweep(self.unit_gradient()?, true)
+    }
+
+    /// [`backward`](Tensor::backward) from a tensor of any shape, with the gradient that arrives at it.
+    ///
+    /// # Errors
+    /// As [`backward`](Tensor::backward), and [`Error::Shape`] when the shapes differ.
+    pub fn backward_with(&self, gradient: &Tensor<T>) -> Result<()> {
+        if gradient.shape() != self.shape() {
+            let message = format!(
+                "a gradient of shape {:?} for a tensor of shape {:?}",
+                gradient.shape(),
+                self.shape()
+            );
+            return Err(Error::shape("backward", message));
+        }
+        self.sweep(gradient.compact(), false)
+    }
+
+    fn unit_gradient(&self) -> Result<Tensor<T>> {
+        if self.len() == 1 {
+            return Tensor::ones(self.shape());
+        }
+        let message = format!("a tensor of shape {:?} is not one number; give a gradient", self.shape());
+        Err(Error::autograd("backward", message))
+    }
+
+    fn sweep(&self, gradient: Tensor<T>, retain: bool) -> Result<()> {
+        let handle = match &self.track {
+            Some(Track::Node(handle)) => handle,
+            Some(Track::Leaf(leaf)) => return add_to_leaf(leaf, gradient),
+            None => {
+                return Err(Error::autograd(
+                    "backward",
+                    "the tensor was not recorded: no input required a gradient, or recording was off",
+                ));
+            }
+        };
+        let taken = with_tape::<T, _>(|tape| {
+            let mut tape = tape.borrow_mut();
+            let ours = Arc::ptr_eq(&tape.token, &handle.token);
+            ours.then(|| (std::mem::take(&mut tape.nodes), std::mem::take(&mut tape.gradients)))
+        });
+        let Some(Some((mut nodes, mut gradients))) = taken else {
+            return Err(Error::autograd("backward", "the tensor was recorded on the tape of another thread"));
+        };
+        gradients.resize_with(handle.index + 1, || None);
+        gradients[handle.index] = Some(gradient);
+        let mut gradients = Gradients(gradients);
+        let result = no_grad(|| run_backward(&mut nodes[..=handle.index], &mut gradients, retain));
+        gradients.0.clear();
+        with_tape::<T, _>(|tape| {
+            let mut tape = tape.borrow_mut();
+            tape.nodes = nodes;
+            tape.gradients = gradients.0;
+        });
+        result
+    }
+}
+
+fn run_backward<T: Element>(nodes: &mut [Node<T>], gradients: &mut Gradients<T>, retain: bool) -> Result<()> {
+    for index in (0..nodes.len()).rev() {
+        let Some(gradient) = gradients.0[index].take() else { continue };
+        let node = &mut nodes[index];
+        if DETECT_ANOMALY.get() && !all_finite(&gradient) {
+            let message = format!("the gradient of the result at {} is not finite", node.at);
+            return Err(Error::autograd("backward", message));
+        }
+        node.op.backward(gradient, gradients)?;
+        if !retain {
+            node.op.free();
+        }
+    }
+    Ok(())
+}
+
+fn add_to_leaf<T: Element>(leaf: &Leaf<T>, gradient: Tensor<T>) -> Result<()> {
+    let mut slot = leaf.grad.lock().unwrap_or_else(PoisonError::into_inner);
+    *slot = Some(match slot.take() {
+        None => gradient.compact(),
+        Some(sum) => accumulate(sum, gradient)?,
+    });
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Batch normalisation over the first axis.
+
+use super::layer_norm::{check_affine, norm_backward};
+use super::{Backward, Op};
+use crate::autograd::{Gradients, Parent, record};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::kernels::batch_norm::{self, Running};
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+/// Which statistics normalise a batch.
+pub enum BatchStatistics<'a, T: Element> {
+    /// The batch's own, in training; the running ones are updated if given.
+    Batch(Option<Running<'a, T>>),
+    /// Running mean and variance, at evaluation.
+    Running {
+        /// Of `[features]`.
+        mean: &'a [T],
+        /// Of `[features]`.
+        var: &'a [T],
+    },
+}
+
+/// Mean and reciprocal standard deviation of the batch, or running mean and variance.
+enum Kept<T: Element> {
+    Batch { mean: Buffer<T>, rstd: Buffer<T> },
+    Running { mean: Buffer<T>, var: Buffer<T>, eps: f64 },
+}
+
+pub(crate) struct BatchNorm<T: Element> {
+    x: Tensor<T>,
+    gamma: Option<Tensor<T>>,
+    kept: Kept<T>,
+    parents: [Parent; 3],
+}
+
+impl<T: Element> Backward<T> for BatchNorm<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        let (x, dy, cols) = (&self.x, dy.compact(), self.x.shape()[1]);
+        norm_backward(x, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
+            let gamma = self.gamma.as_ref().map(Tensor::data);
+            match &self.kept {
+                Kept::Batch { mean, rstd } => {
+                    batch_norm::backward(x.data(), cols, gamma, mean, rstd, dy.data(), dx, dgamma, dbeta)
+                }
+                Kept::Running { mean, var, eps } => batch_norm::infer_backward(
+                    x.data(),
+                    cols,
+                    gamma,
+                    mean,
+                    var,
+                    *eps,
+                    dy.data(),
+                    dx,
+                    dgamma,
+                    dbeta,
+                ),
+            }
+        })
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// `(x − mean) / sqrt(var + eps) · gamma + beta` for x of `[rows, features]`, with mean and biased variance of
+    /// each feature over the batch, or with running ones. `affine` is (gamma, beta), both of `[features]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shapes do not fit, or when a batch to be trained on has fewer than two rows;
+    /// [`Error::Value`] for an eps that is negative or not finite.
+    #[track_caller]
+    pub fn batch_norm(
+        &self,
+        affine: Option<(&Self, &Self)>,
+        statistics: BatchStatistics<'_, T>,
+        eps: f64,
+    ) -> Result<Self> {
+        let &[_, cols] = self.shape() else {
+            let message = format!("expected [rows, features], got {:?}", self.shape());
+            return Err(Error::shape("batch_norm", message));
+        };
+        check_affine("batch_norm", self, cols, affine)?;
+        let x = self.compact();
+        let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.compact(), beta.compact())).unzip();
+        let mut kept = None;
+        let y = Tensor::build(x.dims(), |y| {
+            let (gamma, beta) = (gamma.as_ref().map(Tensor::data), beta.as_ref().map(Tensor::data));
+            kept = Some(match statistics {
+                BatchStatistics::Batch(running) => {
+                    let (mut mean, mut rstd) = (Buffer::stale(cols), Buffer::stale(cols));
+                    let (m, r) = (mean.fresh_mut(), rstd.fresh_mut());
+                    batch_norm::forward(x.data(), cols, gamma, beta, eps, running, y, m, r)?;
+                    Kept::Batch { mean, rstd }
+                }
+                BatchStatistics::Running { mean, var } => {
+                    batch_norm::infer(x.data(), cols, gamma, beta, mean, var, eps, y)?;
+                    Kept::Running { mean: Buffer::copy_of(mean), var: Buffer::copy_of(var), eps }
+                }
+            });
+            Ok(())
+        })?;
+        let none = Tensor::scalar(T::ZERO);
+        let (g, b) = affine.unwrap_or((&none, &none));
+        record("batch_norm", y, [self, g, b], |parents, _| {
+            let kept = kept.take().expect("set by the forward pass");
+            Op::BatchNorm(BatchNorm { x, gamma, kept, parents })
+        })
+    }
+}

@@ -1,0 +1,254 @@
+//! Arithmetic of two tensors with NumPy broadcasting, and of a tensor and a number.
+
+use std::ops;
+
+use super::{Backward, Op};
+use crate::autograd::{Gradients, Parent, record};
+use crate::error::Result;
+use crate::kernels::map::{self, Binary};
+use crate::simd::Element;
+use crate::tensor::{Shape, Tensor};
+
+pub(crate) struct BinaryOp<T: Element> {
+    op: Binary,
+    a: Tensor<T>,
+    b: Tensor<T>,
+    parents: [Parent; 2],
+}
+
+impl<T: Element> Backward<T> for BinaryOp<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        let Self { op, a, b, parents } = self;
+        let (da, db) = (a.dims(), b.dims());
+        match op {
+            Binary::Add => {
+                gradients.add(parents[0], || dy.sum_to(da))?;
+                gradients.add(parents[1], || dy.sum_to(db))
+            }
+            Binary::Sub => {
+                gradients.add(parents[0], || dy.sum_to(da))?;
+                gradients.add(parents[1], || dy.neg()?.sum_to(db))
+            }
+            Binary::Mul => {
+                gradients.add(parents[0], || apply(Binary::Mul, &dy, b)?.sum_to(da))?;
+                gradients.add(parents[1], || apply(Binary::Mul, &dy, a)?.sum_to(db))
+            }
+            Binary::Div => {
+                gradients.add(parents[0], || apply(Binary::Div, &dy, b)?.sum_to(da))?;
+                gradients.add(parents[1], || {
+                    let quotient = apply(Binary::Div, a, b)?;
+                    apply(Binary::Div, &apply(Binary::Mul, &dy, &quotient)?, b)?.neg()?.sum_to(db)
+                })
+            }
+            // The chosen side gets the gradient; both get half of it where they are equal, as in PyTorch.
+            Binary::Min | Binary::Max => {
+                let (ones, shape) = (T::ONE, Shape::broadcast("maximum", &da, &db)?);
+                let (wide_a, wide_b) = (a.view_broadcast(shape).compact(), b.view_broadcast(shape).compact());
+                let share = |this: &Tensor<T>, other: &Tensor<T>| {
+                    Tensor::build(shape, |out| {
+                        for ((out, &this), &other) in out.iter_mut().zip(this.data()).zip(other.data()) {
+                            let wins = if *op == Binary::Max { this > other } else { this < other };
+                            *out = match (wins || this.is_nan(), this == other) {
+                                (true, _) => ones,
+                                (_, true) => ones / (ones + ones),
+                                _ => T::ZERO,
+                            };
+                        }
+                        Ok(())
+                    })
+                };
+                gradients
+                    .add(parents[0], || apply(Binary::Mul, &dy, &share(&wide_a, &wide_b)?)?.sum_to(da))?;
+                gradients.add(parents[1], || apply(Binary::Mul, &dy, &share(&wide_b, &wide_a)?)?.sum_to(db))
+            }
+        }
+    }
+}
+
+/// The kernel that fits how the shapes broadcast: equal, one number, a row, a column, or else repeated copies.
+fn apply<T: Element>(op: Binary, a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
+    let shape = Shape::broadcast(name(op), &a.dims(), &b.dims())?;
+    let spread =
+        |x: &Tensor<T>| if x.dims() == shape { x.compact() } else { x.view_broadcast(shape).compact() };
+    if shape.elements() == 0 {
+        return Ok(spread(a));
+    }
+    if a.dims() == shape && b.dims() != shape {
+        let (wide, narrow) = (a.compact(), b.compact());
+        let dims = narrow.shape();
+        // Without the axes of length 1 in front, a row has the last axes of the shape; a column has the others of
+        // length 1 behind.
+        let leading = dims.iter().take_while(|&&dim| dim == 1).count();
+        let trailing = dims.iter().rev().take_while(|&&dim| dim == 1).count();
+        if narrow.len() == 1 {
+            return Tensor::build(shape, |y| map::binary_scalar(op, wide.data(), narrow.data()[0], y));
+        }
+        if shape.ends_with(&dims[leading..]) {
+            return Tensor::build(shape, |y| map::binary_row(op, wide.data(), narrow.data(), y));
+        }
+        if dims.len() == shape.len() && shape.starts_with(&dims[..dims.len() - trailing]) {
+            return Tensor::build(shape, |y| map::binary_col(op, wide.data(), narrow.data(), y));
+        }
+    }
+    if b.dims() == shape && a.len() == 1 {
+        let (a, b) = (a.compact(), b.compact());
+        return Tensor::build(shape, |y| map::scalar_binary(op, a.data()[0], b.data(), y));
+    }
+    let (a, b) = (spread(a), spread(b));
+    Tensor::build(shape, |y| map::binary(op, a.data(), b.data(), y))
+}
+
+fn name(op: Binary) -> &'static str {
+    match op {
+        Binary::Add => "add",
+        Binary::Sub => "sub",
+        Binary::Mul => "mul",
+        Binary::Div => "div",
+        Binary::Min => "minimum",
+        Binary::Max => "maximum",
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    #[track_caller]
+    fn binary(&self, op: Binary, other: &Self) -> Result<Self> {
+        let y = apply(op, self, other)?;
+        record(name(op), y, [self, other], |parents, _| {
+            Op::Binary(BinaryOp { op, a: self.detach(), b: other.detach(), parents })
+        })
+    }
+
+    /// The sum over the axes along which a tensor of `shape` was broadcast to this one.
+    pub(crate) fn sum_to(&self, shape: Shape) -> Result<Self> {
+        if self.dims() == shape {
+            return Ok(self.detach());
+        }
+        let new = self.rank() - shape.len();
+        let stretched = |axis: usize| axis < new || (shape[axis - new] == 1 && self.shape()[axis] != 1);
+        let axes: Vec<isize> = (0..self.rank()).filter(|&a| stretched(a)).map(|a| a as isize).collect();
+        Ok(self.detach().sum_axes(&axes, false)?.view_reshape(shape))
+    }
+}
+
+macro_rules! binary {
+    ($($(#[$doc:meta])+ $name:ident = $op:ident;)+) => {
+        impl<T: Element> Tensor<T> {
+            $(
+                $(#[$doc])+
+                ///
+                /// # Errors
+                /// [`Error::Shape`](crate::Error::Shape) when the shapes do not broadcast.
+                #[track_caller]
+                pub fn $name(&self, other: &Self) -> Result<Self> {
+                    self.binary(Binary::$op, other)
+                }
+            )+
+        }
+    };
+}
+
+binary! {
+    /// Elementwise sum with broadcasting.
+    add = Add;
+    /// Elementwise difference with broadcasting.
+    sub = Sub;
+    /// Elementwise product with broadcasting.
+    mul = Mul;
+    /// Elementwise quotient with broadcasting.
+    div = Div;
+    /// The smaller of two elements; NaN if either is; with broadcasting.
+    minimum = Min;
+    /// The larger of two elements; NaN if either is; with broadcasting.
+    maximum = Max;
+}
+
+/// A tensor and a number.
+pub(crate) struct BinaryScalar<T: Element> {
+    op: Binary,
+    number: T,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for BinaryScalar<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        gradients.add(self.parent, || match self.op {
+            Binary::Mul | Binary::Div => {
+                let dy = dy.compact();
+                Tensor::build(dy.dims(), |dx| map::binary_scalar(self.op, dy.data(), self.number, dx))
+            }
+            _ => Ok(dy),
+        })
+    }
+}
+
+macro_rules! scalar {
+    ($($(#[$doc:meta])+ $name:ident = $op:ident;)+) => {
+        impl<T: Element> Tensor<T> {
+            $(
+                $(#[$doc])+
+                ///
+                /// # Errors
+                /// Only those of a bad setting or of recording.
+                #[track_caller]
+                pub fn $name(&self, number: T) -> Result<Self> {
+                    let x = self.compact();
+                    let y = Tensor::build(x.dims(), |y| map::binary_scalar(Binary::$op, x.data(), number, y))?;
+                    record(stringify!($name), y, [self], |[parent], _| {
+                        Op::BinaryScalar(BinaryScalar { op: Binary::$op, number, parent })
+                    })
+                }
+            )+
+        }
+    };
+}
+
+scalar! {
+    /// x + number.
+    add_scalar = Add;
+    /// x − number.
+    sub_scalar = Sub;
+    /// x · number.
+    mul_scalar = Mul;
+    /// x / number.
+    div_scalar = Div;
+}
+
+macro_rules! operator {
+    ($($trait:ident $method:ident $scalar:ident;)+) => { $(
+        /// # Panics
+        /// When the shapes do not broadcast.
+        impl<T: Element> ops::$trait for &Tensor<T> {
+            type Output = Tensor<T>;
+            #[track_caller]
+            fn $method(self, other: Self) -> Tensor<T> {
+                Tensor::$method(self, other).unwrap_or_else(|error| panic!("{error}"))
+            }
+        }
+
+        /// # Panics
+        /// When recording fails.
+        impl<T: Element> ops::$trait<T> for &Tensor<T> {
+            type Output = Tensor<T>;
+            #[track_caller]
+            fn $method(self, number: T) -> Tensor<T> {
+                self.$scalar(number).unwrap_or_else(|error| panic!("{error}"))
+            }
+        }
+    )+ };
+}
+operator! {
+    Add add add_scalar;
+    Sub sub sub_scalar;
+    Mul mul mul_scalar;
+    Div div div_scalar;
+}
+
+/// # Panics
+/// When recording fails.
+impl<T: Element> ops::Neg for &Tensor<T> {
+    type Output = Tensor<T>;
+    #[track_caller]
+    fn neg(self) -> Tensor<T> {
+        Tensor::neg(self).unwrap_or_else(|error| panic!("{error}"))
+    }
+}

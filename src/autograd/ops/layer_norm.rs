@@ -1,0 +1,91 @@
+//! Layer normalisation over the last axis.
+
+use super::{Backward, Op};
+use crate::autograd::{Gradients, Parent, record};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::kernels::layer_norm;
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+pub(crate) struct LayerNorm<T: Element> {
+    x: Tensor<T>,
+    gamma: Option<Tensor<T>>,
+    mean: Buffer<T>,
+    rstd: Buffer<T>,
+    parents: [Parent; 3],
+}
+
+impl<T: Element> Backward<T> for LayerNorm<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        let (x, dy) = (&self.x, dy.compact());
+        let cols = x.shape()[x.rank() - 1];
+        norm_backward(x, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
+            let gamma = self.gamma.as_ref().map(Tensor::data);
+            layer_norm::backward(x.data(), cols, gamma, &self.mean, &self.rstd, dy.data(), dx, dgamma, dbeta)
+        })
+    }
+}
+
+/// Runs a kernel that gives dx, dγ and dβ together, and hands them out.
+pub(super) fn norm_backward<T: Element>(
+    x: &Tensor<T>,
+    features: usize,
+    affine: bool,
+    parents: [Parent; 3],
+    gradients: &mut Gradients<T>,
+    kernel: impl FnOnce(&mut [T], &mut [T], &mut [T]) -> Result<()>,
+) -> Result<()> {
+    let wanted = if affine { features } else { 0 };
+    let shape = crate::tensor::Shape::from_dims(&[wanted]);
+    let (mut dgamma, mut dbeta) = (Buffer::stale(wanted), Buffer::stale(wanted));
+    let dx = Tensor::build(x.dims(), |dx| kernel(dx, dgamma.fresh_mut(), dbeta.fresh_mut()))?;
+    gradients.add(parents[0], || Ok(dx))?;
+    gradients.add(parents[1], || Ok(Tensor::from_buffer(dgamma, shape)))?;
+    gradients.add(parents[2], || Ok(Tensor::from_buffer(dbeta, shape)))
+}
+
+/// An error unless γ and β are both there or both not, and have one element per feature.
+pub(super) fn check_affine<T: Element>(
+    name: &'static str,
+    x: &Tensor<T>,
+    features: usize,
+    affine: Option<(&Tensor<T>, &Tensor<T>)>,
+) -> Result<()> {
+    match affine {
+        Some((gamma, beta)) if gamma.shape() != [features] || beta.shape() != [features] => {
+            let (gamma, beta) = (gamma.shape(), beta.shape());
+            let message = format!("x {:?} does not fit gamma {gamma:?} and beta {beta:?}", x.shape());
+            Err(Error::shape(name, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// `(x − mean) / sqrt(var + eps) · gamma + beta` over the last axis, with the biased variance. `affine` is
+    /// (gamma, beta), both of the length of the last axis.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shapes do not fit; [`Error::Value`] for an eps that is negative or not finite.
+    #[track_caller]
+    pub fn layer_norm(&self, affine: Option<(&Self, &Self)>, eps: f64) -> Result<Self> {
+        let Some(&cols) = self.shape().last() else {
+            return Err(Error::shape("layer_norm", "a scalar has no last axis"));
+        };
+        check_affine("layer_norm", self, cols, affine)?;
+        let x = self.compact();
+        let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.compact(), beta.compact())).unzip();
+        let rows = x.len().checked_div(cols).unwrap_or(0);
+        let (mut mean, mut rstd) = (Buffer::stale(rows), Buffer::stale(rows));
+        let y = Tensor::build(x.dims(), |y| {
+            let (gamma, beta) = (gamma.as_ref().map(Tensor::data), beta.as_ref().map(Tensor::data));
+            layer_norm::forward(x.data(), cols, gamma, beta, eps, y, mean.fresh_mut(), rstd.fresh_mut())
+        })?;
+        let none = Tensor::scalar(T::ZERO);
+        let (g, b) = affine.unwrap_or((&none, &none));
+        record("layer_norm", y, [self, g, b], |parents, _| {
+            Op::LayerNorm(LayerNorm { x, gamma, mean, rstd, parents })
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! Matrix products, batched with broadcasting.
+
+use super::{Backward, Op};
+use crate::autograd::{Gradients, Parent, record};
+use crate::error::{Error, Result};
+use crate::kernels::gemm::{MatMut, MatRef, gemm};
+use crate::simd::Element;
+use crate::tensor::{Shape, Tensor};
+
+pub(crate) struct MatMul<T: Element> {
+    a: Tensor<T>,
+    b: Tensor<T>,
+    parents: [Parent; 2],
+}
+
+impl<T: Element> Backward<T> for MatMul<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        let t = |x: &Tensor<T>| x.view_transpose(x.rank() - 2, x.rank() - 1);
+        gradients.add(self.parents[0], || product(&dy, &t(&self.b))?.sum_to(self.a.dims()))?;
+        gradients.add(self.parents[1], || product(&t(&self.a), &dy)?.sum_to(self.b.dims()))
+    }
+}
+
+/// The last two axes as a matrix, from `offset` elements on.
+fn matrix<T: Element>(x: &Tensor<T>, offset: usize) -> Result<MatRef<'_, T>> {
+    let (shape, strides) = (&x.shape()[x.rank() - 2..], &x.strides()[x.rank() - 2..]);
+    MatRef::new(&x.raw()[offset..], shape[0], shape[1], strides[0] as isize, strides[1] as isize)
+}
+
+/// The product of the last two axes, for every index of the others.
+fn product<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
+    let bad = |why: &str| Error::shape("matmul", format!("{why}: {:?} × {:?}", a.shape(), b.shape()));
+    if a.rank() < 2 || b.rank() < 2 {
+        return Err(bad("at least two axes are needed"));
+    }
+    let ([.., m, k], [.., inner, n]) = (a.shape(), b.shape()) else { unreachable!("both have two axes") };
+    if k != inner {
+        return Err(bad("inner dimensions differ"));
+    }
+    let batch_of = |x: &Tensor<T>| Shape::from_dims(&x.shape()[..x.rank() - 2]);
+    let batch = Shape::broadcast("matmul", &batch_of(a), &batch_of(b))
+        .map_err(|_| bad("batch dimensions do not broadcast"))?;
+    let mut dims = batch.to_vec();
+    dims.extend([m, n]);
+    let shape = Shape::new(&dims)?;
+    let stretch = |x: &Tensor<T>| {
+        let mut dims = batch.to_vec();
+        dims.extend(&x.shape()[x.rank() - 2..]);
+        Shape::new(&dims).map(|shape| x.view_broadcast(shape))
+    };
+    let (a, b) = if batch.is_empty() { (a.detach(), b.detach()) } else { (stretch(a)?, stretch(b)?) };
+    Tensor::build(shape, |y| {
+        if y.is_empty() {
+            return Ok(());
+        }
+        for (index, y) in y.chunks_exact_mut(m * n).enumerate() {
+            let c = MatMut::row_major(y, *m, *n)?;
+            let (a_offset, b_offset) = (offset(&a, &batch, index), offset(&b, &batch, index));
+            gemm(T::ONE, matrix(&a, a_offset)?, matrix(&b, b_offset)?, T::ZERO, c)?;
+        }
+        Ok(())
+    })
+}
+
+/// Where matrix number `index` of a batch starts.
+fn offset<T: Element>(x: &Tensor<T>, batch: &[usize], mut index: usize) -> usize {
+    let mut offset = 0;
+    for (axis, &len) in batch.iter().enumerate().rev() {
+        offset += index % len * x.strides()[axis];
+        index /= len;
+    }
+    offset
+}
+
+impl<T: Element> Tensor<T> {
+    /// The matrix product over the last two axes, `[…, m, k] × […, k, n] → […, m, n]`; the axes in front broadcast.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the inner dimensions differ, the batch dimensions do not broadcast, or a tensor has
+    /// fewer than two axes.
+    #[track_caller]
+    pub fn matmul(&self, other: &Self) -> Result<Self> {
+        let y = product(self, other)?;
+        record("matmul", y, [self, other], |parents, _| {
+            Op::MatMul(MatMul { a: self.detach(), b: other.detach(), parents })
+        })
+    }
+}

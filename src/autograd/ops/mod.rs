@@ -1,0 +1,90 @@
+//! The differentiable operations, one family per file: forward, then what is kept, then backward.
+
+mod batch_norm;
+mod binary;
+mod concat;
+mod cross_entropy;
+mod dropout;
+mod layer_norm;
+mod linear;
+mod loss;
+mod matmul;
+mod reduce;
+mod softmax;
+mod unary;
+mod view;
+
+use std::sync::Arc;
+
+pub use batch_norm::BatchStatistics;
+pub use loss::Reduction;
+
+use super::custom::Custom;
+use super::{Gradients, add_to_leaf};
+use crate::error::{Error, Result};
+use crate::simd::Element;
+use crate::tensor::Tensor;
+use crate::tensor::track::Leaf;
+
+/// What an operation kept of its forward pass, able to run backward.
+pub(crate) trait Backward<T: Element> {
+    /// Adds to the gradients of the parents what the gradient of the result gives them.
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()>;
+}
+
+macro_rules! ops {
+    ($($op:ident($kept:ty),)+) => {
+        /// A node of the tape.
+        pub(crate) enum Op<T: Element> {
+            /// A tensor the user asked a gradient for.
+            Leaf(Arc<Leaf<T>>),
+            /// Run through by a backward pass.
+            Freed,
+            $(#[allow(missing_docs)] $op($kept),)+
+        }
+
+        impl<T: Element> Op<T> {
+            pub(crate) fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+                match self {
+                    Op::Leaf(leaf) => add_to_leaf(leaf, dy),
+                    Op::Freed => Err(Error::autograd(
+                        "backward",
+                        "this part of the tape was run through before; use backward_retain_graph the first time",
+                    )),
+                    $(Op::$op(kept) => kept.backward(dy, gradients),)+
+                }
+            }
+        }
+    };
+}
+
+ops! {
+    BatchNorm(batch_norm::BatchNorm<T>),
+    Binary(binary::BinaryOp<T>),
+    BinaryScalar(binary::BinaryScalar<T>),
+    Broadcast(view::Broadcast),
+    Concat(concat::Concat),
+    CrossEntropy(Box<cross_entropy::CrossEntropy<T>>),
+    Custom(Custom<T>),
+    Dropout(dropout::Dropout),
+    Extreme(reduce::Extreme<T>),
+    Gather(concat::Gather),
+    LayerNorm(layer_norm::LayerNorm<T>),
+    Linear(linear::Linear<T>),
+    Loss(loss::LossOp<T>),
+    MatMul(matmul::MatMul<T>),
+    Permute(view::Permute),
+    Reshape(view::Reshape),
+    Slice(view::Slice),
+    Softmax(softmax::Softmax<T>),
+    Sum(reduce::Sum<T>),
+    Unary(unary::UnaryOp<T>),
+    Variance(reduce::Variance<T>),
+}
+
+impl<T: Element> Op<T> {
+    /// Drops what was kept.
+    pub(crate) fn free(&mut self) {
+        *self = Op::Freed;
+    }
+}

@@ -1,0 +1,279 @@
+//! Sums, means, extremes and variances over any axes.
+
+use super::{Backward, Op};
+use crate::autograd::{Gradients, Parent, record};
+use crate::error::{Error, Result};
+use crate::kernels::reduce::{self, Reduce};
+use crate::simd::Element;
+use crate::tensor::{MAX_RANK, Shape, Tensor, resolve_axis};
+
+/// A tensor cut into the axes that are reduced and the others.
+struct Plan {
+    /// The axes that stay, then those that go.
+    order: Vec<usize>,
+    /// Elements that become one.
+    count: usize,
+    /// The result with the reduced axes of length 1.
+    kept: Shape,
+    /// The result without them.
+    dropped: Shape,
+    /// The reduced axes are the first ones.
+    leading: bool,
+}
+
+impl Plan {
+    fn new<T: Element>(op: &'static str, x: &Tensor<T>, axes: &[isize]) -> Result<Self> {
+        let mut reduced = [false; MAX_RANK];
+        for &axis in axes {
+            let resolved = resolve_axis(op, axis, x.rank())?;
+            if std::mem::replace(&mut reduced[resolved], true) {
+                return Err(Error::shape(op, format!("axis {axis} is named twice in {axes:?}")));
+            }
+        }
+        let all = 0..x.rank();
+        let stay: Vec<usize> = all.clone().filter(|&axis| !reduced[axis]).collect();
+        let go: Vec<usize> = all.clone().filter(|&axis| reduced[axis]).collect();
+        let dims = |axes: &[usize]| -> Vec<usize> { axes.iter().map(|&axis| x.shape()[axis]).collect() };
+        let kept: Vec<usize> = all.map(|axis| if reduced[axis] { 1 } else { x.shape()[axis] }).collect();
+        Ok(Self {
+            count: dims(&go).iter().product(),
+            kept: Shape::from_dims(&kept),
+            dropped: Shape::from_dims(&dims(&stay)),
+            leading: !go.is_empty() && go.iter().enumerate().all(|(i, &axis)| i == axis),
+            order: [stay, go].concat(),
+        })
+    }
+
+    /// Reduces by rows or by columns, whichever reads the elements in their order.
+    fn run<T: Element>(
+        &self,
+        x: &Tensor<T>,
+        rows: impl Fn(&[T], usize, &mut [T]) -> Result<()>,
+        cols: impl Fn(&[T], usize, &mut [T]) -> Result<()>,
+    ) -> Result<Tensor<T>> {
+        Tensor::build(self.kept, |y| {
+            if self.leading && !y.is_empty() {
+                return cols(x.compact().data(), y.len(), y);
+            }
+            rows(x.view_permute(&self.order).compact().data(), self.count, y)
+        })
+    }
+
+    fn shape(&self, keep_axes: bool) -> Shape {
+        if keep_axes { self.kept } else { self.dropped }
+    }
+}
+
+fn all_axes<T: Element>(x: &Tensor<T>) -> Vec<isize> {
+    (0..x.rank() as isize).collect()
+}
+
+pub(crate) struct Sum<T: Element> {
+    scale: T,
+    shape: Shape,
+    kept: Shape,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for Sum<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        gradients.add(self.parent, || {
+            let dy = dy.view_reshape(self.kept).mul_scalar(self.scale)?;
+            Ok(dy.view_broadcast(self.shape))
+        })
+    }
+}
+
+pub(crate) struct Extreme<T: Element> {
+    x: Tensor<T>,
+    y: Tensor<T>,
+    axes: Vec<isize>,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for Extreme<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        gradients.add(self.parent, || {
+            let x = self.x.compact();
+            let y = self.y.view_broadcast(x.dims()).compact();
+            let equal = Tensor::build(x.dims(), |out| {
+                for ((out, &x), &y) in out.iter_mut().zip(x.data()).zip(y.data()) {
+                    *out = if x == y || (x.is_nan() && y.is_nan()) { T::ONE } else { T::ZERO };
+                }
+                Ok(())
+            })?;
+            let ties = equal.sum_axes(&self.axes, true)?;
+            equal.mul(&dy.view_reshape(self.y.dims()).div(&ties)?)
+        })
+    }
+}
+
+pub(crate) struct Variance<T: Element> {
+    x: Tensor<T>,
+    axes: Vec<isize>,
+    divisor: T,
+    kept: Shape,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for Variance<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        gradients.add(self.parent, || {
+            let scale = dy.view_reshape(self.kept).mul_scalar(T::from_f64(2.0) / self.divisor)?;
+            self.x.sub(&self.x.mean_axes(&self.axes, true)?)?.mul(&scale)
+        })
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// The sum of all elements; 0 of none.
+    ///
+    /// # Errors
+    /// Only those of a bad setting or of recording.
+    #[track_caller]
+    pub fn sum(&self) -> Result<Self> {
+        self.sum_axes(&all_axes(self), false)
+    }
+
+    /// The mean of all elements; NaN of none.
+    ///
+    /// # Errors
+    /// Only those of a bad setting or of recording.
+    #[track_caller]
+    pub fn mean(&self) -> Result<Self> {
+        self.mean_axes(&all_axes(self), false)
+    }
+
+    /// The sums over `axes`; negative axes count from the end. `keep_axes` leaves them with length 1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when an axis does not exist or is named twice.
+    #[track_caller]
+    pub fn sum_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
+        self.scaled_sum("sum", Reduce::Sum, axes, keep_axes)
+    }
+
+    /// The means over `axes`; see [`sum_axes`](Tensor::sum_axes).
+    ///
+    /// # Errors
+    /// As [`sum_axes`](Tensor::sum_axes).
+    #[track_caller]
+    pub fn mean_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
+        self.scaled_sum("mean", Reduce::Mean, axes, keep_axes)
+    }
+
+    #[track_caller]
+    fn scaled_sum(&self, name: &'static str, op: Reduce, axes: &[isize], keep_axes: bool) -> Result<Self> {
+        let plan = Plan::new(name, self, axes)?;
+        let y = if axes.len() == self.rank() && self.len() > 0 {
+            let total = reduce::all(op, self.compact().data())?;
+            Tensor::full(&*plan.kept, total)?
+        } else {
+            plan.run(
+                self,
+                |x, cols, y| reduce::rows(op, x, cols, y),
+                |x, cols, y| reduce::cols(op, x, cols, y),
+            )?
+        };
+        let scale = if op == Reduce::Mean { T::ONE / T::from_f64(plan.count as f64) } else { T::ONE };
+        record(name, y.view_reshape(plan.shape(keep_axes)), [self], |[parent], _| {
+            Op::Sum(Sum { scale, shape: self.dims(), kept: plan.kept, parent })
+        })
+    }
+
+    /// The largest elements over `axes`; NaN if any is NaN. Equal largest elements share the gradient.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when an axis does not exist, is named twice, or there is nothing to choose from.
+    #[track_caller]
+    pub fn max_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
+        self.extreme("max", Reduce::Max, axes, keep_axes)
+    }
+
+    /// The smallest elements over `axes`; see [`max_axes`](Tensor::max_axes).
+    ///
+    /// # Errors
+    /// As [`max_axes`](Tensor::max_axes).
+    #[track_caller]
+    pub fn min_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
+        self.extreme("min", Reduce::Min, axes, keep_axes)
+    }
+
+    /// The largest element; see [`max_axes`](Tensor::max_axes).
+    ///
+    /// # Errors
+    /// As [`max_axes`](Tensor::max_axes).
+    #[track_caller]
+    pub fn max(&self) -> Result<Self> {
+        self.max_axes(&all_axes(self), false)
+    }
+
+    /// The smallest element; see [`max_axes`](Tensor::max_axes).
+    ///
+    /// # Errors
+    /// As [`max_axes`](Tensor::max_axes).
+    #[track_caller]
+    pub fn min(&self) -> Result<Self> {
+        self.min_axes(&all_axes(self), false)
+    }
+
+    #[track_caller]
+    fn extreme(&self, name: &'static str, op: Reduce, axes: &[isize], keep_axes: bool) -> Result<Self> {
+        let plan = Plan::new(name, self, axes)?;
+        if plan.count == 0 {
+            let message = format!("nothing to choose from over axes {axes:?} of shape {:?}", self.shape());
+            return Err(Error::shape(name, message));
+        }
+        let y = plan.run(
+            self,
+            |x, cols, y| reduce::rows(op, x, cols, y),
+            |x, cols, y| reduce::cols(op, x, cols, y),
+        )?;
+        let kept = y.detach();
+        record(name, y.view_reshape(plan.shape(keep_axes)), [self], |[parent], _| {
+            Op::Extreme(Extreme { x: self.detach(), y: kept, axes: axes.to_vec(), parent })
+        })
+    }
+
+    /// The variances over `axes`, with divisor n − `correction`: 0 for the biased, 1 for the unbiased one. NaN when
+    /// the divisor is not positive.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when an axis does not exist or is named twice.
+    #[track_caller]
+    pub fn var_axes(&self, axes: &[isize], correction: usize, keep_axes: bool) -> Result<Self> {
+        let plan = Plan::new("var", self, axes)?;
+        let y = plan.run(
+            self,
+            |x, cols, y| reduce::variance_rows(x, cols, correction, y),
+            |x, cols, y| reduce::variance_cols(x, cols, correction, y),
+        )?;
+        let divisor = T::from_f64(plan.count as f64 - correction as f64);
+        record("var", y.view_reshape(plan.shape(keep_axes)), [self], |[parent], _| {
+            let (x, axes) = (self.detach(), axes.to_vec());
+            Op::Variance(Variance { x, axes, divisor, kept: plan.kept, parent })
+        })
+    }
+
+    /// For each row (index of the axes before the last) the first place of its largest element; NaN counts as the
+    /// largest.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a scalar or an empty last axis.
+    pub fn argmax(&self) -> Result<Vec<usize>> {
+        let cols = match self.shape().last() {
+            Some(&cols) if cols > 0 => cols,
+            _ => {
+                return Err(Error::shape("argmax", format!("the shape {:?} has no last axis", self.shape())));
+            }
+        };
+        let mut places = vec![0; self.len() / cols];
+        reduce::argmax_rows(self.compact().data(), cols, &mut places)?;
+        Ok(places)
+    }
+
+    /// Whether shapes and numbers agree exactly; NaN differs from everything.
+    pub fn equals(&self, other: &Self) -> bool {
+        self.shape() == other.shape() && self.compact().data() == other.compact().data()
+    }
+}

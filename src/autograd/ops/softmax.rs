@@ -1,0 +1,113 @@
+//! Softmax, log-softmax and log-sum-exp along one axis.
+
+use super::{Backward, Op};
+use crate::autograd::{Gradients, Parent, record};
+use crate::error::Result;
+use crate::kernels::{log_softmax, logsumexp, softmax};
+use crate::simd::Element;
+use crate::tensor::{Tensor, resolve_axis};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Softmax,
+    LogSoftmax,
+    LogSumExp,
+}
+
+pub(crate) struct Softmax<T: Element> {
+    kind: Kind,
+    axis: usize,
+    /// Input with the axis last; kept for log-sum-exp only.
+    x: Option<Tensor<T>>,
+    /// Result with the axis last, or without it.
+    y: Tensor<T>,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for Softmax<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        let (y, axis) = (&self.y, self.axis);
+        gradients.add(self.parent, || {
+            let dx = match &self.x {
+                Some(x) => {
+                    let (dy, cols) = (dy.compact(), x.shape()[x.rank() - 1]);
+                    Tensor::build(x.dims(), |dx| {
+                        logsumexp::backward(x.data(), y.data(), dy.data(), cols, dx)
+                    })?
+                }
+                None => {
+                    let (dy, cols) = (last(&dy, axis), y.shape()[y.rank() - 1]);
+                    Tensor::build(y.dims(), |dx| match self.kind {
+                        Kind::Softmax => softmax::backward(y.data(), dy.data(), cols, dx),
+                        _ => log_softmax::backward(y.data(), dy.data(), cols, dx),
+                    })?
+                }
+            };
+            Ok(back(&dx, axis))
+        })
+    }
+}
+
+/// The tensor with `axis` moved to the end, without gaps.
+fn last<T: Element>(x: &Tensor<T>, axis: usize) -> Tensor<T> {
+    let mut order: Vec<usize> = (0..x.rank()).filter(|&a| a != axis).collect();
+    order.push(axis);
+    x.view_permute(&order).compact()
+}
+
+/// The tensor with its last axis moved to `axis`.
+fn back<T: Element>(x: &Tensor<T>, axis: usize) -> Tensor<T> {
+    let mut order: Vec<usize> = (0..x.rank() - 1).collect();
+    order.insert(axis, x.rank() - 1);
+    x.view_permute(&order)
+}
+
+impl<T: Element> Tensor<T> {
+    /// `exp(x − max) / Σ exp(x − max)` along `axis`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when the axis does not exist.
+    #[track_caller]
+    pub fn softmax(&self, axis: isize) -> Result<Self> {
+        self.softmax_family("softmax", Kind::Softmax, axis)
+    }
+
+    /// `x − logsumexp(x)` along `axis`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when the axis does not exist.
+    #[track_caller]
+    pub fn log_softmax(&self, axis: isize) -> Result<Self> {
+        self.softmax_family("log_softmax", Kind::LogSoftmax, axis)
+    }
+
+    /// `ln Σ eˣ` along `axis`, which goes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when the axis does not exist.
+    #[track_caller]
+    pub fn logsumexp(&self, axis: isize) -> Result<Self> {
+        self.softmax_family("logsumexp", Kind::LogSumExp, axis)
+    }
+
+    #[track_caller]
+    fn softmax_family(&self, name: &'static str, kind: Kind, axis: isize) -> Result<Self> {
+        let axis = resolve_axis(name, axis, self.rank())?;
+        let x = last(self, axis);
+        let cols = self.shape()[axis];
+        let (out, kept_x, kept_y) = if kind == Kind::LogSumExp {
+            let shape = crate::tensor::Shape::from_dims(&x.shape()[..x.rank() - 1]);
+            let y = Tensor::build(shape, |y| logsumexp::forward(x.data(), cols, y))?;
+            (y.detach(), Some(x), y)
+        } else {
+            let y = Tensor::build(x.dims(), |y| match kind {
+                Kind::Softmax => softmax::forward(x.data(), cols, y),
+                _ => log_softmax::forward(x.data(), cols, y),
+            })?;
+            (back(&y, axis), None, y)
+        };
+        record(name, out, [self], |[parent], _| {
+            Op::Softmax(Softmax { kind, axis, x: kept_x, y: kept_y, parent })
+        })
+    }
+}

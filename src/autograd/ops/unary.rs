@@ -1,0 +1,112 @@
+//! Elementwise functions of one tensor.
+
+use super::{Backward, Op};
+use crate::autograd::{Gradients, Parent, record};
+use crate::error::Result;
+use crate::kernels::map::{self, Unary};
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+pub(crate) struct UnaryOp<T: Element> {
+    op: Unary<T>,
+    x: Tensor<T>,
+    y: Tensor<T>,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for UnaryOp<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        gradients.add(self.parent, || {
+            let dy = dy.compact();
+            Tensor::build(dy.dims(), |dx| {
+                map::unary_backward(self.op, self.x.data(), self.y.data(), dy.data(), dx)
+            })
+        })
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    #[track_caller]
+    fn unary(&self, name: &'static str, op: Unary<T>) -> Result<Self> {
+        let x = self.compact();
+        let y = Tensor::build(x.dims(), |y| map::unary(op, x.data(), y))?;
+        record(name, y, [self], |[parent], y| Op::Unary(UnaryOp { op, x, y: y.detach(), parent }))
+    }
+}
+
+macro_rules! unary {
+    ($($(#[$doc:meta])+ $name:ident = $op:expr;)+) => {
+        impl<T: Element> Tensor<T> {
+            $(
+                $(#[$doc])+
+                ///
+                /// # Errors
+                /// Only those of a bad setting or of recording; see [`Error`](crate::Error).
+                #[track_caller]
+                pub fn $name(&self) -> Result<Self> {
+                    self.unary(stringify!($name), $op)
+                }
+            )+
+        }
+    };
+}
+
+unary! {
+    /// −x.
+    neg = Unary::Neg;
+    /// |x|; the derivative at 0 is 0.
+    abs = Unary::Abs;
+    /// max(x, 0); the derivative at 0 is 0.
+    relu = Unary::Relu;
+    /// 1 / (1 + e⁻ˣ).
+    sigmoid = Unary::Sigmoid;
+    /// The hyperbolic tangent.
+    tanh = Unary::Tanh;
+    /// x·Φ(x) with the exact normal distribution function (Hendrycks and Gimpel 2016).
+    gelu = Unary::Gelu;
+    /// GELU by its tanh formula.
+    gelu_tanh = Unary::GeluTanh;
+    /// x · sigmoid(x).
+    silu = Unary::Silu;
+    /// ln(1 + eˣ); x itself above 20.
+    softplus = Unary::Softplus;
+    /// eˣ.
+    exp = Unary::Exp;
+    /// The natural logarithm.
+    ln = Unary::Ln;
+    /// The square root.
+    sqrt = Unary::Sqrt;
+    /// x².
+    square = Unary::Square;
+    /// 1/x.
+    reciprocal = Unary::Reciprocal;
+}
+
+impl<T: Element> Tensor<T> {
+    /// x where x > 0, else slope · x.
+    ///
+    /// # Errors
+    /// Only those of a bad setting or of recording.
+    #[track_caller]
+    pub fn leaky_relu(&self, slope: T) -> Result<Self> {
+        self.unary("leaky_relu", Unary::LeakyRelu { slope })
+    }
+
+    /// x where x > 0, else alpha · (eˣ − 1).
+    ///
+    /// # Errors
+    /// Only those of a bad setting or of recording.
+    #[track_caller]
+    pub fn elu(&self, alpha: T) -> Result<Self> {
+        self.unary("elu", Unary::Elu { alpha })
+    }
+
+    /// xᵖ; of a negative x only whole powers exist, others give NaN.
+    ///
+    /// # Errors
+    /// Only those of a bad setting or of recording.
+    #[track_caller]
+    pub fn powf(&self, power: T) -> Result<Self> {
+        self.unary("powf", Unary::Powf(power))
+    }
+}

@@ -1,0 +1,218 @@
+//! Other views of the same numbers.
+
+use std::ops::Range;
+
+use super::{Backward, Op};
+use crate::autograd::{Gradients, Parent, record};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::simd::Element;
+use crate::tensor::{Shape, Tensor, resolve_axis};
+
+pub(crate) struct Reshape {
+    from: Shape,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for Reshape {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        gradients.add(self.parent, || Ok(dy.view_reshape(self.from)))
+    }
+}
+
+pub(crate) struct Permute {
+    axes: Vec<usize>,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for Permute {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        gradients.add(self.parent, || {
+            let mut inverse = vec![0; self.axes.len()];
+            self.axes.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
+            Ok(dy.view_permute(&inverse))
+        })
+    }
+}
+
+pub(crate) struct Slice {
+    from: Shape,
+    axis: usize,
+    start: usize,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for Slice {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        gradients.add(self.parent, || {
+            let mut dx = Buffer::full(self.from.elements(), T::ZERO);
+            let inner: usize = self.from[self.axis + 1..].iter().product();
+            let (block, part) = (self.from[self.axis] * inner, dy.shape()[self.axis] * inner);
+            if part > 0 {
+                let (dy, start) = (dy.compact(), self.start * inner);
+                let blocks = dx.fresh_mut().chunks_exact_mut(block);
+                blocks.zip(dy.data().chunks_exact(part)).for_each(|(dx, dy)| {
+                    dx[start..start + part].copy_from_slice(dy);
+                });
+            }
+            Ok(Tensor::from_buffer(dx, self.from))
+        })
+    }
+}
+
+pub(crate) struct Broadcast {
+    from: Shape,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for Broadcast {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        gradients.add(self.parent, || dy.sum_to(self.from))
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// The same elements in the same order with other axes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the numbers of elements differ.
+    #[track_caller]
+    pub fn reshape(&self, shape: impl AsRef<[usize]>) -> Result<Self> {
+        let shape = Shape::new(shape.as_ref())?;
+        if shape.elements() != self.len() {
+            let message =
+                format!("{:?} has {} elements, {shape:?} has {}", self.shape(), self.len(), shape.elements());
+            return Err(Error::shape("reshape", message));
+        }
+        record("reshape", self.view_reshape(shape), [self], |[parent], _| {
+            Op::Reshape(Reshape { from: self.dims(), parent })
+        })
+    }
+
+    /// All axes from `start` on joined into one.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there is no axis `start`.
+    #[track_caller]
+    pub fn flatten(&self, start: usize) -> Result<Self> {
+        if start >= self.rank().max(1) {
+            let message = format!("axis {start} does not exist in a tensor of rank {}", self.rank());
+            return Err(Error::shape("flatten", message));
+        }
+        let (front, rest) = self.shape().split_at(start.min(self.rank()));
+        self.reshape([front, &[rest.iter().product()]].concat())
+    }
+
+    /// Without an axis of length 1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the axis does not exist or is longer.
+    #[track_caller]
+    pub fn squeeze(&self, axis: isize) -> Result<Self> {
+        let axis = resolve_axis("squeeze", axis, self.rank())?;
+        if self.shape()[axis] != 1 {
+            return Err(Error::shape(
+                "squeeze",
+                format!("axis {axis} of {:?} is not of length 1", self.shape()),
+            ));
+        }
+        self.reshape([&self.shape()[..axis], &self.shape()[axis + 1..]].concat())
+    }
+
+    /// With a new axis of length 1 before axis `axis`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `axis` is beyond the last place.
+    #[track_caller]
+    pub fn unsqueeze(&self, axis: isize) -> Result<Self> {
+        let axis = resolve_axis("unsqueeze", axis, self.rank() + 1)?;
+        self.reshape([&self.shape()[..axis], &[1], &self.shape()[axis..]].concat())
+    }
+
+    /// Two axes exchanged, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when an axis does not exist.
+    #[track_caller]
+    pub fn transpose(&self, a: isize, b: isize) -> Result<Self> {
+        let (a, b) = (resolve_axis("transpose", a, self.rank())?, resolve_axis("transpose", b, self.rank())?);
+        let mut axes: Vec<usize> = (0..self.rank()).collect();
+        axes.swap(a, b);
+        self.permuted("transpose", axes)
+    }
+
+    /// The transpose of a matrix.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless there are two axes.
+    #[track_caller]
+    pub fn t(&self) -> Result<Self> {
+        if self.rank() != 2 {
+            return Err(Error::shape("t", format!("{:?} is not a matrix", self.shape())));
+        }
+        self.transpose(0, 1)
+    }
+
+    /// The axes in another order, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless `axes` names each axis once.
+    #[track_caller]
+    pub fn permute(&self, axes: &[isize]) -> Result<Self> {
+        let resolved = axes
+            .iter()
+            .map(|&axis| resolve_axis("permute", axis, self.rank()))
+            .collect::<Result<Vec<_>>>()?;
+        if (0..self.rank()).any(|axis| !resolved.contains(&axis)) || resolved.len() != self.rank() {
+            let message = format!("{axes:?} does not name each axis of {:?} once", self.shape());
+            return Err(Error::shape("permute", message));
+        }
+        self.permuted("permute", resolved)
+    }
+
+    #[track_caller]
+    fn permuted(&self, name: &'static str, axes: Vec<usize>) -> Result<Self> {
+        record(name, self.view_permute(&axes), [self], |[parent], _| Op::Permute(Permute { axes, parent }))
+    }
+
+    /// The indices `range` of one axis, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the axis does not exist or is shorter.
+    #[track_caller]
+    pub fn slice(&self, axis: isize, range: Range<usize>) -> Result<Self> {
+        let axis = resolve_axis("slice", axis, self.rank())?;
+        if range.start > range.end || range.end > self.shape()[axis] {
+            let message = format!("{range:?} lies outside axis {axis} of {:?}", self.shape());
+            return Err(Error::shape("slice", message));
+        }
+        record("slice", self.view_slice(axis, range.start, range.end), [self], |[parent], _| {
+            Op::Slice(Slice { from: self.dims(), axis, start: range.start, parent })
+        })
+    }
+
+    /// Repeated along axes of length 1 and along new axes in front, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shape does not broadcast to this one.
+    #[track_caller]
+    pub fn broadcast_to(&self, shape: impl AsRef<[usize]>) -> Result<Self> {
+        let shape = Shape::new(shape.as_ref())?;
+        if Shape::broadcast("broadcast_to", &self.dims(), &shape)? != shape {
+            let message = format!("{:?} does not broadcast to {shape:?}", self.shape());
+            return Err(Error::shape("broadcast_to", message));
+        }
+        record("broadcast_to", self.view_broadcast(shape), [self], |[parent], _| {
+            Op::Broadcast(Broadcast { from: self.dims(), parent })
+        })
+    }
+
+    /// The same numbers row by row without gaps.
+    ///
+    /// # Errors
+    /// Only those of recording.
+    #[track_caller]
+    pub fn contiguous(&self) -> Result<Self> {
+        self.reshape(self.shape())
+    }
+}

@@ -1,0 +1,108 @@
+//! Shapes and strides, held inline.
+
+use std::fmt;
+use std::ops::Deref;
+
+use crate::error::{Error, Result};
+
+/// The largest number of axes of a tensor.
+pub const MAX_RANK: usize = 6;
+
+/// The lengths of the axes, outermost first; at most [`MAX_RANK`] of them. Reads like a slice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: [usize; MAX_RANK],
+    rank: u8,
+}
+
+impl Shape {
+    /// A shape with these axes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are more than [`MAX_RANK`] axes, or when the number of elements overflows.
+    pub fn new(dims: &[usize]) -> Result<Self> {
+        let shape = Self::of(dims).ok_or_else(|| {
+            Error::shape(
+                "shape",
+                format!("{dims:?} has {} axes, at most {MAX_RANK} are supported", dims.len()),
+            )
+        })?;
+        let elements = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim.max(1)));
+        match elements {
+            Some(elements) if elements <= isize::MAX as usize / 8 => Ok(shape),
+            _ => Err(Error::shape("shape", format!("{dims:?} has too many elements"))),
+        }
+    }
+
+    fn of(dims: &[usize]) -> Option<Self> {
+        let mut shape = Self { dims: [0; MAX_RANK], rank: dims.len() as u8 };
+        shape.dims.get_mut(..dims.len())?.copy_from_slice(dims);
+        Some(shape)
+    }
+
+    /// These axes, known to be few.
+    pub(crate) fn from_dims(dims: &[usize]) -> Self {
+        Self::of(dims).expect("the axes of a tensor are at most MAX_RANK")
+    }
+
+    /// The number of elements.
+    pub fn elements(&self) -> usize {
+        self.iter().product()
+    }
+
+    /// Elements from one index to the next along each axis, when the last axis runs fastest and there are no gaps.
+    pub(crate) fn contiguous_strides(&self) -> Shape {
+        let mut strides = *self;
+        let mut step = 1;
+        for axis in (0..self.len()).rev() {
+            strides.dims[axis] = step;
+            step *= self[axis].max(1);
+        }
+        strides
+    }
+
+    /// The shape with `axis` of another length.
+    pub(crate) fn with(mut self, axis: usize, len: usize) -> Self {
+        self.dims[..usize::from(self.rank)][axis] = len;
+        self
+    }
+
+    /// The shape both broadcast to by NumPy's rule: axes are aligned at the right, 1 stretches to any length.
+    pub fn broadcast(op: &'static str, a: &Self, b: &Self) -> Result<Self> {
+        let rank = a.len().max(b.len());
+        let mut shape = Self { dims: [1; MAX_RANK], rank: rank as u8 };
+        for i in 1..=rank {
+            let dim = |s: &Self| if i <= s.len() { s[s.len() - i] } else { 1 };
+            shape.dims[rank - i] = match (dim(a), dim(b)) {
+                (x, y) if x == y => x,
+                (1, y) => y,
+                (x, 1) => x,
+                _ => return Err(Error::shape(op, format!("shapes do not broadcast: {a:?} and {b:?}"))),
+            };
+        }
+        Ok(shape)
+    }
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+    #[inline]
+    fn deref(&self) -> &[usize] {
+        &self.dims[..usize::from(self.rank)]
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &**self)
+    }
+}
+
+/// An axis counted from the front, or from the end when negative: −1 is the last.
+pub(crate) fn resolve_axis(op: &'static str, axis: isize, rank: usize) -> Result<usize> {
+    let resolved = if axis < 0 { axis + rank as isize } else { axis };
+    usize::try_from(resolved)
+        .ok()
+        .filter(|&axis| axis < rank)
+        .ok_or_else(|| Error::shape(op, format!("axis {axis} does not exist in a tensor of rank {rank}")))
+}

@@ -1,0 +1,38 @@
+//! Copying strided elements into rows without gaps.
+
+use crate::simd::Element;
+
+/// Rows and columns copied together by a transposing copy: both sides stay within a few cache lines.
+const SQUARE: usize = 16;
+
+/// Copies the elements at `strides` of `from`, of which the first is element 0, to `to`, row by row.
+pub(super) fn copy<T: Element>(from: &[T], shape: &[usize], strides: &[usize], to: &mut [T]) {
+    if to.is_empty() {
+        return;
+    }
+    match (shape, strides) {
+        ([], _) => to[0] = from[0],
+        (&[len], &[stride]) => match stride {
+            1 => to.copy_from_slice(&from[..len]),
+            0 => to.fill(from[0]),
+            _ => to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, &from)| *to = from),
+        },
+        (&[rows, cols], &[1, stride]) if stride > 1 => {
+            for row in (0..rows).step_by(SQUARE) {
+                for col in (0..cols).step_by(SQUARE) {
+                    for i in row..(row + SQUARE).min(rows) {
+                        for j in col..(col + SQUARE).min(cols) {
+                            to[i * cols + j] = from[i + j * stride];
+                        }
+                    }
+                }
+            }
+        }
+        _ => {
+            let inner = to.len() / shape[0];
+            for (i, to) in to.chunks_exact_mut(inner).enumerate() {
+                copy(&from[i * strides[0]..], &shape[1..], &strides[1..], to);
+            }
+        }
+    }
+}
