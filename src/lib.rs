@@ -7,6 +7,10 @@ pub mod context;
 pub mod error;
 pub mod kernels;
 pub mod math;
+#[cfg(feature = "train")]
+pub mod nn;
+#[cfg(feature = "train")]
+pub mod optim;
 mod parallel;
 pub mod reference;
 pub mod rng;

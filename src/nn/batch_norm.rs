@@ -1,0 +1,132 @@
+//! Batch normalisation.
+
+use super::{Mode, Module, Parameter, State, Visitor};
+use crate::autograd::BatchStatistics;
+use crate::error::{Error, Result};
+use crate::kernels::batch_norm::Running;
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+/// Which variance the running one follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunningVar {
+    /// Σ(x − mean)²/(n − 1): PyTorch's.
+    #[default]
+    Unbiased,
+    /// Σ(x − mean)²/n: needle's.
+    Biased,
+}
+
+/// `(x − mean) / sqrt(var + eps) · weight + bias` of each feature of x of `[rows, features]` (Ioffe and Szegedy
+/// 2015): over the batch in training, with running statistics at evaluation.
+///
+/// Defaults are PyTorch's: eps 1e-5, momentum 0.1 (the weight of the new batch), unbiased running variance, weight 1,
+/// bias 0.
+pub struct BatchNorm1d<T: Element = f32> {
+    weight: Parameter<T>,
+    bias: Parameter<T>,
+    running_mean: State<T>,
+    running_var: State<T>,
+    features: usize,
+    eps: f64,
+    momentum: f64,
+    unbiased: bool,
+    mode: Mode,
+}
+
+impl<T: Element> BatchNorm1d<T> {
+    /// A layer for this number of features.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the number is too large.
+    pub fn new(features: usize) -> Result<Self> {
+        let (zeros, ones) = (Tensor::zeros([features])?, Tensor::ones([features])?);
+        Ok(Self {
+            weight: Parameter::new(&ones),
+            bias: Parameter::new(&zeros),
+            running_mean: State::new(&zeros),
+            running_var: State::new(&ones),
+            features,
+            eps: 1e-5,
+            momentum: 0.1,
+            unbiased: true,
+            mode: Mode::default(),
+        })
+    }
+
+    /// What is added to the variance before the root.
+    #[must_use]
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// The weight of the new batch in the running statistics.
+    ///
+    /// # Errors
+    /// [`Error::Value`] when it is not in [0, 1].
+    pub fn momentum(self, momentum: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&momentum) {
+            return Err(Error::value("BatchNorm1d", format!("momentum {momentum} is not in [0, 1]")));
+        }
+        Ok(Self { momentum, ..self })
+    }
+
+    /// Which variance the running one follows.
+    #[must_use]
+    pub fn running_var(self, kind: RunningVar) -> Self {
+        Self { unbiased: kind == RunningVar::Unbiased, ..self }
+    }
+
+    /// The scale γ, `[features]`.
+    pub fn weight(&self) -> &Parameter<T> {
+        &self.weight
+    }
+
+    /// The shift β, `[features]`.
+    pub fn bias(&self) -> &Parameter<T> {
+        &self.bias
+    }
+
+    /// Running mean and variance, `[features]` each.
+    pub fn running_stats(&self) -> (Tensor<T>, Tensor<T>) {
+        (self.running_mean.value(), self.running_var.value())
+    }
+
+    /// Running mean 0 and variance 1 again.
+    ///
+    /// # Errors
+    /// None that can happen.
+    pub fn reset_running_stats(&self) -> Result<()> {
+        self.running_mean.set(&Tensor::zeros([self.features])?)?;
+        self.running_var.set(&Tensor::ones([self.features])?)
+    }
+}
+
+impl<T: Element> Module<T> for BatchNorm1d<T> {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        let (weight, bias) = (self.weight.tensor(), self.bias.tensor());
+        let affine = Some((&weight, &bias));
+        if self.mode.is_training() {
+            return self.running_mean.update(|mean| {
+                self.running_var.update(|var| {
+                    let running = Running { mean, var, momentum: self.momentum, unbiased: self.unbiased };
+                    x.batch_norm(affine, BatchStatistics::Batch(Some(running)), self.eps)
+                })
+            });
+        }
+        let (mean, var) = self.running_stats();
+        x.batch_norm(affine, BatchStatistics::Running { mean: mean.data(), var: var.data() }, self.eps)
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {
+        visitor.parameter("weight", &self.weight);
+        visitor.parameter("bias", &self.bias);
+        visitor.state("running_mean", &self.running_mean);
+        visitor.state("running_var", &self.running_var);
+        visitor.mode(&self.mode);
+    }
+
+    fn describe(&self) -> String {
+        format!("BatchNorm1d({})", self.features)
+    }
+}

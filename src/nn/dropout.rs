@@ -1,0 +1,49 @@
+//! Dropout.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::{Mode, Module, Visitor};
+use crate::error::{Error, Result};
+use crate::kernels::dropout::Key;
+use crate::rng::Rng;
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+/// In training, each element becomes 0 with probability p and is divided by 1 − p otherwise (Srivastava et al. 2014,
+/// inverted); at evaluation nothing happens. Each forward pass has a mask of its own.
+pub struct Dropout {
+    p: f64,
+    mode: Mode,
+    rng: Mutex<Rng>,
+}
+
+impl Dropout {
+    /// A layer with its own stream of random numbers, split off from `rng`.
+    ///
+    /// # Errors
+    /// [`Error::Value`] when `p` is not in [0, 1].
+    pub fn new(p: f64, rng: &mut Rng) -> Result<Self> {
+        if !(0.0..=1.0).contains(&p) {
+            return Err(Error::value("Dropout", format!("{p} is not a probability")));
+        }
+        Ok(Self { p, mode: Mode::default(), rng: Mutex::new(rng.split()) })
+    }
+}
+
+impl<T: Element> Module<T> for Dropout {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        if !self.mode.is_training() || self.p == 0.0 {
+            return Ok(x.clone());
+        }
+        let stream = self.rng.lock().unwrap_or_else(PoisonError::into_inner).split();
+        x.dropout(self.p, Key { seed: stream.seed, stream: stream.stream })
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {
+        visitor.mode(&self.mode);
+    }
+
+    fn describe(&self) -> String {
+        format!("Dropout({})", self.p)
+    }
+}

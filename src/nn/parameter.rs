@@ -1,0 +1,123 @@
+//! What a layer holds: parameters that are learned and states that are not.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+/// A tensor that is learned: a leaf of the tape whose numbers an optimizer changes. Clones are the same parameter.
+#[derive(Clone)]
+pub struct Parameter<T: Element = f32>(Arc<Mutex<Tensor<T>>>);
+
+impl<T: Element> Parameter<T> {
+    /// A parameter that starts as `value`.
+    pub fn new(value: &Tensor<T>) -> Self {
+        Self(Arc::new(Mutex::new(value.requires_grad())))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tensor<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The present value as a leaf: operations on it are recorded.
+    pub fn tensor(&self) -> Tensor<T> {
+        self.lock().clone()
+    }
+
+    /// The present value, not tracked.
+    pub fn value(&self) -> Tensor<T> {
+        self.lock().detach()
+    }
+
+    /// The gradient accumulated since the last [`zero_grad`](Parameter::zero_grad), if any arrived.
+    pub fn grad(&self) -> Option<Tensor<T>> {
+        self.lock().grad()
+    }
+
+    /// Forgets the gradient.
+    pub fn zero_grad(&self) {
+        self.lock().zero_grad();
+    }
+
+    /// Puts other numbers of the same shape in place.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shapes differ.
+    pub fn set(&self, value: &Tensor<T>) -> Result<()> {
+        let mut tensor = self.lock();
+        same_shape("Parameter::set", &tensor, value)?;
+        *tensor = Tensor::from_slice(value.compact().data(), value.shape())?.with_leaf_of(&tensor);
+        Ok(())
+    }
+
+    /// Lets `f` change the numbers, given the gradient; does nothing without a gradient. Who still holds the old
+    /// value keeps it.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn update(&self, f: impl FnOnce(&mut [T], &[T]) -> Result<()>) -> Result<()> {
+        let mut tensor = self.lock();
+        let Some(grad) = tensor.grad() else { return Ok(()) };
+        if tensor.data_mut().is_none() {
+            *tensor =
+                Tensor::from_buffer(Buffer::copy_of(tensor.data()), tensor.dims()).with_leaf_of(&tensor);
+        }
+        let data = tensor.data_mut().expect("just made, and nobody else has it");
+        f(data, grad.data())
+    }
+
+    /// The number of elements.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+/// A tensor that a layer carries along without learning it, such as a running mean. Clones are the same state.
+#[derive(Clone)]
+pub struct State<T: Element = f32>(Arc<Mutex<Tensor<T>>>);
+
+impl<T: Element> State<T> {
+    /// A state that starts as `value`.
+    pub fn new(value: &Tensor<T>) -> Self {
+        Self(Arc::new(Mutex::new(value.detach())))
+    }
+
+    /// The present value.
+    pub fn value(&self) -> Tensor<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other numbers of the same shape in place.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shapes differ.
+    pub fn set(&self, value: &Tensor<T>) -> Result<()> {
+        let mut tensor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        same_shape("State::set", &tensor, value)?;
+        *tensor = Tensor::from_slice(value.compact().data(), value.shape())?;
+        Ok(())
+    }
+
+    /// Lets `f` change the numbers. Who still holds the old value keeps it.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn update<R>(&self, f: impl FnOnce(&mut [T]) -> Result<R>) -> Result<R> {
+        let mut tensor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tensor.data_mut().is_none() {
+            let compact = tensor.compact();
+            *tensor = Tensor::from_buffer(Buffer::copy_of(compact.data()), compact.dims());
+        }
+        f(tensor.data_mut().expect("just made, and nobody else has it"))
+    }
+}
+
+fn same_shape<T: Element>(op: &'static str, old: &Tensor<T>, new: &Tensor<T>) -> Result<()> {
+    if old.shape() == new.shape() {
+        return Ok(());
+    }
+    Err(Error::shape(op, format!("a value of shape {:?} for one of shape {:?}", new.shape(), old.shape())))
+}

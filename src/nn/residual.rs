@@ -1,0 +1,32 @@
+//! A shortcut around a module.
+
+use super::{Module, Visitor};
+use crate::error::Result;
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+/// `x + inner(x)` (He et al. 2016).
+pub struct Residual<T: Element = f32> {
+    inner: Box<dyn Module<T>>,
+}
+
+impl<T: Element> Residual<T> {
+    /// A shortcut around `inner`, which must keep the shape.
+    pub fn new(inner: impl Module<T> + 'static) -> Self {
+        Self { inner: Box::new(inner) }
+    }
+}
+
+impl<T: Element> Module<T> for Residual<T> {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        self.inner.forward(x)?.add(x)
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {
+        visitor.child("inner", &*self.inner);
+    }
+
+    fn describe(&self) -> String {
+        "Residual".into()
+    }
+}

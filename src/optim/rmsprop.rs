@@ -1,0 +1,44 @@
+//! RMSprop.
+
+use super::{Decay, Group, Optimizer, optimizer};
+use crate::error::Result;
+use crate::kernels::update::{self, RmsProp};
+use crate::nn::Parameter;
+use crate::simd::Element;
+
+/// Gradients divided by the root of their running mean square (Tieleman and Hinton 2012); the formula stands in
+/// [`update::rmsprop`].
+pub struct RMSprop<T: Element = f32> {
+    config: RmsProp,
+    group: Group<T, 3>,
+}
+
+impl<T: Element> RMSprop<T> {
+    /// With PyTorch's defaults: lr 0.01, alpha 0.99, eps 1e-8.
+    pub fn new(parameters: Vec<Parameter<T>>) -> Self {
+        Self { config: RmsProp::default(), group: Group::new(parameters) }
+    }
+}
+
+optimizer!(RMSprop, {
+    /// The learning rate; 0.01 by default.
+    lr: f64,
+    /// The weight of the old mean square; 0.99 by default.
+    alpha: f64,
+    /// Added to the root; 1e-8 by default.
+    eps: f64,
+    /// The weight of the old direction; 0 by default.
+    momentum: f64,
+    /// Whether the mean is subtracted from the mean square; off by default.
+    centered: bool,
+    /// λ; 0 by default.
+    weight_decay: f64,
+    /// How λ acts: L2 by default.
+    decay: Decay,
+}, |this| {
+    let config = &this.config;
+    let used = [true, config.centered, config.momentum != 0.0];
+    this.group.step(used, |_, grad, param, [square, mean, momentum]| {
+        update::rmsprop(config, grad, param, square, mean, momentum)
+    })
+});
