@@ -67,6 +67,8 @@ pub trait Element:
 
     /// eˣ.
     fn exp<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// eˣ − 1, also near 0.
+    fn exp_m1<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
     /// The natural logarithm.
     fn ln<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
     /// The hyperbolic tangent.
@@ -122,6 +124,10 @@ macro_rules! element {
                 math::exp::$scalar(s, x)
             }
             #[inline(always)]
+            fn exp_m1<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::exp_m1::$scalar(s, x)
+            }
+            #[inline(always)]
             fn ln<S: Simd>(s: S, x: S::$vector) -> S::$vector {
                 math::ln::$scalar(s, x)
             }
@@ -131,7 +137,7 @@ macro_rules! element {
             }
             #[inline(always)]
             fn sigmoid<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::sigmoid::sigmoid::<$scalar, S>(s, x)
+                math::sigmoid::$scalar(s, x)
             }
             #[inline(always)]
             fn erf<S: Simd>(s: S, x: S::$vector) -> S::$vector {
