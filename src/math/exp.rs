@@ -26,25 +26,13 @@ const TAIL_F64: [f64; 10] = [
 /// eˣ of 16 × f32.
 #[inline(always)]
 pub fn f32<S: Simd>(s: S, x: S::F32) -> S::F32 {
-    exp::<f32, S, 5, false>(s, x, -104.0, 89.0, TAIL_F32)
+    exp::<f32, S, 5>(s, x, -104.0, 89.0, TAIL_F32)
 }
 
 /// eˣ of 8 × f64.
 #[inline(always)]
 pub fn f64<S: Simd>(s: S, x: S::F64) -> S::F64 {
-    exp::<f64, S, 10, false>(s, x, -746.0, 710.0, TAIL_F64)
-}
-
-/// eˣ of 16 × f32, a fifth of an ULP better.
-#[inline(always)]
-pub(super) fn precise_f32<S: Simd>(s: S, x: S::F32) -> S::F32 {
-    exp::<f32, S, 5, true>(s, x, -104.0, 89.0, TAIL_F32)
-}
-
-/// eˣ of 8 × f64, a fifth of an ULP better.
-#[inline(always)]
-pub(super) fn precise_f64<S: Simd>(s: S, x: S::F64) -> S::F64 {
-    exp::<f64, S, 10, true>(s, x, -746.0, 710.0, TAIL_F64)
+    exp::<f64, S, 10>(s, x, -746.0, 710.0, TAIL_F64)
 }
 
 /// eˣ of 16 × f32 with −87 ≤ x ≤ 88, where the result is normal.
@@ -61,7 +49,7 @@ pub(super) fn normal_f64<S: Simd>(s: S, x: S::F64) -> S::F64 {
 
 /// Below `low` the result is 0, above `high` it is infinite.
 #[inline(always)]
-fn exp<T: Format, S: Simd, const N: usize, const PRECISE: bool>(
+fn exp<T: Format, S: Simd, const N: usize>(
     s: S,
     x: T::Vector<S>,
     low: T,
@@ -70,13 +58,8 @@ fn exp<T: Format, S: Simd, const N: usize, const PRECISE: bool>(
 ) -> T::Vector<S> {
     // The bounds come first: `min` and `max` give the second operand when it is NaN.
     let x = s.splat(low).max(s.splat(high).min(x));
-    let (n, r, c) = reduce::<T, S>(s, x);
-    let square = r * r;
-    let value = if PRECISE {
-        s.splat(T::ONE) + (r + square.mul_add(polynomial(s, r, tail), c))
-    } else {
-        s.splat(T::ONE) + square.mul_add(polynomial(s, r, tail), r)
-    };
+    let (n, r, _) = reduce::<T, S>(s, x);
+    let value = near_zero(s, r, tail);
     let half = round::<T, S>(s, n * s.splat(T::from_f64(0.5)));
     value * power_of_two::<T, S>(s, half) * power_of_two::<T, S>(s, n - half)
 }
@@ -84,7 +67,13 @@ fn exp<T: Format, S: Simd, const N: usize, const PRECISE: bool>(
 #[inline(always)]
 fn normal<T: Format, S: Simd, const N: usize>(s: S, x: T::Vector<S>, tail: [T; N]) -> T::Vector<S> {
     let (n, r, _) = reduce::<T, S>(s, x);
-    (s.splat(T::ONE) + (r * r).mul_add(polynomial(s, r, tail), r)) * power_of_two::<T, S>(s, n)
+    near_zero(s, r, tail) * power_of_two::<T, S>(s, n)
+}
+
+/// eʳ for |r| ≤ ln 2 / 2.
+#[inline(always)]
+fn near_zero<T: Format, S: Simd, const N: usize>(s: S, r: T::Vector<S>, tail: [T; N]) -> T::Vector<S> {
+    s.splat(T::ONE) + (r * r).mul_add(polynomial(s, r, tail), r)
 }
 
 /// `(n, r, c)` with x = n·ln 2 + r + c, where c is what rounding took from r.

@@ -137,7 +137,7 @@ macro_rules! element {
             }
             #[inline(always)]
             fn sigmoid<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::sigmoid::$scalar(s, x)
+                math::sigmoid::sigmoid::<$scalar, S>(s, x)
             }
             #[inline(always)]
             fn erf<S: Simd>(s: S, x: S::$vector) -> S::$vector {
