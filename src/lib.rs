@@ -7,8 +7,10 @@ pub mod kernels;
 pub mod math;
 mod parallel;
 pub mod reference;
+pub mod rng;
 pub mod simd;
 
 pub use context::Context;
 pub use error::{Error, Result};
+pub use rng::Rng;
 pub use simd::{Element, Isa};

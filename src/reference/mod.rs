@@ -2,6 +2,14 @@
 //!
 //! The tests measure every kernel against these, on every instruction set.
 
+mod batch_norm;
+mod dropout;
+mod layer_norm;
 mod softmax;
+mod update;
 
+pub use batch_norm::*;
+pub use dropout::*;
+pub use layer_norm::*;
 pub use softmax::*;
+pub use update::*;
