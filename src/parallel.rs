@@ -54,7 +54,7 @@ pub(crate) fn for_each_index(
 
 /// Calls `work` once with each chunk of `parts`, on as many threads as `nanoseconds` of work are worth.
 ///
-/// `parts` is a [`Rows`], a [`RowsMut`] or a tuple of them.
+/// `parts` is a [`Rows`], a [`RowsMut`], [`Indices`] or a tuple of them.
 pub(crate) fn for_each<P: Chunks>(
     settings: Settings,
     parts: P,
@@ -80,10 +80,24 @@ pub(crate) unsafe trait Chunks: Sync {
     unsafe fn chunk(&self, index: usize) -> Self::Chunk;
 }
 
-/// A slice in chunks of a fixed length, the last one shorter; shared.
+/// The numbers of the chunks, for work that must know where it stands.
+pub(crate) struct Indices(pub usize);
+
+// SAFETY: numbers are not written.
+unsafe impl Chunks for Indices {
+    type Chunk = usize;
+    fn count(&self) -> usize {
+        self.0
+    }
+    unsafe fn chunk(&self, index: usize) -> usize {
+        index
+    }
+}
+
+/// A slice in chunks of a fixed length, the last one shorter; shared. An empty one is empty in every chunk.
 pub(crate) struct Rows<'a, T>(pub &'a [T], pub usize);
 
-/// A slice in chunks of a fixed length, the last one shorter; to be written.
+/// A slice in chunks of a fixed length, the last one shorter; to be written. An empty one is empty in every chunk.
 pub(crate) struct RowsMut<'a, T> {
     data: *mut T,
     len: usize,
@@ -107,7 +121,7 @@ unsafe impl<'a, T: Sync> Chunks for Rows<'a, T> {
         self.0.len().div_ceil(self.1.max(1))
     }
     unsafe fn chunk(&self, index: usize) -> &'a [T] {
-        let start = index * self.1;
+        let start = (index * self.1).min(self.0.len());
         &self.0[start..(start + self.1).min(self.0.len())]
     }
 }
@@ -119,8 +133,7 @@ unsafe impl<'a, T: Send> Chunks for RowsMut<'a, T> {
         self.len.div_ceil(self.chunk.max(1))
     }
     unsafe fn chunk(&self, index: usize) -> &'a mut [T] {
-        let start = index * self.chunk;
-        assert!(start < self.len);
+        let start = (index * self.chunk).min(self.len);
         // SAFETY: inside the slice, which nobody else uses; the caller asks for each index once.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), self.chunk.min(self.len - start)) }
     }
@@ -132,7 +145,8 @@ macro_rules! tuple {
         unsafe impl<$($part: Chunks),+> Chunks for ($($part,)+) {
             type Chunk = ($($part::Chunk,)+);
             fn count(&self) -> usize {
-                debug_assert!([$(self.$index.count()),+].iter().all(|&count| count == self.0.count()));
+                let counts = [$(self.$index.count()),+];
+                debug_assert!(counts.iter().all(|&count| count == 0 || count == self.0.count()));
                 self.0.count()
             }
             unsafe fn chunk(&self, index: usize) -> Self::Chunk {
@@ -146,6 +160,7 @@ tuple!(A 0, B 1);
 tuple!(A 0, B 1, C 2);
 tuple!(A 0, B 1, C 2, D 3);
 tuple!(A 0, B 1, C 2, D 3, E 4);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
 
 #[cfg(test)]
 mod tests {
@@ -165,6 +180,18 @@ mod tests {
             });
             assert!(output.iter().zip(&input).all(|(y, x)| *y == x + 1));
         }
+    }
+
+    #[test]
+    fn an_empty_slice_beside_others_is_empty_in_every_chunk() {
+        let settings = Context::new().run(|| crate::context::settings().unwrap()).unwrap();
+        let (input, mut output) = ([1, 2, 3], [0; 3]);
+        let parts = (Indices(2), RowsMut::new(&mut output, 2), Rows(&input, 2), RowsMut::new(&mut [0; 0], 2));
+        for_each(settings, parts, 0, |(index, y, x, none)| {
+            assert!(none.is_empty());
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = 10 * index + x);
+        });
+        assert_eq!(output, [1, 2, 13]);
     }
 
     #[test]

@@ -5,9 +5,15 @@
 //! Results are the same bits for any number of threads and on any instruction set with fused multiply-add.
 
 pub mod gemm;
+pub mod batch_norm;
+pub mod dropout;
+pub mod layer_norm;
 pub mod softmax;
+pub mod update;
 
+use crate::buffer::Scratch;
 use crate::error::{Error, Result};
+use crate::simd::Element;
 
 /// The number of rows of `cols` elements in `x`, which must be whole.
 pub(crate) fn whole_rows<T>(op: &'static str, x: &[T], cols: usize) -> Result<usize> {
@@ -26,4 +32,45 @@ pub(crate) fn same_len<T>(op: &'static str, name: &str, x: &[T], expected: usize
         return Ok(());
     }
     Err(Error::shape(op, format!("{name} has {} elements, expected {expected}", x.len())))
+}
+
+/// An error unless there is no `name` or it has `expected` elements.
+pub(crate) fn same_len_if_any<T>(
+    op: &'static str,
+    name: &str,
+    x: Option<&[T]>,
+    expected: usize,
+) -> Result<()> {
+    x.map_or(Ok(()), |x| same_len(op, name, x, expected))
+}
+
+/// An error unless `name` is empty, because it is not wanted, or has `expected` elements.
+pub(crate) fn same_len_or_empty<T>(op: &'static str, name: &str, x: &[T], expected: usize) -> Result<()> {
+    if x.is_empty() { Ok(()) } else { same_len(op, name, x, expected) }
+}
+
+/// An error unless `eps`, which is added to a variance, is finite and not negative.
+pub(crate) fn valid_eps(op: &'static str, eps: f64) -> Result<()> {
+    if eps.is_finite() && eps >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::value(op, format!("eps is {eps}, expected a finite number ≥ 0")))
+}
+
+/// `len` times `value`, to stand in for what the caller did not give.
+pub(crate) fn unless_given<T: Element>(given: Option<&[T]>, len: usize, value: T) -> Option<Scratch<T>> {
+    if given.is_some() {
+        return None;
+    }
+    let mut scratch = Scratch::new(len);
+    scratch.fill(value);
+    Some(scratch)
+}
+
+/// A power of two that brings the deviations of a row or column, the squares of which overflow, back into the middle
+/// of the range: 2⁻⁸⁰ or 2⁻⁶⁰⁰.
+pub(crate) fn rescue_scale<T: Element>() -> T {
+    // 2⁻⁶⁰⁰ is no f32.
+    let scale = T::from_f64(f64::from_bits((1023 - 600) << 52));
+    if scale == T::ZERO { T::from_f64(f64::from_bits((1023 - 80) << 52)) } else { scale }
 }

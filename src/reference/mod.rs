@@ -3,7 +3,15 @@
 //! The tests measure every kernel against these, on every instruction set.
 
 mod gemm;
+mod batch_norm;
+mod dropout;
+mod layer_norm;
 mod softmax;
+mod update;
 
 pub use gemm::*;
+pub use batch_norm::*;
+pub use dropout::*;
+pub use layer_norm::*;
 pub use softmax::*;
+pub use update::*;

@@ -199,3 +199,132 @@ pub(crate) fn sum2<T: Element, S: Simd>(
     }
     merge.total()
 }
+
+/// `w[i] = f(r[i], w[i])` for several slices at once, all of the same length: N that are read, M that are replaced.
+#[inline(always)]
+pub(crate) fn update<T: Element, S: Simd, const N: usize, const M: usize>(
+    s: S,
+    reads: [&[T]; N],
+    writes: [&mut [T]; M],
+    f: impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; M],
+) {
+    let len = writes[0].len();
+    debug_assert!(reads.iter().all(|r| r.len() == len) && writes.iter().all(|w| w.len() == len));
+    let whole = len - len % T::LANES;
+    let (mut r, mut w) = ([s.splat(T::ZERO); N], [s.splat(T::ZERO); M]);
+    let mut at = 0;
+    while at < whole {
+        for (r, read) in r.iter_mut().zip(&reads) {
+            *r = s.load(&read[at..]);
+        }
+        for (w, write) in w.iter_mut().zip(&writes) {
+            *w = s.load(&write[at..]);
+        }
+        w = f(r, w);
+        for m in 0..M {
+            s.store(w[m], &mut writes[m][at..]);
+        }
+        at += T::LANES;
+    }
+    if at < len {
+        for (r, read) in r.iter_mut().zip(&reads) {
+            *r = s.load_partial(&read[at..]);
+        }
+        for (w, write) in w.iter_mut().zip(&writes) {
+            *w = s.load_partial(&write[at..]);
+        }
+        w = f(r, w);
+        for m in 0..M {
+            s.store_partial(w[m], &mut writes[m][at..]);
+        }
+    }
+}
+
+/// K sums over N slices at once: `step` adds the terms of one register each to the sums so far.
+///
+/// A accumulators within a [`BLOCK`], joined in pairs, then the lane tree; blocks merged in pairs. For steps that
+/// round once the error is within (⌈min(n, 4096) / (A · lanes)⌉ + log₂ A + 4 + log₂ blocks)·u·Σ|term|.
+#[inline(always)]
+pub(crate) fn sums<T: Element, S: Simd, const A: usize, const N: usize, const K: usize>(
+    s: S,
+    x: [&[T]; N],
+    step: impl Fn([T::Vector<S>; K], [T::Vector<S>; N]) -> [T::Vector<S>; K],
+) -> [T; K] {
+    let len = x[0].len();
+    debug_assert!(x.iter().all(|x| x.len() == len));
+    if len <= BLOCK {
+        return block_sums::<T, S, A, N, K>(s, x, &step);
+    }
+    let mut merge = [(); K].map(|()| Merge::new());
+    for start in (0..len).step_by(BLOCK) {
+        let block = x.map(|x| &x[start..len.min(start + BLOCK)]);
+        let sums = block_sums::<T, S, A, N, K>(s, block, &step);
+        for (merge, sum) in merge.iter_mut().zip(sums) {
+            merge.push(sum);
+        }
+    }
+    merge.map(Merge::total)
+}
+
+#[inline(always)]
+fn block_sums<T: Element, S: Simd, const A: usize, const N: usize, const K: usize>(
+    s: S,
+    x: [&[T]; N],
+    step: &impl Fn([T::Vector<S>; K], [T::Vector<S>; N]) -> [T::Vector<S>; K],
+) -> [T; K] {
+    let len = x[0].len();
+    let zero = s.splat(T::ZERO);
+    let (mut acc, mut terms) = ([[zero; K]; A], [zero; N]);
+    let mut at = 0;
+    while at + A * T::LANES <= len {
+        for (a, acc) in acc.iter_mut().enumerate() {
+            for (term, x) in terms.iter_mut().zip(&x) {
+                *term = s.load(&x[at + a * T::LANES..]);
+            }
+            *acc = step(*acc, terms);
+        }
+        at += A * T::LANES;
+    }
+    for acc in acc.iter_mut() {
+        if at < len {
+            let inside = <T::Vector<S> as Float<S>>::Mask::first(s, (len - at).min(T::LANES));
+            for (term, x) in terms.iter_mut().zip(&x) {
+                *term = s.load_partial(&x[at..]);
+            }
+            let more = step(*acc, terms);
+            for (acc, more) in acc.iter_mut().zip(more) {
+                *acc = T::Vector::select(inside, more, *acc);
+            }
+            at += T::LANES;
+        }
+    }
+    let mut stride = 1;
+    while stride < A {
+        for a in (0..A - stride).step_by(2 * stride) {
+            for k in 0..K {
+                acc[a][k] = acc[a][k] + acc[a + stride][k];
+            }
+        }
+        stride *= 2;
+    }
+    let mut sums = [T::ZERO; K];
+    for (sum, acc) in sums.iter_mut().zip(acc[0]) {
+        *sum = acc.reduce_add();
+    }
+    sums
+}
+
+/// Adds up the rows of `len` elements in pairs, pairs of pairs, …; the sum is left in the first row.
+pub(crate) fn merge_rows<T: Element>(rows: &mut [T], len: usize) {
+    let count = rows.len().checked_div(len).unwrap_or(0);
+    let mut stride = 1;
+    while stride < count {
+        for row in (0..count - stride).step_by(2 * stride) {
+            let (to, from) = rows[row * len..].split_at_mut(stride * len);
+            for (to, &from) in to[..len].iter_mut().zip(&from[..len]) {
+                *to += from;
+            }
+        }
+        stride *= 2;
+    }
+}

@@ -1,0 +1,895 @@
+//! Batch normalisation over the columns of `[rows × cols]`: `y = (x − mean)·rstd·γ + β` with `rstd = 1/√(var + eps)`.
+//!
+//! In training ([`forward`], [`backward`]) the mean and the biased variance are of each column of `x`; in inference
+//! ([`infer`], [`infer_backward`]) they are given. The statistics take two passes: `m`, the mean as summed, then
+//! `d = x − m` with `r = Σd/n`, what the rounding of `m` left over, and `var = (Σd² − r·Σd)/n`. Then
+//! `y = (x − mean)·a + b` with `a = rstd·γ` and `b = β − r·a`, one fused multiply-add. So the rounding of the mean, up
+//! to `u·|mean|`, does not reach `y`, however large the mean is against the deviation.
+//!
+//! Sums run down blocks of 128 rows, which are merged in pairs. With `k = min(n, 128) + log₂(n/128) + 20`, `u` the unit
+//! roundoff and `q = 1 + (k·u·max|x|·rstd)²`, `y` is within `k·q·u·(|γ|·(|x̂| + 1) + |β|)` of its exact value, `rstd`
+//! within `k·q·u`, relative, and `dx` within `4·k·q·u·|γ|·rstd·(|dy| + mean|dy| + (|x̂| + 1)·(mean|dy·x̂| + mean|dy|))`.
+//!
+//! Where squares overflow (|x − mean| above 1e19 in `f32`), the column is summed once more, scaled by a power of two:
+//! all columns whose differences `x − mean` are finite come out right. NaN or ±∞ in a column gives NaN in that whole
+//! column of `y`, `mean` and `rstd`. A constant column gives β, and with `eps = 0` NaN.
+#![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
+
+use std::ops::Range;
+
+use super::{
+    rescue_scale, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps, whole_rows,
+};
+use crate::buffer::Scratch;
+use crate::context::{self, Settings};
+use crate::error::{Error, Result};
+use crate::parallel::{self, Indices, Rows, RowsMut};
+use crate::simd::{Element, Float, Kernel, Simd, slices};
+
+/// Rows that are summed one after the other before their sum is merged with others.
+const BLOCK: usize = 128;
+/// Columns per chunk of the sums.
+const STRIP: usize = 512;
+/// Elements per chunk of the outputs, at least: 64 KiB of f32.
+const CHUNK: usize = 16 * 1024;
+/// Registers side by side that go down the rows together: with three sums each they fill the 16 registers of AVX2.
+const PANEL: usize = 2;
+/// Of one pass, measured on one core with AVX2: `cargo bench --bench batch_norm`.
+const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
+
+/// The running statistics of a layer, for [`infer`].
+pub struct Running<'a, T> {
+    /// The mean of each column: becomes `(1 − momentum)·mean + momentum·(mean of the batch)`.
+    pub mean: &'a mut [T],
+    /// The variance of each column, with the same weights.
+    pub var: &'a mut [T],
+    /// The weight of the new batch, in [0, 1].
+    pub momentum: f64,
+    /// Whether the variance of the batch enters as `Σ(x − mean)²/(n − 1)`, as in PyTorch, instead of `/n`.
+    pub unbiased: bool,
+}
+
+/// Normalises each column of `x` with its own statistics, to `y` of the same length; `mean` and `rstd`, one per
+/// column, are for [`backward`].
+///
+/// `gamma` and `beta` have `cols` elements; without them γ = 1 and β = 0. `running` is updated when given.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit;
+/// [`Error::Value`] when `eps` is negative or not finite, or a momentum is not in [0, 1].
+///
+/// ```
+/// let (mut y, mut mean, mut rstd) = ([0.0_f32; 4], [0.0; 2], [0.0; 2]);
+/// let x = [1.0, 1e6, 3.0, 1e6 + 4.0];
+/// gristmill::kernels::batch_norm::forward(&x, 2, None, None, 0.0, None, &mut y, &mut mean, &mut rstd)?;
+/// assert_eq!(y, [-1.0, -1.0, 1.0, 1.0]);
+/// assert_eq!(mean, [2.0, 1e6 + 2.0]);
+/// assert_eq!(rstd, [1.0, 0.5]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    eps: f64,
+    running: Option<Running<'_, T>>,
+    y: &mut [T],
+    mean: &mut [T],
+    rstd: &mut [T],
+) -> Result<()> {
+    const OP: &str = "batch_norm";
+    let rows = training_rows(OP, x, cols)?;
+    same_len_if_any(OP, "gamma", gamma, cols)?;
+    same_len_if_any(OP, "beta", beta, cols)?;
+    same_len(OP, "y", y, x.len())?;
+    same_len(OP, "mean", mean, cols)?;
+    same_len(OP, "rstd", rstd, cols)?;
+    valid_eps(OP, eps)?;
+    if let Some(running) = &running {
+        same_len(OP, "running mean", running.mean, cols)?;
+        same_len(OP, "running var", running.var, cols)?;
+        if !(0.0..=1.0).contains(&running.momentum) {
+            return Err(Error::value(OP, format!("momentum is {}, expected 0 to 1", running.momentum)));
+        }
+    }
+    let settings = context::settings()?;
+
+    let (ones, zeros) = (unless_given(gamma, cols, T::ONE), unless_given(beta, cols, T::ZERO));
+    let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+    let beta = beta.or(zeros.as_deref()).unwrap_or_default();
+    let grid = Grid { rows, cols };
+    let mut scratch = Scratch::new(5 * cols);
+    let [scale, center, var, factor, offset] = split(&mut scratch, cols);
+    scale.fill(T::ONE);
+    loop {
+        let sums = column_sums::<T, 1>(settings, grid, |rows, columns, sums| {
+            let x = &x[rows.start * cols..rows.end * cols];
+            settings.simd.run(Sum { x, cols, columns, scale, sums });
+        });
+        for (columns, sums) in grid.strips().zip(sums.chunks(grid.width())) {
+            settings.simd.run(Quotient { n: rows, sums: &sums[..columns.len()], out: &mut center[columns] });
+        }
+        let sums = column_sums::<T, 2>(settings, grid, |rows, columns, sums| {
+            let x = &x[rows.start * cols..rows.end * cols];
+            settings.simd.run(Deviations { x, cols, columns, scale, center, sums });
+        });
+        for (columns, sums) in grid.strips().zip(sums.chunks(2 * grid.width())) {
+            let [sums, squares] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
+            settings.simd.run(Statistics {
+                n: rows,
+                eps: T::from_f64(eps),
+                inputs: [
+                    sums,
+                    squares,
+                    &scale[columns.clone()],
+                    &center[columns.clone()],
+                    &gamma[columns.clone()],
+                    &beta[columns.clone()],
+                ],
+                outputs: [
+                    &mut mean[columns.clone()],
+                    &mut var[columns.clone()],
+                    &mut rstd[columns.clone()],
+                    &mut factor[columns.clone()],
+                    &mut offset[columns],
+                ],
+            });
+        }
+        let mut again = false;
+        for (scale, var) in scale.iter_mut().zip(&*var) {
+            if !var.is_finite() && *scale == T::ONE {
+                *scale = rescue_scale();
+                again = true;
+            }
+        }
+        if !again {
+            break;
+        }
+    }
+
+    if let Some(running) = running {
+        let correction = if running.unbiased { rows as f64 / (rows - 1) as f64 } else { 1.0 };
+        settings.simd.run(Mix {
+            keep: T::from_f64(1.0 - running.momentum),
+            take: [running.momentum, running.momentum * correction].map(T::from_f64),
+            new: [mean, var],
+            old: [running.mean, running.var],
+        });
+    }
+    scale_columns(settings, x, cols, [mean, factor, offset], y);
+    Ok(())
+}
+
+/// Normalises each column of `x` with the statistics given: `y = (x − running_mean)·a + β`, a = γ/√(running_var + eps).
+///
+/// The error of `y` is within `4·u·|a·(x − running_mean)| + u·|y|`.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
+/// or not finite.
+pub fn infer<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    running_mean: &[T],
+    running_var: &[T],
+    eps: f64,
+    y: &mut [T],
+) -> Result<()> {
+    const OP: &str = "batch_norm_infer";
+    whole_rows(OP, x, cols)?;
+    same_len_if_any(OP, "gamma", gamma, cols)?;
+    same_len_if_any(OP, "beta", beta, cols)?;
+    same_len(OP, "running_mean", running_mean, cols)?;
+    same_len(OP, "running_var", running_var, cols)?;
+    same_len(OP, "y", y, x.len())?;
+    valid_eps(OP, eps)?;
+    let settings = context::settings()?;
+
+    let zeros = unless_given(beta, cols, T::ZERO);
+    let beta = beta.or(zeros.as_deref()).unwrap_or_default();
+    let mut scratch = Scratch::new(2 * cols);
+    let [rstd, factor] = split(&mut scratch, cols);
+    factors(settings, gamma, running_var, eps, rstd, factor);
+    scale_columns(settings, x, cols, [running_mean, factor, beta], y);
+    Ok(())
+}
+
+/// The gradients of [`infer`]: `dx = dy·γ·rstd`, `dgamma = Σ dy·(x − running_mean)·rstd`, `dbeta = Σ dy`.
+///
+/// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dx` is within 5 units in the last place,
+/// the sums within `k·u·Σ|term|`, `k` as for training.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
+/// or not finite.
+pub fn infer_backward<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    running_mean: &[T],
+    running_var: &[T],
+    eps: f64,
+    dy: &[T],
+    dx: &mut [T],
+    dgamma: &mut [T],
+    dbeta: &mut [T],
+) -> Result<()> {
+    const OP: &str = "batch_norm_infer_backward";
+    let rows = whole_rows(OP, x, cols)?;
+    same_len_if_any(OP, "gamma", gamma, cols)?;
+    same_len(OP, "running_mean", running_mean, cols)?;
+    same_len(OP, "running_var", running_var, cols)?;
+    same_len(OP, "dy", dy, x.len())?;
+    same_len(OP, "dx", dx, x.len())?;
+    same_len_or_empty(OP, "dgamma", dgamma, cols)?;
+    same_len_or_empty(OP, "dbeta", dbeta, cols)?;
+    valid_eps(OP, eps)?;
+    let settings = context::settings()?;
+
+    let mut scratch = Scratch::new(3 * cols);
+    let [rstd, factor, zeros] = split(&mut scratch, cols);
+    zeros.fill(T::ZERO);
+    factors(settings, gamma, running_var, eps, rstd, factor);
+    if !dgamma.is_empty() || !dbeta.is_empty() {
+        let grid = Grid { rows, cols };
+        let sums = gradient_sums(settings, grid, x, dy, running_mean);
+        for (columns, sums) in grid.strips().zip(sums.chunks(3 * grid.width())) {
+            let [sum_dy, sum_dyd] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
+            if !dbeta.is_empty() {
+                dbeta[columns.clone()].copy_from_slice(sum_dy);
+            }
+            if !dgamma.is_empty() {
+                settings.simd.run(Product {
+                    a: sum_dyd,
+                    b: &rstd[columns.clone()],
+                    out: &mut dgamma[columns],
+                });
+            }
+        }
+    }
+    scale_columns(settings, dy, cols, [zeros, factor, zeros], dx);
+    Ok(())
+}
+
+/// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
+///
+/// `dgamma = Σ dy·x̂`, `dbeta = Σ dy` and, with means over the column, `dx = rstd·γ·(dy − mean(dy) − x̂·mean(dy·x̂))`.
+/// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dgamma` is within
+/// `k·q·u·Σ|dy|·(|x̂| + 1)` and `dbeta` within `k·u·Σ|dy|`.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit.
+pub fn backward<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    mean: &[T],
+    rstd: &[T],
+    dy: &[T],
+    dx: &mut [T],
+    dgamma: &mut [T],
+    dbeta: &mut [T],
+) -> Result<()> {
+    const OP: &str = "batch_norm_backward";
+    let rows = training_rows(OP, x, cols)?;
+    same_len_if_any(OP, "gamma", gamma, cols)?;
+    same_len(OP, "mean", mean, cols)?;
+    same_len(OP, "rstd", rstd, cols)?;
+    same_len(OP, "dy", dy, x.len())?;
+    same_len(OP, "dx", dx, x.len())?;
+    same_len_or_empty(OP, "dgamma", dgamma, cols)?;
+    same_len_or_empty(OP, "dbeta", dbeta, cols)?;
+    let settings = context::settings()?;
+
+    let ones = unless_given(gamma, cols, T::ONE);
+    let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+    let grid = Grid { rows, cols };
+    let sums = gradient_sums(settings, grid, x, dy, mean);
+    let mut scratch = Scratch::new(4 * cols);
+    let [factor, slope, offset, dgammas] = split(&mut scratch, cols);
+    for (columns, sums) in grid.strips().zip(sums.chunks(3 * grid.width())) {
+        let [sum_dy, sum_dyd, sum_d] = [0, 1, 2].map(|k| &sums[k * grid.width()..][..columns.len()]);
+        if !dbeta.is_empty() {
+            dbeta[columns.clone()].copy_from_slice(sum_dy);
+        }
+        settings.simd.run(Slopes {
+            n: rows,
+            inputs: [sum_dy, sum_dyd, sum_d, &rstd[columns.clone()], &gamma[columns.clone()]],
+            outputs: [
+                &mut factor[columns.clone()],
+                &mut slope[columns.clone()],
+                &mut offset[columns.clone()],
+                &mut dgammas[columns],
+            ],
+        });
+    }
+    dgamma.copy_from_slice(&dgammas[..dgamma.len()]);
+
+    let chunk = cols * (CHUNK / cols).max(1);
+    let params = [mean, factor, slope, offset];
+    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+    parallel::for_each(
+        settings,
+        (Rows(x, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk)),
+        work,
+        |(x, dy, dx)| settings.simd.run(Gradient { x, dy, cols, params, dx }),
+    );
+    Ok(())
+}
+
+/// The number of rows, at least two: a single row has no variance.
+fn training_rows<T>(op: &'static str, x: &[T], cols: usize) -> Result<usize> {
+    let rows = whole_rows(op, x, cols)?;
+    if rows < 2 {
+        let message = format!("expected more than 1 row in training, got [{rows}, {cols}]");
+        return Err(Error::shape(op, message));
+    }
+    Ok(rows)
+}
+
+/// Parts of `len` elements.
+fn split<T, const N: usize>(mut scratch: &mut [T], len: usize) -> [&mut [T]; N] {
+    std::array::from_fn(|_| scratch.split_off_mut(..len).unwrap_or_default())
+}
+
+/// How rows and columns are cut into chunks: by their numbers alone.
+#[derive(Clone, Copy)]
+struct Grid {
+    rows: usize,
+    cols: usize,
+}
+
+impl Grid {
+    fn width(self) -> usize {
+        self.cols.clamp(1, STRIP)
+    }
+
+    fn strip(self, index: usize) -> Range<usize> {
+        let start = index * self.width();
+        start..self.cols.min(start + self.width())
+    }
+
+    fn strips(self) -> impl Iterator<Item = Range<usize>> {
+        (0..self.cols.div_ceil(self.width())).map(move |index| self.strip(index))
+    }
+}
+
+/// K sums for each column. `add(rows, columns, sums)` sums one block of rows of one strip of columns; the result has
+/// for each strip K times its sums, each of the [`width`](Grid::width).
+fn column_sums<T: Element, const K: usize>(
+    settings: Settings,
+    grid: Grid,
+    add: impl Fn(Range<usize>, Range<usize>, &mut [T]) + Sync,
+) -> Scratch<T> {
+    let (strips, blocks) = (grid.cols.div_ceil(grid.width()), grid.rows.div_ceil(BLOCK).max(1));
+    let len = K * grid.width();
+    let mut sums = Scratch::new(blocks * strips * len);
+    let work = (grid.rows as f64 * grid.cols as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+    let parts = (Indices(blocks * strips), RowsMut::new(&mut sums, len));
+    parallel::for_each(settings, parts, work, |(index, sums)| {
+        let (block, strip) = (index / strips, index % strips);
+        let rows = block * BLOCK..grid.rows.min((block + 1) * BLOCK);
+        add(rows, grid.strip(strip), sums);
+    });
+    slices::merge_rows(&mut sums, strips * len);
+    sums
+}
+
+/// Σ dy, Σ dy·(x − center) and Σ (x − center) of each column.
+fn gradient_sums<T: Element>(settings: Settings, grid: Grid, x: &[T], dy: &[T], center: &[T]) -> Scratch<T> {
+    column_sums::<T, 3>(settings, grid, |rows, columns, sums| {
+        let [x, dy] = [x, dy].map(|x| &x[rows.start * grid.cols..rows.end * grid.cols]);
+        settings.simd.run(GradientSums { x, dy, cols: grid.cols, columns, center, sums });
+    })
+}
+
+/// `rstd = 1/√(var + eps)` and `factor = γ·rstd`.
+fn factors<T: Element>(
+    settings: Settings,
+    gamma: Option<&[T]>,
+    var: &[T],
+    eps: f64,
+    rstd: &mut [T],
+    factor: &mut [T],
+) {
+    settings.simd.run(Rstd { var, eps: T::from_f64(eps), rstd });
+    match gamma {
+        Some(gamma) => settings.simd.run(Product { a: gamma, b: rstd, out: factor }),
+        None => factor.copy_from_slice(rstd),
+    }
+}
+
+/// `y = (x − params[0])·params[1] + params[2]` in each column.
+fn scale_columns<T: Element>(settings: Settings, x: &[T], cols: usize, params: [&[T]; 3], y: &mut [T]) {
+    let chunk = cols * (CHUNK / cols.max(1)).max(1);
+    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+    parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(y, chunk)), work, |(x, y)| {
+        settings.simd.run(Scale { x, cols, params, y });
+    });
+}
+
+/// K sums down the rows for each of the columns, to K equal parts of `sums`: `step` adds one row.
+#[inline(always)]
+fn sum_rows<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
+    s: S,
+    x: [&[T]; N],
+    cols: usize,
+    columns: Range<usize>,
+    params: [&[T]; M],
+    sums: &mut [T],
+    step: impl Fn([T::Vector<S>; K], [T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; K],
+) {
+    let width = sums.len() / K;
+    let mut column = columns.start;
+    while column < columns.end {
+        let at = column - columns.start;
+        let rest = columns.end - column;
+        if rest >= PANEL * T::LANES {
+            let panel = Panel::<PANEL, true> { column, count: PANEL * T::LANES };
+            let acc = panel.sum(s, x, cols, params, &step);
+            panel.store_sums(s, acc, at, width, sums);
+        } else {
+            let panel = Panel::<1, false> { column, count: rest.min(T::LANES) };
+            let acc = panel.sum(s, x, cols, params, &step);
+            panel.store_sums(s, acc, at, width, sums);
+        }
+        column += if rest >= PANEL * T::LANES { PANEL * T::LANES } else { T::LANES };
+    }
+}
+
+/// `y = f(x, params)` in each row; the params are one per column.
+#[inline(always)]
+fn map_rows<T: Element, S: Simd, const P: usize, const N: usize, const M: usize>(
+    s: S,
+    x: [&[T]; N],
+    cols: usize,
+    params: [&[T]; M],
+    y: &mut [T],
+    f: impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> T::Vector<S>,
+) {
+    let mut column = 0;
+    while column < cols {
+        let rest = cols - column;
+        if rest >= P * T::LANES {
+            Panel::<P, true> { column, count: P * T::LANES }.map(s, x, cols, params, y, &f);
+            column += P * T::LANES;
+        } else {
+            Panel::<1, false> { column, count: rest.min(T::LANES) }.map(s, x, cols, params, y, &f);
+            column += T::LANES;
+        }
+    }
+}
+
+/// `count` columns from `column` on, in P registers: whole ones, or one that need not be full.
+#[derive(Clone, Copy)]
+struct Panel<const P: usize, const WHOLE: bool> {
+    column: usize,
+    count: usize,
+}
+
+impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
+    /// The columns of the row that starts at `row`.
+    #[inline(always)]
+    fn load<T: Element, S: Simd>(self, s: S, x: &[T], row: usize) -> [T::Vector<S>; P] {
+        let mut vectors = [s.splat(T::ZERO); P];
+        if WHOLE {
+            let x = &x[row + self.column..][..P * T::LANES];
+            for (p, vector) in vectors.iter_mut().enumerate() {
+                *vector = s.load(&x[p * T::LANES..]);
+            }
+        } else {
+            vectors[0] = s.load_partial(&x[row + self.column..][..self.count]);
+        }
+        vectors
+    }
+
+    #[inline(always)]
+    fn store<T: Element, S: Simd>(self, s: S, vectors: [T::Vector<S>; P], y: &mut [T], row: usize) {
+        if WHOLE {
+            let y = &mut y[row + self.column..][..P * T::LANES];
+            for (p, vector) in vectors.into_iter().enumerate() {
+                s.store(vector, &mut y[p * T::LANES..]);
+            }
+        } else {
+            s.store_partial(vectors[0], &mut y[row + self.column..][..self.count]);
+        }
+    }
+
+    /// Register p of each slice, from P registers of each.
+    #[inline(always)]
+    fn pick<V: Copy, const N: usize>(vectors: &[[V; P]; N], p: usize) -> [V; N] {
+        let mut picked = [vectors[0][p]; N];
+        for (picked, vectors) in picked.iter_mut().zip(vectors) {
+            *picked = vectors[p];
+        }
+        picked
+    }
+
+    #[inline(always)]
+    fn load_all<T: Element, S: Simd, const N: usize>(
+        self,
+        s: S,
+        x: [&[T]; N],
+        row: usize,
+    ) -> [[T::Vector<S>; P]; N] {
+        let mut vectors = [[s.splat(T::ZERO); P]; N];
+        for (vectors, x) in vectors.iter_mut().zip(x) {
+            *vectors = self.load(s, x, row);
+        }
+        vectors
+    }
+
+    #[inline(always)]
+    fn sum<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
+        self,
+        s: S,
+        x: [&[T]; N],
+        cols: usize,
+        params: [&[T]; M],
+        step: &impl Fn([T::Vector<S>; K], [T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; K],
+    ) -> [[T::Vector<S>; K]; P] {
+        let params = self.load_all(s, params, 0);
+        let mut acc = [[s.splat(T::ZERO); K]; P];
+        let mut row = 0;
+        while row < x[0].len() {
+            let vectors = self.load_all(s, x, row);
+            for (p, acc) in acc.iter_mut().enumerate() {
+                *acc = step(*acc, Self::pick(&vectors, p), Self::pick(&params, p));
+            }
+            row += cols;
+        }
+        acc
+    }
+
+    #[inline(always)]
+    fn store_sums<T: Element, S: Simd, const K: usize>(
+        self,
+        s: S,
+        acc: [[T::Vector<S>; K]; P],
+        at: usize,
+        width: usize,
+        sums: &mut [T],
+    ) {
+        for k in 0..K {
+            for (p, acc) in acc.iter().enumerate() {
+                let count = (self.count - p * T::LANES).min(T::LANES);
+                s.store_partial(acc[k], &mut sums[k * width + at + p * T::LANES..][..count]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn map<T: Element, S: Simd, const N: usize, const M: usize>(
+        self,
+        s: S,
+        x: [&[T]; N],
+        cols: usize,
+        params: [&[T]; M],
+        y: &mut [T],
+        f: &impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> T::Vector<S>,
+    ) {
+        let params = self.load_all(s, params, 0);
+        let mut row = 0;
+        while row < y.len() {
+            let vectors = self.load_all(s, x, row);
+            let mut results = [s.splat(T::ZERO); P];
+            for (p, result) in results.iter_mut().enumerate() {
+                *result = f(Self::pick(&vectors, p), Self::pick(&params, p));
+            }
+            self.store(s, results, y, row);
+            row += cols;
+        }
+    }
+}
+
+/// Σ x·scale.
+struct Sum<'a, T> {
+    x: &'a [T],
+    cols: usize,
+    columns: Range<usize>,
+    scale: &'a [T],
+    sums: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Sum<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        sum_rows(
+            s,
+            [self.x],
+            self.cols,
+            self.columns,
+            [self.scale],
+            self.sums,
+            #[inline(always)]
+            |[sum], [x], [scale]| [x.mul_add(scale, sum)],
+        );
+    }
+}
+
+/// Σ d and Σ d² for d = x·scale − center.
+struct Deviations<'a, T> {
+    x: &'a [T],
+    cols: usize,
+    columns: Range<usize>,
+    scale: &'a [T],
+    center: &'a [T],
+    sums: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Deviations<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        sum_rows(
+            s,
+            [self.x],
+            self.cols,
+            self.columns,
+            [self.scale, self.center],
+            self.sums,
+            #[inline(always)]
+            |[sum, squares], [x], [scale, center]| {
+                let d = x.mul_sub(scale, center);
+                [sum + d, d.mul_add(d, squares)]
+            },
+        );
+    }
+}
+
+/// Σ dy, Σ dy·d and Σ d for d = x − center.
+struct GradientSums<'a, T> {
+    x: &'a [T],
+    dy: &'a [T],
+    cols: usize,
+    columns: Range<usize>,
+    center: &'a [T],
+    sums: &'a mut [T],
+}
+
+impl<T: Element> Kernel for GradientSums<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        sum_rows(
+            s,
+            [self.x, self.dy],
+            self.cols,
+            self.columns,
+            [self.center],
+            self.sums,
+            #[inline(always)]
+            |[sum_dy, sum_dyd, sum_d], [x, dy], [center]| {
+                let d = x - center;
+                [sum_dy + dy, dy.mul_add(d, sum_dyd), sum_d + d]
+            },
+        );
+    }
+}
+
+/// `out = sums / n`.
+struct Quotient<'a, T> {
+    n: usize,
+    sums: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Quotient<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let n = s.splat(T::from_f64(self.n as f64));
+        slices::map(
+            s,
+            self.sums,
+            self.out,
+            #[inline(always)]
+            |sum| sum / n,
+        );
+    }
+}
+
+/// `out = a·b`.
+struct Product<'a, T> {
+    a: &'a [T],
+    b: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Product<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        slices::map2(
+            s,
+            self.a,
+            self.b,
+            self.out,
+            #[inline(always)]
+            |a, b| a * b,
+        );
+    }
+}
+
+/// `rstd = 1/√(var + eps)`.
+struct Rstd<'a, T> {
+    var: &'a [T],
+    eps: T,
+    rstd: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Rstd<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (one, eps) = (s.splat(T::ONE), s.splat(self.eps));
+        slices::map(
+            s,
+            self.var,
+            self.rstd,
+            #[inline(always)]
+            |var| one / (var + eps).sqrt(),
+        );
+    }
+}
+
+/// From Σd, Σd², scale, center, γ and β to mean, var, rstd, and the factor and offset of y = (x − mean)·factor + offset.
+struct Statistics<'a, T> {
+    n: usize,
+    eps: T,
+    inputs: [&'a [T]; 6],
+    outputs: [&'a mut [T]; 5],
+}
+
+impl<T: Element> Kernel for Statistics<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (n, eps) = (s.splat(T::from_f64(self.n as f64)), s.splat(self.eps));
+        let (zero, one, infinity) = (s.splat(T::ZERO), s.splat(T::ONE), s.splat(T::INFINITY));
+        slices::update(
+            s,
+            self.inputs,
+            self.outputs,
+            #[inline(always)]
+            |[sum, squares, scale, center, gamma, beta], _| {
+                let correction = sum / n;
+                let scaled_mean = center + correction;
+                // What the rounded mean lacks.
+                let rest = (center - scaled_mean) + correction;
+                let scaled_var = zero.max(sum.neg_mul_add(correction, squares)) / n;
+
+                let unscale = one / scale;
+                let var = scaled_var * unscale * unscale;
+                let rstd = T::Vector::<S>::select(
+                    var.lt(infinity),
+                    one / (var + eps).sqrt(),
+                    // The variance is no number of this type, and eps nothing beside it.
+                    scale / scaled_var.sqrt(),
+                );
+                let factor = rstd * gamma;
+                let offset = (rest * unscale).neg_mul_add(factor, beta);
+                [scaled_mean * unscale, var, rstd, factor, offset]
+            },
+        );
+    }
+}
+
+/// `old = new·take + old·keep`, for the mean and the variance.
+struct Mix<'a, T> {
+    keep: T,
+    take: [T; 2],
+    new: [&'a [T]; 2],
+    old: [&'a mut [T]; 2],
+}
+
+impl<T: Element> Kernel for Mix<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let keep = s.splat(self.keep);
+        let take = [s.splat(self.take[0]), s.splat(self.take[1])];
+        slices::update(
+            s,
+            self.new,
+            self.old,
+            #[inline(always)]
+            |new, old| [new[0].mul_add(take[0], old[0] * keep), new[1].mul_add(take[1], old[1] * keep)],
+        );
+    }
+}
+
+/// From Σdy, Σdy·d, Σd, rstd and γ to the factor, slope and offset of dx = factor·((dy − offset) − (x − mean)·slope),
+/// and to dγ.
+struct Slopes<'a, T> {
+    n: usize,
+    inputs: [&'a [T]; 5],
+    outputs: [&'a mut [T]; 4],
+}
+
+impl<T: Element> Kernel for Slopes<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let n = s.splat(T::from_f64(self.n as f64));
+        slices::update(
+            s,
+            self.inputs,
+            self.outputs,
+            #[inline(always)]
+            |[sum_dy, sum_dyd, sum_d, rstd, gamma], _| {
+                // The mean that was saved is rounded: `rest` is what it lacks.
+                let rest = sum_d / n;
+                let dgamma = rest.neg_mul_add(sum_dy, sum_dyd) * rstd;
+                let slope = dgamma / n * rstd;
+                let offset = rest.neg_mul_add(slope, sum_dy / n);
+                [rstd * gamma, slope, offset, dgamma]
+            },
+        );
+    }
+}
+
+/// `y = (x − center)·factor + offset`.
+struct Scale<'a, T> {
+    x: &'a [T],
+    cols: usize,
+    params: [&'a [T]; 3],
+    y: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Scale<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        map_rows::<T, S, PANEL, 1, 3>(
+            s,
+            [self.x],
+            self.cols,
+            self.params,
+            self.y,
+            #[inline(always)]
+            |[x], [center, factor, offset]| (x - center).mul_add(factor, offset),
+        );
+    }
+}
+
+/// `dx = factor·((dy − offset) − (x − center)·slope)`.
+struct Gradient<'a, T> {
+    x: &'a [T],
+    dy: &'a [T],
+    cols: usize,
+    params: [&'a [T]; 4],
+    dx: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Gradient<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // Four params and three operands of one register each fill the 16 registers of AVX2.
+        map_rows::<T, S, 1, 2, 4>(
+            s,
+            [self.x, self.dy],
+            self.cols,
+            self.params,
+            self.dx,
+            #[inline(always)]
+            |[x, dy], [center, factor, slope, offset]| (x - center).neg_mul_add(slope, dy - offset) * factor,
+        );
+    }
+}

@@ -1,0 +1,638 @@
+//! Optimizer steps: one pass over a parameter, its gradient and its state, with the formulas of `torch.optim`.
+//!
+//! Every step is a short chain of rounded operations: one step from the same state is within
+//! `8·u·(|p| + lr·|direction|)` of its exact value, and each moment within `4·u·(its terms' magnitudes)`.
+//! What depends on the step alone (bias corrections) is computed once, in `f64`. NaN and infinities in a gradient go
+//! where the formulas take them: into that element's parameter and state.
+
+use super::same_len;
+use crate::context;
+use crate::error::{Error, Result};
+use crate::parallel::{self, Rows, RowsMut};
+use crate::simd::{Element, Float, Kernel, Simd, slices};
+
+/// Elements per parallel chunk: 64 KiB of f32.
+const CHUNK: usize = 16 * 1024;
+/// Measured on one core with AVX2: `cargo bench --bench update`.
+const NANOSECONDS_PER_ELEMENT_SGD: f64 = 0.3;
+const NANOSECONDS_PER_ELEMENT_ADAPTIVE: f64 = 1.0;
+
+/// What weight decay `λ` does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decay {
+    /// A penalty: adds `λ·p` to the gradient.
+    L2,
+    /// Shrinks the parameter: `p ← p·(1 − lr·λ)` before the step, as in AdamW.
+    Decoupled,
+}
+
+/// Stochastic gradient descent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// The learning rate, ≥ 0.
+    pub lr: f64,
+    /// The part of the buffer that is kept, ≥ 0; 0 for no buffer.
+    pub momentum: f64,
+    /// The part of a gradient that does not enter the buffer.
+    pub dampening: f64,
+    /// Looks ahead: steps along `g + momentum·buffer`.
+    pub nesterov: bool,
+    /// λ, ≥ 0.
+    pub weight_decay: f64,
+    /// What λ does.
+    pub decay: Decay,
+}
+
+impl Default for Sgd {
+    /// PyTorch's: `lr = 0.001`, nothing else.
+    fn default() -> Self {
+        Self { lr: 1e-3, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0, decay: Decay::L2 }
+    }
+}
+
+/// Hinton's RMSprop.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RmsProp {
+    /// The learning rate, ≥ 0.
+    pub lr: f64,
+    /// The part of the averages that is kept, in [0, 1].
+    pub alpha: f64,
+    /// Added to the root, ≥ 0.
+    pub eps: f64,
+    /// The part of the buffer that is kept, ≥ 0; 0 for no buffer.
+    pub momentum: f64,
+    /// Divides by the deviation instead of the root of the mean square.
+    pub centered: bool,
+    /// λ, ≥ 0.
+    pub weight_decay: f64,
+    /// What λ does.
+    pub decay: Decay,
+}
+
+impl Default for RmsProp {
+    /// PyTorch's: `lr = 0.01`, `alpha = 0.99`, `eps = 1e-8`.
+    fn default() -> Self {
+        Self {
+            lr: 1e-2,
+            alpha: 0.99,
+            eps: 1e-8,
+            momentum: 0.0,
+            centered: false,
+            weight_decay: 0.0,
+            decay: Decay::L2,
+        }
+    }
+}
+
+/// Kingma and Ba's Adam; with [`Decay::Decoupled`], Loshchilov and Hutter's AdamW.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// The learning rate, ≥ 0.
+    pub lr: f64,
+    /// The part of the first moment that is kept, in [0, 1).
+    pub beta1: f64,
+    /// The part of the second moment that is kept, in [0, 1).
+    pub beta2: f64,
+    /// Added to the root, ≥ 0.
+    pub eps: f64,
+    /// λ, ≥ 0.
+    pub weight_decay: f64,
+    /// What λ does.
+    pub decay: Decay,
+    /// Divides by the largest second moment so far.
+    pub amsgrad: bool,
+}
+
+impl Default for Adam {
+    /// PyTorch's: `lr = 0.001`, betas 0.9 and 0.999, `eps = 1e-8`, no decay.
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            decay: Decay::L2,
+            amsgrad: false,
+        }
+    }
+}
+
+fn at_least_zero(op: &'static str, name: &str, value: f64) -> Result<()> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::value(op, format!("{name} is {value}, expected a finite number ≥ 0")))
+}
+
+fn below_one(op: &'static str, name: &str, value: f64) -> Result<()> {
+    if (0.0..1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::value(op, format!("{name} is {value}, expected a number in [0, 1)")))
+}
+
+impl Sgd {
+    /// Whether the hyperparameters make sense.
+    ///
+    /// # Errors
+    /// [`Error::Value`] names the first that does not.
+    pub fn validate(&self) -> Result<()> {
+        at_least_zero("sgd", "lr", self.lr)?;
+        at_least_zero("sgd", "momentum", self.momentum)?;
+        at_least_zero("sgd", "weight_decay", self.weight_decay)?;
+        if !self.dampening.is_finite() {
+            return Err(Error::value(
+                "sgd",
+                format!("dampening is {}, expected a finite number", self.dampening),
+            ));
+        }
+        if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
+            return Err(Error::value("sgd", "nesterov needs momentum > 0 and dampening = 0"));
+        }
+        Ok(())
+    }
+}
+
+impl RmsProp {
+    /// Whether the hyperparameters make sense.
+    ///
+    /// # Errors
+    /// [`Error::Value`] names the first that does not.
+    pub fn validate(&self) -> Result<()> {
+        at_least_zero("rmsprop", "lr", self.lr)?;
+        at_least_zero("rmsprop", "eps", self.eps)?;
+        at_least_zero("rmsprop", "momentum", self.momentum)?;
+        at_least_zero("rmsprop", "weight_decay", self.weight_decay)?;
+        if !(0.0..=1.0).contains(&self.alpha) {
+            return Err(Error::value(
+                "rmsprop",
+                format!("alpha is {}, expected a number in [0, 1]", self.alpha),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Adam {
+    /// Whether the hyperparameters make sense.
+    ///
+    /// # Errors
+    /// [`Error::Value`] names the first that does not.
+    pub fn validate(&self) -> Result<()> {
+        at_least_zero("adam", "lr", self.lr)?;
+        below_one("adam", "beta1", self.beta1)?;
+        below_one("adam", "beta2", self.beta2)?;
+        at_least_zero("adam", "eps", self.eps)?;
+        at_least_zero("adam", "weight_decay", self.weight_decay)
+    }
+}
+
+/// An error unless the steps are counted from 1.
+fn counted_from_one(op: &'static str, step: u64) -> Result<()> {
+    if step > 0 { Ok(()) } else { Err(Error::value(op, "step is 0; the first step is 1")) }
+}
+
+/// An error unless a slice of the state has `expected` elements where it is in use, and none where it is not.
+fn state_len<T>(op: &'static str, name: &str, state: &[T], used: bool, expected: usize) -> Result<()> {
+    same_len(op, name, state, if used { expected } else { 0 })
+}
+
+/// Weight decay as `g + penalty·p` and `p·shrink`: one of the two does nothing.
+#[derive(Clone, Copy)]
+struct Decayed<T> {
+    penalty: T,
+    shrink: T,
+}
+
+impl<T: Element> Decayed<T> {
+    fn new(lr: f64, weight_decay: f64, decay: Decay) -> Self {
+        let (penalty, shrink) = match decay {
+            Decay::L2 => (weight_decay, 1.0),
+            Decay::Decoupled => (0.0, 1.0 - lr * weight_decay),
+        };
+        Self { penalty: T::from_f64(penalty), shrink: T::from_f64(shrink) }
+    }
+
+    /// The gradient and the parameter to go on with.
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, g: T::Vector<S>, p: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+        // Without a penalty not even `0·p`, which is NaN where p is infinite.
+        let g = if self.penalty == T::ZERO { g } else { p.mul_add(s.splat(self.penalty), g) };
+        (g, p * s.splat(self.shrink))
+    }
+}
+
+/// One step of SGD, the `step`th (the first is 1).
+///
+/// ```text
+/// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
+/// buffer ← momentum·buffer + (1 − dampening)·g       buffer ← g in the first step, whatever it was
+/// p ← p − lr·buffer                                  nesterov: p − lr·(g + momentum·buffer)
+/// ```
+///
+/// `momentum_buffer` is empty when the momentum is 0.
+///
+/// # Errors
+/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.
+///
+/// ```
+/// use gristmill::kernels::update::{self, Sgd};
+/// let (mut param, mut buffer) = ([1.0_f64, 2.0], [0.0; 2]);
+/// let config = Sgd { lr: 0.5, momentum: 0.5, ..Sgd::default() };
+/// update::sgd(&config, 1, &[1.0, 0.0], &mut param, &mut buffer)?;
+/// update::sgd(&config, 2, &[1.0, 0.0], &mut param, &mut buffer)?;
+/// assert_eq!(param, [1.0 - 0.5 * 1.0 - 0.5 * 1.5, 2.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn sgd<T: Element>(
+    config: &Sgd,
+    step: u64,
+    grad: &[T],
+    param: &mut [T],
+    momentum_buffer: &mut [T],
+) -> Result<()> {
+    config.validate()?;
+    counted_from_one("sgd", step)?;
+    same_len("sgd", "param", param, grad.len())?;
+    state_len("sgd", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
+    let settings = context::settings()?;
+    let rule = SgdRule {
+        lr: T::from_f64(config.lr),
+        momentum: T::from_f64(config.momentum),
+        fresh: T::from_f64(1.0 - config.dampening),
+        nesterov: config.nesterov,
+        first: step == 1,
+        decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
+    };
+    let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_SGD) as usize;
+    let parts = (Rows(grad, CHUNK), RowsMut::new(param, CHUNK), RowsMut::new(momentum_buffer, CHUNK));
+    parallel::for_each(settings, parts, work, |(grad, param, buffer)| {
+        settings.simd.run(SgdStep { rule, grad, param, buffer });
+    });
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct SgdRule<T> {
+    lr: T,
+    momentum: T,
+    /// The part of a gradient that enters the buffer.
+    fresh: T,
+    nesterov: bool,
+    first: bool,
+    decayed: Decayed<T>,
+}
+
+struct SgdStep<'a, T> {
+    rule: SgdRule<T>,
+    grad: &'a [T],
+    param: &'a mut [T],
+    buffer: &'a mut [T],
+}
+
+impl<T: Element> Kernel for SgdStep<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let SgdRule { lr, momentum, fresh, nesterov, first, decayed } = self.rule;
+        let (lr, momentum, fresh) = (s.splat(lr), s.splat(momentum), s.splat(fresh));
+        if self.buffer.is_empty() {
+            return slices::update(
+                s,
+                [self.grad],
+                [self.param],
+                #[inline(always)]
+                |[g], [p]| {
+                    let (g, p) = decayed.apply(s, g, p);
+                    [g.neg_mul_add(lr, p)]
+                },
+            );
+        }
+        slices::update(
+            s,
+            [self.grad],
+            [self.param, self.buffer],
+            #[inline(always)]
+            |[g], [p, buffer]| {
+                let (g, p) = decayed.apply(s, g, p);
+                let buffer = if first { g } else { buffer.mul_add(momentum, g * fresh) };
+                let direction = if nesterov { buffer.mul_add(momentum, g) } else { buffer };
+                [direction.neg_mul_add(lr, p), buffer]
+            },
+        );
+    }
+}
+
+/// One step of RMSprop.
+///
+/// ```text
+/// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
+/// square_avg ← α·square_avg + (1 − α)·g²
+/// grad_avg ← α·grad_avg + (1 − α)·g                  centered only
+/// d ← g / (√square_avg + eps)                        centered: g / (√(square_avg − grad_avg²) + eps)
+/// buffer ← momentum·buffer + d,  d ← buffer          with momentum only
+/// p ← p − lr·d
+/// ```
+///
+/// The state starts at 0. `grad_avg` is empty unless centered, `momentum_buffer` is empty when the momentum is 0. A
+/// difference below the root that rounding made negative counts as 0, where PyTorch gives NaN.
+///
+/// # Errors
+/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.
+pub fn rmsprop<T: Element>(
+    config: &RmsProp,
+    grad: &[T],
+    param: &mut [T],
+    square_avg: &mut [T],
+    grad_avg: &mut [T],
+    momentum_buffer: &mut [T],
+) -> Result<()> {
+    config.validate()?;
+    same_len("rmsprop", "param", param, grad.len())?;
+    same_len("rmsprop", "square_avg", square_avg, grad.len())?;
+    state_len("rmsprop", "grad_avg", grad_avg, config.centered, grad.len())?;
+    state_len("rmsprop", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
+    let settings = context::settings()?;
+    let rule = RmsPropRule {
+        lr: T::from_f64(config.lr),
+        alpha: T::from_f64(config.alpha),
+        fresh: T::from_f64(1.0 - config.alpha),
+        eps: T::from_f64(config.eps),
+        momentum: T::from_f64(config.momentum),
+        decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
+    };
+    let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_ADAPTIVE) as usize;
+    let parts = (
+        Rows(grad, CHUNK),
+        RowsMut::new(param, CHUNK),
+        RowsMut::new(square_avg, CHUNK),
+        RowsMut::new(grad_avg, CHUNK),
+        RowsMut::new(momentum_buffer, CHUNK),
+    );
+    parallel::for_each(settings, parts, work, |(grad, param, square_avg, grad_avg, buffer)| {
+        settings.simd.run(RmsPropStep { rule, grad, param, square_avg, grad_avg, buffer });
+    });
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct RmsPropRule<T> {
+    lr: T,
+    alpha: T,
+    fresh: T,
+    eps: T,
+    momentum: T,
+    decayed: Decayed<T>,
+}
+
+impl<T: Element> RmsPropRule<T> {
+    #[inline(always)]
+    fn average<S: Simd>(self, s: S, average: T::Vector<S>, x: T::Vector<S>) -> T::Vector<S> {
+        average.mul_add(s.splat(self.alpha), x * s.splat(self.fresh))
+    }
+
+    /// The gradient over the root of its mean square, about 0 or about its mean.
+    #[inline(always)]
+    fn direction<S: Simd>(
+        self,
+        s: S,
+        g: T::Vector<S>,
+        square: T::Vector<S>,
+        mean: Option<T::Vector<S>>,
+    ) -> T::Vector<S> {
+        let square = match mean {
+            Some(mean) => s.splat(T::ZERO).max(mean.neg_mul_add(mean, square)),
+            None => square,
+        };
+        g / (square.sqrt() + s.splat(self.eps))
+    }
+}
+
+struct RmsPropStep<'a, T> {
+    rule: RmsPropRule<T>,
+    grad: &'a [T],
+    param: &'a mut [T],
+    square_avg: &'a mut [T],
+    grad_avg: &'a mut [T],
+    buffer: &'a mut [T],
+}
+
+impl<T: Element> Kernel for RmsPropStep<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let rule = self.rule;
+        let (lr, momentum) = (s.splat(rule.lr), s.splat(rule.momentum));
+        match (self.grad_avg.is_empty(), self.buffer.is_empty()) {
+            (true, true) => slices::update(
+                s,
+                [self.grad],
+                [self.param, self.square_avg],
+                #[inline(always)]
+                |[g], [p, square]| {
+                    let (g, p) = rule.decayed.apply(s, g, p);
+                    let square = rule.average(s, square, g * g);
+                    [rule.direction(s, g, square, None).neg_mul_add(lr, p), square]
+                },
+            ),
+            (true, false) => slices::update(
+                s,
+                [self.grad],
+                [self.param, self.square_avg, self.buffer],
+                #[inline(always)]
+                |[g], [p, square, buffer]| {
+                    let (g, p) = rule.decayed.apply(s, g, p);
+                    let square = rule.average(s, square, g * g);
+                    let buffer = buffer.mul_add(momentum, rule.direction(s, g, square, None));
+                    [buffer.neg_mul_add(lr, p), square, buffer]
+                },
+            ),
+            (false, true) => slices::update(
+                s,
+                [self.grad],
+                [self.param, self.square_avg, self.grad_avg],
+                #[inline(always)]
+                |[g], [p, square, mean]| {
+                    let (g, p) = rule.decayed.apply(s, g, p);
+                    let (square, mean) = (rule.average(s, square, g * g), rule.average(s, mean, g));
+                    [rule.direction(s, g, square, Some(mean)).neg_mul_add(lr, p), square, mean]
+                },
+            ),
+            (false, false) => slices::update(
+                s,
+                [self.grad],
+                [self.param, self.square_avg, self.grad_avg, self.buffer],
+                #[inline(always)]
+                |[g], [p, square, mean, buffer]| {
+                    let (g, p) = rule.decayed.apply(s, g, p);
+                    let (square, mean) = (rule.average(s, square, g * g), rule.average(s, mean, g));
+                    let direction = rule.direction(s, g, square, Some(mean));
+                    let buffer = buffer.mul_add(momentum, direction);
+                    [buffer.neg_mul_add(lr, p), square, mean, buffer]
+                },
+            ),
+        }
+    }
+}
+
+/// One step of Adam, the `step`th (the first is 1).
+///
+/// ```text
+/// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
+/// exp_avg ← β₁·exp_avg + (1 − β₁)·g
+/// exp_avg_sq ← β₂·exp_avg_sq + (1 − β₂)·g²
+/// v ← exp_avg_sq                                     amsgrad: v ← max_exp_avg_sq ← max(max_exp_avg_sq, exp_avg_sq)
+/// p ← p − lr/(1 − β₁ᵗ) · exp_avg / (√v/√(1 − β₂ᵗ) + eps)
+/// ```
+///
+/// The state starts at 0. `max_exp_avg_sq` is empty unless amsgrad.
+///
+/// # Errors
+/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.
+///
+/// ```
+/// use gristmill::kernels::update::{self, Adam};
+/// let (mut param, mut exp_avg, mut exp_avg_sq) = ([1.0_f32], [0.0], [0.0]);
+/// let config = Adam { lr: 0.125, eps: 0.0, ..Adam::default() };
+/// update::adam(&config, 1, &[3.0], &mut param, &mut exp_avg, &mut exp_avg_sq, &mut [])?;
+/// assert!((param[0] - 0.875).abs() < 1e-6); // the first step has the length of the learning rate
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn adam<T: Element>(
+    config: &Adam,
+    step: u64,
+    grad: &[T],
+    param: &mut [T],
+    exp_avg: &mut [T],
+    exp_avg_sq: &mut [T],
+    max_exp_avg_sq: &mut [T],
+) -> Result<()> {
+    config.validate()?;
+    counted_from_one("adam", step)?;
+    same_len("adam", "param", param, grad.len())?;
+    same_len("adam", "exp_avg", exp_avg, grad.len())?;
+    same_len("adam", "exp_avg_sq", exp_avg_sq, grad.len())?;
+    state_len("adam", "max_exp_avg_sq", max_exp_avg_sq, config.amsgrad, grad.len())?;
+    let settings = context::settings()?;
+    let rule = AdamRule {
+        keep: [config.beta1, config.beta2].map(T::from_f64),
+        fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
+        step_size: T::from_f64(config.lr / (1.0 - power(config.beta1, step))),
+        root_scale: T::from_f64(1.0 / (1.0 - power(config.beta2, step)).sqrt()),
+        eps: T::from_f64(config.eps),
+        decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
+    };
+    let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_ADAPTIVE) as usize;
+    let parts = (
+        Rows(grad, CHUNK),
+        RowsMut::new(param, CHUNK),
+        RowsMut::new(exp_avg, CHUNK),
+        RowsMut::new(exp_avg_sq, CHUNK),
+        RowsMut::new(max_exp_avg_sq, CHUNK),
+    );
+    parallel::for_each(settings, parts, work, |(grad, param, first, second, largest)| {
+        settings.simd.run(AdamStep { rule, grad, param, first, second, largest });
+    });
+    Ok(())
+}
+
+/// `base^exponent` by repeated squaring: `f64::powi` may differ between machines.
+fn power(mut base: f64, mut exponent: u64) -> f64 {
+    let mut result = 1.0;
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            result *= base;
+        }
+        base *= base;
+        exponent >>= 1;
+    }
+    result
+}
+
+#[derive(Clone, Copy)]
+struct AdamRule<T> {
+    /// β₁ and β₂.
+    keep: [T; 2],
+    /// 1 − β₁ and 1 − β₂.
+    fresh: [T; 2],
+    step_size: T,
+    root_scale: T,
+    eps: T,
+    decayed: Decayed<T>,
+}
+
+impl<T: Element> AdamRule<T> {
+    /// The two moments with the gradient in them.
+    #[inline(always)]
+    fn moments<S: Simd>(
+        self,
+        s: S,
+        g: T::Vector<S>,
+        first: T::Vector<S>,
+        second: T::Vector<S>,
+    ) -> (T::Vector<S>, T::Vector<S>) {
+        let ([keep_first, keep_second], [fresh_first, fresh_second]) = (self.keep, self.fresh);
+        let first = first.mul_add(s.splat(keep_first), g * s.splat(fresh_first));
+        let second = second.mul_add(s.splat(keep_second), g * g * s.splat(fresh_second));
+        (first, second)
+    }
+
+    /// The parameter, one step further.
+    #[inline(always)]
+    fn advance<S: Simd>(
+        self,
+        s: S,
+        p: T::Vector<S>,
+        first: T::Vector<S>,
+        second: T::Vector<S>,
+    ) -> T::Vector<S> {
+        let denominator = second.sqrt().mul_add(s.splat(self.root_scale), s.splat(self.eps));
+        (first / denominator).neg_mul_add(s.splat(self.step_size), p)
+    }
+}
+
+struct AdamStep<'a, T> {
+    rule: AdamRule<T>,
+    grad: &'a [T],
+    param: &'a mut [T],
+    first: &'a mut [T],
+    second: &'a mut [T],
+    largest: &'a mut [T],
+}
+
+impl<T: Element> Kernel for AdamStep<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let rule = self.rule;
+        if self.largest.is_empty() {
+            return slices::update(
+                s,
+                [self.grad],
+                [self.param, self.first, self.second],
+                #[inline(always)]
+                |[g], [p, first, second]| {
+                    let (g, p) = rule.decayed.apply(s, g, p);
+                    let (first, second) = rule.moments(s, g, first, second);
+                    [rule.advance(s, p, first, second), first, second]
+                },
+            );
+        }
+        slices::update(
+            s,
+            [self.grad],
+            [self.param, self.first, self.second, self.largest],
+            #[inline(always)]
+            |[g], [p, first, second, largest]| {
+                let (g, p) = rule.decayed.apply(s, g, p);
+                let (first, second) = rule.moments(s, g, first, second);
+                let largest = largest.maximum(second);
+                [rule.advance(s, p, first, largest), first, second, largest]
+            },
+        );
+    }
+}

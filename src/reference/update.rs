@@ -1,0 +1,83 @@
+//! One step of each optimizer for one parameter, as in `torch.optim`.
+#![allow(clippy::too_many_arguments, reason = "the hyperparameters by their names, without a type to import")]
+
+/// Adds the penalty `weight_decay` to the gradient, or shrinks the parameter when `decoupled`.
+fn decay(lr: f64, weight_decay: f64, decoupled: bool, g: &mut f64, p: &mut f64) {
+    if decoupled {
+        *p *= 1.0 - lr * weight_decay;
+    } else {
+        *g += weight_decay * *p;
+    }
+}
+
+/// Stochastic gradient descent; returns the parameter and the momentum buffer.
+pub fn sgd(
+    lr: f64,
+    momentum: f64,
+    dampening: f64,
+    nesterov: bool,
+    weight_decay: f64,
+    decoupled: bool,
+    step: u64,
+    mut g: f64,
+    mut p: f64,
+    mut buffer: f64,
+) -> [f64; 2] {
+    decay(lr, weight_decay, decoupled, &mut g, &mut p);
+    if momentum != 0.0 {
+        buffer = if step == 1 { g } else { momentum * buffer + (1.0 - dampening) * g };
+        g = if nesterov { g + momentum * buffer } else { buffer };
+    }
+    [p - lr * g, buffer]
+}
+
+/// RMSprop; returns the parameter, the averages of the squares and of the gradients, and the momentum buffer.
+pub fn rmsprop(
+    lr: f64,
+    alpha: f64,
+    eps: f64,
+    momentum: f64,
+    centered: bool,
+    weight_decay: f64,
+    decoupled: bool,
+    mut g: f64,
+    mut p: f64,
+    [mut square_avg, mut grad_avg, mut buffer]: [f64; 3],
+) -> [f64; 4] {
+    decay(lr, weight_decay, decoupled, &mut g, &mut p);
+    square_avg = alpha * square_avg + (1.0 - alpha) * g * g;
+    let mut variance = square_avg;
+    if centered {
+        grad_avg = alpha * grad_avg + (1.0 - alpha) * g;
+        variance = (square_avg - grad_avg * grad_avg).max(0.0);
+    }
+    let mut direction = g / (variance.sqrt() + eps);
+    if momentum != 0.0 {
+        buffer = momentum * buffer + direction;
+        direction = buffer;
+    }
+    [p - lr * direction, square_avg, grad_avg, buffer]
+}
+
+/// Adam; returns the parameter, the two moments and the largest second moment.
+pub fn adam(
+    lr: f64,
+    [beta1, beta2]: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+    decoupled: bool,
+    amsgrad: bool,
+    step: u64,
+    mut g: f64,
+    mut p: f64,
+    [mut m, mut v, mut max_v]: [f64; 3],
+) -> [f64; 4] {
+    decay(lr, weight_decay, decoupled, &mut g, &mut p);
+    m = beta1 * m + (1.0 - beta1) * g;
+    v = beta2 * v + (1.0 - beta2) * g * g;
+    max_v = max_v.max(v);
+    let step = step as i32;
+    let second = if amsgrad { max_v } else { v } / (1.0 - beta2.powi(step));
+    let first = m / (1.0 - beta1.powi(step));
+    [p - lr * first / (second.sqrt() + eps), m, v, max_v]
+}
