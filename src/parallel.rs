@@ -80,6 +80,20 @@ pub(crate) unsafe trait Chunks: Sync {
     unsafe fn chunk(&self, index: usize) -> Self::Chunk;
 }
 
+/// The numbers below this one: beside other parts, they say which chunk is which.
+pub(crate) struct Indices(pub usize);
+
+// SAFETY: numbers cannot be written.
+unsafe impl Chunks for Indices {
+    type Chunk = usize;
+    fn count(&self) -> usize {
+        self.0
+    }
+    unsafe fn chunk(&self, index: usize) -> usize {
+        index
+    }
+}
+
 /// A slice in chunks of a fixed length, the last one shorter; shared.
 pub(crate) struct Rows<'a, T>(pub &'a [T], pub usize);
 

@@ -2,6 +2,8 @@
 //!
 //! The tests measure every kernel against these, on every instruction set.
 
+mod reduce;
 mod softmax;
 
+pub use reduce::*;
 pub use softmax::*;
