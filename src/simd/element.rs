@@ -67,6 +67,8 @@ pub trait Element:
 
     /// eˣ.
     fn exp<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// eˣ − 1, also near 0.
+    fn exp_m1<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
     /// The natural logarithm.
     fn ln<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
     /// The hyperbolic tangent.
@@ -120,6 +122,10 @@ macro_rules! element {
             #[inline(always)]
             fn exp<S: Simd>(s: S, x: S::$vector) -> S::$vector {
                 math::exp::$scalar(s, x)
+            }
+            #[inline(always)]
+            fn exp_m1<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::exp_m1::$scalar(s, x)
             }
             #[inline(always)]
             fn ln<S: Simd>(s: S, x: S::$vector) -> S::$vector {

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""Prints the polynomials of src/math: weighted minimax fits by Remez's exchange, computed with 60 digits.
+
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install mpmath numpy
+    /tmp/venv/bin/python tools/minimax.py [name ...]
+
+Each fit minimises max |weight(x) · (f(x) − p(x))|, where the weight turns an error of the polynomial into a relative
+error of the function. After each name stands the error, in bits, that is left once the coefficients are rounded.
+
+`minimax.py fixture` prints tests/fixtures/math_f64.txt: function, argument and the value rounded to nearest, both as the
+bits of an f64 in hex, and what the rounding took away, in ULP.
+"""
+
+import random
+import struct
+import sys
+
+import numpy as np
+from mpmath import mp, mpf
+
+mp.dps = 60
+GRID = 1500
+
+
+def remez(f, weight, low, high, terms):
+    """Coefficients, lowest first, of the best polynomial with `terms` terms on [low, high]."""
+    low, high = mpf(low), mpf(high)
+    middle, half = (low + high) / 2, (high - low) / 2
+    # The system is solved in powers of t in [-1, 1], which keeps it well conditioned.
+    ts = [-mp.cos(mp.pi * (i + mpf(1) / 2) / GRID) for i in range(GRID)]
+    fs = [f(middle + half * t) for t in ts]
+    ws = [weight(middle + half * t) for t in ts]
+    chosen = sorted({int((i + 0.5) * GRID / (terms + 1)) for i in range(terms + 1)})
+    for _ in range(60):
+        rows = [[ts[i] ** k for k in range(terms)] + [(-1) ** n / ws[i]] for n, i in enumerate(chosen)]
+        solution = mp.lu_solve(mp.matrix(rows), mp.matrix([fs[i] for i in chosen]))
+        coefficients, level = list(solution)[:terms], abs(solution[terms])
+        errors = [w * (y - mp.polyval(coefficients[::-1], t)) for t, y, w in zip(ts, fs, ws)]
+        # One extremum from each run of equal sign.
+        extrema = []
+        for i, e in enumerate(errors):
+            if extrema and (errors[extrema[-1]] > 0) == (e > 0):
+                if abs(e) > abs(errors[extrema[-1]]):
+                    extrema[-1] = i
+            else:
+                extrema.append(i)
+        while len(extrema) > terms + 1:
+            extrema.pop(0 if abs(errors[extrema[0]]) < abs(errors[extrema[-1]]) else -1)
+        assert len(extrema) == terms + 1, "the error does not alternate: more digits or fewer terms"
+        chosen = extrema
+        if max(abs(e) for e in errors) < level * mpf("1.001"):
+            break
+    # p((x − middle) / half) in powers of x.
+    powers = [mpf(0)] * terms
+    for c in reversed(coefficients):
+        shifted = [mpf(0)] * terms
+        for k in range(terms):
+            shifted[k] -= powers[k] * middle / half
+            if k:
+                shifted[k] += powers[k - 1] / half
+        shifted[0] += c
+        powers = shifted
+    return powers
+
+
+def show(name, precision, f, weight, low, high, terms):
+    """Prints one fit as the coefficients of an f32 or f64 array, lowest first."""
+    rounded = [precision(mp.nstr(c, 40)) for c in remez(f, weight, low, high, terms)]
+    exact = [mpf(float(c)) for c in rounded][::-1]
+    low, high = mpf(low), mpf(high)
+    grid = [low + (high - low) * (i + mpf(1) / 2) / GRID for i in range(GRID)]
+    error = max(abs(weight(x) * (f(x) - mp.polyval(exact, x))) for x in grid)
+    print(f"{name}: {terms} terms, error 2^{float(mp.log(error, 2)):.1f}")
+    print("    [" + ", ".join(str(c) for c in rounded) + "]")
+
+
+def split(value, precision, bits):
+    """The leading `bits` bits of a value, and the rest rounded to `precision`."""
+    _, exponent = mp.frexp(value)
+    high = mp.nint(mp.ldexp(value, bits - exponent))
+    high = mp.ldexp(high, exponent - bits)
+    return precision(float(high)), precision(mp.nstr(value - high, 40))
+
+
+def away_from_zero(weight, floor):
+    return lambda x: max(abs(weight(x)), mpf(floor))
+
+
+def exp_tail(r):
+    """(eʳ − 1 − r) / r²"""
+    return mp.nsum(lambda k: r**k / mp.factorial(k + 2), [0, 40]) if abs(r) < 1e-3 else (mp.expm1(r) - r) / r**2
+
+
+def ln_tail(f):
+    """(ln(1 + f) − f + f²/2) / f³"""
+    return mp.fsum((-f) ** k / (k + 3) for k in range(30)) if abs(f) < 1e-3 else (mp.log1p(f) - f + f**2 / 2) / f**3
+
+
+def atanh_tail(z):
+    """(2 atanh(s) − 2 s) / s³ with z = s²"""
+    return mp.fsum(2 * z**k / (2 * k + 3) for k in range(60))
+
+
+def tanh_tail(z):
+    """(tanh(x) − x) / x³ with z = x²"""
+    x = mp.sqrt(z)
+    return -mpf(1) / 3 + 2 * z / 15 if z < 1e-25 else (mp.tanh(x) - x) / (x * z)
+
+
+def erf_ratio(z):
+    """erf(x) / x − 1 with z = x²"""
+    return mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1
+
+
+def ln_erfc(u):
+    """−ln erfc(1 + u)"""
+    return -mp.log(mp.erfc(1 + u))
+
+
+def fits():
+    f32, f64 = np.float32, np.float64
+    half_ln2 = mpf("0.3467")
+    as_exp = away_from_zero(lambda r: r**2 / mp.exp(r), 1e-4)
+    as_exp_m1 = away_from_zero(lambda r: r**2 / mp.expm1(r) if r else mpf(0), 1e-3)
+    root = mp.sqrt(mpf(1) / 2)
+    as_tanh = away_from_zero(lambda z: z * mp.sqrt(z) / mp.tanh(mp.sqrt(z)), 1e-4)
+    as_erf = lambda z: 1 / (1 + erf_ratio(z))
+    as_erf_far = lambda u: mp.erfc(1 + u)
+    return {
+        "exp f32": (f32, exp_tail, as_exp, -half_ln2, half_ln2, 5),
+        "exp f64": (f64, exp_tail, as_exp, -half_ln2, half_ln2, 10),
+        "exp_m1 f32": (f32, exp_tail, as_exp_m1, -half_ln2, half_ln2, 6),
+        "exp_m1 f64": (f64, exp_tail, as_exp_m1, -half_ln2, half_ln2, 11),
+        "ln f32": (f32, ln_tail, away_from_zero(lambda f: f**3 / mp.log1p(f) if f else mpf(0), 1e-3), root - 1, 2 * root - 1, 9),
+        "ln f64": (f64, atanh_tail, away_from_zero(lambda z: z / 2, 1e-4), 0, mpf("0.02944"), 7),
+        "tanh f32": (f32, tanh_tail, as_tanh, mpf(10) ** -30, mpf("0.3026"), 5),
+        "tanh f64": (f64, tanh_tail, as_tanh, mpf(10) ** -30, mpf("0.3026"), 10),
+        "erf f32 near": (f32, erf_ratio, as_erf, mpf(10) ** -30, 1, 7),
+        "erf f64 near": (f64, erf_ratio, as_erf, mpf(10) ** -30, 1, 13),
+        "erf f32 far": (f32, ln_erfc, as_erf_far, 0, 3, 9),
+        "erf f64 far": (f64, ln_erfc, as_erf_far, 0, 5, 20),
+    }
+
+
+def bits(x):
+    return struct.unpack("<Q", struct.pack("<d", float(x)))[0]
+
+
+def arguments(name):
+    """Every scale, the neighbourhood of each breakpoint and threshold, both signs."""
+    random.seed(name)
+    tiny = [random.uniform(1, 2) * 2.0 ** -random.randint(1, 1070) for _ in range(60)]
+    unit = [random.uniform(0, 1) for _ in range(150)] + [random.uniform(0, 8) for _ in range(250)]
+    big = [random.uniform(1, 2) * 2.0 ** random.randint(0, 1000) for _ in range(40)]
+    edges = {
+        "exp": [709.782712893384, 708.396418532264, 745.1332191019412, 0.34657359027997264, 1.0397207708399179],
+        "exp_m1": [709.782712893384, 37.42994775023705, 0.34657359027997264, 1.0397207708399179],
+        "ln": [0.5**0.5, 2**0.5, 1.0, 2.0, 2.2250738585072014e-308],
+        "tanh": [0.55, 19.061547465398498, 20.0],
+        "sigmoid": [709.782712893384, 745.1332191019412, 36.7, 37.5],
+        "erf": [1.0, 5.9, 5.921587195794507, 6.0, 3.5],
+    }[name]
+    near = []
+    for edge in edges:
+        for steps in range(-3, 4):
+            x = edge
+            for _ in range(abs(steps)):
+                x = float(np.nextafter(x, np.inf if steps > 0 else -np.inf))
+            near.append(x)
+    if name in ("exp", "sigmoid", "exp_m1"):
+        big += [random.uniform(8, 750) for _ in range(200)]
+    if name == "ln":
+        return tiny + unit + big + near + [1 + x for x in tiny] + [1 - x / 2 for x in tiny if x > 1e-16]
+    return [x for x in tiny + unit + big + near for x in (x, -x)]
+
+
+def fixture():
+    functions = {
+        "exp": mp.exp,
+        "exp_m1": mp.expm1,
+        "ln": mp.log,
+        "tanh": mp.tanh,
+        "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
+        "erf": mp.erf,
+    }
+    for name, f in functions.items():
+        for x in arguments(name):
+            if abs(x) > 1e4 and name != "ln":
+                # Beyond every threshold; the exact value has too large an exponent to compute.
+                exact = {"exp": mp.inf if x > 0 else 0, "exp_m1": mp.inf if x > 0 else -1, "sigmoid": int(x > 0)}
+                y = mpf(exact.get(name, 1 if x > 0 else -1))
+            else:
+                y = f(mpf(x))
+            value, rest = nearest(y)
+            print(f"{name} {bits(x):016x} {bits(value):016x} {rest:.3f}")
+
+
+def nearest(y):
+    """The f64 nearest to y, subnormal results included, and y minus that in ULP."""
+    if mp.isinf(y) or y == 0:
+        return float(y), 0.0
+    _, exponent = mp.frexp(y)
+    unit = max(exponent - 53, -1074)
+    scaled = mp.ldexp(y, -unit)
+    rounded = mp.nint(scaled)
+    value = mp.ldexp(rounded, unit)
+    if abs(value) >= mpf(2) ** 1024:
+        return float(mp.sign(y) * mp.inf), 0.0
+    return float(value), float(scaled - rounded)
+
+
+def main():
+    if sys.argv[1:] == ["fixture"]:
+        fixture()
+        return
+    for name, fit in fits().items():
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            show(name, *fit)
+    print("ln 2, f32 (15 bits + rest):", *split(mp.ln2, np.float32, 15))
+    print("ln 2, f64 (41 bits + rest):", *split(mp.ln2, np.float64, 41))
+
+
+if __name__ == "__main__":
+    main()
