@@ -8,6 +8,7 @@ pub mod gemm;
 pub mod batch_norm;
 pub mod dropout;
 pub mod layer_norm;
+pub mod reduce;
 pub mod softmax;
 pub mod update;
 

@@ -6,6 +6,7 @@ mod gemm;
 mod batch_norm;
 mod dropout;
 mod layer_norm;
+mod reduce;
 mod softmax;
 mod update;
 
@@ -13,5 +14,6 @@ pub use gemm::*;
 pub use batch_norm::*;
 pub use dropout::*;
 pub use layer_norm::*;
+pub use reduce::*;
 pub use softmax::*;
 pub use update::*;

@@ -116,6 +116,43 @@ pub(crate) fn max<T: Element, S: Simd>(s: S, x: &[T]) -> T {
     if max.is_nan().any() { T::NAN } else { max.reduce_max() }
 }
 
+/// The smallest element; NaN if any is NaN; +∞ if there are none.
+#[inline(always)]
+pub(crate) fn min<T: Element, S: Simd>(s: S, x: &[T]) -> T {
+    let highest = s.splat(T::INFINITY);
+    let min = fold4::<T, S>(
+        s,
+        x,
+        T::INFINITY,
+        highest,
+        #[inline(always)]
+        |a, b| b.minimum(a),
+        #[inline(always)]
+        |a, b| b.minimum(a),
+    );
+    if min.is_nan().any() { T::NAN } else { min.reduce_min() }
+}
+
+/// The index of the first element for which `holds` is set in its lane.
+#[inline(always)]
+pub(crate) fn position<T: Element, S: Simd>(
+    s: S,
+    x: &[T],
+    holds: impl Fn(T::Vector<S>) -> <T::Vector<S> as Float<S>>::Mask,
+) -> Option<usize> {
+    let mut whole = x.chunks_exact(T::LANES);
+    for (i, x) in (&mut whole).enumerate() {
+        let bits = holds(s.load(x)).to_bits();
+        if bits != 0 {
+            return Some(i * T::LANES + bits.trailing_zeros() as usize);
+        }
+    }
+    let tail = whole.remainder();
+    let inside = <T::Vector<S> as Float<S>>::Mask::first(s, tail.len());
+    let bits = holds(s.load_partial(tail)).and(inside).to_bits();
+    (bits != 0).then(|| x.len() - tail.len() + bits.trailing_zeros() as usize)
+}
+
 /// Elements that are summed in four accumulators before their sum is merged pairwise with other sums.
 pub(crate) const BLOCK: usize = 4096;
 
@@ -156,8 +193,9 @@ impl<T: Element> Merge<T> {
     }
 }
 
-/// Σ f(x[i]): four accumulators and the lane tree within a [`BLOCK`], blocks merged in pairs.
-/// For `f` that rounds once, the error is within ((n/64 capped at 64) + 8 + log₂ blocks)·u·Σ|f(x[i])|, to first order.
+/// Σ f(x[i]): four accumulators and the lane tree within a [`BLOCK`], blocks merged in pairs. With L lanes and
+/// B = ⌈n / `BLOCK`⌉ blocks each term goes through at most ⌈min(n, `BLOCK`)/4L⌉ + 2 + log₂ L + ⌈log₂ B⌉ additions;
+/// for `f` that rounds once, the error is within (that + 1)·u·Σ|f(x[i])|, to first order.
 #[inline(always)]
 pub(crate) fn sum<T: Element, S: Simd>(s: S, x: &[T], f: impl Fn(T::Vector<S>) -> T::Vector<S>) -> T {
     sum2(
@@ -178,24 +216,12 @@ pub(crate) fn sum2<T: Element, S: Simd>(
     f: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
 ) -> T {
     debug_assert_eq!(a.len(), b.len());
-    let zero = s.splat(T::ZERO);
+    if a.len() <= BLOCK {
+        return sum_block(s, a, b, &f);
+    }
     let mut merge = Merge::new();
     for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
-        let mut acc = [zero; 4];
-        let (mut a, mut b) = (a.chunks_exact(4 * T::LANES), b.chunks_exact(4 * T::LANES));
-        for (a, b) in (&mut a).zip(&mut b) {
-            acc[0] = acc[0] + f(s.load(a), s.load(b));
-            acc[1] = acc[1] + f(s.load(&a[T::LANES..]), s.load(&b[T::LANES..]));
-            acc[2] = acc[2] + f(s.load(&a[2 * T::LANES..]), s.load(&b[2 * T::LANES..]));
-            acc[3] = acc[3] + f(s.load(&a[3 * T::LANES..]), s.load(&b[3 * T::LANES..]));
-        }
-        let (a, b) = (a.remainder().chunks(T::LANES), b.remainder().chunks(T::LANES));
-        for ((a, b), acc) in a.zip(b).zip(&mut acc) {
-            let inside = <T::Vector<S> as Float<S>>::Mask::first(s, a.len());
-            let term = f(s.load_partial(a), s.load_partial(b));
-            *acc = T::Vector::select(inside, *acc + term, *acc);
-        }
-        merge.push(((acc[0] + acc[1]) + (acc[2] + acc[3])).reduce_add());
+        merge.push(sum_block(s, a, b, &f));
     }
     merge.total()
 }
@@ -327,4 +353,29 @@ pub(crate) fn merge_rows<T: Element>(rows: &mut [T], len: usize) {
         }
         stride *= 2;
     }
+}
+
+/// [`sum2`] of at most a [`BLOCK`].
+#[inline(always)]
+fn sum_block<T: Element, S: Simd>(
+    s: S,
+    a: &[T],
+    b: &[T],
+    f: &impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
+) -> T {
+    let mut acc = [s.splat(T::ZERO); 4];
+    let (mut a, mut b) = (a.chunks_exact(4 * T::LANES), b.chunks_exact(4 * T::LANES));
+    for (a, b) in (&mut a).zip(&mut b) {
+        acc[0] = acc[0] + f(s.load(a), s.load(b));
+        acc[1] = acc[1] + f(s.load(&a[T::LANES..]), s.load(&b[T::LANES..]));
+        acc[2] = acc[2] + f(s.load(&a[2 * T::LANES..]), s.load(&b[2 * T::LANES..]));
+        acc[3] = acc[3] + f(s.load(&a[3 * T::LANES..]), s.load(&b[3 * T::LANES..]));
+    }
+    let (a, b) = (a.remainder().chunks(T::LANES), b.remainder().chunks(T::LANES));
+    for ((a, b), acc) in a.zip(b).zip(&mut acc) {
+        let inside = <T::Vector<S> as Float<S>>::Mask::first(s, a.len());
+        let term = f(s.load_partial(a), s.load_partial(b));
+        *acc = T::Vector::select(inside, *acc + term, *acc);
+    }
+    ((acc[0] + acc[1]) + (acc[2] + acc[3])).reduce_add()
 }

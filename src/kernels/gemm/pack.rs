@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::{KC, MatRef, panels};
 use crate::buffer::Scratch;
 use crate::context::Settings;
-use crate::parallel::{self, RowsMut};
+use crate::parallel::{self, Indices, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd};
 
 /// Packs the columns `columns` of B into panels of `registers` registers.
@@ -22,27 +22,13 @@ pub(super) fn pack<T: Element>(
     let width = (columns.end - columns.start).next_multiple_of(T::LANES);
     let packed = &mut packed[..b.rows() * width];
     let nanoseconds = packed.len() / 2;
-    // One KC block of the result per chunk, cut again into panels where there are few blocks.
+    // One KC block of the result per chunk.
     let blocks = RowsMut::new(packed, KC * width);
-    let starts: RowsIndices = RowsIndices(b.rows().div_ceil(KC));
-    parallel::for_each(settings, (blocks, starts), nanoseconds, |(packed, block)| {
+    let indices = Indices(b.rows().div_ceil(KC));
+    parallel::for_each(settings, (blocks, indices), nanoseconds, |(packed, block)| {
         let rows = block * KC..((block + 1) * KC).min(b.rows());
         settings.simd.run(Pack { b, rows, columns: columns.clone(), registers, packed });
     });
-}
-
-/// The index of each chunk.
-struct RowsIndices(usize);
-
-// SAFETY: there is nothing to write.
-unsafe impl parallel::Chunks for RowsIndices {
-    type Chunk = usize;
-    fn count(&self) -> usize {
-        self.0
-    }
-    unsafe fn chunk(&self, index: usize) -> usize {
-        index
-    }
 }
 
 struct Pack<'a, T> {
