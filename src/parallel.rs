@@ -80,10 +80,10 @@ pub(crate) unsafe trait Chunks: Sync {
     unsafe fn chunk(&self, index: usize) -> Self::Chunk;
 }
 
-/// The numbers of the chunks, for work that must know where it stands.
+/// The numbers below this one: beside other parts, they say which chunk is which.
 pub(crate) struct Indices(pub usize);
 
-// SAFETY: numbers are not written.
+// SAFETY: numbers cannot be written.
 unsafe impl Chunks for Indices {
     type Chunk = usize;
     fn count(&self) -> usize {

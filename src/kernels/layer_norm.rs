@@ -283,7 +283,8 @@ impl<T: Element> Kernel for Backward<'_, T> {
                 #[inline(always)]
                 |[x, dy, gamma], [_, dgamma, dbeta]| {
                     let normal = (x - center).mul_sub(rstd, rest);
-                    let g = dy.mul_sub(gamma, mean_g);
+                    // Rounded as in the sum: a single column gives exactly 0.
+                    let g = dy * gamma - mean_g;
                     [normal.neg_mul_add(mean_gx, g) * rstd, dy.mul_add(normal, dgamma), dbeta + dy]
                 },
             );
