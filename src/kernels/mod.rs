@@ -4,6 +4,7 @@
 //! allocates nothing but recycled scratch memory, and writes every element of its outputs and nothing else.
 //! Results are the same bits for any number of threads and on any instruction set with fused multiply-add.
 
+pub mod map;
 pub mod softmax;
 
 use crate::error::{Error, Result};

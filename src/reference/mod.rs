@@ -2,6 +2,7 @@
 //!
 //! The tests measure every kernel against these, on every instruction set.
 
+pub mod map;
 mod softmax;
 
 pub use softmax::*;
