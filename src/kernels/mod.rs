@@ -9,6 +9,7 @@ pub mod batch_norm;
 pub mod dropout;
 pub mod layer_norm;
 pub mod reduce;
+pub mod map;
 pub mod softmax;
 pub mod update;
 

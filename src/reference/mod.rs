@@ -7,6 +7,7 @@ mod batch_norm;
 mod dropout;
 mod layer_norm;
 mod reduce;
+pub mod map;
 mod softmax;
 mod update;
 

@@ -31,6 +31,25 @@ pub(crate) fn map_in_place<T: Element, S: Simd>(s: S, x: &mut [T], f: impl Fn(T:
     }
 }
 
+/// `y[i] = f(x[i], y[i])`.
+#[inline(always)]
+pub(crate) fn update<T: Element, S: Simd>(
+    s: S,
+    x: &[T],
+    y: &mut [T],
+    f: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
+) {
+    debug_assert_eq!(x.len(), y.len());
+    let (mut x, mut y) = (x.chunks_exact(T::LANES), y.chunks_exact_mut(T::LANES));
+    for (x, y) in (&mut x).zip(&mut y) {
+        s.store(f(s.load(x), s.load(y)), y);
+    }
+    let (x, y) = (x.remainder(), y.into_remainder());
+    if !x.is_empty() {
+        s.store_partial(f(s.load_partial(x), s.load_partial(y)), y);
+    }
+}
+
 /// `y[i] = f(a[i], b[i])`.
 #[inline(always)]
 pub(crate) fn map2<T: Element, S: Simd>(

@@ -1,0 +1,136 @@
+//! Elementwise functions and their derivatives, one number at a time.
+
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
+
+/// The error function: its series below 3, the continued fraction of its complement from there on.
+pub fn erf(x: f64) -> f64 {
+    if x.abs() < 3.0 {
+        // 2/√π · e^(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (1·3·5·…·(2n + 1)): all terms have the same sign.
+        let (mut term, mut sum) = (x, 0.0);
+        for n in 0..200 {
+            sum += term;
+            term *= 2.0 * x * x / (2 * n + 3) as f64;
+        }
+        return 2.0 / PI.sqrt() * (-x * x).exp() * sum;
+    }
+    // erfc(t) = e^(−t²)/√π · 1/(t + (1/2)/(t + (2/2)/(t + …)))
+    let t = x.abs();
+    let fraction = (1..200).rev().fold(t, |rest, n| t + n as f64 / 2.0 / rest);
+    (1.0 - (-t * t).exp() / (PI.sqrt() * fraction)).copysign(x)
+}
+
+/// The sign; 0 of 0.
+pub fn abs_derivative(x: f64) -> f64 {
+    if x == 0.0 || x.is_nan() { x } else { x.signum() }
+}
+
+/// x, or 0 where x is negative.
+pub fn relu(x: f64) -> f64 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+/// 1 where x is positive.
+pub fn relu_derivative(x: f64) -> f64 {
+    if x <= 0.0 { 0.0 } else { 1.0 }
+}
+
+/// x, or slope·x where x is not positive.
+pub fn leaky_relu(x: f64, slope: f64) -> f64 {
+    if x > 0.0 { x } else { slope * x }
+}
+
+/// 1, or slope where x is not positive.
+pub fn leaky_relu_derivative(x: f64, slope: f64) -> f64 {
+    if x > 0.0 { 1.0 } else { slope }
+}
+
+/// 1 / (1 + e⁻ˣ)
+pub fn sigmoid(x: f64) -> f64 {
+    if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
+}
+
+/// σ(x)·σ(−x)
+pub fn sigmoid_derivative(x: f64) -> f64 {
+    sigmoid(x) * sigmoid(-x)
+}
+
+/// 1 − tanh² x
+pub fn tanh_derivative(x: f64) -> f64 {
+    4.0 * sigmoid_derivative(2.0 * x)
+}
+
+/// x·Φ(x)
+pub fn gelu(x: f64) -> f64 {
+    if x == f64::NEG_INFINITY { -0.0 } else { x * 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2)) }
+}
+
+/// Φ(x) + x·φ(x)
+pub fn gelu_derivative(x: f64) -> f64 {
+    let density = (-0.5 * x * x).exp() / (2.0 * PI).sqrt();
+    0.5 * (1.0 + erf(x * FRAC_1_SQRT_2)) + if x.is_infinite() { 0.0 } else { x * density }
+}
+
+/// 2√(2/π)·(x + 0.044715·x³)
+pub fn gelu_tanh_argument(x: f64) -> f64 {
+    2.0 * (2.0 / PI).sqrt() * (x + 0.044715 * x * x * x)
+}
+
+/// x·½·(1 + tanh(v/2)) = x·σ(v), v the [argument](gelu_tanh_argument).
+pub fn gelu_tanh(x: f64) -> f64 {
+    if x == f64::NEG_INFINITY { -0.0 } else { x * sigmoid(gelu_tanh_argument(x)) }
+}
+
+/// σ(v) + x·σ(v)·σ(−v)·v'
+pub fn gelu_tanh_derivative(x: f64) -> f64 {
+    if x.is_infinite() {
+        return relu_derivative(x);
+    }
+    let v = gelu_tanh_argument(x);
+    let slope = 2.0 * (2.0 / PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
+    sigmoid(v) + x * sigmoid_derivative(v) * slope
+}
+
+/// x·σ(x)
+pub fn silu(x: f64) -> f64 {
+    if x == f64::NEG_INFINITY { -0.0 } else { x * sigmoid(x) }
+}
+
+/// σ(x)·(1 + x·σ(−x))
+pub fn silu_derivative(x: f64) -> f64 {
+    if x.is_infinite() { relu_derivative(x) } else { sigmoid(x) * (1.0 + x * sigmoid(-x)) }
+}
+
+/// ln(1 + eˣ), or x where x > 20.
+pub fn softplus(x: f64) -> f64 {
+    if x > 20.0 { x } else { x.exp().ln_1p() }
+}
+
+/// σ(x), or 1 where x > 20.
+pub fn softplus_derivative(x: f64) -> f64 {
+    if x > 20.0 { 1.0 } else { sigmoid(x) }
+}
+
+/// x, or alpha·(eˣ − 1) where x is not positive.
+pub fn elu(x: f64, alpha: f64) -> f64 {
+    if x > 0.0 { x } else { alpha * x.exp_m1() }
+}
+
+/// 1, or alpha·eˣ where x is not positive.
+pub fn elu_derivative(x: f64, alpha: f64) -> f64 {
+    if x > 0.0 { 1.0 } else { alpha * x.exp() }
+}
+
+/// p·xᵖ⁻¹; 0 when p is 0.
+pub fn powf_derivative(x: f64, p: f64) -> f64 {
+    if p == 0.0 { 0.0 } else { p * x.powf(p - 1.0) }
+}
+
+/// The smaller; NaN if either is NaN.
+pub fn minimum(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a < b { a } else { b }
+}
+
+/// The larger; NaN if either is NaN.
+pub fn maximum(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
+}
