@@ -848,7 +848,7 @@ impl<T: Element> Kernel for Accumulate<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        slices::update(
+        slices::map2_in_place(
             s,
             self.x,
             self.y,
@@ -879,7 +879,7 @@ impl<T: Element> Kernel for Axpby<'_, T> {
                 |x| alpha * x,
             );
         }
-        slices::update(
+        slices::map2_in_place(
             s,
             self.x,
             self.y,

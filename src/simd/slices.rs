@@ -33,7 +33,7 @@ pub(crate) fn map_in_place<T: Element, S: Simd>(s: S, x: &mut [T], f: impl Fn(T:
 
 /// `y[i] = f(x[i], y[i])`.
 #[inline(always)]
-pub(crate) fn update<T: Element, S: Simd>(
+pub(crate) fn map2_in_place<T: Element, S: Simd>(
     s: S,
     x: &[T],
     y: &mut [T],
