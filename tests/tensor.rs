@@ -25,7 +25,7 @@ fn views_show_the_same_numbers() {
     assert_eq!(x.flatten(1).unwrap().shape(), [2, 12]);
     assert_eq!(x.unsqueeze(-1).unwrap().shape(), [2, 3, 4, 1]);
     assert_eq!(x.slice(0, 0..1).unwrap().squeeze(0).unwrap().shape(), [3, 4]);
-    assert_eq!(x.slice(1, 2..2).unwrap().to_vec(), []);
+    assert!(x.slice(1, 2..2).unwrap().to_vec().is_empty());
     assert_eq!(Tensor::scalar(2.5_f32).item().unwrap(), 2.5);
 }
 
