@@ -342,8 +342,9 @@ fn assert_same<T: Element>(name: &str, actual: &[T], expected: &[T]) {
 fn check_binary<T: Element>(rows: usize, cols: usize, seed: u64) {
     let special = [f64::NAN, f64::INFINITY, -f64::INFINITY, 0.0, -0.0, 1e-310, 1e30].map(T::from_f64);
     let mixed = |len: usize, seed: u64| -> Vec<T> {
-        let with =
-            |(i, x)| if (i as u64 * 7 + seed) % 11 == 0 { special[(i + seed as usize) % 7] } else { x };
+        let with = |(i, x)| {
+            if (i as u64 * 7 + seed).is_multiple_of(11) { special[(i + seed as usize) % 7] } else { x }
+        };
         noise::<T>(len, seed).into_iter().enumerate().map(with).collect()
     };
     let (a, b) = (mixed(rows * cols, seed), mixed(rows * cols, seed + 1));

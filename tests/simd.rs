@@ -207,9 +207,9 @@ macro_rules! conformance {
                 #[inline(always)]
                 fn run<S: Simd>(self, s: S) -> Vec<Row> {
                     let Self(a, b, count) = self;
-                    // SAFETY: the arrays are a register long.
-                    let (a, b) =
-                        unsafe { (S::$ints::load_ptr(s, a.as_ptr()), S::$ints::load_ptr(s, b.as_ptr())) };
+                    // SAFETY: the array is a register long.
+                    let load = |x: Ints| unsafe { S::$ints::load_ptr(s, x.as_ptr()) };
+                    let (a, b) = (load(a), load(b));
                     let lanes = |x: S::$ints| {
                         let mut y = [0; $lanes];
                         // SAFETY: the array is a register long.
