@@ -55,7 +55,8 @@ pub enum Unary<T> {
     /// 1/x, correctly rounded.
     Reciprocal,
     /// xᵖ with the special cases of C's `pow`: x⁰ = 1 and 1ᵖ = 1 also with NaN, NaN of a negative number with a p that is
-    /// not an integer. Integers p up to ±16 by multiplication, within |p|·u; others as e^(p·ln |x|), within
+    /// not an integer. Integers p up to ±16 by multiplication, within |p|·u as
+    /// long as x to the |p| is normal; others as e^(p·ln |x|), within
     /// (4 + 5·|p·ln |x||)·u.
     Powf(T),
 }

@@ -1,4 +1,4 @@
-//! eˣ, within 1 ULP.
+//! eˣ, within 1.1 ULP.
 //!
 //! With n the nearest integer to x / ln 2 and r = x − n·ln 2, eˣ = 2ⁿ·eʳ and |r| ≤ ln 2 / 2. The product of n and the
 //! front of ln 2 is exact and so is its difference from x; the rest of ln 2 corrects r. Then eʳ = 1 + (r + r²·q(r)),

@@ -2,21 +2,31 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// The error function: its series below 3, the continued fraction of its complement from there on.
-pub fn erf(x: f64) -> f64 {
-    if x.abs() < 3.0 {
-        // 2/√π · e^(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (1·3·5·…·(2n + 1)): all terms have the same sign.
-        let (mut term, mut sum) = (x, 0.0);
-        for n in 0..200 {
-            sum += term;
-            term *= 2.0 * x * x / (2 * n + 3) as f64;
-        }
-        return 2.0 / PI.sqrt() * (-x * x).exp() * sum;
+/// 2/√π ∫₀ˣ e^(−t²) dt by its series, 2/√π · e^(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (1·3·5·…·(2n + 1)); all terms have the same sign.
+fn erf_series(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, 0.0);
+    for n in 0..60 {
+        sum += term;
+        term *= 2.0 * x * x / (2 * n + 3) as f64;
     }
-    // erfc(t) = e^(−t²)/√π · 1/(t + (1/2)/(t + (2/2)/(t + …)))
+    2.0 / PI.sqrt() * (-x * x).exp() * sum
+}
+
+/// 1 − erf x: by the series where |x| < 1, else by the continued fraction
+/// e^(−t²)/√π · 1/(t + (1/2)/(t + (2/2)/(t + …))) of t = |x|.
+fn erfc(x: f64) -> f64 {
+    if x.abs() < 1.0 {
+        return 1.0 - erf_series(x);
+    }
     let t = x.abs();
-    let fraction = (1..200).rev().fold(t, |rest, n| t + n as f64 / 2.0 / rest);
-    (1.0 - (-t * t).exp() / (PI.sqrt() * fraction)).copysign(x)
+    let fraction = (1..400).rev().fold(t, |rest, n| t + n as f64 / 2.0 / rest);
+    let tail = (-t * t).exp() / (PI.sqrt() * fraction);
+    if x > 0.0 { tail } else { 2.0 - tail }
+}
+
+/// The normal distribution Φ(x) = ½·(1 + erf(x/√2)), without cancellation.
+fn normal_cdf(x: f64) -> f64 {
+    0.5 * erfc(-x * FRAC_1_SQRT_2)
 }
 
 /// The sign; 0 of 0.
@@ -61,13 +71,13 @@ pub fn tanh_derivative(x: f64) -> f64 {
 
 /// x·Φ(x)
 pub fn gelu(x: f64) -> f64 {
-    if x == f64::NEG_INFINITY { -0.0 } else { x * 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2)) }
+    if x == f64::NEG_INFINITY { -0.0 } else { x * normal_cdf(x) }
 }
 
 /// Φ(x) + x·φ(x)
 pub fn gelu_derivative(x: f64) -> f64 {
     let density = (-0.5 * x * x).exp() / (2.0 * PI).sqrt();
-    0.5 * (1.0 + erf(x * FRAC_1_SQRT_2)) + if x.is_infinite() { 0.0 } else { x * density }
+    normal_cdf(x) + if x.is_infinite() { 0.0 } else { x * density }
 }
 
 /// 2√(2/π)·(x + 0.044715·x³)
