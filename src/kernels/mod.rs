@@ -4,6 +4,10 @@
 //! allocates nothing but recycled scratch memory, and writes every element of its outputs and nothing else.
 //! Results are the same bits for any number of threads and on any instruction set with fused multiply-add.
 
+pub mod cross_entropy;
+pub mod log_softmax;
+pub mod logsumexp;
+pub mod loss;
 pub mod reduce;
 pub mod softmax;
 
@@ -18,6 +22,11 @@ pub(crate) fn whole_rows<T>(op: &'static str, x: &[T], cols: usize) -> Result<us
         return Err(Error::shape(op, format!("{} elements are not whole rows of {cols}", x.len())));
     }
     Ok(x.len() / cols)
+}
+
+/// How many rows of `cols` elements a parallel job takes at a time: 16 Ki elements, which stay in the second cache.
+pub(crate) fn rows_per_chunk(cols: usize) -> usize {
+    (16 * 1024 / cols.max(1)).max(1)
 }
 
 /// An error unless `name` has `expected` elements.

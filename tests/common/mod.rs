@@ -77,3 +77,16 @@ pub fn assert_within<T: Element>(name: &str, actual: &[T], expected: &[f64], bou
 pub fn assert_close<T: Element>(name: &str, actual: &[T], expected: &[f64], relative: f64, absolute: f64) {
     assert_within(name, actual, expected, |i| (expected[i].abs() * relative).max(absolute));
 }
+
+/// The cases of a file in tests/fixtures, which PyTorch computed in f64.
+pub fn fixture(name: &str) -> Vec<serde_json::Value> {
+    let path = format!("{}/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+    file["cases"].as_array().unwrap().clone()
+}
+
+/// The elements of a tensor in a fixture, row by row.
+pub fn data(tensor: &serde_json::Value) -> Vec<f64> {
+    tensor["data"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+}
