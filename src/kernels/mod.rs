@@ -8,6 +8,10 @@ pub mod gemm;
 pub mod batch_norm;
 pub mod dropout;
 pub mod layer_norm;
+pub mod cross_entropy;
+pub mod log_softmax;
+pub mod logsumexp;
+pub mod loss;
 pub mod reduce;
 pub mod map;
 pub mod softmax;
@@ -26,6 +30,11 @@ pub(crate) fn whole_rows<T>(op: &'static str, x: &[T], cols: usize) -> Result<us
         return Err(Error::shape(op, format!("{} elements are not whole rows of {cols}", x.len())));
     }
     Ok(x.len() / cols)
+}
+
+/// How many rows of `cols` elements a parallel job takes at a time: 16 Ki elements, which stay in the second cache.
+pub(crate) fn rows_per_chunk(cols: usize) -> usize {
+    (16 * 1024 / cols.max(1)).max(1)
 }
 
 /// An error unless `name` has `expected` elements.

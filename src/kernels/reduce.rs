@@ -28,6 +28,9 @@ use crate::simd::{Element, Float, Kernel, Mask, Simd, slices};
 const PIECE: usize = 16 * slices::BLOCK;
 /// Rows that are added to one another before their sum is merged in pairs with other sums.
 const ROW_BLOCK: usize = 128;
+/// Rows that are added before the next panel's turn: they stay in the first cache, so that the panels of a block read
+/// memory forwards. Measured on one core with AVX2: 128 rows of 1000 f32 take 9 µs with and 11 µs without.
+const STEPS: usize = 16;
 /// Registers side by side in a pass down the columns: eight chains of additions with AVX2 hide their latency.
 const PANEL: usize = 4;
 /// Columns that one job takes at a time.
@@ -566,29 +569,28 @@ impl<T: Element> Kernel for Down<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { term, x, stride, start, y } = self;
-        let (zero, infinity) = (s.splat(T::ZERO), s.splat(T::INFINITY));
         match term {
             Term::Value => panels(
                 (s, x, stride, start, y),
-                zero,
+                T::ZERO,
                 #[inline(always)]
                 |sum, x, _| sum + x,
             ),
             Term::Square => panels(
                 (s, x, stride, start, y),
-                zero,
+                T::ZERO,
                 #[inline(always)]
                 |sum, x, _| sum + x * x,
             ),
             Term::Max => panels(
                 (s, x, stride, start, y),
-                -infinity,
+                -T::INFINITY,
                 #[inline(always)]
                 |max, x, _| max.maximum(x),
             ),
             Term::Min => panels(
                 (s, x, stride, start, y),
-                infinity,
+                T::INFINITY,
                 #[inline(always)]
                 |min, x, _| min.minimum(x),
             ),
@@ -596,7 +598,7 @@ impl<T: Element> Kernel for Down<'_, T> {
                 let scale = s.splat(spread.mean_scale);
                 panels(
                     (s, x, stride, start, y),
-                    zero,
+                    T::ZERO,
                     #[inline(always)]
                     |sum, x, column| sum + deviation(x, scale, s.load_partial(&first[column..])),
                 );
@@ -605,7 +607,7 @@ impl<T: Element> Kernel for Down<'_, T> {
                 let scale = s.splat(spread.scale);
                 panels(
                     (s, x, stride, start, y),
-                    zero,
+                    T::ZERO,
                     #[inline(always)]
                     |sum, x, column| {
                         sum + squared(
@@ -625,22 +627,26 @@ impl<T: Element> Kernel for Down<'_, T> {
 #[inline(always)]
 fn panels<T: Element, S: Simd>(
     (s, x, stride, start, y): (S, &[T], usize, usize, &mut [T]),
-    first: T::Vector<S>,
+    first: T,
     step: impl Fn(T::Vector<S>, T::Vector<S>, usize) -> T::Vector<S> + Copy,
 ) {
-    let mut column = start;
-    let mut whole = y.chunks_exact_mut(PANEL * T::LANES);
-    for y in &mut whole {
-        panel::<T, S, PANEL, true>((s, x, stride, column, y), first, step);
-        column += PANEL * T::LANES;
-    }
-    let y = whole.into_remainder();
-    match y.len().div_ceil(T::LANES) {
-        0 => {}
-        1 => panel::<T, S, 1, false>((s, x, stride, column, y), first, step),
-        2 => panel::<T, S, 2, false>((s, x, stride, column, y), first, step),
-        3 => panel::<T, S, 3, false>((s, x, stride, column, y), first, step),
-        _ => panel::<T, S, PANEL, false>((s, x, stride, column, y), first, step),
+    y.fill(first);
+    let steps = if y.len() > PANEL * T::LANES { STEPS } else { ROW_BLOCK };
+    for x in x.chunks(steps * stride) {
+        let mut column = start;
+        let mut whole = y.chunks_exact_mut(PANEL * T::LANES);
+        for y in &mut whole {
+            panel::<T, S, PANEL, true>((s, x, stride, column, y), step);
+            column += PANEL * T::LANES;
+        }
+        let y = whole.into_remainder();
+        match y.len().div_ceil(T::LANES) {
+            0 => {}
+            1 => panel::<T, S, 1, false>((s, x, stride, column, y), step),
+            2 => panel::<T, S, 2, false>((s, x, stride, column, y), step),
+            3 => panel::<T, S, 3, false>((s, x, stride, column, y), step),
+            _ => panel::<T, S, PANEL, false>((s, x, stride, column, y), step),
+        }
     }
 }
 
@@ -648,21 +654,31 @@ fn panels<T: Element, S: Simd>(
 #[inline(always)]
 fn panel<T: Element, S: Simd, const R: usize, const WHOLE: bool>(
     (s, x, stride, column, y): (S, &[T], usize, usize, &mut [T]),
-    first: T::Vector<S>,
-    step: impl Fn(T::Vector<S>, T::Vector<S>, usize) -> T::Vector<S> + Copy,
+    step: impl Fn(T::Vector<S>, T::Vector<S>, usize) -> T::Vector<S>,
 ) {
-    let mut totals = [first; R];
+    let width = if WHOLE { R * T::LANES } else { y.len() };
+    let mut totals: [T::Vector<S>; R] = std::array::from_fn(
+        #[inline(always)]
+        |j| load::<T, S>(s, &y[j * T::LANES..], WHOLE || j + 1 < R),
+    );
     for row in x.chunks_exact(stride) {
-        let row = &row[column..column + y.len()];
+        let row = &row[column..column + width];
         for (j, total) in totals.iter_mut().enumerate() {
-            let x = &row[j * T::LANES..];
-            let x = if WHOLE || j + 1 < R { s.load(x) } else { s.load_partial(x) };
-            *total = step(*total, x, column + j * T::LANES);
+            *total = step(
+                *total,
+                load::<T, S>(s, &row[j * T::LANES..], WHOLE || j + 1 < R),
+                column + j * T::LANES,
+            );
         }
     }
     for (total, y) in totals.into_iter().zip(y.chunks_mut(T::LANES)) {
-        s.store_partial(total, y);
+        if WHOLE { s.store(total, y) } else { s.store_partial(total, y) }
     }
+}
+
+#[inline(always)]
+fn load<T: Element, S: Simd>(s: S, from: &[T], whole: bool) -> T::Vector<S> {
+    if whole { s.load(from) } else { s.load_partial(from) }
 }
 
 /// How two results become one.

@@ -1,19 +1,22 @@
 //! Softmax over rows: `y[i] = exp(x[i] − max x) / Σ exp(x[j] − max x)`.
 //!
-//! The exponentials are of numbers ≤ 0, so that nothing overflows; the sum runs in the fixed lane tree. The error of
-//! each `y` is within (2 ULP of exp + n·u of the sum + 1 ULP of the quotient) relative. A row with a NaN or with +∞
-//! gives NaN in every place; a row of −∞ gives NaN too, as in PyTorch.
+//! The exponentials are of numbers ≤ 0, so that nothing overflows. With d the additions that lead from an element to
+//! a sum of n (⌈min(n, 4096)/(4·lanes)⌉ + 6 + ⌈log₂⌈n/4096⌉⌉, see [`reduce`](super::reduce)) and u = 2⁻²⁴ (f32) or
+//! 2⁻⁵³ (f64), the relative error of y\[i\] is within `(d + ln n + 12 + |x[i] − max x|)·u`, as long as y\[i\] is not
+//! subnormal: 4u of each exponential, |x − max|·u of the rounded difference under it, 2u of the quotient.
+//!
+//! A row with a NaN or with +∞, and a row of −∞ alone, give NaN in every place, as in PyTorch. Elsewhere −∞ gives 0.
 
-use super::{same_len, whole_rows};
+use super::{rows_per_chunk, same_len, whole_rows};
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
-use crate::simd::{Element, Kernel, Simd, slices};
+use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// Elements per parallel chunk, at least: 64 KiB of f32.
-const CHUNK: usize = 16 * 1024;
-/// Measured on one core with AVX2: `cargo bench --bench softmax`.
-const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
+/// Measured on one core with AVX2, f32: `cargo bench --bench softmax`.
+const FORWARD_NANOSECONDS: f64 = 0.5;
+/// As above.
+const BACKWARD_NANOSECONDS: f64 = 0.2;
 
 /// Softmax of each row of `cols` elements of `x`, to `y` of the same length.
 ///
@@ -27,14 +30,40 @@ const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
-    let rows = whole_rows("softmax", x, cols)?;
+    whole_rows("softmax", x, cols)?;
     same_len("softmax", "y", y, x.len())?;
     let settings = context::settings()?;
-    let chunk = cols * (CHUNK / cols.max(1)).clamp(1, rows.max(1));
-    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+    let chunk = cols * rows_per_chunk(cols);
+    let work = (x.len() as f64 * FORWARD_NANOSECONDS) as usize;
     parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(y, chunk)), work, |(x, y)| {
         settings.simd.run(Forward { x, y, cols });
     });
+    Ok(())
+}
+
+/// The gradient of `x` from the softmax `y` and its gradient `dy`: `dx[i] = y[i]·(dy[i] − Σ y[j]·dy[j])` in each row.
+///
+/// Within `(2·|dy[i] − s| + (d + 1)·Σ|y·dy|)·|y[i]|·u`, where s is the sum and d as above; NaN and infinities spread
+/// over their row.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `y` is not whole rows or `dy` or `dx` has another length.
+///
+/// ```
+/// let mut dx = [0.0_f32; 2];
+/// gristmill::kernels::softmax::backward(&[0.25, 0.75], &[1.0, 0.0], 2, &mut dx)?;
+/// assert_eq!(dx, [0.1875, -0.1875]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn backward<T: Element>(y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+    whole_rows("softmax", y, cols)?;
+    same_len("softmax", "dy", dy, y.len())?;
+    same_len("softmax", "dx", dx, y.len())?;
+    let settings = context::settings()?;
+    let chunk = cols * rows_per_chunk(cols);
+    let work = (y.len() as f64 * BACKWARD_NANOSECONDS) as usize;
+    let parts = (Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk));
+    parallel::for_each(settings, parts, work, |(y, dy, dx)| settings.simd.run(Backward { y, dy, cols, dx }));
     Ok(())
 }
 
@@ -50,6 +79,13 @@ impl<T: Element> Kernel for Forward<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for (x, y) in self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols)) {
+            if x.len() <= T::LANES {
+                // The whole row in one register. A NaN that `reduce_max` overlooks comes back through the sum.
+                let x = s.load_partial_or(x, -T::INFINITY);
+                let exp = T::exp(s, x - s.splat(x.reduce_max()));
+                s.store_partial(exp * s.splat(T::ONE / exp.reduce_add()), y);
+                continue;
+            }
             let max = s.splat(slices::max(s, x));
             slices::map(
                 s,
@@ -58,17 +94,51 @@ impl<T: Element> Kernel for Forward<'_, T> {
                 #[inline(always)]
                 |x| T::exp(s, x - max),
             );
-            let sum = s.splat(slices::sum(
+            let sum = slices::sum(
                 s,
                 y,
                 #[inline(always)]
                 |y| y,
-            ));
+            );
+            let scale = s.splat(T::ONE / sum);
             slices::map_in_place(
                 s,
                 y,
                 #[inline(always)]
-                |y| y / sum,
+                |y| y * scale,
+            );
+        }
+    }
+}
+
+struct Backward<'a, T> {
+    y: &'a [T],
+    dy: &'a [T],
+    cols: usize,
+    dx: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Backward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (y, dy) = (self.y.chunks_exact(self.cols), self.dy.chunks_exact(self.cols));
+        for ((y, dy), dx) in y.zip(dy).zip(self.dx.chunks_exact_mut(self.cols)) {
+            let dot = s.splat(slices::sum2(
+                s,
+                y,
+                dy,
+                #[inline(always)]
+                |y, dy| y * dy,
+            ));
+            slices::map2(
+                s,
+                y,
+                dy,
+                dx,
+                #[inline(always)]
+                |y, dy| y * (dy - dot),
             );
         }
     }

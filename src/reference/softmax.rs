@@ -11,3 +11,13 @@ pub fn softmax(x: &[f64], cols: usize) -> Vec<f64> {
     }
     y
 }
+
+/// `y[i]·(dy[i] − Σ y[j]·dy[j])` of each row, where `y` is the softmax.
+pub fn softmax_backward(y: &[f64], dy: &[f64], cols: usize) -> Vec<f64> {
+    let mut dx = Vec::with_capacity(y.len());
+    for (y, dy) in y.chunks(cols).zip(dy.chunks(cols)) {
+        let dot: f64 = y.iter().zip(dy).map(|(y, dy)| y * dy).sum();
+        dx.extend(y.iter().zip(dy).map(|(y, dy)| y * (dy - dot)));
+    }
+    dx
+}
