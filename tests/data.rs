@@ -455,10 +455,11 @@ mod loading {
         fails: Option<usize>,
         panics: Option<usize>,
         reads: AtomicUsize,
+        soon: Mutex<Vec<usize>>,
     }
 
     fn numbered(len: usize) -> Numbered {
-        Numbered { len, fails: None, panics: None, reads: AtomicUsize::new(0) }
+        Numbered { len, fails: None, panics: None, reads: AtomicUsize::new(0), soon: Mutex::default() }
     }
 
     fn image(index: usize) -> [f32; 6] {
@@ -486,6 +487,9 @@ mod loading {
         }
         fn label(&self, index: usize) -> usize {
             index
+        }
+        fn read_soon(&self, index: usize) {
+            self.soon.lock().unwrap().push(index);
         }
     }
 
@@ -711,6 +715,14 @@ mod loading {
                 assert!((taken + 1..=taken + 1 + ahead).contains(&reads), "{reads} read, {taken} taken");
             }
         }
+    }
+
+    #[test]
+    fn a_data_set_is_told_what_will_be_read_across_batches() {
+        let dataset = Arc::new(numbered(12));
+        let loader = DataLoader::new(dataset.clone()).batch_size(3).shuffle(Rng::seed(8));
+        let order = epoch(&loader).concat();
+        assert_eq!(*dataset.soon.lock().unwrap(), order[4..]);
     }
 
     #[test]

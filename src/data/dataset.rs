@@ -63,6 +63,12 @@ pub trait Dataset: Send + Sync {
 
     /// The class of image `index`, below [`len`](Dataset::len).
     fn label(&self, index: usize) -> usize;
+
+    /// Told a few images ahead that image `index`, below [`len`](Dataset::len), is going to be read: a chance to ask for
+    /// its memory. Does nothing unless implemented.
+    fn read_soon(&self, index: usize) {
+        let _ = index;
+    }
 }
 
 /// A shared data set, also `Arc<dyn Dataset>`.
@@ -89,6 +95,10 @@ impl<D: Dataset + ?Sized> Dataset for Arc<D> {
 
     fn label(&self, index: usize) -> usize {
         (**self).label(index)
+    }
+
+    fn read_soon(&self, index: usize) {
+        (**self).read_soon(index);
     }
 }
 

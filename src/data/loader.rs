@@ -16,6 +16,9 @@ use crate::rng::Rng;
 use crate::tensor::{Shape, Tensor};
 
 const OP: &str = "DataLoader";
+/// How many images ahead of reading one the data set is told. In random order, a batch of 100 images of MNIST takes
+/// 22 µs instead of 52 µs with 2, 4 or 8 (AVX2, `cargo bench --bench data`).
+const AHEAD: usize = 4;
 
 /// Images of shape `[batch, …]` and their labels.
 pub type Batch = (Tensor<f32>, Vec<usize>);
@@ -261,6 +264,9 @@ impl<D: Dataset> Epoch<D> {
         Tensor::build(shape, |data| {
             let size = data.len() / indices.len();
             for (i, &index) in indices.iter().enumerate() {
+                if let Some(&later) = self.order.get(self.done + i + AHEAD) {
+                    self.dataset.read_soon(later);
+                }
                 let image = &mut data[i * size..][..size];
                 self.dataset.read(index, image)?;
                 if let Some((shape, transforms)) = &self.transforms {

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::dataset::{Dataset, check_index, scale_pixels};
 use super::idx::Idx;
 use crate::error::{Error, Result};
+use crate::simd::prefetch;
 
 /// The digits.
 const CLASSES: usize = 10;
@@ -144,6 +145,10 @@ impl Dataset for Mnist {
     fn read(&self, index: usize, out: &mut [f32]) -> Result<()> {
         check_index("Mnist", index, self.len())?;
         scale_pixels(self.image(index), out)
+    }
+
+    fn read_soon(&self, index: usize) {
+        prefetch(self.image(index));
     }
 
     /// # Panics
