@@ -4,6 +4,8 @@
 pub mod autograd;
 pub mod buffer;
 pub mod context;
+#[cfg(feature = "train")]
+pub mod data;
 pub mod error;
 pub mod kernels;
 pub mod math;

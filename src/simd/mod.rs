@@ -157,6 +157,19 @@ impl Dispatcher {
     }
 }
 
+/// Asks for the memory of `x` to be brought into the cache, without waiting for it; does nothing off x86-64 and in Miri.
+#[cfg(feature = "train")]
+#[inline]
+#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
+pub(crate) fn prefetch(x: &[u8]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in x.chunks(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64, and the hint is about memory inside the slice.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+}
+
 /// A computation written once for all instruction sets.
 pub trait Kernel {
     /// What it returns.

@@ -1,0 +1,35 @@
+//! Data sets, what is done to their images, and the batches made of them.
+//!
+//! A [`Dataset`] writes image `i` as numbers into a slice it is given; [`Mnist`] and [`TensorDataset`] are two. A
+//! [`DataLoader`] puts the images of an epoch in order, lets each [`Transform`] change them and hands them out in
+//! batches that a worker thread makes ahead. What is drawn at random for an image depends on the loader's generator,
+//! the epoch and the index of the image only: the same epoch is the same on every machine, whatever the size of a
+//! batch and however many are made ahead.
+//!
+//! ```no_run
+//! use gristmill::{Rng, data};
+//! let train = data::Mnist::load("data", data::Split::Train)?;
+//! let loader = data::DataLoader::new(train)
+//!     .batch_size(100)
+//!     .shuffle(Rng::seed(4))
+//!     .transform(data::RandomCrop::new(2))
+//!     .transform(data::Normalize::new(&[0.1307], &[0.3081])?);
+//! for batch in &loader {
+//!     let (images, labels) = batch?;
+//!     assert_eq!(images.shape(), [100, 28, 28, 1]);
+//!     assert_eq!(labels.len(), 100);
+//! }
+//! # Ok::<(), gristmill::Error>(())
+//! ```
+
+mod dataset;
+mod idx;
+mod loader;
+mod mnist;
+mod transform;
+
+pub use dataset::{Dataset, TensorDataset, scale_pixels};
+pub use idx::Idx;
+pub use loader::{Batch, Batches, DataLoader};
+pub use mnist::{Mnist, Split};
+pub use transform::{Normalize, RandomCrop, RandomFlipHorizontal, Transform};
