@@ -18,7 +18,7 @@
 use std::ops::Range;
 
 use super::{
-    rescue_scale, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps, whole_rows,
+    rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps, whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
@@ -32,6 +32,8 @@ const BLOCK: usize = 128;
 const STRIP: usize = 512;
 /// Elements per chunk of the outputs, at least: 64 KiB of f32.
 const CHUNK: usize = 16 * 1024;
+/// Elements of a tile, rows of which a panel goes down before the next one does: a quarter of L1 as f32.
+const TILE: usize = 2 * 1024;
 /// Registers side by side that go down the rows together: with three sums each they fill the 16 registers of AVX2.
 const PANEL: usize = 2;
 /// Of one pass, measured on one core with AVX2: `cargo bench --bench batch_norm`.
@@ -139,7 +141,7 @@ pub fn forward<T: Element>(
         let mut again = false;
         for (scale, var) in scale.iter_mut().zip(&*var) {
             if !var.is_finite() && *scale == T::ONE {
-                *scale = rescue_scale();
+                (*scale, _) = rescue_scales();
                 again = true;
             }
         }
@@ -423,24 +425,41 @@ fn sum_rows<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>
     step: impl Fn([T::Vector<S>; K], [T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; K],
 ) {
     let width = sums.len() / K;
-    let mut column = columns.start;
-    while column < columns.end {
-        let at = column - columns.start;
-        let rest = columns.end - column;
-        if rest >= PANEL * T::LANES {
-            let panel = Panel::<PANEL, true> { column, count: PANEL * T::LANES };
-            let acc = panel.sum(s, x, cols, params, &step);
-            panel.store_sums(s, acc, at, width, sums);
-        } else {
-            let panel = Panel::<1, false> { column, count: rest.min(T::LANES) };
-            let acc = panel.sum(s, x, cols, params, &step);
-            panel.store_sums(s, acc, at, width, sums);
+    sums.fill(T::ZERO);
+    let tile = cols * (TILE / columns.len().max(1)).max(1);
+    let mut row = 0;
+    while row < x[0].len() {
+        let end = x[0].len().min(row + tile);
+        let mut x = x;
+        for x in &mut x {
+            *x = &x[row..end];
         }
-        column += if rest >= PANEL * T::LANES { PANEL * T::LANES } else { T::LANES };
+        let mut column = columns.start;
+        while column < columns.end {
+            let rest = columns.end - column;
+            let at = column - columns.start;
+            if rest >= PANEL * T::LANES {
+                let panel = Panel::<PANEL, true> { column, count: PANEL * T::LANES };
+                panel.sum(s, x, cols, params, &mut sums[at..], width, &step);
+                column += PANEL * T::LANES;
+            } else if rest >= T::LANES {
+                let panel = Panel::<1, true> { column, count: T::LANES };
+                panel.sum(s, x, cols, params, &mut sums[at..], width, &step);
+                column += T::LANES;
+            } else {
+                let panel = Panel::<1, false> { column, count: rest };
+                panel.sum(s, x, cols, params, &mut sums[at..], width, &step);
+                column += rest;
+            }
+        }
+        row = end;
     }
 }
 
 /// `y = f(x, params)` in each row; the params are one per column.
+///
+/// A register that would stick out at the end of a row is moved back over columns that are done: it computes the same
+/// results again. Masked stores, one in each row, would take longer; they remain for rows shorter than a register.
 #[inline(always)]
 fn map_rows<T: Element, S: Simd, const P: usize, const N: usize, const M: usize>(
     s: S,
@@ -450,78 +469,76 @@ fn map_rows<T: Element, S: Simd, const P: usize, const N: usize, const M: usize>
     y: &mut [T],
     f: impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> T::Vector<S>,
 ) {
-    let mut column = 0;
-    while column < cols {
-        let rest = cols - column;
-        if rest >= P * T::LANES {
-            Panel::<P, true> { column, count: P * T::LANES }.map(s, x, cols, params, y, &f);
-            column += P * T::LANES;
-        } else {
-            Panel::<1, false> { column, count: rest.min(T::LANES) }.map(s, x, cols, params, y, &f);
-            column += T::LANES;
+    let tile = cols * (TILE / cols).max(1);
+    let mut row = 0;
+    while row < y.len() {
+        let end = y.len().min(row + tile);
+        let (mut x, y) = (x, &mut y[row..end]);
+        for x in &mut x {
+            *x = &x[row..end];
         }
+        let mut column = 0;
+        while column < cols {
+            let rest = cols - column;
+            if rest >= P * T::LANES {
+                Panel::<P, true> { column, count: P * T::LANES }.map(s, x, cols, params, y, &f);
+                column += P * T::LANES;
+            } else if cols >= T::LANES {
+                column = column.min(cols - T::LANES);
+                Panel::<1, true> { column, count: T::LANES }.map(s, x, cols, params, y, &f);
+                column += T::LANES;
+            } else {
+                Panel::<1, false> { column, count: rest }.map(s, x, cols, params, y, &f);
+                column += rest;
+            }
+        }
+        row = end;
     }
 }
 
-/// `count` columns from `column` on, in P registers: whole ones, or one that need not be full.
+/// `count` columns from `column` on, in P registers: whole ones, or one that is not full.
+///
+/// The loops over registers count indices: adapters of iterators are left as calls where functions grow large, and a
+/// call that passes registers passes them through memory.
 #[derive(Clone, Copy)]
 struct Panel<const P: usize, const WHOLE: bool> {
     column: usize,
     count: usize,
 }
 
+#[allow(clippy::needless_range_loop, reason = "see above")]
 impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
-    /// The columns of the row that starts at `row`.
+    /// The columns of each slice in the row that starts at `row`: of each register, all slices.
     #[inline(always)]
-    fn load<T: Element, S: Simd>(self, s: S, x: &[T], row: usize) -> [T::Vector<S>; P] {
-        let mut vectors = [s.splat(T::ZERO); P];
-        if WHOLE {
-            let x = &x[row + self.column..][..P * T::LANES];
-            for (p, vector) in vectors.iter_mut().enumerate() {
-                *vector = s.load(&x[p * T::LANES..]);
-            }
-        } else {
-            vectors[0] = s.load_partial(&x[row + self.column..][..self.count]);
-        }
-        vectors
-    }
-
-    #[inline(always)]
-    fn store<T: Element, S: Simd>(self, s: S, vectors: [T::Vector<S>; P], y: &mut [T], row: usize) {
-        if WHOLE {
-            let y = &mut y[row + self.column..][..P * T::LANES];
-            for (p, vector) in vectors.into_iter().enumerate() {
-                s.store(vector, &mut y[p * T::LANES..]);
-            }
-        } else {
-            s.store_partial(vectors[0], &mut y[row + self.column..][..self.count]);
-        }
-    }
-
-    /// Register p of each slice, from P registers of each.
-    #[inline(always)]
-    fn pick<V: Copy, const N: usize>(vectors: &[[V; P]; N], p: usize) -> [V; N] {
-        let mut picked = [vectors[0][p]; N];
-        for (picked, vectors) in picked.iter_mut().zip(vectors) {
-            *picked = vectors[p];
-        }
-        picked
-    }
-
-    #[inline(always)]
-    fn load_all<T: Element, S: Simd, const N: usize>(
+    fn load<T: Element, S: Simd, const N: usize>(
         self,
         s: S,
         x: [&[T]; N],
         row: usize,
-    ) -> [[T::Vector<S>; P]; N] {
-        let mut vectors = [[s.splat(T::ZERO); P]; N];
-        for (vectors, x) in vectors.iter_mut().zip(x) {
-            *vectors = self.load(s, x, row);
+    ) -> [[T::Vector<S>; N]; P] {
+        let mut vectors = [[s.splat(T::ZERO); N]; P];
+        for n in 0..N {
+            let x = &x[n][row + self.column..][..self.count];
+            for p in 0..P {
+                vectors[p][n] = if WHOLE { s.load(&x[p * T::LANES..]) } else { s.load_partial(x) };
+            }
         }
         vectors
     }
 
+    #[inline(always)]
+    fn store<T: Element, S: Simd>(self, s: S, vectors: [T::Vector<S>; P], y: &mut [T]) {
+        let y = &mut y[..self.count];
+        for p in 0..P {
+            if WHOLE {
+                s.store(vectors[p], &mut y[p * T::LANES..]);
+            } else {
+                s.store_partial(vectors[p], y);
+            }
+        }
+    }
+
+    /// Adds K sums down the rows to those at the front of `sums` and every `width` after it.
     #[inline(always)]
     fn sum<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
         self,
@@ -529,38 +546,36 @@ impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
         x: [&[T]; N],
         cols: usize,
         params: [&[T]; M],
+        sums: &mut [T],
+        width: usize,
         step: &impl Fn([T::Vector<S>; K], [T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; K],
-    ) -> [[T::Vector<S>; K]; P] {
-        let params = self.load_all(s, params, 0);
+    ) {
+        let params = self.load(s, params, 0);
         let mut acc = [[s.splat(T::ZERO); K]; P];
+        for k in 0..K {
+            let sums = &sums[k * width..][..self.count];
+            for p in 0..P {
+                acc[p][k] = if WHOLE { s.load(&sums[p * T::LANES..]) } else { s.load_partial(sums) };
+            }
+        }
         let mut row = 0;
         while row < x[0].len() {
-            let vectors = self.load_all(s, x, row);
-            for (p, acc) in acc.iter_mut().enumerate() {
-                *acc = step(*acc, Self::pick(&vectors, p), Self::pick(&params, p));
+            let vectors = self.load(s, x, row);
+            for p in 0..P {
+                acc[p] = step(acc[p], vectors[p], params[p]);
             }
             row += cols;
         }
-        acc
-    }
-
-    #[inline(always)]
-    fn store_sums<T: Element, S: Simd, const K: usize>(
-        self,
-        s: S,
-        acc: [[T::Vector<S>; K]; P],
-        at: usize,
-        width: usize,
-        sums: &mut [T],
-    ) {
         for k in 0..K {
-            for (p, acc) in acc.iter().enumerate() {
-                let count = (self.count - p * T::LANES).min(T::LANES);
-                s.store_partial(acc[k], &mut sums[k * width + at + p * T::LANES..][..count]);
+            let mut sum = [acc[0][k]; P];
+            for p in 0..P {
+                sum[p] = acc[p][k];
             }
+            self.store(s, sum, &mut sums[k * width..]);
         }
     }
 
+    /// `y = f(x, params)` in each row.
     #[inline(always)]
     fn map<T: Element, S: Simd, const N: usize, const M: usize>(
         self,
@@ -571,15 +586,15 @@ impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
         y: &mut [T],
         f: &impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> T::Vector<S>,
     ) {
-        let params = self.load_all(s, params, 0);
+        let params = self.load(s, params, 0);
         let mut row = 0;
         while row < y.len() {
-            let vectors = self.load_all(s, x, row);
+            let vectors = self.load(s, x, row);
             let mut results = [s.splat(T::ZERO); P];
-            for (p, result) in results.iter_mut().enumerate() {
-                *result = f(Self::pick(&vectors, p), Self::pick(&params, p));
+            for p in 0..P {
+                results[p] = f(vectors[p], params[p]);
             }
-            self.store(s, results, y, row);
+            self.store(s, results, &mut y[row + self.column..]);
             row += cols;
         }
     }
