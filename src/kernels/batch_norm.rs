@@ -24,7 +24,7 @@ use crate::buffer::Scratch;
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
-use crate::simd::{Element, Float, Kernel, Simd, slices};
+use crate::simd::{Element, Float, Kernel, Simd, columns, slices};
 
 /// Rows that are summed one after the other before their sum is merged with others.
 const BLOCK: usize = 128;
@@ -32,10 +32,6 @@ const BLOCK: usize = 128;
 const STRIP: usize = 512;
 /// Elements per chunk of the outputs, at least: 64 KiB of f32.
 const CHUNK: usize = 16 * 1024;
-/// Elements of a tile, rows of which a panel goes down before the next one does: a quarter of L1 as f32.
-const TILE: usize = 2 * 1024;
-/// Registers side by side that go down the rows together: with three sums each they fill the 16 registers of AVX2.
-const PANEL: usize = 2;
 /// Of one pass, measured on one core with AVX2: `cargo bench --bench batch_norm`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
@@ -413,193 +409,6 @@ fn scale_columns<T: Element>(settings: Settings, x: &[T], cols: usize, params: [
     });
 }
 
-/// K sums down the rows for each of the columns, to K equal parts of `sums`: `step` adds one row.
-#[inline(always)]
-fn sum_rows<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
-    s: S,
-    x: [&[T]; N],
-    cols: usize,
-    columns: Range<usize>,
-    params: [&[T]; M],
-    sums: &mut [T],
-    step: impl Fn([T::Vector<S>; K], [T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; K],
-) {
-    let width = sums.len() / K;
-    sums.fill(T::ZERO);
-    let tile = cols * (TILE / columns.len().max(1)).max(1);
-    let mut row = 0;
-    while row < x[0].len() {
-        let end = x[0].len().min(row + tile);
-        let mut x = x;
-        for x in &mut x {
-            *x = &x[row..end];
-        }
-        let mut column = columns.start;
-        while column < columns.end {
-            let rest = columns.end - column;
-            let at = column - columns.start;
-            if rest >= PANEL * T::LANES {
-                let panel = Panel::<PANEL, true> { column, count: PANEL * T::LANES };
-                panel.sum(s, x, cols, params, &mut sums[at..], width, &step);
-                column += PANEL * T::LANES;
-            } else if rest >= T::LANES {
-                let panel = Panel::<1, true> { column, count: T::LANES };
-                panel.sum(s, x, cols, params, &mut sums[at..], width, &step);
-                column += T::LANES;
-            } else {
-                let panel = Panel::<1, false> { column, count: rest };
-                panel.sum(s, x, cols, params, &mut sums[at..], width, &step);
-                column += rest;
-            }
-        }
-        row = end;
-    }
-}
-
-/// `y = f(x, params)` in each row; the params are one per column.
-///
-/// A register that would stick out at the end of a row is moved back over columns that are done: it computes the same
-/// results again. Masked stores, one in each row, would take longer; they remain for rows shorter than a register.
-#[inline(always)]
-fn map_rows<T: Element, S: Simd, const P: usize, const N: usize, const M: usize>(
-    s: S,
-    x: [&[T]; N],
-    cols: usize,
-    params: [&[T]; M],
-    y: &mut [T],
-    f: impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> T::Vector<S>,
-) {
-    let tile = cols * (TILE / cols).max(1);
-    let mut row = 0;
-    while row < y.len() {
-        let end = y.len().min(row + tile);
-        let (mut x, y) = (x, &mut y[row..end]);
-        for x in &mut x {
-            *x = &x[row..end];
-        }
-        let mut column = 0;
-        while column < cols {
-            let rest = cols - column;
-            if rest >= P * T::LANES {
-                Panel::<P, true> { column, count: P * T::LANES }.map(s, x, cols, params, y, &f);
-                column += P * T::LANES;
-            } else if cols >= T::LANES {
-                column = column.min(cols - T::LANES);
-                Panel::<1, true> { column, count: T::LANES }.map(s, x, cols, params, y, &f);
-                column += T::LANES;
-            } else {
-                Panel::<1, false> { column, count: rest }.map(s, x, cols, params, y, &f);
-                column += rest;
-            }
-        }
-        row = end;
-    }
-}
-
-/// `count` columns from `column` on, in P registers: whole ones, or one that is not full.
-///
-/// The loops over registers count indices: adapters of iterators are left as calls where functions grow large, and a
-/// call that passes registers passes them through memory.
-#[derive(Clone, Copy)]
-struct Panel<const P: usize, const WHOLE: bool> {
-    column: usize,
-    count: usize,
-}
-
-#[allow(clippy::needless_range_loop, reason = "see above")]
-impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
-    /// The columns of each slice in the row that starts at `row`: of each register, all slices.
-    #[inline(always)]
-    fn load<T: Element, S: Simd, const N: usize>(
-        self,
-        s: S,
-        x: [&[T]; N],
-        row: usize,
-    ) -> [[T::Vector<S>; N]; P] {
-        let mut vectors = [[s.splat(T::ZERO); N]; P];
-        for n in 0..N {
-            let x = &x[n][row + self.column..][..self.count];
-            for p in 0..P {
-                vectors[p][n] = if WHOLE { s.load(&x[p * T::LANES..]) } else { s.load_partial(x) };
-            }
-        }
-        vectors
-    }
-
-    #[inline(always)]
-    fn store<T: Element, S: Simd>(self, s: S, vectors: [T::Vector<S>; P], y: &mut [T]) {
-        let y = &mut y[..self.count];
-        for p in 0..P {
-            if WHOLE {
-                s.store(vectors[p], &mut y[p * T::LANES..]);
-            } else {
-                s.store_partial(vectors[p], y);
-            }
-        }
-    }
-
-    /// Adds K sums down the rows to those at the front of `sums` and every `width` after it.
-    #[inline(always)]
-    fn sum<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
-        self,
-        s: S,
-        x: [&[T]; N],
-        cols: usize,
-        params: [&[T]; M],
-        sums: &mut [T],
-        width: usize,
-        step: &impl Fn([T::Vector<S>; K], [T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; K],
-    ) {
-        let params = self.load(s, params, 0);
-        let mut acc = [[s.splat(T::ZERO); K]; P];
-        for k in 0..K {
-            let sums = &sums[k * width..][..self.count];
-            for p in 0..P {
-                acc[p][k] = if WHOLE { s.load(&sums[p * T::LANES..]) } else { s.load_partial(sums) };
-            }
-        }
-        let mut row = 0;
-        while row < x[0].len() {
-            let vectors = self.load(s, x, row);
-            for p in 0..P {
-                acc[p] = step(acc[p], vectors[p], params[p]);
-            }
-            row += cols;
-        }
-        for k in 0..K {
-            let mut sum = [acc[0][k]; P];
-            for p in 0..P {
-                sum[p] = acc[p][k];
-            }
-            self.store(s, sum, &mut sums[k * width..]);
-        }
-    }
-
-    /// `y = f(x, params)` in each row.
-    #[inline(always)]
-    fn map<T: Element, S: Simd, const N: usize, const M: usize>(
-        self,
-        s: S,
-        x: [&[T]; N],
-        cols: usize,
-        params: [&[T]; M],
-        y: &mut [T],
-        f: &impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> T::Vector<S>,
-    ) {
-        let params = self.load(s, params, 0);
-        let mut row = 0;
-        while row < y.len() {
-            let vectors = self.load(s, x, row);
-            let mut results = [s.splat(T::ZERO); P];
-            for p in 0..P {
-                results[p] = f(vectors[p], params[p]);
-            }
-            self.store(s, results, &mut y[row + self.column..]);
-            row += cols;
-        }
-    }
-}
-
 /// Σ x·scale.
 struct Sum<'a, T> {
     x: &'a [T],
@@ -614,7 +423,7 @@ impl<T: Element> Kernel for Sum<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        sum_rows(
+        columns::sums(
             s,
             [self.x],
             self.cols,
@@ -642,7 +451,7 @@ impl<T: Element> Kernel for Deviations<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        sum_rows(
+        columns::sums(
             s,
             [self.x],
             self.cols,
@@ -673,7 +482,7 @@ impl<T: Element> Kernel for GradientSums<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        sum_rows(
+        columns::sums(
             s,
             [self.x, self.dy],
             self.cols,
@@ -870,7 +679,7 @@ impl<T: Element> Kernel for Scale<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        map_rows::<T, S, PANEL, 1, 3>(
+        columns::map::<T, S, 2, 1, 3>(
             s,
             [self.x],
             self.cols,
@@ -897,7 +706,7 @@ impl<T: Element> Kernel for Gradient<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // Four params and three operands of one register each fill the 16 registers of AVX2.
-        map_rows::<T, S, 1, 2, 4>(
+        columns::map::<T, S, 1, 2, 4>(
             s,
             [self.x, self.dy],
             self.cols,

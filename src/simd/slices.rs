@@ -201,7 +201,8 @@ pub(crate) fn sum2<T: Element, S: Simd>(
 }
 
 // Below, slices stand in small arrays. Their loops count indices, because adapters of iterators are left as calls
-// where the closures grow large, and a call that passes registers passes them through memory.
+// where the closures grow large, and a call that passes registers passes them through memory. Lengths are compared
+// once, and not again for each register.
 
 /// `w[i] = f(r[i], w[i])` for several slices at once, all of the same length: N that are read, M that are replaced.
 #[inline(always)]
@@ -213,20 +214,23 @@ pub(crate) fn update<T: Element, S: Simd, const N: usize, const M: usize>(
     f: impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; M],
 ) {
     let len = writes[0].len();
-    debug_assert!(reads.iter().all(|r| r.len() == len) && writes.iter().all(|w| w.len() == len));
+    assert!(reads.iter().all(|r| r.len() == len) && writes.iter().all(|w| w.len() == len));
     let whole = len - len % T::LANES;
     let (mut r, mut w) = ([s.splat(T::ZERO); N], [s.splat(T::ZERO); M]);
     let mut at = 0;
     while at < whole {
-        for n in 0..N {
-            r[n] = s.load(&reads[n][at..]);
-        }
-        for m in 0..M {
-            w[m] = s.load(&writes[m][at..]);
-        }
-        w = f(r, w);
-        for m in 0..M {
-            s.store(w[m], &mut writes[m][at..]);
+        // SAFETY: `at + LANES <= whole <= len`, the length of every slice.
+        unsafe {
+            for n in 0..N {
+                r[n] = T::Vector::load_ptr(s, reads[n].as_ptr().add(at));
+            }
+            for m in 0..M {
+                w[m] = T::Vector::load_ptr(s, writes[m].as_ptr().add(at));
+            }
+            w = f(r, w);
+            for m in 0..M {
+                w[m].store_ptr(writes[m].as_mut_ptr().add(at));
+            }
         }
         at += T::LANES;
     }
@@ -257,7 +261,7 @@ pub(crate) fn sums<T: Element, S: Simd, const A: usize, const N: usize, const K:
     step: impl Fn([T::Vector<S>; K], [T::Vector<S>; N]) -> [T::Vector<S>; K],
 ) -> [T; K] {
     let len = x[0].len();
-    debug_assert!(x.iter().all(|x| x.len() == len));
+    assert!(x.iter().all(|x| x.len() == len));
     let zero = s.splat(T::ZERO);
     let (mut total, mut terms) = ([zero; K], [zero; N]);
     let mut at = 0;
@@ -267,7 +271,8 @@ pub(crate) fn sums<T: Element, S: Simd, const A: usize, const N: usize, const K:
         while at + A * T::LANES <= end {
             for a in 0..A {
                 for n in 0..N {
-                    terms[n] = s.load(&x[n][at + a * T::LANES..]);
+                    // SAFETY: `at + (a + 1) * LANES <= end <= len`, the length of every slice.
+                    terms[n] = unsafe { T::Vector::load_ptr(s, x[n].as_ptr().add(at + a * T::LANES)) };
                 }
                 acc[a] = step(acc[a], terms);
             }
