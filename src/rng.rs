@@ -22,10 +22,12 @@ pub(crate) const BLOCK: usize = 64;
 /// 2⁻⁵³, the distance between neighbouring uniform numbers.
 const STEP: f64 = 1.0 / (1_u64 << 53) as f64;
 
+#[inline(always)]
 const fn halves(x: u64) -> [u32; 2] {
     [x as u32, (x >> 32) as u32]
 }
 
+#[inline]
 fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..ROUNDS {
         let [low_0, high_0] = halves(u64::from(MULTIPLIERS[0]) * u64::from(counter[0]));
@@ -100,9 +102,9 @@ impl Kernel for Words<'_> {
         while !out.is_empty() {
             let mut words = [[0; 16]; 4];
             let registers = block(s, self.seed, self.stream, position / BLOCK as u64);
-            for (register, words) in registers.into_iter().zip(&mut words) {
+            for (r, words) in words.iter_mut().enumerate() {
                 // SAFETY: a register holds 16 words.
-                unsafe { register.store_ptr(words.as_mut_ptr()) };
+                unsafe { registers[r].store_ptr(words.as_mut_ptr()) };
             }
             let words = &words.as_flattened()[position as usize % BLOCK..];
             let count = words.len().min(out.len());
@@ -264,23 +266,29 @@ impl Rng {
         let simd = context::settings()?.simd;
         let mut words = [[0; W]; BATCH];
         for out in out.chunks_mut(N * BATCH) {
-            let groups = out.len().div_ceil(N);
-            let words = words[..groups].as_flattened_mut();
+            let words = words[..out.len().div_ceil(N)].as_flattened_mut();
             simd.run(Words { seed: self.seed, stream: self.stream, position: self.position, out: words });
             self.position = self.position.wrapping_add(words.len() as u64);
-            for (out, words) in out.chunks_mut(N).zip(words.as_chunks().0) {
-                out.copy_from_slice(&make(*words)[..out.len()]);
+            let (groups, rest) = out.as_chunks_mut();
+            let words = words.as_chunks().0;
+            for (group, words) in groups.iter_mut().zip(words) {
+                *group = make(*words);
+            }
+            if !rest.is_empty() {
+                rest.copy_from_slice(&make(words[groups.len()])[..rest.len()]);
             }
         }
         Ok(())
     }
 }
 
+#[inline]
 fn join(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
 /// The 53 high bits as a number in [0, 1).
+#[inline]
 fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 * STEP
 }

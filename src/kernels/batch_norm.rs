@@ -18,13 +18,13 @@
 use std::ops::Range;
 
 use super::{
-    rescue_scale, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps, whole_rows,
+    rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps, whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
-use crate::simd::{Element, Float, Kernel, Simd, slices};
+use crate::simd::{Element, Float, Kernel, Simd, columns, slices};
 
 /// Rows that are summed one after the other before their sum is merged with others.
 const BLOCK: usize = 128;
@@ -32,8 +32,6 @@ const BLOCK: usize = 128;
 const STRIP: usize = 512;
 /// Elements per chunk of the outputs, at least: 64 KiB of f32.
 const CHUNK: usize = 16 * 1024;
-/// Registers side by side that go down the rows together: with three sums each they fill the 16 registers of AVX2.
-const PANEL: usize = 2;
 /// Of one pass, measured on one core with AVX2: `cargo bench --bench batch_norm`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
@@ -139,7 +137,7 @@ pub fn forward<T: Element>(
         let mut again = false;
         for (scale, var) in scale.iter_mut().zip(&*var) {
             if !var.is_finite() && *scale == T::ONE {
-                *scale = rescue_scale();
+                (*scale, _) = rescue_scales();
                 again = true;
             }
         }
@@ -411,180 +409,6 @@ fn scale_columns<T: Element>(settings: Settings, x: &[T], cols: usize, params: [
     });
 }
 
-/// K sums down the rows for each of the columns, to K equal parts of `sums`: `step` adds one row.
-#[inline(always)]
-fn sum_rows<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
-    s: S,
-    x: [&[T]; N],
-    cols: usize,
-    columns: Range<usize>,
-    params: [&[T]; M],
-    sums: &mut [T],
-    step: impl Fn([T::Vector<S>; K], [T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; K],
-) {
-    let width = sums.len() / K;
-    let mut column = columns.start;
-    while column < columns.end {
-        let at = column - columns.start;
-        let rest = columns.end - column;
-        if rest >= PANEL * T::LANES {
-            let panel = Panel::<PANEL, true> { column, count: PANEL * T::LANES };
-            let acc = panel.sum(s, x, cols, params, &step);
-            panel.store_sums(s, acc, at, width, sums);
-        } else {
-            let panel = Panel::<1, false> { column, count: rest.min(T::LANES) };
-            let acc = panel.sum(s, x, cols, params, &step);
-            panel.store_sums(s, acc, at, width, sums);
-        }
-        column += if rest >= PANEL * T::LANES { PANEL * T::LANES } else { T::LANES };
-    }
-}
-
-/// `y = f(x, params)` in each row; the params are one per column.
-#[inline(always)]
-fn map_rows<T: Element, S: Simd, const P: usize, const N: usize, const M: usize>(
-    s: S,
-    x: [&[T]; N],
-    cols: usize,
-    params: [&[T]; M],
-    y: &mut [T],
-    f: impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> T::Vector<S>,
-) {
-    let mut column = 0;
-    while column < cols {
-        let rest = cols - column;
-        if rest >= P * T::LANES {
-            Panel::<P, true> { column, count: P * T::LANES }.map(s, x, cols, params, y, &f);
-            column += P * T::LANES;
-        } else {
-            Panel::<1, false> { column, count: rest.min(T::LANES) }.map(s, x, cols, params, y, &f);
-            column += T::LANES;
-        }
-    }
-}
-
-/// `count` columns from `column` on, in P registers: whole ones, or one that need not be full.
-#[derive(Clone, Copy)]
-struct Panel<const P: usize, const WHOLE: bool> {
-    column: usize,
-    count: usize,
-}
-
-impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
-    /// The columns of the row that starts at `row`.
-    #[inline(always)]
-    fn load<T: Element, S: Simd>(self, s: S, x: &[T], row: usize) -> [T::Vector<S>; P] {
-        let mut vectors = [s.splat(T::ZERO); P];
-        if WHOLE {
-            let x = &x[row + self.column..][..P * T::LANES];
-            for (p, vector) in vectors.iter_mut().enumerate() {
-                *vector = s.load(&x[p * T::LANES..]);
-            }
-        } else {
-            vectors[0] = s.load_partial(&x[row + self.column..][..self.count]);
-        }
-        vectors
-    }
-
-    #[inline(always)]
-    fn store<T: Element, S: Simd>(self, s: S, vectors: [T::Vector<S>; P], y: &mut [T], row: usize) {
-        if WHOLE {
-            let y = &mut y[row + self.column..][..P * T::LANES];
-            for (p, vector) in vectors.into_iter().enumerate() {
-                s.store(vector, &mut y[p * T::LANES..]);
-            }
-        } else {
-            s.store_partial(vectors[0], &mut y[row + self.column..][..self.count]);
-        }
-    }
-
-    /// Register p of each slice, from P registers of each.
-    #[inline(always)]
-    fn pick<V: Copy, const N: usize>(vectors: &[[V; P]; N], p: usize) -> [V; N] {
-        let mut picked = [vectors[0][p]; N];
-        for (picked, vectors) in picked.iter_mut().zip(vectors) {
-            *picked = vectors[p];
-        }
-        picked
-    }
-
-    #[inline(always)]
-    fn load_all<T: Element, S: Simd, const N: usize>(
-        self,
-        s: S,
-        x: [&[T]; N],
-        row: usize,
-    ) -> [[T::Vector<S>; P]; N] {
-        let mut vectors = [[s.splat(T::ZERO); P]; N];
-        for (vectors, x) in vectors.iter_mut().zip(x) {
-            *vectors = self.load(s, x, row);
-        }
-        vectors
-    }
-
-    #[inline(always)]
-    fn sum<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
-        self,
-        s: S,
-        x: [&[T]; N],
-        cols: usize,
-        params: [&[T]; M],
-        step: &impl Fn([T::Vector<S>; K], [T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; K],
-    ) -> [[T::Vector<S>; K]; P] {
-        let params = self.load_all(s, params, 0);
-        let mut acc = [[s.splat(T::ZERO); K]; P];
-        let mut row = 0;
-        while row < x[0].len() {
-            let vectors = self.load_all(s, x, row);
-            for (p, acc) in acc.iter_mut().enumerate() {
-                *acc = step(*acc, Self::pick(&vectors, p), Self::pick(&params, p));
-            }
-            row += cols;
-        }
-        acc
-    }
-
-    #[inline(always)]
-    fn store_sums<T: Element, S: Simd, const K: usize>(
-        self,
-        s: S,
-        acc: [[T::Vector<S>; K]; P],
-        at: usize,
-        width: usize,
-        sums: &mut [T],
-    ) {
-        for k in 0..K {
-            for (p, acc) in acc.iter().enumerate() {
-                let count = (self.count - p * T::LANES).min(T::LANES);
-                s.store_partial(acc[k], &mut sums[k * width + at + p * T::LANES..][..count]);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn map<T: Element, S: Simd, const N: usize, const M: usize>(
-        self,
-        s: S,
-        x: [&[T]; N],
-        cols: usize,
-        params: [&[T]; M],
-        y: &mut [T],
-        f: &impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> T::Vector<S>,
-    ) {
-        let params = self.load_all(s, params, 0);
-        let mut row = 0;
-        while row < y.len() {
-            let vectors = self.load_all(s, x, row);
-            let mut results = [s.splat(T::ZERO); P];
-            for (p, result) in results.iter_mut().enumerate() {
-                *result = f(Self::pick(&vectors, p), Self::pick(&params, p));
-            }
-            self.store(s, results, y, row);
-            row += cols;
-        }
-    }
-}
-
 /// Σ x·scale.
 struct Sum<'a, T> {
     x: &'a [T],
@@ -599,7 +423,7 @@ impl<T: Element> Kernel for Sum<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        sum_rows(
+        columns::sums(
             s,
             [self.x],
             self.cols,
@@ -627,7 +451,7 @@ impl<T: Element> Kernel for Deviations<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        sum_rows(
+        columns::sums(
             s,
             [self.x],
             self.cols,
@@ -658,7 +482,7 @@ impl<T: Element> Kernel for GradientSums<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        sum_rows(
+        columns::sums(
             s,
             [self.x, self.dy],
             self.cols,
@@ -855,7 +679,7 @@ impl<T: Element> Kernel for Scale<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        map_rows::<T, S, PANEL, 1, 3>(
+        columns::map::<T, S, 2, 1, 3>(
             s,
             [self.x],
             self.cols,
@@ -882,7 +706,7 @@ impl<T: Element> Kernel for Gradient<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // Four params and three operands of one register each fill the 16 registers of AVX2.
-        map_rows::<T, S, 1, 2, 4>(
+        columns::map::<T, S, 1, 2, 4>(
             s,
             [self.x, self.dy],
             self.cols,

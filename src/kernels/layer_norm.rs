@@ -5,7 +5,7 @@
 //! Then `x̂ = (x − m)·rstd − r·rstd` and `y = x̂·γ + β`, each one fused multiply-add. So the rounding of the mean, up
 //! to `u·|mean|`, does not reach `y`, however large the mean is against the deviation.
 //!
-//! With `k = n/16 + 20` (n at most 4096; the logarithm of n/4096 on top), `u` the unit roundoff and
+//! With `k = min(n, 4096)/16 + n/4096 + 20`, `u` the unit roundoff and
 //! `q = 1 + (k·u·max|x|·rstd)²`, `x̂` is within `k·q·u·(|x̂| + 1)` of its exact value; `rstd` is within `k·q·u`,
 //! relative; `dx` is within `4·k·q·u·rstd·(|g| + mean|g| + (|x̂| + 1)·(mean|g·x̂| + mean|g|))` for `g = dy·γ`.
 //!
@@ -15,7 +15,7 @@
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::{
-    rescue_scale, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps, whole_rows,
+    rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps, whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context;
@@ -105,19 +105,16 @@ impl<T: Element> Kernel for Forward<'_, T> {
     fn run<S: Simd>(self, s: S) {
         let rows = self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols));
         for ((x, y), (mean, rstd)) in rows.zip(self.mean.iter_mut().zip(self.rstd)) {
-            let mut moments = Moments::new(s, x, self.eps, T::ONE);
-            if !moments.var.is_finite() {
-                moments = Moments::new(s, x, self.eps, rescue_scale());
-            }
+            let moments = Moments::new(s, x, self.eps);
             (*mean, *rstd) = (moments.mean, moments.rstd);
             let rest = s.splat(moments.rest * moments.rstd);
             let (mean, rstd) = (s.splat(moments.mean), s.splat(moments.rstd));
-            slices::map3(
+            slices::update(
                 s,
                 [x, self.gamma, self.beta],
-                y,
+                [y],
                 #[inline(always)]
-                |x, gamma, beta| (x - mean).mul_sub(rstd, rest).mul_add(gamma, beta),
+                |[x, gamma, beta], _| [(x - mean).mul_sub(rstd, rest).mul_add(gamma, beta)],
             );
         }
     }
@@ -128,47 +125,51 @@ struct Moments<T> {
     mean: T,
     /// The mean without its rounding, minus `mean`.
     rest: T,
-    var: T,
     rstd: T,
 }
 
 impl<T: Element> Moments<T> {
-    /// Of one row, multiplied with `scale`, a power of two, before it is squared.
+    /// Of one row.
     #[inline(always)]
-    fn new<S: Simd>(s: S, x: &[T], eps: T, scale: T) -> Self {
-        let n = T::from_f64(x.len() as f64);
-        let factor = s.splat(scale);
-        let [sum] = slices::sums::<T, S, 4, 1, 1>(
-            s,
-            [x],
-            #[inline(always)]
-            |[sum], [x]| [x.mul_add(factor, sum)],
-        );
-        let rough = sum / n;
-        let center = s.splat(rough);
-        let [sum, squares] = slices::sums::<T, S, 2, 1, 2>(
-            s,
-            [x],
-            #[inline(always)]
-            |[sum, squares], [x]| {
-                let d = x.mul_sub(factor, center);
-                [sum + d, d.mul_add(d, squares)]
-            },
-        );
-        let correction = sum / n;
-        let var = positive_part(squares - sum * correction) / n;
-        let mean = rough + correction;
-        let rest = (rough - mean) + correction;
+    fn new<S: Simd>(s: S, x: &[T], eps: T) -> Self {
+        let inverse_n = T::ONE / T::from_f64(x.len() as f64);
+        // A power of two that every element is multiplied with, and what undoes it: not 1 where squares overflow.
+        let (mut scale, mut unscale) = (T::ONE, T::ONE);
+        loop {
+            let factor = s.splat(scale);
+            let [sum] = slices::sums::<T, S, 4, 1, 1>(
+                s,
+                [x],
+                #[inline(always)]
+                |[sum], [x]| [x.mul_add(factor, sum)],
+            );
+            let rough = sum * inverse_n;
+            let center = s.splat(rough);
+            let [sum, squares] = slices::sums::<T, S, 2, 1, 2>(
+                s,
+                [x],
+                #[inline(always)]
+                |[sum, squares], [x]| {
+                    let d = x.mul_sub(factor, center);
+                    [sum + d, d.mul_add(d, squares)]
+                },
+            );
+            let correction = sum * inverse_n;
+            let var = positive_part(squares - sum * correction) * inverse_n;
+            let mean = rough + correction;
+            let rest = (rough - mean) + correction;
 
-        let unscale = T::ONE / scale;
-        let true_var = var * unscale * unscale;
-        let rstd = if true_var.is_finite() {
-            T::ONE / (true_var + eps).sqrt()
-        } else {
-            // The variance is no number of this type, and eps nothing beside it.
-            scale / var.sqrt()
-        };
-        Self { mean: mean * unscale, rest: rest * unscale, var: true_var, rstd }
+            let true_var = var * unscale * unscale;
+            let (mean, rest) = (mean * unscale, rest * unscale);
+            if true_var.is_finite() {
+                return Self { mean, rest, rstd: T::ONE / (true_var + eps).sqrt() };
+            }
+            if scale != T::ONE {
+                // The variance is no number of this type, and eps nothing beside it.
+                return Self { mean, rest, rstd: scale / var.sqrt() };
+            }
+            (scale, unscale) = rescue_scales();
+        }
     }
 }
 
@@ -254,7 +255,7 @@ impl<T: Element> Kernel for Backward<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let n = T::from_f64(self.cols as f64);
+        let inverse_n = T::ONE / T::from_f64(self.cols as f64);
         self.dgamma.fill(T::ZERO);
         self.dbeta.fill(T::ZERO);
         let inputs = self.x.chunks_exact(self.cols).zip(self.dy.chunks_exact(self.cols));
@@ -272,9 +273,9 @@ impl<T: Element> Kernel for Backward<'_, T> {
                 },
             );
             // The mean that was saved is rounded: `rest` is what it lacks.
-            let rest = sum_d / n;
-            let mean_g = s.splat(sum_g / n);
-            let mean_gx = s.splat((sum_gd - rest * sum_g) / n * rstd);
+            let rest = sum_d * inverse_n;
+            let mean_g = s.splat(sum_g * inverse_n);
+            let mean_gx = s.splat((sum_gd - rest * sum_g) * inverse_n * rstd);
             let (rest, rstd) = (s.splat(rest * rstd), s.splat(rstd));
             slices::update(
                 s,

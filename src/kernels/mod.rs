@@ -79,9 +79,11 @@ pub(crate) fn unless_given<T: Element>(given: Option<&[T]>, len: usize, value: T
 }
 
 /// A power of two that brings the deviations of a row or column, the squares of which overflow, back into the middle
-/// of the range: 2⁻⁸⁰ or 2⁻⁶⁰⁰.
-pub(crate) fn rescue_scale<T: Element>() -> T {
-    // 2⁻⁶⁰⁰ is no f32.
-    let scale = T::from_f64(f64::from_bits((1023 - 600) << 52));
-    if scale == T::ZERO { T::from_f64(f64::from_bits((1023 - 80) << 52)) } else { scale }
+/// of the range, and its inverse: 2⁻⁸⁰ and 2⁸⁰ or, for f64, 2⁻⁶⁰⁰ and 2⁶⁰⁰.
+pub(crate) fn rescue_scales<T: Element>() -> (T, T) {
+    const fn power_of_two(exponent: i64) -> f64 {
+        f64::from_bits(((1023 + exponent) as u64) << 52)
+    }
+    let exponent = if size_of::<T>() == 4 { 80 } else { 600 };
+    (T::from_f64(power_of_two(-exponent)), T::from_f64(power_of_two(exponent)))
 }

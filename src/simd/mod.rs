@@ -37,6 +37,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod columns;
 mod element;
 mod portable;
 pub(crate) mod slices;

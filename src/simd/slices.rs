@@ -245,8 +245,13 @@ pub(crate) fn sum2<T: Element, S: Simd>(
     merge.total()
 }
 
+// Below, slices stand in small arrays. Their loops count indices, because adapters of iterators are left as calls
+// where the closures grow large, and a call that passes registers passes them through memory. Lengths are compared
+// once, and not again for each register.
+
 /// `w[i] = f(r[i], w[i])` for several slices at once, all of the same length: N that are read, M that are replaced.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "see above")]
 pub(crate) fn update<T: Element, S: Simd, const N: usize, const M: usize>(
     s: S,
     reads: [&[T]; N],
@@ -254,29 +259,32 @@ pub(crate) fn update<T: Element, S: Simd, const N: usize, const M: usize>(
     f: impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; M],
 ) {
     let len = writes[0].len();
-    debug_assert!(reads.iter().all(|r| r.len() == len) && writes.iter().all(|w| w.len() == len));
+    assert!(reads.iter().all(|r| r.len() == len) && writes.iter().all(|w| w.len() == len));
     let whole = len - len % T::LANES;
     let (mut r, mut w) = ([s.splat(T::ZERO); N], [s.splat(T::ZERO); M]);
     let mut at = 0;
     while at < whole {
-        for (r, read) in r.iter_mut().zip(&reads) {
-            *r = s.load(&read[at..]);
-        }
-        for (w, write) in w.iter_mut().zip(&writes) {
-            *w = s.load(&write[at..]);
-        }
-        w = f(r, w);
-        for m in 0..M {
-            s.store(w[m], &mut writes[m][at..]);
+        // SAFETY: `at + LANES <= whole <= len`, the length of every slice.
+        unsafe {
+            for n in 0..N {
+                r[n] = T::Vector::load_ptr(s, reads[n].as_ptr().add(at));
+            }
+            for m in 0..M {
+                w[m] = T::Vector::load_ptr(s, writes[m].as_ptr().add(at));
+            }
+            w = f(r, w);
+            for m in 0..M {
+                w[m].store_ptr(writes[m].as_mut_ptr().add(at));
+            }
         }
         at += T::LANES;
     }
     if at < len {
-        for (r, read) in r.iter_mut().zip(&reads) {
-            *r = s.load_partial(&read[at..]);
+        for n in 0..N {
+            r[n] = s.load_partial(&reads[n][at..]);
         }
-        for (w, write) in w.iter_mut().zip(&writes) {
-            *w = s.load_partial(&write[at..]);
+        for m in 0..M {
+            w[m] = s.load_partial(&writes[m][at..]);
         }
         w = f(r, w);
         for m in 0..M {
@@ -287,74 +295,65 @@ pub(crate) fn update<T: Element, S: Simd, const N: usize, const M: usize>(
 
 /// K sums over N slices at once: `step` adds the terms of one register each to the sums so far.
 ///
-/// A accumulators within a [`BLOCK`], joined in pairs, then the lane tree; blocks merged in pairs. For steps that
-/// round once the error is within (⌈min(n, 4096) / (A · lanes)⌉ + log₂ A + 4 + log₂ blocks)·u·Σ|term|.
+/// A accumulators within a [`BLOCK`], joined in pairs; the sums of blocks are added up in order, then the lanes in
+/// their tree. For steps that round once the error is within
+/// `(min(n, 4096) / (A · lanes) + n/4096 + log₂ A + log₂ lanes + 1)·u·Σ|term|`.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "see above")]
 pub(crate) fn sums<T: Element, S: Simd, const A: usize, const N: usize, const K: usize>(
     s: S,
     x: [&[T]; N],
     step: impl Fn([T::Vector<S>; K], [T::Vector<S>; N]) -> [T::Vector<S>; K],
 ) -> [T; K] {
     let len = x[0].len();
-    debug_assert!(x.iter().all(|x| x.len() == len));
-    if len <= BLOCK {
-        return block_sums::<T, S, A, N, K>(s, x, &step);
-    }
-    let mut merge = [(); K].map(|()| Merge::new());
-    for start in (0..len).step_by(BLOCK) {
-        let block = x.map(|x| &x[start..len.min(start + BLOCK)]);
-        let sums = block_sums::<T, S, A, N, K>(s, block, &step);
-        for (merge, sum) in merge.iter_mut().zip(sums) {
-            merge.push(sum);
-        }
-    }
-    merge.map(Merge::total)
-}
-
-#[inline(always)]
-fn block_sums<T: Element, S: Simd, const A: usize, const N: usize, const K: usize>(
-    s: S,
-    x: [&[T]; N],
-    step: &impl Fn([T::Vector<S>; K], [T::Vector<S>; N]) -> [T::Vector<S>; K],
-) -> [T; K] {
-    let len = x[0].len();
+    assert!(x.iter().all(|x| x.len() == len));
     let zero = s.splat(T::ZERO);
-    let (mut acc, mut terms) = ([[zero; K]; A], [zero; N]);
+    let (mut total, mut terms) = ([zero; K], [zero; N]);
     let mut at = 0;
-    while at + A * T::LANES <= len {
-        for (a, acc) in acc.iter_mut().enumerate() {
-            for (term, x) in terms.iter_mut().zip(&x) {
-                *term = s.load(&x[at + a * T::LANES..]);
+    while at < len {
+        let end = len.min(at + BLOCK);
+        let mut acc = [[zero; K]; A];
+        while at + A * T::LANES <= end {
+            for a in 0..A {
+                for n in 0..N {
+                    // SAFETY: `at + (a + 1) * LANES <= end <= len`, the length of every slice.
+                    terms[n] = unsafe { T::Vector::load_ptr(s, x[n].as_ptr().add(at + a * T::LANES)) };
+                }
+                acc[a] = step(acc[a], terms);
             }
-            *acc = step(*acc, terms);
+            at += A * T::LANES;
         }
-        at += A * T::LANES;
-    }
-    for acc in acc.iter_mut() {
-        if at < len {
-            let inside = <T::Vector<S> as Float<S>>::Mask::first(s, (len - at).min(T::LANES));
-            for (term, x) in terms.iter_mut().zip(&x) {
-                *term = s.load_partial(&x[at..]);
-            }
-            let more = step(*acc, terms);
-            for (acc, more) in acc.iter_mut().zip(more) {
-                *acc = T::Vector::select(inside, more, *acc);
-            }
-            at += T::LANES;
-        }
-    }
-    let mut stride = 1;
-    while stride < A {
-        for a in (0..A - stride).step_by(2 * stride) {
-            for k in 0..K {
-                acc[a][k] = acc[a][k] + acc[a + stride][k];
+        for a in 0..A {
+            if at < end {
+                let inside = <T::Vector<S> as Float<S>>::Mask::first(s, (end - at).min(T::LANES));
+                for n in 0..N {
+                    terms[n] = s.load_partial(&x[n][at..end]);
+                }
+                let more = step(acc[a], terms);
+                for k in 0..K {
+                    acc[a][k] = T::Vector::select(inside, more[k], acc[a][k]);
+                }
+                at = end.min(at + T::LANES);
             }
         }
-        stride *= 2;
+        let mut stride = 1;
+        while stride < A {
+            let mut a = 0;
+            while a + stride < A {
+                for k in 0..K {
+                    acc[a][k] = acc[a][k] + acc[a + stride][k];
+                }
+                a += 2 * stride;
+            }
+            stride *= 2;
+        }
+        for k in 0..K {
+            total[k] = total[k] + acc[0][k];
+        }
     }
     let mut sums = [T::ZERO; K];
-    for (sum, acc) in sums.iter_mut().zip(acc[0]) {
-        *sum = acc.reduce_add();
+    for k in 0..K {
+        sums[k] = total[k].reduce_add();
     }
     sums
 }
