@@ -18,7 +18,8 @@
 use std::ops::Range;
 
 use super::{
-    rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps, whole_rows,
+    compiled_once, rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps,
+    whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
@@ -47,275 +48,283 @@ pub struct Running<'a, T> {
     pub unbiased: bool,
 }
 
-/// Normalises each column of `x` with its own statistics, to `y` of the same length; `mean` and `rstd`, one per
-/// column, are for [`backward`].
-///
-/// `gamma` and `beta` have `cols` elements; without them γ = 1 and β = 0. `running` is updated when given.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit;
-/// [`Error::Value`] when `eps` is negative or not finite, or a momentum is not in [0, 1].
-///
-/// ```
-/// let (mut y, mut mean, mut rstd) = ([0.0_f32; 4], [0.0; 2], [0.0; 2]);
-/// let x = [1.0, 1e6, 3.0, 1e6 + 4.0];
-/// gristmill::kernels::batch_norm::forward(&x, 2, None, None, 0.0, None, &mut y, &mut mean, &mut rstd)?;
-/// assert_eq!(y, [-1.0, -1.0, 1.0, 1.0]);
-/// assert_eq!(mean, [2.0, 1e6 + 2.0]);
-/// assert_eq!(rstd, [1.0, 0.5]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn forward<T: Element>(
-    x: &[T],
-    cols: usize,
-    gamma: Option<&[T]>,
-    beta: Option<&[T]>,
-    eps: f64,
-    running: Option<Running<'_, T>>,
-    y: &mut [T],
-    mean: &mut [T],
-    rstd: &mut [T],
-) -> Result<()> {
-    const OP: &str = "batch_norm";
-    let rows = training_rows(OP, x, cols)?;
-    same_len_if_any(OP, "gamma", gamma, cols)?;
-    same_len_if_any(OP, "beta", beta, cols)?;
-    same_len(OP, "y", y, x.len())?;
-    same_len(OP, "mean", mean, cols)?;
-    same_len(OP, "rstd", rstd, cols)?;
-    valid_eps(OP, eps)?;
-    if let Some(running) = &running {
-        same_len(OP, "running mean", running.mean, cols)?;
-        same_len(OP, "running var", running.var, cols)?;
-        if !(0.0..=1.0).contains(&running.momentum) {
-            return Err(Error::value(OP, format!("momentum is {}, expected 0 to 1", running.momentum)));
-        }
-    }
-    let settings = context::settings()?;
-
-    let (ones, zeros) = (unless_given(gamma, cols, T::ONE), unless_given(beta, cols, T::ZERO));
-    let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-    let beta = beta.or(zeros.as_deref()).unwrap_or_default();
-    let grid = Grid { rows, cols };
-    let mut scratch = Scratch::new(5 * cols);
-    let [scale, center, var, factor, offset] = split(&mut scratch, cols);
-    scale.fill(T::ONE);
-    loop {
-        let sums = column_sums::<T, 1>(settings, grid, |rows, columns, sums| {
-            let x = &x[rows.start * cols..rows.end * cols];
-            settings.simd.run(Sum { x, cols, columns, scale, sums });
-        });
-        for (columns, sums) in grid.strips().zip(sums.chunks(grid.width())) {
-            settings.simd.run(Quotient { n: rows, sums: &sums[..columns.len()], out: &mut center[columns] });
-        }
-        let sums = column_sums::<T, 2>(settings, grid, |rows, columns, sums| {
-            let x = &x[rows.start * cols..rows.end * cols];
-            settings.simd.run(Deviations { x, cols, columns, scale, center, sums });
-        });
-        for (columns, sums) in grid.strips().zip(sums.chunks(2 * grid.width())) {
-            let [sums, squares] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
-            settings.simd.run(Statistics {
-                n: rows,
-                eps: T::from_f64(eps),
-                inputs: [
-                    sums,
-                    squares,
-                    &scale[columns.clone()],
-                    &center[columns.clone()],
-                    &gamma[columns.clone()],
-                    &beta[columns.clone()],
-                ],
-                outputs: [
-                    &mut mean[columns.clone()],
-                    &mut var[columns.clone()],
-                    &mut rstd[columns.clone()],
-                    &mut factor[columns.clone()],
-                    &mut offset[columns],
-                ],
-            });
-        }
-        let mut again = false;
-        for (scale, var) in scale.iter_mut().zip(&*var) {
-            if !var.is_finite() && *scale == T::ONE {
-                (*scale, _) = rescue_scales();
-                again = true;
+compiled_once! {
+    /// Normalises each column of `x` with its own statistics, to `y` of the same length; `mean` and `rstd`, one per
+    /// column, are for [`backward`].
+    ///
+    /// `gamma` and `beta` have `cols` elements; without them γ = 1 and β = 0. `running` is updated when given.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit;
+    /// [`Error::Value`] when `eps` is negative or not finite, or a momentum is not in [0, 1].
+    ///
+    /// ```
+    /// let (mut y, mut mean, mut rstd) = ([0.0_f32; 4], [0.0; 2], [0.0; 2]);
+    /// let x = [1.0, 1e6, 3.0, 1e6 + 4.0];
+    /// gristmill::kernels::batch_norm::forward(&x, 2, None, None, 0.0, None, &mut y, &mut mean, &mut rstd)?;
+    /// assert_eq!(y, [-1.0, -1.0, 1.0, 1.0]);
+    /// assert_eq!(mean, [2.0, 1e6 + 2.0]);
+    /// assert_eq!(rstd, [1.0, 0.5]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn forward<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        beta: Option<&[T]>,
+        eps: f64,
+        running: Option<Running<'_, T>>,
+        y: &mut [T],
+        mean: &mut [T],
+        rstd: &mut [T],
+    ) -> Result<()> {
+        const OP: &str = "batch_norm";
+        let rows = training_rows(OP, x, cols)?;
+        same_len_if_any(OP, "gamma", gamma, cols)?;
+        same_len_if_any(OP, "beta", beta, cols)?;
+        same_len(OP, "y", y, x.len())?;
+        same_len(OP, "mean", mean, cols)?;
+        same_len(OP, "rstd", rstd, cols)?;
+        valid_eps(OP, eps)?;
+        if let Some(running) = &running {
+            same_len(OP, "running mean", running.mean, cols)?;
+            same_len(OP, "running var", running.var, cols)?;
+            if !(0.0..=1.0).contains(&running.momentum) {
+                return Err(Error::value(OP, format!("momentum is {}, expected 0 to 1", running.momentum)));
             }
         }
-        if !again {
-            break;
-        }
-    }
+        let settings = context::settings()?;
 
-    if let Some(running) = running {
-        let correction = if running.unbiased { rows as f64 / (rows - 1) as f64 } else { 1.0 };
-        settings.simd.run(Mix {
-            keep: T::from_f64(1.0 - running.momentum),
-            take: [running.momentum, running.momentum * correction].map(T::from_f64),
-            new: [mean, var],
-            old: [running.mean, running.var],
-        });
-    }
-    scale_columns(settings, x, cols, [mean, factor, offset], y);
-    Ok(())
-}
-
-/// Normalises each column of `x` with the statistics given: `y = (x − running_mean)·a + β`, a = γ/√(running_var + eps).
-///
-/// The error of `y` is within `4·u·|a·(x − running_mean)| + u·|y|`.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
-/// or not finite.
-pub fn infer<T: Element>(
-    x: &[T],
-    cols: usize,
-    gamma: Option<&[T]>,
-    beta: Option<&[T]>,
-    running_mean: &[T],
-    running_var: &[T],
-    eps: f64,
-    y: &mut [T],
-) -> Result<()> {
-    const OP: &str = "batch_norm_infer";
-    whole_rows(OP, x, cols)?;
-    same_len_if_any(OP, "gamma", gamma, cols)?;
-    same_len_if_any(OP, "beta", beta, cols)?;
-    same_len(OP, "running_mean", running_mean, cols)?;
-    same_len(OP, "running_var", running_var, cols)?;
-    same_len(OP, "y", y, x.len())?;
-    valid_eps(OP, eps)?;
-    let settings = context::settings()?;
-
-    let zeros = unless_given(beta, cols, T::ZERO);
-    let beta = beta.or(zeros.as_deref()).unwrap_or_default();
-    let mut scratch = Scratch::new(2 * cols);
-    let [rstd, factor] = split(&mut scratch, cols);
-    factors(settings, gamma, running_var, eps, rstd, factor);
-    scale_columns(settings, x, cols, [running_mean, factor, beta], y);
-    Ok(())
-}
-
-/// The gradients of [`infer`]: `dx = dy·γ·rstd`, `dgamma = Σ dy·(x − running_mean)·rstd`, `dbeta = Σ dy`.
-///
-/// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dx` is within 5 units in the last place,
-/// the sums within `k·u·Σ|term|`, `k` as for training.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
-/// or not finite.
-pub fn infer_backward<T: Element>(
-    x: &[T],
-    cols: usize,
-    gamma: Option<&[T]>,
-    running_mean: &[T],
-    running_var: &[T],
-    eps: f64,
-    dy: &[T],
-    dx: &mut [T],
-    dgamma: &mut [T],
-    dbeta: &mut [T],
-) -> Result<()> {
-    const OP: &str = "batch_norm_infer_backward";
-    let rows = whole_rows(OP, x, cols)?;
-    same_len_if_any(OP, "gamma", gamma, cols)?;
-    same_len(OP, "running_mean", running_mean, cols)?;
-    same_len(OP, "running_var", running_var, cols)?;
-    same_len(OP, "dy", dy, x.len())?;
-    same_len(OP, "dx", dx, x.len())?;
-    same_len_or_empty(OP, "dgamma", dgamma, cols)?;
-    same_len_or_empty(OP, "dbeta", dbeta, cols)?;
-    valid_eps(OP, eps)?;
-    let settings = context::settings()?;
-
-    let mut scratch = Scratch::new(3 * cols);
-    let [rstd, factor, zeros] = split(&mut scratch, cols);
-    zeros.fill(T::ZERO);
-    factors(settings, gamma, running_var, eps, rstd, factor);
-    if !dgamma.is_empty() || !dbeta.is_empty() {
+        let (ones, zeros) = (unless_given(gamma, cols, T::ONE), unless_given(beta, cols, T::ZERO));
+        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+        let beta = beta.or(zeros.as_deref()).unwrap_or_default();
         let grid = Grid { rows, cols };
-        let sums = gradient_sums(settings, grid, x, dy, running_mean);
+        let mut scratch = Scratch::new(5 * cols);
+        let [scale, center, var, factor, offset] = split(&mut scratch, cols);
+        scale.fill(T::ONE);
+        loop {
+            let sums = column_sums::<T, 1>(settings, grid, |rows, columns, sums| {
+                let x = &x[rows.start * cols..rows.end * cols];
+                settings.simd.run(Sum { x, cols, columns, scale, sums });
+            });
+            for (columns, sums) in grid.strips().zip(sums.chunks(grid.width())) {
+                settings.simd.run(Quotient { n: rows, sums: &sums[..columns.len()], out: &mut center[columns] });
+            }
+            let sums = column_sums::<T, 2>(settings, grid, |rows, columns, sums| {
+                let x = &x[rows.start * cols..rows.end * cols];
+                settings.simd.run(Deviations { x, cols, columns, scale, center, sums });
+            });
+            for (columns, sums) in grid.strips().zip(sums.chunks(2 * grid.width())) {
+                let [sums, squares] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
+                settings.simd.run(Statistics {
+                    n: rows,
+                    eps: T::from_f64(eps),
+                    inputs: [
+                        sums,
+                        squares,
+                        &scale[columns.clone()],
+                        &center[columns.clone()],
+                        &gamma[columns.clone()],
+                        &beta[columns.clone()],
+                    ],
+                    outputs: [
+                        &mut mean[columns.clone()],
+                        &mut var[columns.clone()],
+                        &mut rstd[columns.clone()],
+                        &mut factor[columns.clone()],
+                        &mut offset[columns],
+                    ],
+                });
+            }
+            let mut again = false;
+            for (scale, var) in scale.iter_mut().zip(&*var) {
+                if !var.is_finite() && *scale == T::ONE {
+                    (*scale, _) = rescue_scales();
+                    again = true;
+                }
+            }
+            if !again {
+                break;
+            }
+        }
+
+        if let Some(running) = running {
+            let correction = if running.unbiased { rows as f64 / (rows - 1) as f64 } else { 1.0 };
+            settings.simd.run(Mix {
+                keep: T::from_f64(1.0 - running.momentum),
+                take: [running.momentum, running.momentum * correction].map(T::from_f64),
+                new: [mean, var],
+                old: [running.mean, running.var],
+            });
+        }
+        scale_columns(settings, x, cols, [mean, factor, offset], y);
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// Normalises each column of `x` with the statistics given: `y = (x − running_mean)·a + β`, a = γ/√(running_var + eps).
+    ///
+    /// The error of `y` is within `4·u·|a·(x − running_mean)| + u·|y|`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
+    /// or not finite.
+    pub fn infer<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        beta: Option<&[T]>,
+        running_mean: &[T],
+        running_var: &[T],
+        eps: f64,
+        y: &mut [T],
+    ) -> Result<()> {
+        const OP: &str = "batch_norm_infer";
+        whole_rows(OP, x, cols)?;
+        same_len_if_any(OP, "gamma", gamma, cols)?;
+        same_len_if_any(OP, "beta", beta, cols)?;
+        same_len(OP, "running_mean", running_mean, cols)?;
+        same_len(OP, "running_var", running_var, cols)?;
+        same_len(OP, "y", y, x.len())?;
+        valid_eps(OP, eps)?;
+        let settings = context::settings()?;
+
+        let zeros = unless_given(beta, cols, T::ZERO);
+        let beta = beta.or(zeros.as_deref()).unwrap_or_default();
+        let mut scratch = Scratch::new(2 * cols);
+        let [rstd, factor] = split(&mut scratch, cols);
+        factors(settings, gamma, running_var, eps, rstd, factor);
+        scale_columns(settings, x, cols, [running_mean, factor, beta], y);
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// The gradients of [`infer`]: `dx = dy·γ·rstd`, `dgamma = Σ dy·(x − running_mean)·rstd`, `dbeta = Σ dy`.
+    ///
+    /// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dx` is within 5 units in the last place,
+    /// the sums within `k·u·Σ|term|`, `k` as for training.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
+    /// or not finite.
+    pub fn infer_backward<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        running_mean: &[T],
+        running_var: &[T],
+        eps: f64,
+        dy: &[T],
+        dx: &mut [T],
+        dgamma: &mut [T],
+        dbeta: &mut [T],
+    ) -> Result<()> {
+        const OP: &str = "batch_norm_infer_backward";
+        let rows = whole_rows(OP, x, cols)?;
+        same_len_if_any(OP, "gamma", gamma, cols)?;
+        same_len(OP, "running_mean", running_mean, cols)?;
+        same_len(OP, "running_var", running_var, cols)?;
+        same_len(OP, "dy", dy, x.len())?;
+        same_len(OP, "dx", dx, x.len())?;
+        same_len_or_empty(OP, "dgamma", dgamma, cols)?;
+        same_len_or_empty(OP, "dbeta", dbeta, cols)?;
+        valid_eps(OP, eps)?;
+        let settings = context::settings()?;
+
+        let mut scratch = Scratch::new(3 * cols);
+        let [rstd, factor, zeros] = split(&mut scratch, cols);
+        zeros.fill(T::ZERO);
+        factors(settings, gamma, running_var, eps, rstd, factor);
+        if !dgamma.is_empty() || !dbeta.is_empty() {
+            let grid = Grid { rows, cols };
+            let sums = gradient_sums(settings, grid, x, dy, running_mean);
+            for (columns, sums) in grid.strips().zip(sums.chunks(3 * grid.width())) {
+                let [sum_dy, sum_dyd] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
+                if !dbeta.is_empty() {
+                    dbeta[columns.clone()].copy_from_slice(sum_dy);
+                }
+                if !dgamma.is_empty() {
+                    settings.simd.run(Product {
+                        a: sum_dyd,
+                        b: &rstd[columns.clone()],
+                        out: &mut dgamma[columns],
+                    });
+                }
+            }
+        }
+        scale_columns(settings, dy, cols, [zeros, factor, zeros], dx);
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
+    ///
+    /// `dgamma = Σ dy·x̂`, `dbeta = Σ dy` and, with means over the column, `dx = rstd·γ·(dy − mean(dy) − x̂·mean(dy·x̂))`.
+    /// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dgamma` is within
+    /// `k·q·u·Σ|dy|·(|x̂| + 1)` and `dbeta` within `k·u·Σ|dy|`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit.
+    pub fn backward<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        mean: &[T],
+        rstd: &[T],
+        dy: &[T],
+        dx: &mut [T],
+        dgamma: &mut [T],
+        dbeta: &mut [T],
+    ) -> Result<()> {
+        const OP: &str = "batch_norm_backward";
+        let rows = training_rows(OP, x, cols)?;
+        same_len_if_any(OP, "gamma", gamma, cols)?;
+        same_len(OP, "mean", mean, cols)?;
+        same_len(OP, "rstd", rstd, cols)?;
+        same_len(OP, "dy", dy, x.len())?;
+        same_len(OP, "dx", dx, x.len())?;
+        same_len_or_empty(OP, "dgamma", dgamma, cols)?;
+        same_len_or_empty(OP, "dbeta", dbeta, cols)?;
+        let settings = context::settings()?;
+
+        let ones = unless_given(gamma, cols, T::ONE);
+        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+        let grid = Grid { rows, cols };
+        let sums = gradient_sums(settings, grid, x, dy, mean);
+        let mut scratch = Scratch::new(4 * cols);
+        let [factor, slope, offset, dgammas] = split(&mut scratch, cols);
         for (columns, sums) in grid.strips().zip(sums.chunks(3 * grid.width())) {
-            let [sum_dy, sum_dyd] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
+            let [sum_dy, sum_dyd, sum_d] = [0, 1, 2].map(|k| &sums[k * grid.width()..][..columns.len()]);
             if !dbeta.is_empty() {
                 dbeta[columns.clone()].copy_from_slice(sum_dy);
             }
-            if !dgamma.is_empty() {
-                settings.simd.run(Product {
-                    a: sum_dyd,
-                    b: &rstd[columns.clone()],
-                    out: &mut dgamma[columns],
-                });
-            }
+            settings.simd.run(Slopes {
+                n: rows,
+                inputs: [sum_dy, sum_dyd, sum_d, &rstd[columns.clone()], &gamma[columns.clone()]],
+                outputs: [
+                    &mut factor[columns.clone()],
+                    &mut slope[columns.clone()],
+                    &mut offset[columns.clone()],
+                    &mut dgammas[columns],
+                ],
+            });
         }
+        dgamma.copy_from_slice(&dgammas[..dgamma.len()]);
+
+        let chunk = cols * (CHUNK / cols).max(1);
+        let params = [mean, factor, slope, offset];
+        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+        parallel::for_each(
+            settings,
+            (Rows(x, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk)),
+            work,
+            |(x, dy, dx)| settings.simd.run(Gradient { x, dy, cols, params, dx }),
+        );
+        Ok(())
     }
-    scale_columns(settings, dy, cols, [zeros, factor, zeros], dx);
-    Ok(())
-}
-
-/// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
-///
-/// `dgamma = Σ dy·x̂`, `dbeta = Σ dy` and, with means over the column, `dx = rstd·γ·(dy − mean(dy) − x̂·mean(dy·x̂))`.
-/// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dgamma` is within
-/// `k·q·u·Σ|dy|·(|x̂| + 1)` and `dbeta` within `k·u·Σ|dy|`.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit.
-pub fn backward<T: Element>(
-    x: &[T],
-    cols: usize,
-    gamma: Option<&[T]>,
-    mean: &[T],
-    rstd: &[T],
-    dy: &[T],
-    dx: &mut [T],
-    dgamma: &mut [T],
-    dbeta: &mut [T],
-) -> Result<()> {
-    const OP: &str = "batch_norm_backward";
-    let rows = training_rows(OP, x, cols)?;
-    same_len_if_any(OP, "gamma", gamma, cols)?;
-    same_len(OP, "mean", mean, cols)?;
-    same_len(OP, "rstd", rstd, cols)?;
-    same_len(OP, "dy", dy, x.len())?;
-    same_len(OP, "dx", dx, x.len())?;
-    same_len_or_empty(OP, "dgamma", dgamma, cols)?;
-    same_len_or_empty(OP, "dbeta", dbeta, cols)?;
-    let settings = context::settings()?;
-
-    let ones = unless_given(gamma, cols, T::ONE);
-    let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-    let grid = Grid { rows, cols };
-    let sums = gradient_sums(settings, grid, x, dy, mean);
-    let mut scratch = Scratch::new(4 * cols);
-    let [factor, slope, offset, dgammas] = split(&mut scratch, cols);
-    for (columns, sums) in grid.strips().zip(sums.chunks(3 * grid.width())) {
-        let [sum_dy, sum_dyd, sum_d] = [0, 1, 2].map(|k| &sums[k * grid.width()..][..columns.len()]);
-        if !dbeta.is_empty() {
-            dbeta[columns.clone()].copy_from_slice(sum_dy);
-        }
-        settings.simd.run(Slopes {
-            n: rows,
-            inputs: [sum_dy, sum_dyd, sum_d, &rstd[columns.clone()], &gamma[columns.clone()]],
-            outputs: [
-                &mut factor[columns.clone()],
-                &mut slope[columns.clone()],
-                &mut offset[columns.clone()],
-                &mut dgammas[columns],
-            ],
-        });
-    }
-    dgamma.copy_from_slice(&dgammas[..dgamma.len()]);
-
-    let chunk = cols * (CHUNK / cols).max(1);
-    let params = [mean, factor, slope, offset];
-    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-    parallel::for_each(
-        settings,
-        (Rows(x, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk)),
-        work,
-        |(x, dy, dx)| settings.simd.run(Gradient { x, dy, cols, params, dx }),
-    );
-    Ok(())
 }
 
 /// The number of rows, at least two: a single row has no variance.

@@ -10,7 +10,7 @@
 //! A row with a NaN or with +∞, and a row of −∞ alone, have a NaN loss and NaN gradients, as in PyTorch. A target
 //! logit of −∞ has a loss of +∞; with smoothing, so has any logit of −∞.
 
-use super::{rows_per_chunk, same_len, whole_rows};
+use super::{compiled_once, rows_per_chunk, same_len, whole_rows};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
@@ -19,97 +19,101 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 /// Measured on one core with AVX2, f32: `cargo bench --bench softmax`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.4;
 
-/// The loss of each row of `classes` logits, and its log-sum-exp, which [`backward`] needs; no reduction over rows.
-///
-/// # Errors
-/// [`Error::Shape`] when `logits` is not whole rows or another slice has not one element per row, [`Error::Value`] when
-/// a target is not a class or the label smoothing is outside 0 to 1.
-///
-/// ```
-/// use gristmill::kernels::cross_entropy;
-/// let (mut losses, mut logsumexp) = ([0.0_f64; 2], [0.0; 2]);
-/// let logits = [0.0, 0.0, 1000.0, 0.0];
-/// cross_entropy::forward(&logits, &[0, 1], 2, 0.0, &mut losses, &mut logsumexp)?;
-/// assert_eq!(losses, [2f64.ln(), 1000.0]);
-/// let error = cross_entropy::forward(&logits, &[0, 2], 2, 0.0, &mut losses, &mut logsumexp).unwrap_err();
-/// assert_eq!(error.to_string(), "cross_entropy: target 2 of row 1 is not one of 2 classes");
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn forward<T: Element>(
-    logits: &[T],
-    targets: &[usize],
-    classes: usize,
-    label_smoothing: T,
-    losses: &mut [T],
-    logsumexp: &mut [T],
-) -> Result<()> {
-    let rows = check(logits, targets, classes, label_smoothing)?;
-    same_len("cross_entropy", "losses", losses, rows)?;
-    same_len("cross_entropy", "logsumexp", logsumexp, rows)?;
-    if rows == 0 {
-        return Ok(());
+compiled_once! {
+    /// The loss of each row of `classes` logits, and its log-sum-exp, which [`backward`] needs; no reduction over rows.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `logits` is not whole rows or another slice has not one element per row, [`Error::Value`] when
+    /// a target is not a class or the label smoothing is outside 0 to 1.
+    ///
+    /// ```
+    /// use gristmill::kernels::cross_entropy;
+    /// let (mut losses, mut logsumexp) = ([0.0_f64; 2], [0.0; 2]);
+    /// let logits = [0.0, 0.0, 1000.0, 0.0];
+    /// cross_entropy::forward(&logits, &[0, 1], 2, 0.0, &mut losses, &mut logsumexp)?;
+    /// assert_eq!(losses, [2f64.ln(), 1000.0]);
+    /// let error = cross_entropy::forward(&logits, &[0, 2], 2, 0.0, &mut losses, &mut logsumexp).unwrap_err();
+    /// assert_eq!(error.to_string(), "cross_entropy: target 2 of row 1 is not one of 2 classes");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn forward<T: Element>(
+        logits: &[T],
+        targets: &[usize],
+        classes: usize,
+        label_smoothing: T,
+        losses: &mut [T],
+        logsumexp: &mut [T],
+    ) -> Result<()> {
+        let rows = check(logits, targets, classes, label_smoothing)?;
+        same_len("cross_entropy", "losses", losses, rows)?;
+        same_len("cross_entropy", "logsumexp", logsumexp, rows)?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let settings = context::settings()?;
+        let chunk = rows_per_chunk(classes);
+        let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+        let parts = (
+            Rows(logits, classes * chunk),
+            Rows(targets, chunk),
+            RowsMut::new(losses, chunk),
+            RowsMut::new(logsumexp, chunk),
+        );
+        parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp)| {
+            settings.simd.run(Forward { logits, targets, classes, label_smoothing, losses, logsumexp });
+        });
+        Ok(())
     }
-    let settings = context::settings()?;
-    let chunk = rows_per_chunk(classes);
-    let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-    let parts = (
-        Rows(logits, classes * chunk),
-        Rows(targets, chunk),
-        RowsMut::new(losses, chunk),
-        RowsMut::new(logsumexp, chunk),
-    );
-    parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp)| {
-        settings.simd.run(Forward { logits, targets, classes, label_smoothing, losses, logsumexp });
-    });
-    Ok(())
 }
 
-/// The gradient of the logits from the log-sum-exp of each row and the gradient of each loss:
-/// `dlogits[i] = dloss·(p[i] − (1 − s)·[i = target] − s/classes)` with `p[i] = exp(z[i] − lse)`.
-///
-/// Within `|dloss|·((|z[i] − lse| + 5)·p[i] + 4·s/classes + 3·[i = target])·u`, and `|dloss|·p[i]` times the error of lse,
-/// which is at least `|lse|·u`.
-///
-/// # Errors
-/// As [`forward`].
-///
-/// ```
-/// let mut dlogits = [0.0_f64; 2];
-/// gristmill::kernels::cross_entropy::backward(&[0.0, 0.0], &[1], 2, 0.0, &[2f64.ln()], &[1.0], &mut dlogits)?;
-/// assert!((dlogits[0] - 0.5).abs() < 1e-15 && (dlogits[1] + 0.5).abs() < 1e-15);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn backward<T: Element>(
-    logits: &[T],
-    targets: &[usize],
-    classes: usize,
-    label_smoothing: T,
-    logsumexp: &[T],
-    dlosses: &[T],
-    dlogits: &mut [T],
-) -> Result<()> {
-    let rows = check(logits, targets, classes, label_smoothing)?;
-    same_len("cross_entropy", "logsumexp", logsumexp, rows)?;
-    same_len("cross_entropy", "dlosses", dlosses, rows)?;
-    same_len("cross_entropy", "dlogits", dlogits, logits.len())?;
-    if rows == 0 {
-        return Ok(());
+compiled_once! {
+    /// The gradient of the logits from the log-sum-exp of each row and the gradient of each loss:
+    /// `dlogits[i] = dloss·(p[i] − (1 − s)·[i = target] − s/classes)` with `p[i] = exp(z[i] − lse)`.
+    ///
+    /// Within `|dloss|·((|z[i] − lse| + 5)·p[i] + 4·s/classes + 3·[i = target])·u`, and `|dloss|·p[i]` times the error of lse,
+    /// which is at least `|lse|·u`.
+    ///
+    /// # Errors
+    /// As [`forward`].
+    ///
+    /// ```
+    /// let mut dlogits = [0.0_f64; 2];
+    /// gristmill::kernels::cross_entropy::backward(&[0.0, 0.0], &[1], 2, 0.0, &[2f64.ln()], &[1.0], &mut dlogits)?;
+    /// assert!((dlogits[0] - 0.5).abs() < 1e-15 && (dlogits[1] + 0.5).abs() < 1e-15);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn backward<T: Element>(
+        logits: &[T],
+        targets: &[usize],
+        classes: usize,
+        label_smoothing: T,
+        logsumexp: &[T],
+        dlosses: &[T],
+        dlogits: &mut [T],
+    ) -> Result<()> {
+        let rows = check(logits, targets, classes, label_smoothing)?;
+        same_len("cross_entropy", "logsumexp", logsumexp, rows)?;
+        same_len("cross_entropy", "dlosses", dlosses, rows)?;
+        same_len("cross_entropy", "dlogits", dlogits, logits.len())?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let settings = context::settings()?;
+        let chunk = rows_per_chunk(classes);
+        let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+        let parts = (
+            Rows(logits, classes * chunk),
+            Rows(targets, chunk),
+            Rows(logsumexp, chunk),
+            Rows(dlosses, chunk),
+            RowsMut::new(dlogits, classes * chunk),
+        );
+        parallel::for_each(settings, parts, work, |(logits, targets, logsumexp, dlosses, dlogits)| {
+            let backward = Backward { logits, targets, classes, label_smoothing, logsumexp, dlosses, dlogits };
+            settings.simd.run(backward);
+        });
+        Ok(())
     }
-    let settings = context::settings()?;
-    let chunk = rows_per_chunk(classes);
-    let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-    let parts = (
-        Rows(logits, classes * chunk),
-        Rows(targets, chunk),
-        Rows(logsumexp, chunk),
-        Rows(dlosses, chunk),
-        RowsMut::new(dlogits, classes * chunk),
-    );
-    parallel::for_each(settings, parts, work, |(logits, targets, logsumexp, dlosses, dlogits)| {
-        let backward = Backward { logits, targets, classes, label_smoothing, logsumexp, dlosses, dlogits };
-        settings.simd.run(backward);
-    });
-    Ok(())
 }
 
 /// The number of rows, if logits and targets are what they should be.

@@ -5,7 +5,7 @@
 //! Kept elements are multiplied with `1 / (1 − p)` rounded to `T`: the error is within 2 units in the last place.
 //! Dropped elements are +0, whatever they were: also NaN and infinities. `p = 0` copies.
 
-use super::same_len;
+use super::{compiled_once, same_len};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
@@ -33,34 +33,38 @@ impl From<Rng> for Key {
     }
 }
 
-/// Drops elements of `x` with probability `p` and scales the others by `1 / (1 − p)`, to `y` of the same length.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `p` is not in [0, 1].
-///
-/// ```
-/// use gristmill::{Rng, kernels::dropout};
-/// let key = dropout::Key::from(Rng::seed(1).split());
-/// let mut y = [0.0_f32; 1000];
-/// dropout::forward(&[1.0; 1000], 0.5, key, &mut y)?;
-/// assert!(y.iter().all(|&y| y == 0.0 || y == 2.0));
-/// let mut dx = [0.0_f32; 1000];
-/// dropout::backward(&[1.0; 1000], 0.5, key, &mut dx)?;
-/// assert_eq!(y, dx);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn forward<T: Element>(x: &[T], p: f64, key: Key, y: &mut [T]) -> Result<()> {
-    same_len("dropout", "y", y, x.len())?;
-    apply("dropout", x, p, key, y)
+compiled_once! {
+    /// Drops elements of `x` with probability `p` and scales the others by `1 / (1 − p)`, to `y` of the same length.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `p` is not in [0, 1].
+    ///
+    /// ```
+    /// use gristmill::{Rng, kernels::dropout};
+    /// let key = dropout::Key::from(Rng::seed(1).split());
+    /// let mut y = [0.0_f32; 1000];
+    /// dropout::forward(&[1.0; 1000], 0.5, key, &mut y)?;
+    /// assert!(y.iter().all(|&y| y == 0.0 || y == 2.0));
+    /// let mut dx = [0.0_f32; 1000];
+    /// dropout::backward(&[1.0; 1000], 0.5, key, &mut dx)?;
+    /// assert_eq!(y, dx);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn forward<T: Element>(x: &[T], p: f64, key: Key, y: &mut [T]) -> Result<()> {
+        same_len("dropout", "y", y, x.len())?;
+        apply("dropout", x, p, key, y)
+    }
 }
 
-/// The gradient: `dx[i] = dy[i] / (1 − p)` where [`forward`] with the same `p` and `key` kept, else 0.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `p` is not in [0, 1].
-pub fn backward<T: Element>(dy: &[T], p: f64, key: Key, dx: &mut [T]) -> Result<()> {
-    same_len("dropout_backward", "dx", dx, dy.len())?;
-    apply("dropout_backward", dy, p, key, dx)
+compiled_once! {
+    /// The gradient: `dx[i] = dy[i] / (1 − p)` where [`forward`] with the same `p` and `key` kept, else 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `p` is not in [0, 1].
+    pub fn backward<T: Element>(dy: &[T], p: f64, key: Key, dx: &mut [T]) -> Result<()> {
+        same_len("dropout_backward", "dx", dx, dy.len())?;
+        apply("dropout_backward", dy, p, key, dx)
+    }
 }
 
 fn apply<T: Element>(op: &'static str, x: &[T], p: f64, key: Key, y: &mut [T]) -> Result<()> {

@@ -15,7 +15,8 @@
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::{
-    rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps, whole_rows,
+    compiled_once, rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps,
+    whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context;
@@ -31,60 +32,62 @@ const ROWS: usize = 16;
 const NANOSECONDS_PER_ELEMENT: f64 = 0.25;
 const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.5;
 
-/// Normalises each row of `cols` elements of `x`, to `y` of the same length; `mean` and `rstd`, one per row, are for
-/// [`backward`].
-///
-/// `gamma` and `beta` have `cols` elements; without them γ = 1 and β = 0.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit,
-/// [`Error::Value`](crate::Error::Value) when `eps` is negative or not finite.
-///
-/// ```
-/// let (mut y, mut mean, mut rstd) = ([0.0_f32; 4], [0.0; 2], [0.0; 2]);
-/// let x = [1.0, 3.0, 1e6, 1e6 + 4.0];
-/// gristmill::kernels::layer_norm::forward(&x, 2, None, None, 0.0, &mut y, &mut mean, &mut rstd)?;
-/// assert_eq!(y, [-1.0, 1.0, -1.0, 1.0]);
-/// assert_eq!(mean, [2.0, 1e6 + 2.0]);
-/// assert_eq!(rstd, [1.0, 0.5]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn forward<T: Element>(
-    x: &[T],
-    cols: usize,
-    gamma: Option<&[T]>,
-    beta: Option<&[T]>,
-    eps: f64,
-    y: &mut [T],
-    mean: &mut [T],
-    rstd: &mut [T],
-) -> Result<()> {
-    const OP: &str = "layer_norm";
-    let rows = whole_rows(OP, x, cols)?;
-    same_len_if_any(OP, "gamma", gamma, cols)?;
-    same_len_if_any(OP, "beta", beta, cols)?;
-    same_len(OP, "y", y, x.len())?;
-    same_len(OP, "mean", mean, rows)?;
-    same_len(OP, "rstd", rstd, rows)?;
-    valid_eps(OP, eps)?;
-    let settings = context::settings()?;
+compiled_once! {
+    /// Normalises each row of `cols` elements of `x`, to `y` of the same length; `mean` and `rstd`, one per row, are for
+    /// [`backward`].
+    ///
+    /// `gamma` and `beta` have `cols` elements; without them γ = 1 and β = 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit,
+    /// [`Error::Value`](crate::Error::Value) when `eps` is negative or not finite.
+    ///
+    /// ```
+    /// let (mut y, mut mean, mut rstd) = ([0.0_f32; 4], [0.0; 2], [0.0; 2]);
+    /// let x = [1.0, 3.0, 1e6, 1e6 + 4.0];
+    /// gristmill::kernels::layer_norm::forward(&x, 2, None, None, 0.0, &mut y, &mut mean, &mut rstd)?;
+    /// assert_eq!(y, [-1.0, 1.0, -1.0, 1.0]);
+    /// assert_eq!(mean, [2.0, 1e6 + 2.0]);
+    /// assert_eq!(rstd, [1.0, 0.5]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn forward<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        beta: Option<&[T]>,
+        eps: f64,
+        y: &mut [T],
+        mean: &mut [T],
+        rstd: &mut [T],
+    ) -> Result<()> {
+        const OP: &str = "layer_norm";
+        let rows = whole_rows(OP, x, cols)?;
+        same_len_if_any(OP, "gamma", gamma, cols)?;
+        same_len_if_any(OP, "beta", beta, cols)?;
+        same_len(OP, "y", y, x.len())?;
+        same_len(OP, "mean", mean, rows)?;
+        same_len(OP, "rstd", rstd, rows)?;
+        valid_eps(OP, eps)?;
+        let settings = context::settings()?;
 
-    let (ones, zeros) = (unless_given(gamma, cols, T::ONE), unless_given(beta, cols, T::ZERO));
-    let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-    let beta = beta.or(zeros.as_deref()).unwrap_or_default();
-    let eps = T::from_f64(eps);
-    let chunk = (CHUNK / cols.max(1)).max(1);
-    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-    let parts = (
-        Rows(x, chunk * cols),
-        RowsMut::new(y, chunk * cols),
-        RowsMut::new(mean, chunk),
-        RowsMut::new(rstd, chunk),
-    );
-    parallel::for_each(settings, parts, work, |(x, y, mean, rstd)| {
-        settings.simd.run(Forward { x, cols, gamma, beta, eps, y, mean, rstd });
-    });
-    Ok(())
+        let (ones, zeros) = (unless_given(gamma, cols, T::ONE), unless_given(beta, cols, T::ZERO));
+        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+        let beta = beta.or(zeros.as_deref()).unwrap_or_default();
+        let eps = T::from_f64(eps);
+        let chunk = (CHUNK / cols.max(1)).max(1);
+        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+        let parts = (
+            Rows(x, chunk * cols),
+            RowsMut::new(y, chunk * cols),
+            RowsMut::new(mean, chunk),
+            RowsMut::new(rstd, chunk),
+        );
+        parallel::for_each(settings, parts, work, |(x, y, mean, rstd)| {
+            settings.simd.run(Forward { x, cols, gamma, beta, eps, y, mean, rstd });
+        });
+        Ok(())
+    }
 }
 
 struct Forward<'a, T> {
@@ -179,63 +182,65 @@ fn positive_part<T: Element>(x: T) -> T {
     if x < T::ZERO { T::ZERO } else { x }
 }
 
-/// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
-///
-/// With `g = dy·γ` and means over the row: `dx = rstd·(g − mean(g) − x̂·mean(g·x̂))`. Over the rows:
-/// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. All are overwritten;
-/// `dgamma` or `dbeta` may be empty when not wanted.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit.
-pub fn backward<T: Element>(
-    x: &[T],
-    cols: usize,
-    gamma: Option<&[T]>,
-    mean: &[T],
-    rstd: &[T],
-    dy: &[T],
-    dx: &mut [T],
-    dgamma: &mut [T],
-    dbeta: &mut [T],
-) -> Result<()> {
-    const OP: &str = "layer_norm_backward";
-    let rows = whole_rows(OP, x, cols)?;
-    same_len_if_any(OP, "gamma", gamma, cols)?;
-    same_len(OP, "mean", mean, rows)?;
-    same_len(OP, "rstd", rstd, rows)?;
-    same_len(OP, "dy", dy, x.len())?;
-    same_len(OP, "dx", dx, x.len())?;
-    same_len_or_empty(OP, "dgamma", dgamma, cols)?;
-    same_len_or_empty(OP, "dbeta", dbeta, cols)?;
-    let settings = context::settings()?;
+compiled_once! {
+    /// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
+    ///
+    /// With `g = dy·γ` and means over the row: `dx = rstd·(g − mean(g) − x̂·mean(g·x̂))`. Over the rows:
+    /// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. All are overwritten;
+    /// `dgamma` or `dbeta` may be empty when not wanted.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit.
+    pub fn backward<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        mean: &[T],
+        rstd: &[T],
+        dy: &[T],
+        dx: &mut [T],
+        dgamma: &mut [T],
+        dbeta: &mut [T],
+    ) -> Result<()> {
+        const OP: &str = "layer_norm_backward";
+        let rows = whole_rows(OP, x, cols)?;
+        same_len_if_any(OP, "gamma", gamma, cols)?;
+        same_len(OP, "mean", mean, rows)?;
+        same_len(OP, "rstd", rstd, rows)?;
+        same_len(OP, "dy", dy, x.len())?;
+        same_len(OP, "dx", dx, x.len())?;
+        same_len_or_empty(OP, "dgamma", dgamma, cols)?;
+        same_len_or_empty(OP, "dbeta", dbeta, cols)?;
+        let settings = context::settings()?;
 
-    if rows == 0 {
-        dgamma.fill(T::ZERO);
-        dbeta.fill(T::ZERO);
-        return Ok(());
+        if rows == 0 {
+            dgamma.fill(T::ZERO);
+            dbeta.fill(T::ZERO);
+            return Ok(());
+        }
+        let ones = unless_given(gamma, cols, T::ONE);
+        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+        let chunk = (CHUNK / cols).clamp(ROWS.min(rows), rows);
+        // The sums of each chunk: of dgamma, then of dbeta.
+        let mut sums = Scratch::new(rows.div_ceil(chunk) * 2 * cols);
+        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
+        let parts = (
+            Rows(x, chunk * cols),
+            Rows(dy, chunk * cols),
+            Rows(mean, chunk),
+            Rows(rstd, chunk),
+            RowsMut::new(dx, chunk * cols),
+            RowsMut::new(&mut sums, 2 * cols),
+        );
+        parallel::for_each(settings, parts, work, |(x, dy, mean, rstd, dx, sums)| {
+            let (dgamma, dbeta) = sums.split_at_mut(cols);
+            settings.simd.run(Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta });
+        });
+        slices::merge_rows(&mut sums, 2 * cols);
+        dgamma.copy_from_slice(&sums[..dgamma.len()]);
+        dbeta.copy_from_slice(&sums[cols..][..dbeta.len()]);
+        Ok(())
     }
-    let ones = unless_given(gamma, cols, T::ONE);
-    let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-    let chunk = (CHUNK / cols).clamp(ROWS.min(rows), rows);
-    // The sums of each chunk: of dgamma, then of dbeta.
-    let mut sums = Scratch::new(rows.div_ceil(chunk) * 2 * cols);
-    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
-    let parts = (
-        Rows(x, chunk * cols),
-        Rows(dy, chunk * cols),
-        Rows(mean, chunk),
-        Rows(rstd, chunk),
-        RowsMut::new(dx, chunk * cols),
-        RowsMut::new(&mut sums, 2 * cols),
-    );
-    parallel::for_each(settings, parts, work, |(x, dy, mean, rstd, dx, sums)| {
-        let (dgamma, dbeta) = sums.split_at_mut(cols);
-        settings.simd.run(Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta });
-    });
-    slices::merge_rows(&mut sums, 2 * cols);
-    dgamma.copy_from_slice(&sums[..dgamma.len()]);
-    dbeta.copy_from_slice(&sums[cols..][..dbeta.len()]);
-    Ok(())
 }
 
 struct Backward<'a, T> {

@@ -4,7 +4,7 @@
 //!
 //! A row of −∞ alone, and an empty row, give −∞; a row with +∞ gives +∞; a row with a NaN gives NaN.
 
-use super::{rows_per_chunk, same_len, whole_rows};
+use super::{compiled_once, rows_per_chunk, same_len, whole_rows};
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
@@ -13,65 +13,69 @@ use crate::simd::{Element, Kernel, Simd, slices};
 /// Measured on one core with AVX2, f32: `cargo bench --bench softmax`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.4;
 
-/// The log-sum-exp of each row of `cols` elements of `x`, to `y` with one element per row.
-///
-/// With `cols = 0`, `x` is empty and every element of `y` is −∞.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
-///
-/// ```
-/// let mut y = [0.0_f64; 2];
-/// gristmill::kernels::logsumexp::forward(&[0.0, 0.0, 1000.0, 0.0], 2, &mut y)?;
-/// assert_eq!(y, [2f64.ln(), 1000.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
-    check_rows(x, cols, "y", y)?;
-    if cols == 0 {
-        y.fill(-T::INFINITY);
-        return Ok(());
+compiled_once! {
+    /// The log-sum-exp of each row of `cols` elements of `x`, to `y` with one element per row.
+    ///
+    /// With `cols = 0`, `x` is empty and every element of `y` is −∞.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
+    ///
+    /// ```
+    /// let mut y = [0.0_f64; 2];
+    /// gristmill::kernels::logsumexp::forward(&[0.0, 0.0, 1000.0, 0.0], 2, &mut y)?;
+    /// assert_eq!(y, [2f64.ln(), 1000.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+        check_rows(x, cols, "y", y)?;
+        if cols == 0 {
+            y.fill(-T::INFINITY);
+            return Ok(());
+        }
+        let settings = context::settings()?;
+        let chunk = rows_per_chunk(cols);
+        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+        parallel::for_each(settings, (Rows(x, cols * chunk), RowsMut::new(y, chunk)), work, |(x, y)| {
+            settings.simd.run(Forward { x, cols, y });
+        });
+        Ok(())
     }
-    let settings = context::settings()?;
-    let chunk = rows_per_chunk(cols);
-    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-    parallel::for_each(settings, (Rows(x, cols * chunk), RowsMut::new(y, chunk)), work, |(x, y)| {
-        settings.simd.run(Forward { x, cols, y });
-    });
-    Ok(())
 }
 
-/// The gradient of `x` from `x`, its log-sum-exp `y` and the gradient `dy` of that: `dx[i] = dy·exp(x[i] − y)` in each
-/// row, which has one `y` and one `dy`.
-///
-/// Within `(|x[i] − y| + 5)·u` relative, as long as the result is not subnormal. As in PyTorch, the gradient is NaN
-/// where x\[i\] and y are the same infinity: everywhere in a row of −∞, and at each +∞.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
-/// `dx` has another length than `x`.
-///
-/// ```
-/// let mut dx = [0.0_f32; 2];
-/// gristmill::kernels::logsumexp::backward(&[3.0, f32::NEG_INFINITY], &[3.0], &[2.0], 2, &mut dx)?;
-/// assert_eq!(dx, [2.0, 0.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn backward<T: Element>(x: &[T], y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
-    check_rows(x, cols, "y", y)?;
-    check_rows(x, cols, "dy", dy)?;
-    same_len("logsumexp", "dx", dx, x.len())?;
-    if x.is_empty() {
-        return Ok(());
+compiled_once! {
+    /// The gradient of `x` from `x`, its log-sum-exp `y` and the gradient `dy` of that: `dx[i] = dy·exp(x[i] − y)` in each
+    /// row, which has one `y` and one `dy`.
+    ///
+    /// Within `(|x[i] − y| + 5)·u` relative, as long as the result is not subnormal. As in PyTorch, the gradient is NaN
+    /// where x\[i\] and y are the same infinity: everywhere in a row of −∞, and at each +∞.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
+    /// `dx` has another length than `x`.
+    ///
+    /// ```
+    /// let mut dx = [0.0_f32; 2];
+    /// gristmill::kernels::logsumexp::backward(&[3.0, f32::NEG_INFINITY], &[3.0], &[2.0], 2, &mut dx)?;
+    /// assert_eq!(dx, [2.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn backward<T: Element>(x: &[T], y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+        check_rows(x, cols, "y", y)?;
+        check_rows(x, cols, "dy", dy)?;
+        same_len("logsumexp", "dx", dx, x.len())?;
+        if x.is_empty() {
+            return Ok(());
+        }
+        let settings = context::settings()?;
+        let chunk = rows_per_chunk(cols);
+        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+        let parts = (Rows(x, cols * chunk), Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, cols * chunk));
+        parallel::for_each(settings, parts, work, |(x, y, dy, dx)| {
+            settings.simd.run(Backward { x, y, dy, cols, dx });
+        });
+        Ok(())
     }
-    let settings = context::settings()?;
-    let chunk = rows_per_chunk(cols);
-    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-    let parts = (Rows(x, cols * chunk), Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, cols * chunk));
-    parallel::for_each(settings, parts, work, |(x, y, dy, dx)| {
-        settings.simd.run(Backward { x, y, dy, cols, dx });
-    });
-    Ok(())
 }
 
 /// An error unless `x` is whole rows and `y` has one element for each; of empty rows there are as many as `y` has.

@@ -5,7 +5,7 @@
 //! the odd functions, by relu and by those that are x times something, and empty slices are fine everywhere.
 //! The error bounds are in u, half the distance from 1 to the next number; 1 ULP is 1 u to 2 u.
 
-use super::{same_len, whole_rows};
+use super::{compiled_once, same_len, whole_rows};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
@@ -78,170 +78,190 @@ pub enum Binary {
     Max,
 }
 
-/// `y[i] = f(x[i])`.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ.
-///
-/// ```
-/// use gristmill::kernels::map::{Unary, unary};
-/// let mut y = [0.0; 3];
-/// unary(Unary::Relu, &[-1.0, 0.5, f32::INFINITY], &mut y)?;
-/// assert_eq!(y, [0.0, 0.5, f32::INFINITY]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn unary<T: Element>(op: Unary<T>, x: &[T], y: &mut [T]) -> Result<()> {
-    same_len("unary", "y", y, x.len())?;
-    with_function(op, Forward { x, y })
-}
-
-/// `dx[i] = dy[i]·f'(x[i])`, where `x` and `y` are the input and the output of [`unary`].
-///
-/// The derivative has the relative error of the function and about 4u more; where it is a difference of terms
-/// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms.
-/// Where relu and its relatives are flat, dx is 0 whatever dy is.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ.
-///
-/// ```
-/// use gristmill::kernels::map::{Unary, unary, unary_backward};
-/// let (x, mut y, mut dx) = ([3.0, -2.0], [0.0; 2], [0.0; 2]);
-/// unary(Unary::Square, &x, &mut y)?;
-/// unary_backward(Unary::Square, &x, &y, &[1.0, 10.0], &mut dx)?;
-/// assert_eq!(dx, [6.0, -40.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn unary_backward<T: Element>(op: Unary<T>, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) -> Result<()> {
-    same_len("unary_backward", "y", y, x.len())?;
-    same_len("unary_backward", "dy", dy, x.len())?;
-    same_len("unary_backward", "dx", dx, x.len())?;
-    with_function(op, Backward { x, y, dy, dx })
-}
-
-/// `y[i] = a[i] op b[i]`.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ.
-///
-/// ```
-/// use gristmill::kernels::map::{Binary, binary};
-/// let mut y = [0.0; 2];
-/// binary(Binary::Max, &[1.0, f32::NAN], &[2.0, 3.0], &mut y)?;
-/// assert!(y[0] == 2.0 && y[1].is_nan());
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn binary<T: Element>(op: Binary, a: &[T], b: &[T], y: &mut [T]) -> Result<()> {
-    same_len("binary", "b", b, a.len())?;
-    same_len("binary", "y", y, a.len())?;
-    with_pair(op, Both { a, b, y })
-}
-
-/// `y[i] = a[i] op b`.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ.
-pub fn binary_scalar<T: Element>(op: Binary, a: &[T], b: T, y: &mut [T]) -> Result<()> {
-    same_len("binary_scalar", "y", y, a.len())?;
-    with_pair(op, Right { a, b, y })
-}
-
-/// `y[i] = a op b[i]`.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ.
-pub fn scalar_binary<T: Element>(op: Binary, a: T, b: &[T], y: &mut [T]) -> Result<()> {
-    same_len("scalar_binary", "y", y, b.len())?;
-    with_pair(op, Left { a, b, y })
-}
-
-/// `y[i, j] = a[i, j] op row[j]`: `a` and `y` have rows of `row.len()` elements.
-///
-/// # Errors
-/// [`Error::Shape`] when `a` is not whole rows or `y` has another length.
-///
-/// ```
-/// use gristmill::kernels::map::{Binary, binary_row};
-/// let mut y = [0.0; 4];
-/// binary_row(Binary::Add, &[1.0, 2.0, 3.0, 4.0], &[10.0, 20.0], &mut y)?;
-/// assert_eq!(y, [11.0, 22.0, 13.0, 24.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn binary_row<T: Element>(op: Binary, a: &[T], row: &[T], y: &mut [T]) -> Result<()> {
-    whole_rows("binary_row", a, row.len())?;
-    same_len("binary_row", "y", y, a.len())?;
-    with_pair(op, ByRow { a, row, y })
-}
-
-/// `y[i, j] = a[i, j] op col[i]`: `a` and `y` have `col.len()` rows.
-///
-/// # Errors
-/// [`Error::Shape`] when `a` does not fall into that many rows or `y` has another length.
-///
-/// ```
-/// use gristmill::kernels::map::{Binary, binary_col};
-/// let mut y = [0.0; 4];
-/// binary_col(Binary::Mul, &[1.0, 2.0, 3.0, 4.0], &[10.0, 100.0], &mut y)?;
-/// assert_eq!(y, [10.0, 20.0, 300.0, 400.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn binary_col<T: Element>(op: Binary, a: &[T], col: &[T], y: &mut [T]) -> Result<()> {
-    let fits = if col.is_empty() { a.is_empty() } else { a.len().is_multiple_of(col.len()) };
-    if !fits {
-        let message = format!("{} elements do not fall into {} rows", a.len(), col.len());
-        return Err(Error::shape("binary_col", message));
+compiled_once! {
+    /// `y[i] = f(x[i])`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ.
+    ///
+    /// ```
+    /// use gristmill::kernels::map::{Unary, unary};
+    /// let mut y = [0.0; 3];
+    /// unary(Unary::Relu, &[-1.0, 0.5, f32::INFINITY], &mut y)?;
+    /// assert_eq!(y, [0.0, 0.5, f32::INFINITY]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn unary<T: Element>(op: Unary<T>, x: &[T], y: &mut [T]) -> Result<()> {
+        same_len("unary", "y", y, x.len())?;
+        with_function(op, Forward { x, y })
     }
-    same_len("binary_col", "y", y, a.len())?;
-    with_pair(op, ByColumn { a, col, y })
 }
 
-/// `y[i] += x[i]`.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ.
-pub fn accumulate<T: Element>(x: &[T], y: &mut [T]) -> Result<()> {
-    same_len("accumulate", "y", y, x.len())?;
-    let settings = context::settings()?;
-    let work = nanoseconds::<T>(x.len(), PLAIN);
-    parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {
-        settings.simd.run(Accumulate { x, y });
-    });
-    Ok(())
+compiled_once! {
+    /// `dx[i] = dy[i]·f'(x[i])`, where `x` and `y` are the input and the output of [`unary`].
+    ///
+    /// The derivative has the relative error of the function and about 4u more; where it is a difference of terms
+    /// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms.
+    /// Where relu and its relatives are flat, dx is 0 whatever dy is.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ.
+    ///
+    /// ```
+    /// use gristmill::kernels::map::{Unary, unary, unary_backward};
+    /// let (x, mut y, mut dx) = ([3.0, -2.0], [0.0; 2], [0.0; 2]);
+    /// unary(Unary::Square, &x, &mut y)?;
+    /// unary_backward(Unary::Square, &x, &y, &[1.0, 10.0], &mut dx)?;
+    /// assert_eq!(dx, [6.0, -40.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn unary_backward<T: Element>(op: Unary<T>, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) -> Result<()> {
+        same_len("unary_backward", "y", y, x.len())?;
+        same_len("unary_backward", "dy", dy, x.len())?;
+        same_len("unary_backward", "dx", dx, x.len())?;
+        with_function(op, Backward { x, y, dy, dx })
+    }
 }
 
-/// `y[i] = alpha·x[i] + beta·y[i]`, the first product fused with the sum. With `beta` = 0, `y` is written only: a NaN in
-/// it is gone.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ.
-///
-/// ```
-/// let mut y = [10.0, f32::NAN];
-/// gristmill::kernels::map::axpby(2.0, &[1.0, 2.0], 0.0, &mut y)?;
-/// assert_eq!(y, [2.0, 4.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn axpby<T: Element>(alpha: T, x: &[T], beta: T, y: &mut [T]) -> Result<()> {
-    same_len("axpby", "y", y, x.len())?;
-    let settings = context::settings()?;
-    let work = nanoseconds::<T>(x.len(), PLAIN);
-    parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {
-        settings.simd.run(Axpby { alpha, x, beta, y });
-    });
-    Ok(())
+compiled_once! {
+    /// `y[i] = a[i] op b[i]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ.
+    ///
+    /// ```
+    /// use gristmill::kernels::map::{Binary, binary};
+    /// let mut y = [0.0; 2];
+    /// binary(Binary::Max, &[1.0, f32::NAN], &[2.0, 3.0], &mut y)?;
+    /// assert!(y[0] == 2.0 && y[1].is_nan());
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn binary<T: Element>(op: Binary, a: &[T], b: &[T], y: &mut [T]) -> Result<()> {
+        same_len("binary", "b", b, a.len())?;
+        same_len("binary", "y", y, a.len())?;
+        with_pair(op, Both { a, b, y })
+    }
 }
 
-/// `x[i] = alpha·x[i]`.
-///
-/// # Errors
-/// [`Error::Setting`] when the environment asks for what this machine does not have.
-pub fn scale<T: Element>(alpha: T, x: &mut [T]) -> Result<()> {
-    let settings = context::settings()?;
-    let work = nanoseconds::<T>(x.len(), PLAIN);
-    parallel::for_each(settings, (RowsMut::new(x, CHUNK),), work, |(x,)| {
-        settings.simd.run(Scale { alpha, x });
-    });
-    Ok(())
+compiled_once! {
+    /// `y[i] = a[i] op b`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ.
+    pub fn binary_scalar<T: Element>(op: Binary, a: &[T], b: T, y: &mut [T]) -> Result<()> {
+        same_len("binary_scalar", "y", y, a.len())?;
+        with_pair(op, Right { a, b, y })
+    }
+}
+
+compiled_once! {
+    /// `y[i] = a op b[i]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ.
+    pub fn scalar_binary<T: Element>(op: Binary, a: T, b: &[T], y: &mut [T]) -> Result<()> {
+        same_len("scalar_binary", "y", y, b.len())?;
+        with_pair(op, Left { a, b, y })
+    }
+}
+
+compiled_once! {
+    /// `y[i, j] = a[i, j] op row[j]`: `a` and `y` have rows of `row.len()` elements.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `a` is not whole rows or `y` has another length.
+    ///
+    /// ```
+    /// use gristmill::kernels::map::{Binary, binary_row};
+    /// let mut y = [0.0; 4];
+    /// binary_row(Binary::Add, &[1.0, 2.0, 3.0, 4.0], &[10.0, 20.0], &mut y)?;
+    /// assert_eq!(y, [11.0, 22.0, 13.0, 24.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn binary_row<T: Element>(op: Binary, a: &[T], row: &[T], y: &mut [T]) -> Result<()> {
+        whole_rows("binary_row", a, row.len())?;
+        same_len("binary_row", "y", y, a.len())?;
+        with_pair(op, ByRow { a, row, y })
+    }
+}
+
+compiled_once! {
+    /// `y[i, j] = a[i, j] op col[i]`: `a` and `y` have `col.len()` rows.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `a` does not fall into that many rows or `y` has another length.
+    ///
+    /// ```
+    /// use gristmill::kernels::map::{Binary, binary_col};
+    /// let mut y = [0.0; 4];
+    /// binary_col(Binary::Mul, &[1.0, 2.0, 3.0, 4.0], &[10.0, 100.0], &mut y)?;
+    /// assert_eq!(y, [10.0, 20.0, 300.0, 400.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn binary_col<T: Element>(op: Binary, a: &[T], col: &[T], y: &mut [T]) -> Result<()> {
+        let fits = if col.is_empty() { a.is_empty() } else { a.len().is_multiple_of(col.len()) };
+        if !fits {
+            let message = format!("{} elements do not fall into {} rows", a.len(), col.len());
+            return Err(Error::shape("binary_col", message));
+        }
+        same_len("binary_col", "y", y, a.len())?;
+        with_pair(op, ByColumn { a, col, y })
+    }
+}
+
+compiled_once! {
+    /// `y[i] += x[i]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ.
+    pub fn accumulate<T: Element>(x: &[T], y: &mut [T]) -> Result<()> {
+        same_len("accumulate", "y", y, x.len())?;
+        let settings = context::settings()?;
+        let work = nanoseconds::<T>(x.len(), PLAIN);
+        parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {
+            settings.simd.run(Accumulate { x, y });
+        });
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// `y[i] = alpha·x[i] + beta·y[i]`, the first product fused with the sum. With `beta` = 0, `y` is written only: a NaN in
+    /// it is gone.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ.
+    ///
+    /// ```
+    /// let mut y = [10.0, f32::NAN];
+    /// gristmill::kernels::map::axpby(2.0, &[1.0, 2.0], 0.0, &mut y)?;
+    /// assert_eq!(y, [2.0, 4.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn axpby<T: Element>(alpha: T, x: &[T], beta: T, y: &mut [T]) -> Result<()> {
+        same_len("axpby", "y", y, x.len())?;
+        let settings = context::settings()?;
+        let work = nanoseconds::<T>(x.len(), PLAIN);
+        parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {
+            settings.simd.run(Axpby { alpha, x, beta, y });
+        });
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// `x[i] = alpha·x[i]`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when the environment asks for what this machine does not have.
+    pub fn scale<T: Element>(alpha: T, x: &mut [T]) -> Result<()> {
+        let settings = context::settings()?;
+        let work = nanoseconds::<T>(x.len(), PLAIN);
+        parallel::for_each(settings, (RowsMut::new(x, CHUNK),), work, |(x,)| {
+            settings.simd.run(Scale { alpha, x });
+        });
+        Ok(())
+    }
 }
 
 /// Elements per parallel chunk: 64 KiB of f32.

@@ -4,22 +4,52 @@
 //! allocates nothing but recycled scratch memory, and writes every element of its outputs and nothing else.
 //! Results are the same bits for any number of threads and on any instruction set with fused multiply-add.
 
-pub mod gemm;
 pub mod batch_norm;
-pub mod dropout;
-pub mod layer_norm;
 pub mod cross_entropy;
+pub mod dropout;
+pub mod gemm;
+pub mod layer_norm;
 pub mod log_softmax;
 pub mod logsumexp;
 pub mod loss;
-pub mod reduce;
 pub mod map;
+pub mod reduce;
 pub mod softmax;
 pub mod update;
 
 use crate::buffer::Scratch;
 use crate::error::{Error, Result};
 use crate::simd::Element;
+
+/// Compiles a function for `f32` and for `f64` in this crate, once. Who calls it does not compile it again: what a
+/// kernel becomes for three instruction sets takes the compiler seconds.
+macro_rules! compiled_once {
+    ($(#[$meta:meta])* pub fn $name:ident<T: Element>($($arg:ident: $type:ty),* $(,)?) -> $result:ty $body:block) => {
+        $(#[$meta])*
+        pub fn $name<T: Element>($($arg: $type),*) -> $result {
+            fn generic<T: Element>($($arg: $type),*) -> $result $body
+
+            macro_rules! compiled_for {
+                ($element:ident) => {{
+                    type T = $element;
+                    fn compiled($($arg: $type),*) -> $result {
+                        generic::<T>($($arg),*)
+                    }
+                    let compiled: fn($($type),*) -> $result = compiled;
+                    // SAFETY: the caller's `T` is this element type, the only one with this number of lanes.
+                    #[allow(clippy::missing_transmute_annotations)]
+                    unsafe {
+                        std::mem::transmute(compiled)
+                    }
+                }};
+            }
+            let compiled: fn($($type),*) -> $result =
+                if T::LANES == f32::LANES { compiled_for!(f32) } else { compiled_for!(f64) };
+            compiled($($arg),*)
+        }
+    };
+}
+pub(crate) use compiled_once;
 
 /// The number of rows of `cols` elements in `x`, which must be whole.
 pub(crate) fn whole_rows<T>(op: &'static str, x: &[T], cols: usize) -> Result<usize> {

@@ -16,7 +16,7 @@
 //! with a NaN or an infinity is NaN; one that is too large for the type is +∞.
 //! Of nothing, a sum is 0, a mean and a variance are NaN, and a largest, a smallest or its place is an error.
 
-use super::{same_len, whole_rows};
+use super::{compiled_once, same_len, whole_rows};
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
@@ -95,190 +95,206 @@ fn of_nothing(op: &'static str) -> Error {
     Error::shape(op, "there are no elements to choose from")
 }
 
-/// All elements of `x` become one.
-///
-/// # Errors
-/// [`Error::Shape`] for the largest or the smallest of nothing.
-///
-/// ```
-/// use gristmill::kernels::reduce::{self, Reduce};
-/// assert_eq!(reduce::all(Reduce::Mean, &[1.0_f32, 2.0, 6.0])?, 3.0);
-/// assert_eq!(reduce::all(Reduce::SumOfSquares, &[1.0_f32, 2.0, 6.0])?, 41.0);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn all<T: Element>(op: Reduce, x: &[T]) -> Result<T> {
-    if x.is_empty() {
-        return op.of_nothing();
-    }
-    let mut y = [total(context::settings()?, op.term(), x)];
-    op.finish(x.len(), &mut y);
-    Ok(y[0])
-}
-
-/// Each row of `cols` elements becomes one; `y` has one element per row.
-///
-/// With `cols = 0`, `x` is empty and every element of `y` is the result for nothing.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, for the largest or the smallest of nothing.
-///
-/// ```
-/// use gristmill::kernels::reduce::{self, Reduce};
-/// let mut y = [0.0_f32; 2];
-/// reduce::rows(Reduce::Max, &[1.0, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
-/// assert_eq!(y, [5.0, 4.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn rows<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
-    check_rows(op.name(), x, cols, y)?;
-    if x.is_empty() {
-        return fill_with(y, || op.of_nothing());
-    }
-    let settings = context::settings()?;
-    if cols <= PIECE {
-        row_totals(settings, op.term(), x, cols, y);
-    } else {
-        for (x, y) in x.chunks_exact(cols).zip(&mut *y) {
-            *y = total(settings, op.term(), x);
+compiled_once! {
+    /// All elements of `x` become one.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for the largest or the smallest of nothing.
+    ///
+    /// ```
+    /// use gristmill::kernels::reduce::{self, Reduce};
+    /// assert_eq!(reduce::all(Reduce::Mean, &[1.0_f32, 2.0, 6.0])?, 3.0);
+    /// assert_eq!(reduce::all(Reduce::SumOfSquares, &[1.0_f32, 2.0, 6.0])?, 41.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn all<T: Element>(op: Reduce, x: &[T]) -> Result<T> {
+        if x.is_empty() {
+            return op.of_nothing();
         }
+        let mut y = [total(context::settings()?, op.term(), x)];
+        op.finish(x.len(), &mut y);
+        Ok(y[0])
     }
-    op.finish(cols, y);
-    Ok(())
 }
 
-/// Each of the `cols` columns becomes one element of `y`.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, for the largest or the smallest of no rows.
-///
-/// ```
-/// use gristmill::kernels::reduce::{self, Reduce};
-/// let mut y = [0.0_f32; 3];
-/// reduce::cols(Reduce::Sum, &[1.0, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
-/// assert_eq!(y, [5.0, 7.0, 3.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn cols<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
-    let rows = whole_rows(op.name(), x, cols)?;
-    same_len(op.name(), "y", y, cols)?;
-    if x.is_empty() {
-        return fill_with(y, || op.of_nothing());
+compiled_once! {
+    /// Each row of `cols` elements becomes one; `y` has one element per row.
+    ///
+    /// With `cols = 0`, `x` is empty and every element of `y` is the result for nothing.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, for the largest or the smallest of nothing.
+    ///
+    /// ```
+    /// use gristmill::kernels::reduce::{self, Reduce};
+    /// let mut y = [0.0_f32; 2];
+    /// reduce::rows(Reduce::Max, &[1.0, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
+    /// assert_eq!(y, [5.0, 4.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn rows<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+        check_rows(op.name(), x, cols, y)?;
+        if x.is_empty() {
+            return fill_with(y, || op.of_nothing());
+        }
+        let settings = context::settings()?;
+        if cols <= PIECE {
+            row_totals(settings, op.term(), x, cols, y);
+        } else {
+            for (x, y) in x.chunks_exact(cols).zip(&mut *y) {
+                *y = total(settings, op.term(), x);
+            }
+        }
+        op.finish(cols, y);
+        Ok(())
     }
-    column_totals(context::settings()?, op.term(), x, cols, y);
-    op.finish(rows, y);
-    Ok(())
 }
 
-/// The first index of the largest element; the first NaN is larger than all.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is empty.
-///
-/// ```
-/// use gristmill::kernels::reduce;
-/// assert_eq!(reduce::argmax(&[1.0, 7.0, 7.0])?, 1);
-/// assert_eq!(reduce::argmax(&[1.0, f32::NAN, f32::INFINITY])?, 1);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn argmax<T: Element>(x: &[T]) -> Result<usize> {
-    if x.is_empty() {
-        return Err(of_nothing("argmax"));
+compiled_once! {
+    /// Each of the `cols` columns becomes one element of `y`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, for the largest or the smallest of no rows.
+    ///
+    /// ```
+    /// use gristmill::kernels::reduce::{self, Reduce};
+    /// let mut y = [0.0_f32; 3];
+    /// reduce::cols(Reduce::Sum, &[1.0, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
+    /// assert_eq!(y, [5.0, 7.0, 3.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn cols<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+        let rows = whole_rows(op.name(), x, cols)?;
+        same_len(op.name(), "y", y, cols)?;
+        if x.is_empty() {
+            return fill_with(y, || op.of_nothing());
+        }
+        column_totals(context::settings()?, op.term(), x, cols, y);
+        op.finish(rows, y);
+        Ok(())
     }
-    let settings = context::settings()?;
-    let mut place = [0];
-    if x.len() <= PIECE {
-        settings.simd.run(RowArgmax { x, cols: x.len(), y: &mut place });
-        return Ok(place[0]);
-    }
-    let mut largest = Scratch::new(x.len().div_ceil(PIECE));
-    row_totals(settings, Term::Max, x, PIECE, &mut largest);
-    settings.simd.run(RowArgmax { x: &largest, cols: largest.len(), y: &mut place });
-    let start = place[0] * PIECE;
-    let piece = &x[start..x.len().min(start + PIECE)];
-    settings.simd.run(RowArgmax { x: piece, cols: piece.len(), y: &mut place });
-    Ok(start + place[0])
 }
 
-/// [`argmax`] of each row of `cols` elements; `y` has one element per row.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, when rows are empty.
-///
-/// ```
-/// let mut y = [0; 2];
-/// gristmill::kernels::reduce::argmax_rows(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
-/// assert_eq!(y, [1, 0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn argmax_rows<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
-    check_rows("argmax", x, cols, y)?;
-    if x.is_empty() {
-        return fill_with(y, || Err(of_nothing("argmax")));
+compiled_once! {
+    /// The first index of the largest element; the first NaN is larger than all.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is empty.
+    ///
+    /// ```
+    /// use gristmill::kernels::reduce;
+    /// assert_eq!(reduce::argmax(&[1.0, 7.0, 7.0])?, 1);
+    /// assert_eq!(reduce::argmax(&[1.0, f32::NAN, f32::INFINITY])?, 1);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn argmax<T: Element>(x: &[T]) -> Result<usize> {
+        if x.is_empty() {
+            return Err(of_nothing("argmax"));
+        }
+        let settings = context::settings()?;
+        let mut place = [0];
+        if x.len() <= PIECE {
+            settings.simd.run(RowArgmax { x, cols: x.len(), y: &mut place });
+            return Ok(place[0]);
+        }
+        let mut largest = Scratch::new(x.len().div_ceil(PIECE));
+        row_totals(settings, Term::Max, x, PIECE, &mut largest);
+        settings.simd.run(RowArgmax { x: &largest, cols: largest.len(), y: &mut place });
+        let start = place[0] * PIECE;
+        let piece = &x[start..x.len().min(start + PIECE)];
+        settings.simd.run(RowArgmax { x: piece, cols: piece.len(), y: &mut place });
+        Ok(start + place[0])
     }
-    let settings = context::settings()?;
-    let chunk = (PIECE / cols).max(1);
-    let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk));
-    parallel::for_each(settings, parts, work(x), |(x, y)| settings.simd.run(RowArgmax { x, cols, y }));
-    Ok(())
 }
 
-/// `Σ (x − mean)² / (n − correction)`: 0 for the variance of these numbers, 1 for the unbiased estimate of that of
-/// the population they were drawn from. NaN when `n <= correction`.
-///
-/// Two passes over `x − x[0]`: right also where the mean is a million times the deviation, and for numbers of 1e30.
-///
-/// # Errors
-/// None of its own.
-///
-/// ```
-/// let x = [1e6_f32, 1e6 + 1.0, 1e6 + 2.0];
-/// assert_eq!(gristmill::kernels::reduce::variance_all(&x, 1)?, 1.0);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn variance_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
-    let Some(spread) = Spread::new(x.len(), correction) else { return Ok(T::NAN) };
-    Ok(long_variance(context::settings()?, spread, x))
-}
-
-/// [`variance_all`] of each row of `cols` elements; `y` has one element per row.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
-pub fn variance_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
-    check_rows("variance", x, cols, y)?;
-    let Some(spread) = Spread::new(cols, correction) else { return fill_with(y, || Ok(T::NAN)) };
-    let settings = context::settings()?;
-    if cols <= PIECE {
+compiled_once! {
+    /// [`argmax`] of each row of `cols` elements; `y` has one element per row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, when rows are empty.
+    ///
+    /// ```
+    /// let mut y = [0; 2];
+    /// gristmill::kernels::reduce::argmax_rows(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
+    /// assert_eq!(y, [1, 0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn argmax_rows<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+        check_rows("argmax", x, cols, y)?;
+        if x.is_empty() {
+            return fill_with(y, || Err(of_nothing("argmax")));
+        }
+        let settings = context::settings()?;
         let chunk = (PIECE / cols).max(1);
         let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk));
-        parallel::for_each(settings, parts, 2 * work(x), |(x, y)| {
-            settings.simd.run(RowVariances { spread, x, cols, y });
-        });
-    } else {
-        for (x, y) in x.chunks_exact(cols).zip(y) {
-            *y = long_variance(settings, spread, x);
-        }
+        parallel::for_each(settings, parts, work(x), |(x, y)| settings.simd.run(RowArgmax { x, cols, y }));
+        Ok(())
     }
-    Ok(())
 }
 
-/// [`variance_all`] of each of the `cols` columns, to `y` of `cols` elements.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
-pub fn variance_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
-    let rows = whole_rows("variance", x, cols)?;
-    same_len("variance", "y", y, cols)?;
-    let Some(spread) = Spread::new(rows, correction) else { return fill_with(y, || Ok(T::NAN)) };
-    let settings = context::settings()?;
-    let mut first = Scratch::new(cols);
-    first.copy_from_slice(&x[..cols]);
-    let mut mean = Scratch::new(cols);
-    column_totals(settings, Term::Deviation { spread, first: &first }, x, cols, &mut mean);
-    mean.iter_mut().for_each(|mean| *mean = spread.mean(*mean));
-    column_totals(settings, Term::Squared { spread, first: &first, mean: &mean }, x, cols, y);
-    y.iter_mut().for_each(|y| *y = spread.variance(*y));
-    Ok(())
+compiled_once! {
+    /// `Σ (x − mean)² / (n − correction)`: 0 for the variance of these numbers, 1 for the unbiased estimate of that of
+    /// the population they were drawn from. NaN when `n <= correction`.
+    ///
+    /// Two passes over `x − x[0]`: right also where the mean is a million times the deviation, and for numbers of 1e30.
+    ///
+    /// # Errors
+    /// None of its own.
+    ///
+    /// ```
+    /// let x = [1e6_f32, 1e6 + 1.0, 1e6 + 2.0];
+    /// assert_eq!(gristmill::kernels::reduce::variance_all(&x, 1)?, 1.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn variance_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
+        let Some(spread) = Spread::new(x.len(), correction) else { return Ok(T::NAN) };
+        Ok(long_variance(context::settings()?, spread, x))
+    }
+}
+
+compiled_once! {
+    /// [`variance_all`] of each row of `cols` elements; `y` has one element per row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
+    pub fn variance_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+        check_rows("variance", x, cols, y)?;
+        let Some(spread) = Spread::new(cols, correction) else { return fill_with(y, || Ok(T::NAN)) };
+        let settings = context::settings()?;
+        if cols <= PIECE {
+            let chunk = (PIECE / cols).max(1);
+            let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk));
+            parallel::for_each(settings, parts, 2 * work(x), |(x, y)| {
+                settings.simd.run(RowVariances { spread, x, cols, y });
+            });
+        } else {
+            for (x, y) in x.chunks_exact(cols).zip(y) {
+                *y = long_variance(settings, spread, x);
+            }
+        }
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// [`variance_all`] of each of the `cols` columns, to `y` of `cols` elements.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
+    pub fn variance_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+        let rows = whole_rows("variance", x, cols)?;
+        same_len("variance", "y", y, cols)?;
+        let Some(spread) = Spread::new(rows, correction) else { return fill_with(y, || Ok(T::NAN)) };
+        let settings = context::settings()?;
+        let mut first = Scratch::new(cols);
+        first.copy_from_slice(&x[..cols]);
+        let mut mean = Scratch::new(cols);
+        column_totals(settings, Term::Deviation { spread, first: &first }, x, cols, &mut mean);
+        mean.iter_mut().for_each(|mean| *mean = spread.mean(*mean));
+        column_totals(settings, Term::Squared { spread, first: &first, mean: &mean }, x, cols, y);
+        y.iter_mut().for_each(|y| *y = spread.variance(*y));
+        Ok(())
+    }
 }
 
 /// An error unless `x` is whole rows of `cols` and `y` has one element for each; rows of nothing are as many as `y` has.

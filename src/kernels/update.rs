@@ -5,7 +5,7 @@
 //! What depends on the step alone (bias corrections) is computed once, in `f64`. NaN and infinities in a gradient go
 //! where the formulas take them: into that element's parameter and state.
 
-use super::same_len;
+use super::{compiled_once, same_len};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
@@ -223,54 +223,56 @@ impl<T: Element> Decayed<T> {
     }
 }
 
-/// One step of SGD, the `step`th (the first is 1).
-///
-/// ```text
-/// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
-/// buffer ← momentum·buffer + (1 − dampening)·g       buffer ← g in the first step, whatever it was
-/// p ← p − lr·buffer                                  nesterov: p − lr·(g + momentum·buffer)
-/// ```
-///
-/// `momentum_buffer` is empty when the momentum is 0.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.
-///
-/// ```
-/// use gristmill::kernels::update::{self, Sgd};
-/// let (mut param, mut buffer) = ([1.0_f64, 2.0], [0.0; 2]);
-/// let config = Sgd { lr: 0.5, momentum: 0.5, ..Sgd::default() };
-/// update::sgd(&config, 1, &[1.0, 0.0], &mut param, &mut buffer)?;
-/// update::sgd(&config, 2, &[1.0, 0.0], &mut param, &mut buffer)?;
-/// assert_eq!(param, [1.0 - 0.5 * 1.0 - 0.5 * 1.5, 2.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn sgd<T: Element>(
-    config: &Sgd,
-    step: u64,
-    grad: &[T],
-    param: &mut [T],
-    momentum_buffer: &mut [T],
-) -> Result<()> {
-    config.validate()?;
-    counted_from_one("sgd", step)?;
-    same_len("sgd", "param", param, grad.len())?;
-    state_len("sgd", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
-    let settings = context::settings()?;
-    let rule = SgdRule {
-        lr: T::from_f64(config.lr),
-        momentum: T::from_f64(config.momentum),
-        fresh: T::from_f64(1.0 - config.dampening),
-        nesterov: config.nesterov,
-        first: step == 1,
-        decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
-    };
-    let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_SGD) as usize;
-    let parts = (Rows(grad, CHUNK), RowsMut::new(param, CHUNK), RowsMut::new(momentum_buffer, CHUNK));
-    parallel::for_each(settings, parts, work, |(grad, param, buffer)| {
-        settings.simd.run(SgdStep { rule, grad, param, buffer });
-    });
-    Ok(())
+compiled_once! {
+    /// One step of SGD, the `step`th (the first is 1).
+    ///
+    /// ```text
+    /// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
+    /// buffer ← momentum·buffer + (1 − dampening)·g       buffer ← g in the first step, whatever it was
+    /// p ← p − lr·buffer                                  nesterov: p − lr·(g + momentum·buffer)
+    /// ```
+    ///
+    /// `momentum_buffer` is empty when the momentum is 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.
+    ///
+    /// ```
+    /// use gristmill::kernels::update::{self, Sgd};
+    /// let (mut param, mut buffer) = ([1.0_f64, 2.0], [0.0; 2]);
+    /// let config = Sgd { lr: 0.5, momentum: 0.5, ..Sgd::default() };
+    /// update::sgd(&config, 1, &[1.0, 0.0], &mut param, &mut buffer)?;
+    /// update::sgd(&config, 2, &[1.0, 0.0], &mut param, &mut buffer)?;
+    /// assert_eq!(param, [1.0 - 0.5 * 1.0 - 0.5 * 1.5, 2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn sgd<T: Element>(
+        config: &Sgd,
+        step: u64,
+        grad: &[T],
+        param: &mut [T],
+        momentum_buffer: &mut [T],
+    ) -> Result<()> {
+        config.validate()?;
+        counted_from_one("sgd", step)?;
+        same_len("sgd", "param", param, grad.len())?;
+        state_len("sgd", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
+        let settings = context::settings()?;
+        let rule = SgdRule {
+            lr: T::from_f64(config.lr),
+            momentum: T::from_f64(config.momentum),
+            fresh: T::from_f64(1.0 - config.dampening),
+            nesterov: config.nesterov,
+            first: step == 1,
+            decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
+        };
+        let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_SGD) as usize;
+        let parts = (Rows(grad, CHUNK), RowsMut::new(param, CHUNK), RowsMut::new(momentum_buffer, CHUNK));
+        parallel::for_each(settings, parts, work, |(grad, param, buffer)| {
+            settings.simd.run(SgdStep { rule, grad, param, buffer });
+        });
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -325,56 +327,58 @@ impl<T: Element> Kernel for SgdStep<'_, T> {
     }
 }
 
-/// One step of RMSprop.
-///
-/// ```text
-/// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
-/// square_avg ← α·square_avg + (1 − α)·g²
-/// grad_avg ← α·grad_avg + (1 − α)·g                  centered only
-/// d ← g / (√square_avg + eps)                        centered: g / (√(square_avg − grad_avg²) + eps)
-/// buffer ← momentum·buffer + d,  d ← buffer          with momentum only
-/// p ← p − lr·d
-/// ```
-///
-/// The state starts at 0. `grad_avg` is empty unless centered, `momentum_buffer` is empty when the momentum is 0. A
-/// difference below the root that rounding made negative counts as 0, where PyTorch gives NaN.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.
-pub fn rmsprop<T: Element>(
-    config: &RmsProp,
-    grad: &[T],
-    param: &mut [T],
-    square_avg: &mut [T],
-    grad_avg: &mut [T],
-    momentum_buffer: &mut [T],
-) -> Result<()> {
-    config.validate()?;
-    same_len("rmsprop", "param", param, grad.len())?;
-    same_len("rmsprop", "square_avg", square_avg, grad.len())?;
-    state_len("rmsprop", "grad_avg", grad_avg, config.centered, grad.len())?;
-    state_len("rmsprop", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
-    let settings = context::settings()?;
-    let rule = RmsPropRule {
-        lr: T::from_f64(config.lr),
-        alpha: T::from_f64(config.alpha),
-        fresh: T::from_f64(1.0 - config.alpha),
-        eps: T::from_f64(config.eps),
-        momentum: T::from_f64(config.momentum),
-        decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
-    };
-    let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_ADAPTIVE) as usize;
-    let parts = (
-        Rows(grad, CHUNK),
-        RowsMut::new(param, CHUNK),
-        RowsMut::new(square_avg, CHUNK),
-        RowsMut::new(grad_avg, CHUNK),
-        RowsMut::new(momentum_buffer, CHUNK),
-    );
-    parallel::for_each(settings, parts, work, |(grad, param, square_avg, grad_avg, buffer)| {
-        settings.simd.run(RmsPropStep { rule, grad, param, square_avg, grad_avg, buffer });
-    });
-    Ok(())
+compiled_once! {
+    /// One step of RMSprop.
+    ///
+    /// ```text
+    /// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
+    /// square_avg ← α·square_avg + (1 − α)·g²
+    /// grad_avg ← α·grad_avg + (1 − α)·g                  centered only
+    /// d ← g / (√square_avg + eps)                        centered: g / (√(square_avg − grad_avg²) + eps)
+    /// buffer ← momentum·buffer + d,  d ← buffer          with momentum only
+    /// p ← p − lr·d
+    /// ```
+    ///
+    /// The state starts at 0. `grad_avg` is empty unless centered, `momentum_buffer` is empty when the momentum is 0. A
+    /// difference below the root that rounding made negative counts as 0, where PyTorch gives NaN.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.
+    pub fn rmsprop<T: Element>(
+        config: &RmsProp,
+        grad: &[T],
+        param: &mut [T],
+        square_avg: &mut [T],
+        grad_avg: &mut [T],
+        momentum_buffer: &mut [T],
+    ) -> Result<()> {
+        config.validate()?;
+        same_len("rmsprop", "param", param, grad.len())?;
+        same_len("rmsprop", "square_avg", square_avg, grad.len())?;
+        state_len("rmsprop", "grad_avg", grad_avg, config.centered, grad.len())?;
+        state_len("rmsprop", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
+        let settings = context::settings()?;
+        let rule = RmsPropRule {
+            lr: T::from_f64(config.lr),
+            alpha: T::from_f64(config.alpha),
+            fresh: T::from_f64(1.0 - config.alpha),
+            eps: T::from_f64(config.eps),
+            momentum: T::from_f64(config.momentum),
+            decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
+        };
+        let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_ADAPTIVE) as usize;
+        let parts = (
+            Rows(grad, CHUNK),
+            RowsMut::new(param, CHUNK),
+            RowsMut::new(square_avg, CHUNK),
+            RowsMut::new(grad_avg, CHUNK),
+            RowsMut::new(momentum_buffer, CHUNK),
+        );
+        parallel::for_each(settings, parts, work, |(grad, param, square_avg, grad_avg, buffer)| {
+            settings.simd.run(RmsPropStep { rule, grad, param, square_avg, grad_avg, buffer });
+        });
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -478,65 +482,67 @@ impl<T: Element> Kernel for RmsPropStep<'_, T> {
     }
 }
 
-/// One step of Adam, the `step`th (the first is 1).
-///
-/// ```text
-/// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
-/// exp_avg ← β₁·exp_avg + (1 − β₁)·g
-/// exp_avg_sq ← β₂·exp_avg_sq + (1 − β₂)·g²
-/// v ← exp_avg_sq                                     amsgrad: v ← max_exp_avg_sq ← max(max_exp_avg_sq, exp_avg_sq)
-/// p ← p − lr/(1 − β₁ᵗ) · exp_avg / (√v/√(1 − β₂ᵗ) + eps)
-/// ```
-///
-/// The state starts at 0. `max_exp_avg_sq` is empty unless amsgrad.
-///
-/// # Errors
-/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.
-///
-/// ```
-/// use gristmill::kernels::update::{self, Adam};
-/// let (mut param, mut exp_avg, mut exp_avg_sq) = ([1.0_f32], [0.0], [0.0]);
-/// let config = Adam { lr: 0.125, eps: 0.0, ..Adam::default() };
-/// update::adam(&config, 1, &[3.0], &mut param, &mut exp_avg, &mut exp_avg_sq, &mut [])?;
-/// assert!((param[0] - 0.875).abs() < 1e-6); // the first step has the length of the learning rate
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn adam<T: Element>(
-    config: &Adam,
-    step: u64,
-    grad: &[T],
-    param: &mut [T],
-    exp_avg: &mut [T],
-    exp_avg_sq: &mut [T],
-    max_exp_avg_sq: &mut [T],
-) -> Result<()> {
-    config.validate()?;
-    counted_from_one("adam", step)?;
-    same_len("adam", "param", param, grad.len())?;
-    same_len("adam", "exp_avg", exp_avg, grad.len())?;
-    same_len("adam", "exp_avg_sq", exp_avg_sq, grad.len())?;
-    state_len("adam", "max_exp_avg_sq", max_exp_avg_sq, config.amsgrad, grad.len())?;
-    let settings = context::settings()?;
-    let rule = AdamRule {
-        keep: [config.beta1, config.beta2].map(T::from_f64),
-        fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
-        step_size: T::from_f64(config.lr / (1.0 - power(config.beta1, step))),
-        root_scale: T::from_f64(1.0 / (1.0 - power(config.beta2, step)).sqrt()),
-        eps: T::from_f64(config.eps),
-        decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
-    };
-    let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_ADAPTIVE) as usize;
-    let parts = (
-        Rows(grad, CHUNK),
-        RowsMut::new(param, CHUNK),
-        RowsMut::new(exp_avg, CHUNK),
-        RowsMut::new(exp_avg_sq, CHUNK),
-        RowsMut::new(max_exp_avg_sq, CHUNK),
-    );
-    parallel::for_each(settings, parts, work, |(grad, param, first, second, largest)| {
-        settings.simd.run(AdamStep { rule, grad, param, first, second, largest });
-    });
-    Ok(())
+compiled_once! {
+    /// One step of Adam, the `step`th (the first is 1).
+    ///
+    /// ```text
+    /// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
+    /// exp_avg ← β₁·exp_avg + (1 − β₁)·g
+    /// exp_avg_sq ← β₂·exp_avg_sq + (1 − β₂)·g²
+    /// v ← exp_avg_sq                                     amsgrad: v ← max_exp_avg_sq ← max(max_exp_avg_sq, exp_avg_sq)
+    /// p ← p − lr/(1 − β₁ᵗ) · exp_avg / (√v/√(1 − β₂ᵗ) + eps)
+    /// ```
+    ///
+    /// The state starts at 0. `max_exp_avg_sq` is empty unless amsgrad.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.
+    ///
+    /// ```
+    /// use gristmill::kernels::update::{self, Adam};
+    /// let (mut param, mut exp_avg, mut exp_avg_sq) = ([1.0_f32], [0.0], [0.0]);
+    /// let config = Adam { lr: 0.125, eps: 0.0, ..Adam::default() };
+    /// update::adam(&config, 1, &[3.0], &mut param, &mut exp_avg, &mut exp_avg_sq, &mut [])?;
+    /// assert!((param[0] - 0.875).abs() < 1e-6); // the first step has the length of the learning rate
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn adam<T: Element>(
+        config: &Adam,
+        step: u64,
+        grad: &[T],
+        param: &mut [T],
+        exp_avg: &mut [T],
+        exp_avg_sq: &mut [T],
+        max_exp_avg_sq: &mut [T],
+    ) -> Result<()> {
+        config.validate()?;
+        counted_from_one("adam", step)?;
+        same_len("adam", "param", param, grad.len())?;
+        same_len("adam", "exp_avg", exp_avg, grad.len())?;
+        same_len("adam", "exp_avg_sq", exp_avg_sq, grad.len())?;
+        state_len("adam", "max_exp_avg_sq", max_exp_avg_sq, config.amsgrad, grad.len())?;
+        let settings = context::settings()?;
+        let rule = AdamRule {
+            keep: [config.beta1, config.beta2].map(T::from_f64),
+            fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
+            step_size: T::from_f64(config.lr / (1.0 - power(config.beta1, step))),
+            root_scale: T::from_f64(1.0 / (1.0 - power(config.beta2, step)).sqrt()),
+            eps: T::from_f64(config.eps),
+            decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
+        };
+        let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_ADAPTIVE) as usize;
+        let parts = (
+            Rows(grad, CHUNK),
+            RowsMut::new(param, CHUNK),
+            RowsMut::new(exp_avg, CHUNK),
+            RowsMut::new(exp_avg_sq, CHUNK),
+            RowsMut::new(max_exp_avg_sq, CHUNK),
+        );
+        parallel::for_each(settings, parts, work, |(grad, param, first, second, largest)| {
+            settings.simd.run(AdamStep { rule, grad, param, first, second, largest });
+        });
+        Ok(())
+    }
 }
 
 /// `base^exponent` by repeated squaring: `f64::powi` may differ between machines.

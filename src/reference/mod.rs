@@ -2,24 +2,24 @@
 //!
 //! The tests measure every kernel against these, on every instruction set.
 
-mod gemm;
 mod batch_norm;
-mod dropout;
-mod layer_norm;
 mod cross_entropy;
+mod dropout;
+mod gemm;
+mod layer_norm;
 mod log_softmax;
 mod logsumexp;
 mod loss;
-mod reduce;
 pub mod map;
+mod reduce;
 mod softmax;
 mod update;
 
-pub use gemm::*;
 pub use batch_norm::*;
-pub use dropout::*;
-pub use layer_norm::*;
 pub use cross_entropy::*;
+pub use dropout::*;
+pub use gemm::*;
+pub use layer_norm::*;
 pub use log_softmax::*;
 pub use logsumexp::*;
 pub use loss::*;

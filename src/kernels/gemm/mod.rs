@@ -18,6 +18,7 @@ mod view;
 use tile::{ARows, BPanel, CTile, Finish, tile};
 pub use view::{MatMut, MatRef};
 
+use super::compiled_once;
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
@@ -45,87 +46,91 @@ pub enum Bias<'a, T> {
     PerRow(&'a [T]),
 }
 
-/// `C ← alpha · A · B + beta · C` for A of `[m, k]`, B of `[k, n]`, C of `[m, n]`, all with any strides.
-///
-/// # Errors
-/// [`Error::Shape`] when the shapes do not fit.
-///
-/// ```
-/// use gristmill::kernels::gemm::{MatMut, MatRef, gemm};
-/// let (a, b) = ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 1.0, 1.0]);
-/// let mut c = [f32::NAN; 4];
-/// let (a, b) = (MatRef::row_major(&a, 2, 2)?, MatRef::row_major(&b, 2, 2)?);
-/// gemm(1.0, a, b.t(), 0.0, MatMut::row_major(&mut c, 2, 2)?)?;
-/// assert_eq!(c, [1.0, 3.0, 3.0, 7.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn gemm<T: Element>(
-    alpha: T,
-    a: MatRef<'_, T>,
-    b: MatRef<'_, T>,
-    beta: T,
-    c: MatMut<'_, T>,
-) -> Result<()> {
-    gemm_with_epilogue(alpha, a, b, beta, Bias::None, c)
+compiled_once! {
+    /// `C ← alpha · A · B + beta · C` for A of `[m, k]`, B of `[k, n]`, C of `[m, n]`, all with any strides.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shapes do not fit.
+    ///
+    /// ```
+    /// use gristmill::kernels::gemm::{MatMut, MatRef, gemm};
+    /// let (a, b) = ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 1.0, 1.0]);
+    /// let mut c = [f32::NAN; 4];
+    /// let (a, b) = (MatRef::row_major(&a, 2, 2)?, MatRef::row_major(&b, 2, 2)?);
+    /// gemm(1.0, a, b.t(), 0.0, MatMut::row_major(&mut c, 2, 2)?)?;
+    /// assert_eq!(c, [1.0, 3.0, 3.0, 7.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn gemm<T: Element>(
+        alpha: T,
+        a: MatRef<'_, T>,
+        b: MatRef<'_, T>,
+        beta: T,
+        c: MatMut<'_, T>,
+    ) -> Result<()> {
+        gemm_with_epilogue(alpha, a, b, beta, Bias::None, c)
+    }
 }
 
-/// [`gemm()`] with a bias that is added in the same pass: `C ← alpha · A · B + beta · C + bias`.
-///
-/// # Errors
-/// [`Error::Shape`] when the shapes or the length of the bias do not fit.
-pub fn gemm_with_epilogue<T: Element>(
-    alpha: T,
-    a: MatRef<'_, T>,
-    b: MatRef<'_, T>,
-    beta: T,
-    bias: Bias<'_, T>,
-    c: MatMut<'_, T>,
-) -> Result<()> {
-    if a.cols() != b.rows() || c.rows() != a.rows() || c.cols() != b.cols() {
-        let message = format!("shapes do not fit: {:?} × {:?} to {:?}", a.shape(), b.shape(), c.shape());
-        return Err(Error::shape("gemm", message));
-    }
-    let biases = match bias {
-        Bias::None => None,
-        Bias::PerColumn(bias) => Some(("column", bias.len(), c.cols())),
-        Bias::PerRow(bias) => Some(("row", bias.len(), c.rows())),
-    };
-    if let Some((place, len, expected)) = biases.filter(|&(_, len, expected)| len != expected) {
-        let message = format!("the bias per {place} has {len} elements, expected {expected}");
-        return Err(Error::shape("gemm", message));
-    }
-    let settings = context::settings()?;
-    if c.rows() == 0 || c.cols() == 0 {
-        return Ok(());
-    }
-    if c.col_stride() == 1 || c.cols() == 1 {
-        multiply(settings, alpha, a, b, beta, bias, &c);
-    } else if c.row_stride() == 1 || c.rows() == 1 {
-        // The transposed problem writes whole registers; each product and sum is the same.
-        let bias = match bias {
-            Bias::None => Bias::None,
-            Bias::PerColumn(bias) => Bias::PerRow(bias),
-            Bias::PerRow(bias) => Bias::PerColumn(bias),
+compiled_once! {
+    /// [`gemm()`] with a bias that is added in the same pass: `C ← alpha · A · B + beta · C + bias`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shapes or the length of the bias do not fit.
+    pub fn gemm_with_epilogue<T: Element>(
+        alpha: T,
+        a: MatRef<'_, T>,
+        b: MatRef<'_, T>,
+        beta: T,
+        bias: Bias<'_, T>,
+        c: MatMut<'_, T>,
+    ) -> Result<()> {
+        if a.cols() != b.rows() || c.rows() != a.rows() || c.cols() != b.cols() {
+            let message = format!("shapes do not fit: {:?} × {:?} to {:?}", a.shape(), b.shape(), c.shape());
+            return Err(Error::shape("gemm", message));
+        }
+        let biases = match bias {
+            Bias::None => None,
+            Bias::PerColumn(bias) => Some(("column", bias.len(), c.cols())),
+            Bias::PerRow(bias) => Some(("row", bias.len(), c.rows())),
         };
-        multiply(settings, alpha, b.t(), a.t(), beta, bias, &c.t());
-    } else {
-        // No register of C can be written in place: the whole detour costs two passes over C.
-        let mut scratch = Scratch::new(c.rows() * c.cols());
-        let places = || (0..c.rows()).flat_map(|i| (0..c.cols()).map(move |j| (i, j)));
-        if beta != T::ZERO {
-            for (x, (i, j)) in scratch.iter_mut().zip(places()) {
-                // SAFETY: inside C.
-                *x = unsafe { *c.at(i, j) };
+        if let Some((place, len, expected)) = biases.filter(|&(_, len, expected)| len != expected) {
+            let message = format!("the bias per {place} has {len} elements, expected {expected}");
+            return Err(Error::shape("gemm", message));
+        }
+        let settings = context::settings()?;
+        if c.rows() == 0 || c.cols() == 0 {
+            return Ok(());
+        }
+        if c.col_stride() == 1 || c.cols() == 1 {
+            multiply(settings, alpha, a, b, beta, bias, &c);
+        } else if c.row_stride() == 1 || c.rows() == 1 {
+            // The transposed problem writes whole registers; each product and sum is the same.
+            let bias = match bias {
+                Bias::None => Bias::None,
+                Bias::PerColumn(bias) => Bias::PerRow(bias),
+                Bias::PerRow(bias) => Bias::PerColumn(bias),
+            };
+            multiply(settings, alpha, b.t(), a.t(), beta, bias, &c.t());
+        } else {
+            // No register of C can be written in place: the whole detour costs two passes over C.
+            let mut scratch = Scratch::new(c.rows() * c.cols());
+            let places = || (0..c.rows()).flat_map(|i| (0..c.cols()).map(move |j| (i, j)));
+            if beta != T::ZERO {
+                for (x, (i, j)) in scratch.iter_mut().zip(places()) {
+                    // SAFETY: inside C.
+                    *x = unsafe { *c.at(i, j) };
+                }
+            }
+            let compact = MatMut::row_major(&mut scratch, c.rows(), c.cols())?;
+            multiply(settings, alpha, a, b, beta, bias, &compact);
+            for (&x, (i, j)) in scratch.iter().zip(places()) {
+                // SAFETY: inside C, which nobody else uses.
+                unsafe { *c.at(i, j) = x };
             }
         }
-        let compact = MatMut::row_major(&mut scratch, c.rows(), c.cols())?;
-        multiply(settings, alpha, a, b, beta, bias, &compact);
-        for (&x, (i, j)) in scratch.iter().zip(places()) {
-            // SAFETY: inside C, which nobody else uses.
-            unsafe { *c.at(i, j) = x };
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Rows and registers of the tile for an instruction set and a number of rows: as many accumulators as hide the
