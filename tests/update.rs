@@ -115,8 +115,9 @@ fn check<T: Element>(config: Config, param: &[f64], grads: &[Vec<f64>]) {
                 let expected = config.expected(step, grad[i].to_f64(), &old);
                 let size: f64 = grad[i].to_f64().abs() + old[0].abs();
                 for (part, values) in state.iter().enumerate().filter(|(_, values)| !values.is_empty()) {
-                    // The gradient with its penalty is within 3u·(|g| + |p|): squared in a second moment, and divided
-                    // by the root of one in RMSprop's buffer, which is at most 1/√(1 − α) · 1/(1 − momentum).
+                    // The bounds of the module's documentation. The parts of the state are moments of the gradient or its
+                    // square; directions, which are RMSprop's buffer (part 3) and times lr the step, are below 100:
+                    // 1/√(1 − α) · 1/(1 − momentum) or 1/√(1 − β₂) at the ends of the ranges below.
                     let bound = 16.0
                         * u
                         * match part {

@@ -112,12 +112,12 @@ impl<T: Element> Kernel for Forward<'_, T> {
             (*mean, *rstd) = (moments.mean, moments.rstd);
             let rest = s.splat(moments.rest * moments.rstd);
             let (mean, rstd) = (s.splat(moments.mean), s.splat(moments.rstd));
-            slices::update(
+            slices::map3(
                 s,
                 [x, self.gamma, self.beta],
-                [y],
+                y,
                 #[inline(always)]
-                |[x, gamma, beta], _| [(x - mean).mul_sub(rstd, rest).mul_add(gamma, beta)],
+                |x, gamma, beta| (x - mean).mul_sub(rstd, rest).mul_add(gamma, beta),
             );
         }
     }

@@ -1,7 +1,9 @@
 //! Optimizer steps: one pass over a parameter, its gradient and its state, with the formulas of `torch.optim`.
 //!
-//! Every step is a short chain of rounded operations: one step from the same state is within
-//! `8·u·(|p| + lr·|direction|)` of its exact value, and each moment within `4·u·(its terms' magnitudes)`.
+//! Every step is a short chain of rounded operations. With `G = |g| + λ·|p|`, a moment is within
+//! `8·u·(|moment| + G)` of its exact value (`G²` for squares), and what the step adds to a parameter within `16·u`,
+//! relative, plus what an error of `4·u·G` in the gradient does to it; centered RMSprop subtracts, and its root can lose
+//! half the digits.
 //! What depends on the step alone (bias corrections) is computed once, in `f64`. NaN and infinities in a gradient go
 //! where the formulas take them: into that element's parameter and state.
 

@@ -75,21 +75,17 @@ pub(crate) fn map2<T: Element, S: Simd>(
 #[inline(always)]
 pub(crate) fn map3<T: Element, S: Simd>(
     s: S,
-    [a, b, c]: [&[T]; 3],
+    abc: [&[T]; 3],
     y: &mut [T],
     f: impl Fn(T::Vector<S>, T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
 ) {
-    debug_assert!(a.len() == y.len() && b.len() == y.len() && c.len() == y.len());
-    let (mut a, mut b, mut c) =
-        (a.chunks_exact(T::LANES), b.chunks_exact(T::LANES), c.chunks_exact(T::LANES));
-    let mut y = y.chunks_exact_mut(T::LANES);
-    for (((a, b), c), y) in (&mut a).zip(&mut b).zip(&mut c).zip(&mut y) {
-        s.store(f(s.load(a), s.load(b), s.load(c)), y);
-    }
-    let (a, b, c, y) = (a.remainder(), b.remainder(), c.remainder(), y.into_remainder());
-    if !y.is_empty() {
-        s.store_partial(f(s.load_partial(a), s.load_partial(b), s.load_partial(c)), y);
-    }
+    update(
+        s,
+        abc,
+        [y],
+        #[inline(always)]
+        |[a, b, c], _| [f(a, b, c)],
+    );
 }
 
 /// Four accumulators that take the registers of `x` in turn, joined as ((0, 1), (2, 3)) and then in the lane tree.
