@@ -268,7 +268,7 @@ compiled_once! {
 const CHUNK: usize = 16 * 1024;
 /// Nanoseconds per f32 of a function that only streams through the cache; measured on one core with AVX2 by
 /// `cargo bench --bench map`, as are the costs of the functions below.
-const PLAIN: f64 = 0.1;
+const PLAIN: f64 = 0.15;
 
 /// What `len` elements cost on one thread.
 fn nanoseconds<T: Element>(len: usize, per_f32: f64) -> usize {
@@ -284,8 +284,10 @@ fn row_chunk(cols: usize) -> usize {
 
 /// One function, chosen before the loop.
 trait Function<T: Element>: Copy + Send + Sync {
-    /// Nanoseconds per f32 with AVX2.
-    const COST: f64;
+    /// Nanoseconds per f32 of the value, on one core with AVX2.
+    const FORWARD_COST: f64;
+    /// The same of the gradient.
+    const BACKWARD_COST: f64;
     fn value<S: Simd>(self, s: S, x: T::Vector<S>) -> T::Vector<S>;
     /// dy · f'(x), with y = f(x).
     fn gradient<S: Simd>(self, s: S, x: T::Vector<S>, y: T::Vector<S>, dy: T::Vector<S>) -> T::Vector<S>;
@@ -326,7 +328,7 @@ struct Forward<'a, T> {
 impl<T: Element> Pass<T> for Forward<'_, T> {
     fn with<F: Function<T>>(self, f: F) -> Result<()> {
         let settings = context::settings()?;
-        let work = nanoseconds::<T>(self.x.len(), F::COST);
+        let work = nanoseconds::<T>(self.x.len(), F::FORWARD_COST);
         parallel::for_each(settings, (Rows(self.x, CHUNK), RowsMut::new(self.y, CHUNK)), work, |(x, y)| {
             settings.simd.run(ForwardKernel { f, x, y });
         });
@@ -365,7 +367,7 @@ struct Backward<'a, T> {
 impl<T: Element> Pass<T> for Backward<'_, T> {
     fn with<F: Function<T>>(self, f: F) -> Result<()> {
         let settings = context::settings()?;
-        let work = nanoseconds::<T>(self.x.len(), F::COST);
+        let work = nanoseconds::<T>(self.x.len(), F::BACKWARD_COST);
         let inputs = (Rows(self.x, CHUNK), Rows(self.y, CHUNK), Rows(self.dy, CHUNK));
         let parts = (inputs.0, inputs.1, inputs.2, RowsMut::new(self.dx, CHUNK));
         parallel::for_each(settings, parts, work, |(x, y, dy, dx)| {
@@ -398,13 +400,14 @@ impl<T: Element, F: Function<T>> Kernel for BackwardKernel<'_, F, T> {
     }
 }
 
-/// `$name` with its cost, its value from `(s, x)` and its gradient from `(s, x, y, dy)`.
+/// `$name` with its costs, its value from `(s, x)` and its gradient from `(s, x, y, dy)`.
 macro_rules! functions {
-    ($($name:ident $(($parameter:ident))?, $cost:literal, |$s:ident, $x:ident| $value:expr,
+    ($($name:ident $(($parameter:ident))?, ($forward:literal, $backward:literal), |$s:ident, $x:ident| $value:expr,
        |$gs:ident, $gx:ident, $gy:ident, $dy:ident| $gradient:expr;)+) => { $(
         functions!(@struct $name $($parameter)?);
         impl<T: Element> Function<T> for functions!(@type $name $($parameter)?) {
-            const COST: f64 = $cost;
+            const FORWARD_COST: f64 = $forward;
+            const BACKWARD_COST: f64 = $backward;
             #[inline(always)]
             fn value<S: Simd>(self, $s: S, $x: T::Vector<S>) -> T::Vector<S> {
                 $(let $parameter = $s.splat(self.0);)?
@@ -436,28 +439,28 @@ macro_rules! functions {
 }
 
 functions! {
-    Neg, 0.1, |_s, x| -x, |_s, _x, _y, dy| -dy;
-    Abs, 0.1, |_s, x| x.abs(), |s, x, _y, dy| {
+    Neg, (0.1, 0.15), |_s, x| -x, |_s, _x, _y, dy| -dy;
+    Abs, (0.1, 0.15), |_s, x| x.abs(), |s, x, _y, dy| {
         let (zero, one) = (s.splat(T::ZERO), s.splat(T::ONE));
         let sign = T::Vector::select(x.lt(zero), -one, T::Vector::select(zero.lt(x), one, x));
         dy * sign
     };
-    Relu, 0.1, |s, x| s.splat(T::ZERO).max(x), |s, x, _y, dy| {
+    Relu, (0.1, 0.15), |s, x| s.splat(T::ZERO).max(x), |s, x, _y, dy| {
         let zero = s.splat(T::ZERO);
         T::Vector::select(x.le(zero), zero, dy)
     };
-    LeakyRelu(slope), 0.1, |s, x| T::Vector::select(s.splat(T::ZERO).lt(x), x, slope * x), |s, x, _y, dy| {
+    LeakyRelu(slope), (0.1, 0.15), |s, x| T::Vector::select(s.splat(T::ZERO).lt(x), x, slope * x), |s, x, _y, dy| {
         T::Vector::select(s.splat(T::ZERO).lt(x), dy, slope * dy)
     };
-    Sigmoid, 0.6, |s, x| T::sigmoid(s, x), |s, _x, y, dy| dy * (y * (s.splat(T::ONE) - y));
-    Tanh, 0.7, |s, x| T::tanh(s, x), |s, _x, y, dy| dy * y.neg_mul_add(y, s.splat(T::ONE));
-    Gelu, 0.8, |s, x| above(s, -HUGE, x) * normal_cdf::<T, S>(s, x), |s, x, _y, dy| {
+    Sigmoid, (0.7, 0.15), |s, x| T::sigmoid(s, x), |s, _x, y, dy| dy * (y * (s.splat(T::ONE) - y));
+    Tanh, (0.75, 0.15), |s, x| T::tanh(s, x), |s, _x, y, dy| dy * y.neg_mul_add(y, s.splat(T::ONE));
+    Gelu, (1.1, 1.6), |s, x| above(s, -HUGE, x) * normal_cdf::<T, S>(s, x), |s, x, _y, dy| {
         // At ±40 the density is 0 in f64 too.
         let near = between(s, x, 40.0);
         let density = T::exp(s, near * near * constant::<T, S>(s, -0.5)) * constant::<T, S>(s, DENSITY_AT_0);
         dy * near.mul_add(density, normal_cdf::<T, S>(s, x))
     };
-    GeluTanh, 0.7, |s, x| {
+    GeluTanh, (0.8, 0.95), |s, x| {
         let (linear, cubic) = (constant::<T, S>(s, GELU_LINEAR), constant::<T, S>(s, GELU_CUBIC));
         above(s, -HUGE, x) * T::sigmoid(s, x * (x * x).mul_add(cubic, linear))
     }, |s, x, _y, dy| {
@@ -469,27 +472,27 @@ functions! {
         let slope = square.mul_add(constant::<T, S>(s, 3.0) * cubic, linear);
         dy * (gate * (x * slope).mul_add(rest, s.splat(T::ONE)))
     };
-    Silu, 0.6, |s, x| above(s, -HUGE, x) * T::sigmoid(s, x), |s, x, _y, dy| {
+    Silu, (0.7, 0.8), |s, x| above(s, -HUGE, x) * T::sigmoid(s, x), |s, x, _y, dy| {
         let (gate, rest) = gates::<T, S>(s, x);
         dy * (gate * between(s, x, HUGE).mul_add(rest, s.splat(T::ONE)))
     };
-    Softplus, 1.2, |s, x| {
+    Softplus, (1.5, 0.75), |s, x| {
         let e = T::exp(s, -x.abs());
         let value = s.splat(T::ZERO).max(x) + ln_1p::<T, S>(s, e);
         T::Vector::select(constant::<T, S>(s, SOFTPLUS_THRESHOLD).lt(x), x, value)
     }, |s, x, _y, dy| {
         T::Vector::select(constant::<T, S>(s, SOFTPLUS_THRESHOLD).lt(x), dy, dy * T::sigmoid(s, x))
     };
-    Elu(alpha), 0.6, |s, x| {
+    Elu(alpha), (0.7, 0.6), |s, x| {
         T::Vector::select(s.splat(T::ZERO).lt(x), x, alpha * T::exp_m1(s, x))
     }, |s, x, _y, dy| {
         T::Vector::select(s.splat(T::ZERO).lt(x), dy, dy * (alpha * T::exp(s, x)))
     };
-    Exp, 0.5, |s, x| T::exp(s, x), |_s, _x, y, dy| dy * y;
-    Ln, 0.6, |s, x| T::ln(s, x), |_s, x, _y, dy| dy / x;
-    Sqrt, 0.3, |_s, x| x.sqrt(), |_s, _x, y, dy| dy / (y + y);
-    Square, 0.1, |_s, x| x * x, |_s, x, _y, dy| dy * (x + x);
-    Reciprocal, 0.3, |s, x| s.splat(T::ONE) / x, |_s, _x, y, dy| -(dy * y * y);
+    Exp, (0.45, 0.15), |s, x| T::exp(s, x), |_s, _x, y, dy| dy * y;
+    Ln, (0.8, 0.15), |s, x| T::ln(s, x), |_s, x, _y, dy| dy / x;
+    Sqrt, (0.2, 0.15), |_s, x| x.sqrt(), |_s, _x, y, dy| dy / (y + y);
+    Square, (0.1, 0.15), |_s, x| x * x, |_s, x, _y, dy| dy * (x + x);
+    Reciprocal, (0.15, 0.15), |s, x| s.splat(T::ONE) / x, |_s, _x, y, dy| -(dy * y * y);
 }
 
 /// Stands for ±∞ where a factor is 0 there.
@@ -631,7 +634,8 @@ impl<T: Element> Power<T> {
 }
 
 impl<T: Element> Function<T> for Powf<T> {
-    const COST: f64 = 1.2;
+    const FORWARD_COST: f64 = 1.6;
+    const BACKWARD_COST: f64 = 1.7;
     #[inline(always)]
     fn value<S: Simd>(self, s: S, x: T::Vector<S>) -> T::Vector<S> {
         self.power.of(s, x)

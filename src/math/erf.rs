@@ -1,4 +1,4 @@
-//! The error function 2/√π ∫₀ˣ e^(−t²) dt, within 1.1 ULP.
+//! The error function 2/√π ∫₀ˣ e^(−t²) dt, within 1.5 ULP.
 //!
 //! |x| < 1: erf x = x + x·q(x²), where q is the minimax polynomial to erf(x)/x − 1; adding x last keeps the rounding
 //! errors of q small against the result.
