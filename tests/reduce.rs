@@ -29,7 +29,7 @@ fn row_depth<T: Element>(n: usize) -> f64 {
 }
 
 /// The most additions from an element of a column to its sum, as documented.
-fn column_depth<T: Element>(n: usize) -> f64 {
+fn column_depth(n: usize) -> f64 {
     (n as f64).min(128.0 + log2_ceil(n))
 }
 
@@ -80,7 +80,7 @@ fn check<T: Element>(x: &[f64], cols: usize) {
 
             let mut y = vec![T::NAN; cols];
             reduce::cols(op, &x, cols, &mut y).unwrap();
-            let bounds = by_column(&|x| bound::<T>(op, x, column_depth::<T>(rows)));
+            let bounds = by_column(&|x| bound::<T>(op, x, column_depth(rows)));
             assert_within(&format!("{name} by column"), &y, &by_column(&|x| expected(op, x)), |i| bounds[i]);
         }
 
@@ -103,7 +103,7 @@ fn check<T: Element>(x: &[f64], cols: usize) {
 
             let mut y = vec![T::ZERO; cols];
             reduce::variance_cols(&x, cols, correction, &mut y).unwrap();
-            let bounds = by_column(&|x| variance_bound::<T>(x, correction, column_depth::<T>(rows)));
+            let bounds = by_column(&|x| variance_bound::<T>(x, correction, column_depth(rows)));
             assert_within(&format!("{name} by column"), &y, &by_column(&variance), |i| bounds[i]);
         }
     });

@@ -26,12 +26,18 @@ fn both<T: Element>(n: usize, bound: impl Fn(f64, f64) -> f64) -> f64 {
     bound(depth::<T>(n), unit::<T>()) + bound(n as f64, unit::<f64>()) + subnormal::<T>()
 }
 
+/// Σ|x| of each row.
+fn sizes(x: &[f64], cols: usize) -> Vec<f64> {
+    reference::by_row(x, cols, |x| x.iter().map(|x| x.abs()).sum())
+}
+
 fn check<T: Element>(x: &[f64], dy: &[f64], cols: usize) {
     let (x, dy) = (narrow::<T>(x), narrow::<T>(dy));
     let (wide, wide_dy) = (widen(&x), widen(&dy));
     let max: Vec<f64> = reference::by_row(&wide, cols, reference::max);
     let distance = |i: usize| max[i / cols] - wide[i];
     let ln_n = (cols as f64).ln();
+    let (dy_sums, dy_sizes) = (reference::by_row(&wide_dy, cols, reference::sum), sizes(&wide_dy, cols));
     let rows = x.len() / cols;
 
     on_every_isa(|isa| {
@@ -46,11 +52,10 @@ fn check<T: Element>(x: &[f64], dy: &[f64], cols: usize) {
         softmax::backward(&y, &dy, cols, &mut dx).unwrap();
         let y = widen(&y);
         let expected = reference::softmax_backward(&y, &wide_dy, cols);
+        let terms: Vec<f64> = y.iter().zip(&wide_dy).map(|(y, dy)| y * dy).collect();
+        let (sums, sizes) = (reference::by_row(&terms, cols, reference::sum), sizes(&terms, cols));
         assert_within(&format!("{isa} softmax backward"), &dx, &expected, |i| {
-            let row = i / cols * cols..(i / cols + 1) * cols;
-            let terms: Vec<f64> = row.map(|j| y[j] * wide_dy[j]).collect();
-            let size: f64 = terms.iter().map(|t| t.abs()).sum();
-            let rest = (wide_dy[i] - terms.iter().sum::<f64>()).abs();
+            let (rest, size) = ((wide_dy[i] - sums[i / cols]).abs(), sizes[i / cols]);
             both::<T>(cols, |d, u| (2.0 * rest + (d + 1.0) * size) * y[i] * u)
         });
 
@@ -65,8 +70,7 @@ fn check<T: Element>(x: &[f64], dy: &[f64], cols: usize) {
         let y = widen(&y);
         let expected = reference::log_softmax_backward(&y, &wide_dy, cols);
         assert_within(&format!("{isa} log_softmax backward"), &dx, &expected, |i| {
-            let row = &wide_dy[i / cols * cols..(i / cols + 1) * cols];
-            let (sum, size) = (row.iter().sum::<f64>().abs(), row.iter().map(|g| g.abs()).sum::<f64>());
+            let (sum, size) = (dy_sums[i / cols].abs(), dy_sizes[i / cols]);
             both::<T>(cols, |d, u| (expected[i].abs() + (4.0 * sum + d * size) * y[i].exp()) * u)
         });
 
