@@ -172,7 +172,7 @@ impl Tally {
 /// One pass over the training images.
 fn train(
     model: &Sequential,
-    loader: &DataLoader,
+    loader: &DataLoader<Mnist>,
     optimizer: &mut dyn Optimizer,
     bar: &ProgressBar,
 ) -> Result<Tally> {
@@ -193,7 +193,7 @@ fn train(
 }
 
 /// One pass without learning.
-fn evaluate(model: &Sequential, loader: &DataLoader) -> Result<Tally> {
+fn evaluate(model: &Sequential, loader: &DataLoader<Mnist>) -> Result<Tally> {
     model.eval();
     let mut tally = Tally::default();
     for batch in loader {

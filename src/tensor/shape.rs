@@ -70,7 +70,7 @@ impl Shape {
     /// The shape both broadcast to by NumPy's rule: axes are aligned at the right, 1 stretches to any length.
     pub fn broadcast(op: &'static str, a: &Self, b: &Self) -> Result<Self> {
         let rank = a.len().max(b.len());
-        let mut shape = Self { dims: [1; MAX_RANK], rank: rank as u8 };
+        let mut shape = Self { dims: [0; MAX_RANK], rank: rank as u8 };
         for i in 1..=rank {
             let dim = |s: &Self| if i <= s.len() { s[s.len() - i] } else { 1 };
             shape.dims[rank - i] = match (dim(a), dim(b)) {
