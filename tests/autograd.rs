@@ -6,7 +6,6 @@ use common::noise;
 use gristmill::autograd::{
     BatchStatistics, CustomOp, Reduction, detect_anomaly, gradcheck, is_recording, no_grad,
 };
-use gristmill::kernels::batch_norm::Running;
 use gristmill::kernels::dropout::Key;
 use gristmill::nn::*;
 use gristmill::{Result, Rng, Tensor};

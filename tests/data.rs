@@ -323,7 +323,7 @@ mod transforms {
         assert_eq!(applied(&flip, &one, [1, 2, 3], rng), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]);
         assert_eq!(applied(&flip, &one, [6, 1, 1], rng), one);
         for empty in [[0, 3, 1], [2, 0, 1], [2, 3, 0]] {
-            assert_eq!(applied(&flip, &[], empty, rng), []);
+            assert!(applied(&flip, &[], empty, rng).is_empty());
         }
     }
 
@@ -395,7 +395,7 @@ mod transforms {
         for padding in [usize::MAX, usize::MAX / 2, usize::MAX / 2 + 1] {
             assert_eq!(applied(&RandomCrop::new(padding), &[1.0; 6], [2, 3, 1], &mut rng), [0.0; 6]);
         }
-        assert_eq!(applied(&RandomCrop::new(2), &[], [2, 0, 1], &mut rng), []);
+        assert!(applied(&RandomCrop::new(2), &[], [2, 0, 1], &mut rng).is_empty());
     }
 
     #[test]

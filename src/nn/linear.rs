@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 ///
 /// ```
 /// use gristmill::{Rng, Tensor, nn::{Linear, Module}};
-/// let layer = Linear::new(3, 2, &mut Rng::seed(4))?;
+/// let layer: Linear = Linear::new(3, 2, &mut Rng::seed(4))?;
 /// assert_eq!(layer.forward(&Tensor::zeros([5, 3])?)?.shape(), [5, 2]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```

@@ -3,7 +3,7 @@
 //! ```
 //! use gristmill::{Rng, Tensor, nn::{Linear, Module, ReLU, Sequential}};
 //! let mut rng = Rng::seed(4);
-//! let model = Sequential::new()
+//! let model: Sequential = Sequential::new()
 //!     .add(Linear::new(784, 100, &mut rng)?)
 //!     .add(ReLU)
 //!     .add(Linear::new(100, 10, &mut rng)?);
