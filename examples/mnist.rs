@@ -6,6 +6,7 @@
 //! ```
 
 use std::error::Error;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -277,8 +278,9 @@ fn run(config: &Config) -> Result<Report, Box<dyn Error>> {
 }
 
 /// Loss on the left, error on the right, for training and test images.
-fn plot(path: &Path, epochs: &[Epoch]) -> Result<(), Box<dyn Error>> {
-    let root = SVGBackend::new(path, (960, 400)).into_drawing_area();
+fn plot(epochs: &[Epoch]) -> Result<String, Box<dyn Error>> {
+    let mut svg = String::new();
+    let root = SVGBackend::with_string(&mut svg, (960, 400)).into_drawing_area();
     root.fill(&WHITE)?;
     type Pick = fn(&Epoch) -> f64;
     let panels: [(&str, Pick, Pick); 2] = [
@@ -312,21 +314,39 @@ fn plot(path: &Path, epochs: &[Epoch]) -> Result<(), Box<dyn Error>> {
         chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
     }
     root.present()?;
+    drop(root);
+    Ok(svg)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Writes a file beside `path` and renames it.
+fn write_whole(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
+    let mut file = tempfile::NamedTempFile::new_in(folder(path))?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
     Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let config = Config::parse();
+    for path in [&config.save, &config.json, &config.plot].into_iter().flatten() {
+        if !folder(path).is_dir() {
+            return Err(format!("{}: the folder does not exist", path.display()).into());
+        }
+    }
     let mut context = Context::new();
     if let Some(threads) = config.threads {
         context = context.threads(threads);
     }
     let report = context.run(|| run(&config))??;
     if let Some(path) = &config.json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+        write_whole(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     }
     if let Some(path) = &config.plot {
-        plot(path, &report.epochs)?;
+        write_whole(path, &plot(&report.epochs)?)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
+use crate::error::{Error, Result};
 use crate::simd::Element;
 
 /// One cache line, one virtual register.
@@ -40,23 +41,22 @@ fn layout(class: u32) -> Layout {
     Layout::from_size_align(1 << class, ALIGNMENT).expect("a class is below 2^48 bytes")
 }
 
-fn take(bytes: usize) -> NonNull<Header> {
-    let bytes = bytes.checked_add(size_of::<Header>()).expect("a buffer fits the address space");
-    let class = bytes.next_power_of_two().trailing_zeros().max(SMALLEST);
-    let free = FREE.get(class as usize).expect("a buffer is below 2^48 bytes");
+/// A block with room for this many bytes, or `None` when there is no such memory.
+fn take(bytes: usize) -> Option<NonNull<Header>> {
+    let bytes = bytes.checked_add(size_of::<Header>())?.checked_next_power_of_two()?;
+    let class = bytes.trailing_zeros().max(SMALLEST);
+    let free = FREE.get(class as usize).filter(|_| class < usize::BITS - 1)?;
     if let Some(block) = free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop() {
         FREE_BYTES.fetch_sub(1 << class, Ordering::Relaxed);
         // SAFETY: a free block has no owners; its header was written when it was made.
         unsafe { block.0.as_ref().owners.store(1, Ordering::Relaxed) };
-        return block.0;
+        return Some(block.0);
     }
     // SAFETY: the layout is not empty.
-    let Some(block) = NonNull::new(unsafe { alloc::alloc_zeroed(layout(class)) }.cast::<Header>()) else {
-        alloc::handle_alloc_error(layout(class));
-    };
+    let block = NonNull::new(unsafe { alloc::alloc_zeroed(layout(class)) }.cast::<Header>())?;
     // SAFETY: the block is ours and larger than a header.
     unsafe { block.write(Header { owners: AtomicUsize::new(1), class }) };
-    block
+    Some(block)
 }
 
 fn give_back(block: NonNull<Header>) {
@@ -99,11 +99,24 @@ impl<T: Element> Buffer<T> {
     /// `len` numbers of unknown value, to be overwritten.
     ///
     /// # Panics
-    /// If the buffer does not fit the address space.
+    /// If there is no memory for it.
     #[inline]
     pub fn stale(len: usize) -> Self {
-        let bytes = len.checked_mul(size_of::<T>()).expect("a buffer fits the address space");
-        Self { block: take(bytes), len, element: std::marker::PhantomData }
+        Self::try_stale(len).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// `len` numbers of unknown value, to be overwritten.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there is no memory for them.
+    #[inline]
+    pub fn try_stale(len: usize) -> Result<Self> {
+        match len.checked_mul(size_of::<T>()).and_then(take) {
+            Some(block) => Ok(Self { block, len, element: std::marker::PhantomData }),
+            None => {
+                Err(Error::shape("buffer", format!("there is no memory for {len} elements of {}", T::NAME)))
+            }
+        }
     }
 
     /// `len` times `value`.
@@ -160,7 +173,11 @@ impl<T: Element> Clone for Buffer<T> {
     #[inline]
     fn clone(&self) -> Self {
         // SAFETY: an owner keeps the block alive.
-        unsafe { self.block.as_ref().owners.fetch_add(1, Ordering::Relaxed) };
+        let owners = unsafe { self.block.as_ref().owners.fetch_add(1, Ordering::Relaxed) };
+        if owners > isize::MAX as usize {
+            // Only forgotten clones come to so many; one more round would free what is in use.
+            std::process::abort();
+        }
         Self { block: self.block, len: self.len, element: std::marker::PhantomData }
     }
 }

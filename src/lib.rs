@@ -1,4 +1,36 @@
-//! CPU kernels for deep learning, forward and backward, under a thin tape-based autograd.
+//! CPU kernels for deep learning, forward **and backward**: matrix multiplication, maps, reductions, softmax, losses,
+//! normalisation, dropout and optimizer steps, under a thin tape-based autograd with layers, optimizers and data
+//! loading.
+//!
+//! Results are the same bits for any number of threads and on every instruction set with fused multiply-add; each
+//! kernel states its error bound and what NaN and infinities do.
+//!
+//! ```
+//! use gristmill::nn::{Linear, Module, ReLU, Sequential};
+//! use gristmill::optim::{Adam, Optimizer};
+//! use gristmill::{Rng, Tensor};
+//!
+//! let mut rng = Rng::seed(4);
+//! let model = Sequential::new()
+//!     .add(Linear::new(2, 16, &mut rng)?)
+//!     .add(ReLU)
+//!     .add(Linear::new(16, 2, &mut rng)?);
+//! let mut optimizer = Adam::new(model.parameters()).lr(0.01);
+//! let (x, labels): (Tensor, _) = (Tensor::rand([64, 2], -1.0, 1.0, &mut rng)?, vec![0; 64]);
+//! for _ in 0..10 {
+//!     let loss = model.forward(&x)?.cross_entropy(&labels)?;
+//!     optimizer.zero_grad();
+//!     loss.backward()?;
+//!     optimizer.step()?;
+//! }
+//! # Ok::<(), gristmill::Error>(())
+//! ```
+//!
+//! - [`kernels`]: slices in, slices out. All there is with `default-features = false`, but for what they stand on.
+//! - [`Tensor`] and [`autograd`]: arrays with gradients. [`nn`], [`optim`], [`data`]: layers, optimizers, batches.
+//! - [`Context`]: instruction set and threads, also through `GRISTMILL_ISA` and `GRISTMILL_THREADS`.
+//! - [`reference`](mod@reference): the naive twin of every kernel.
+#![cfg_attr(not(feature = "train"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(feature = "train")]
 pub mod autograd;
@@ -26,3 +58,8 @@ pub use rng::Rng;
 pub use simd::{Element, Isa};
 #[cfg(feature = "train")]
 pub use tensor::Tensor;
+
+/// The snippets of the README.
+#[cfg(all(doctest, feature = "train"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::context::Settings;
 
-/// What a fork and a join cost at the most, in nanoseconds, with an idle pool: a job must be worth several of them.
-/// Measured with `cargo bench --bench parallel`: 4 to 15 µs on two shared cores.
+/// What a job must be worth, in nanoseconds: a few times the 5 to 20 µs that a fork and a join of rayon cost.
 const NANOSECONDS_PER_JOB: usize = 40_000;
 
 /// The number of threads of the rayon pool that the caller is on.

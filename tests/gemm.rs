@@ -195,6 +195,16 @@ fn the_same_bits_on_every_isa_number_of_threads_and_order() {
 }
 
 #[test]
+fn a_long_inner_dimension_is_summed() {
+    let k = (1 << 20) + 1;
+    let ones = vec![1.0_f32; k];
+    let mut c = [0.0];
+    let (a, b) = (MatRef::row_major(&ones, 1, k).unwrap(), MatRef::new(&ones, k, 1, 1, k as isize).unwrap());
+    gemm(1.0, a, b, 0.0, MatMut::row_major(&mut c, 1, 1).unwrap()).unwrap();
+    assert_eq!(c, [k as f32]);
+}
+
+#[test]
 fn a_row_alone_has_the_bits_it_has_among_others() {
     let (a, b) = (noise::<f32>(7 * 300, 1), noise::<f32>(300 * 50, 2));
     on_every_isa(|_| {

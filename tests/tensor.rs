@@ -126,3 +126,17 @@ fn random_tensors_repeat_and_have_their_moments() {
     let coin = Tensor::<f64>::bernoulli([10_000], 0.3, &mut Rng::seed(8)).unwrap();
     assert!((coin.mean().unwrap().item().unwrap() - 0.3).abs() < 0.02);
 }
+
+#[test]
+fn empty_and_absurd_shapes_are_errors_or_empty() {
+    let x = Tensor::<f32>::zeros([3, 4]).unwrap();
+    let nothing = x.slice(0, 3..3).unwrap().slice(1, 2..4).unwrap();
+    assert_eq!((nothing.shape(), nothing.to_vec().len()), ([0, 2].as_slice(), 0));
+    let zeros = Tensor::<f32>::zeros([2, 3, 0]).unwrap().matmul(&Tensor::zeros([2, 0, 4]).unwrap()).unwrap();
+    assert_eq!(zeros.to_vec(), [0.0; 24]);
+    let one = Tensor::<f32>::ones([1, 1]).unwrap();
+    let (tall, wide) = (one.broadcast_to([1 << 32, 1]).unwrap(), one.broadcast_to([1, 1 << 32]).unwrap());
+    assert!(tall.add(&wide).unwrap_err().to_string().contains("too many elements"));
+    assert!(Tensor::<f32>::zeros([1 << 50]).unwrap_err().to_string().contains("no memory"));
+    assert!(format!("{}", Tensor::<f32>::zeros([1 << 40, 0]).unwrap()).contains('…'));
+}

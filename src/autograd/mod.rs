@@ -199,23 +199,9 @@ pub(crate) fn record<T: Element, const N: usize>(
     inputs: [&Tensor<T>; N],
     make: impl FnOnce([Parent; N], &Tensor<T>) -> Op<T>,
 ) -> Result<Tensor<T>> {
-    let at = Location::caller();
-    if DETECT_ANOMALY.get() && !all_finite(&out) {
-        return Err(Error::autograd(name, format!("the result at {at} is not finite")));
-    }
-    if !wants_grad(&inputs) {
-        return Ok(out);
-    }
-    with_tape(|tape| {
-        let mut tape = tape.borrow_mut();
-        let mut parents = [None; N];
-        for (parent, input) in parents.iter_mut().zip(inputs) {
-            *parent = tape.parent_of(name, input, at)?;
-        }
-        let op = make(parents, &out);
-        Ok(tape.push(op, at, out))
+    record_at(name, out, &inputs, Location::caller(), |parents, out| {
+        make(std::array::from_fn(|i| parents[i]), out)
     })
-    .unwrap_or_else(|| Err(Error::autograd(name, "the thread is shutting down")))
 }
 
 /// [`record`] for any number of inputs.
@@ -226,17 +212,47 @@ pub(crate) fn record_many<T: Element>(
     inputs: &[&Tensor<T>],
     make: impl FnOnce(Vec<Parent>) -> Op<T>,
 ) -> Result<Tensor<T>> {
-    let at = Location::caller();
+    record_at(name, out, inputs, Location::caller(), |parents, _| make(parents.to_vec()))
+}
+
+fn record_at<T: Element>(
+    name: &'static str,
+    out: Tensor<T>,
+    inputs: &[&Tensor<T>],
+    at: &'static Location<'static>,
+    make: impl FnOnce(&[Parent], &Tensor<T>) -> Op<T>,
+) -> Result<Tensor<T>> {
     if !wants_grad(inputs) {
         return Ok(out);
     }
-    with_tape(|tape| {
-        let mut tape = tape.borrow_mut();
-        let parents =
-            inputs.iter().map(|input| tape.parent_of(name, input, at)).collect::<Result<Vec<_>>>()?;
-        Ok(tape.push(make(parents), at, out))
-    })
-    .unwrap_or_else(|| Err(Error::autograd(name, "the thread is shutting down")))
+    if DETECT_ANOMALY.get() && !all_finite(&out) {
+        return Err(Error::autograd(name, format!("the result at {at} is not finite")));
+    }
+    let recorded = with_tape(|tape| {
+        let tape = &mut *tape.borrow_mut();
+        tape.drop_if_forgotten();
+        let before = tape.nodes.len();
+        let mut few = [None; 4];
+        let mut many = Vec::new();
+        let parents = if inputs.len() <= few.len() {
+            &mut few[..inputs.len()]
+        } else {
+            many.resize(inputs.len(), None);
+            &mut many[..]
+        };
+        for (parent, input) in parents.iter_mut().zip(inputs) {
+            match tape.parent_of(name, input, at) {
+                Ok(found) => *parent = found,
+                Err(error) => {
+                    tape.nodes.truncate(before);
+                    return Err(error);
+                }
+            }
+        }
+        let op = make(parents, &out);
+        Ok(tape.push(op, at, out))
+    });
+    recorded.unwrap_or_else(|| Err(Error::autograd(name, "the thread is shutting down")))
 }
 
 /// Whether an operation on these inputs is to be recorded.
@@ -245,6 +261,13 @@ fn wants_grad<T: Element>(inputs: &[&Tensor<T>]) -> bool {
 }
 
 impl<T: Element> Tape<T> {
+    /// Frees the nodes if the last recorded tensor went on another thread, which could not.
+    fn drop_if_forgotten(&mut self) {
+        if Arc::strong_count(&self.token) == 1 {
+            self.nodes.clear();
+        }
+    }
+
     fn push(&mut self, op: Op<T>, at: &'static Location<'static>, mut out: Tensor<T>) -> Tensor<T> {
         self.nodes.push(Node { op, at });
         let index = self.nodes.len() - 1;
@@ -355,22 +378,40 @@ impl<T: Element> Tensor<T> {
         let taken = with_tape::<T, _>(|tape| {
             let mut tape = tape.borrow_mut();
             let ours = Arc::ptr_eq(&tape.token, &handle.token);
-            ours.then(|| (std::mem::take(&mut tape.nodes), std::mem::take(&mut tape.gradients)))
+            ours.then(|| Sweep {
+                nodes: std::mem::take(&mut tape.nodes),
+                gradients: Gradients(std::mem::take(&mut tape.gradients)),
+            })
         });
-        let Some(Some((mut nodes, mut gradients))) = taken else {
+        let Some(Some(mut sweep)) = taken else {
             return Err(Error::autograd("backward", "the tensor was recorded on the tape of another thread"));
         };
-        gradients.resize_with(handle.index + 1, || None);
-        gradients[handle.index] = Some(gradient);
-        let mut gradients = Gradients(gradients);
-        let result = no_grad(|| run_backward(&mut nodes[..=handle.index], &mut gradients, retain));
-        gradients.0.clear();
+        if handle.index >= sweep.nodes.len() {
+            return Err(Error::autograd("backward", "a backward pass is running through this tape already"));
+        }
+        sweep.gradients.0.resize_with(handle.index + 1, || None);
+        sweep.gradients.0[handle.index] = Some(gradient);
+        no_grad(|| run_backward(&mut sweep.nodes[..=handle.index], &mut sweep.gradients, retain))
+    }
+}
+
+/// The nodes and gradients of a tape while a backward pass runs; they go back to it in the end, also after a panic.
+struct Sweep<T: Element> {
+    nodes: Vec<Node<T>>,
+    gradients: Gradients<T>,
+}
+
+impl<T: Element> Drop for Sweep<T> {
+    fn drop(&mut self) {
+        self.gradients.0.clear();
         with_tape::<T, _>(|tape| {
             let mut tape = tape.borrow_mut();
-            tape.nodes = nodes;
-            tape.gradients = gradients.0;
+            // A pass inside this one has left the tape empty.
+            if tape.nodes.is_empty() {
+                tape.nodes = std::mem::take(&mut self.nodes);
+                tape.gradients = std::mem::take(&mut self.gradients.0);
+            }
         });
-        result
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::{Mode, Module, Parameter, State, Visitor};
 use crate::autograd::BatchStatistics;
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::batch_norm::Running;
 use crate::simd::Element;
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 /// Which variance the running one follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,12 +108,23 @@ impl<T: Element> Module<T> for BatchNorm1d<T> {
         let (weight, bias) = (self.weight.tensor(), self.bias.tensor());
         let affine = Some((&weight, &bias));
         if self.mode.is_training() {
-            return self.running_mean.update(|mean| {
-                self.running_var.update(|var| {
-                    let running = Running { mean, var, momentum: self.momentum, unbiased: self.unbiased };
-                    x.batch_norm(affine, BatchStatistics::Batch(Some(running)), self.eps)
-                })
-            });
+            // On copies: no lock is held while the kernel runs.
+            let (mean, var) = self.running_stats();
+            let (mut mean, mut var) = (Buffer::copy_of(mean.data()), Buffer::copy_of(var.data()));
+            let y = x.batch_norm(
+                affine,
+                BatchStatistics::Batch(Some(Running {
+                    mean: mean.fresh_mut(),
+                    var: var.fresh_mut(),
+                    momentum: self.momentum,
+                    unbiased: self.unbiased,
+                })),
+                self.eps,
+            )?;
+            let shape = Shape::from_dims(&[self.features]);
+            self.running_mean.set(&Tensor::from_buffer(mean, shape))?;
+            self.running_var.set(&Tensor::from_buffer(var, shape))?;
+            return Ok(y);
         }
         let (mean, var) = self.running_stats();
         x.batch_norm(affine, BatchStatistics::Running { mean: mean.data(), var: var.data() }, self.eps)

@@ -21,11 +21,16 @@ use crate::tensor::Tensor;
 pub fn save<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let failed = |error: &dyn std::fmt::Display| Error::file(path, format!("cannot be written: {error}"));
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = module
-        .state_dict()
-        .into_iter()
-        .map(|(name, tensor)| (name, tensor.shape().to_vec(), to_bytes(&tensor)))
-        .collect();
+    let values = module.state_dict();
+    let mut names = 0;
+    walk(self_visit(module), |_, item| {
+        names += usize::from(matches!(item, Item::Parameter(_) | Item::State(_)))
+    });
+    if names != values.len() {
+        return Err(failed(&"two of its parameters or states have the same name"));
+    }
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> =
+        values.into_iter().map(|(name, tensor)| (name, tensor.shape().to_vec(), to_bytes(&tensor))).collect();
     let views = tensors
         .iter()
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(dtype::<T>(), shape.clone(), bytes)?)))

@@ -51,11 +51,13 @@ pub trait Module<T: Element = f32>: Send {
     /// The module in a few words, such as `Linear(784 → 100)`.
     fn describe(&self) -> String;
 
-    /// All parameters, in the order of the layers.
+    /// All parameters, in the order of the layers; one that several layers share comes once.
     fn parameters(&self) -> Vec<Parameter<T>> {
-        let mut parameters = Vec::new();
+        let mut parameters: Vec<Parameter<T>> = Vec::new();
         walk(self_visit(self), |_, item| {
-            if let Item::Parameter(parameter) = item {
+            if let Item::Parameter(parameter) = item
+                && !parameters.iter().any(|known| known.is(parameter))
+            {
                 parameters.push(parameter.clone());
             }
         });
@@ -102,11 +104,9 @@ pub trait Module<T: Element = f32>: Send {
     /// A table of the layers with their parameters.
     fn summary(&self) -> String {
         let mut lines = vec![(String::new(), self.describe(), 0)];
-        let mut total = 0;
         walk(self_visit(self), |path, item| match item {
             Item::Layer(description) => lines.push((path.to_owned(), description, 0)),
             Item::Parameter(parameter) => {
-                total += parameter.len();
                 lines.last_mut().expect("starts with the model").2 += parameter.len();
             }
             _ => {}
@@ -120,6 +120,7 @@ pub trait Module<T: Element = f32>: Send {
             table += format!("{line}{:padding$}{count}", "").trim_end();
             table += "\n";
         }
+        let total: usize = self.parameters().iter().map(Parameter::len).sum();
         table + &format!("{total} parameters\n")
     }
 

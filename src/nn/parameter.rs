@@ -52,8 +52,13 @@ impl<T: Element> Parameter<T> {
         Ok(())
     }
 
+    /// Whether both are the same parameter.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Lets `f` change the numbers, given the gradient; does nothing without a gradient. Who still holds the old
-    /// value keeps it.
+    /// value keeps it. The parameter is locked meanwhile: `f` must not use it otherwise.
     ///
     /// # Errors
     /// Those of `f`.
@@ -97,21 +102,8 @@ impl<T: Element> State<T> {
     pub fn set(&self, value: &Tensor<T>) -> Result<()> {
         let mut tensor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         same_shape("State::set", &tensor, value)?;
-        *tensor = Tensor::from_slice(value.compact().data(), value.shape())?;
+        *tensor = value.compact();
         Ok(())
-    }
-
-    /// Lets `f` change the numbers. Who still holds the old value keeps it.
-    ///
-    /// # Errors
-    /// Those of `f`.
-    pub fn update<R>(&self, f: impl FnOnce(&mut [T]) -> Result<R>) -> Result<R> {
-        let mut tensor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if tensor.data_mut().is_none() {
-            let compact = tensor.compact();
-            *tensor = Tensor::from_buffer(Buffer::copy_of(compact.data()), compact.dims());
-        }
-        f(tensor.data_mut().expect("just made, and nobody else has it"))
     }
 }
 

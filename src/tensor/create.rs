@@ -38,7 +38,10 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] when the shape has too many axes or elements.
     pub fn full(shape: impl AsRef<[usize]>, value: T) -> Result<Self> {
         let shape = Shape::new(shape.as_ref())?;
-        Ok(Self::from_buffer(Buffer::full(shape.elements(), value), shape))
+        Self::build(shape, |data| {
+            data.fill(value);
+            Ok(())
+        })
     }
 
     /// All elements 0.
@@ -67,9 +70,11 @@ impl<T: Element> Tensor<T> {
 
     /// The identity matrix of `[n, n]`.
     pub fn eye(n: usize) -> Result<Self> {
-        let mut buffer = Buffer::full(Shape::new(&[n, n])?.elements(), T::ZERO);
-        buffer.fresh_mut().iter_mut().step_by(n + 1).for_each(|x| *x = T::ONE);
-        Ok(Self::from_buffer(buffer, Shape::from_dims(&[n, n])))
+        Self::build(Shape::new(&[n, n])?, |data| {
+            data.fill(T::ZERO);
+            data.iter_mut().step_by(n + 1).for_each(|x| *x = T::ONE);
+            Ok(())
+        })
     }
 
     /// `[labels, classes]` with a 1 at each row's label and 0 elsewhere.
@@ -82,10 +87,11 @@ impl<T: Element> Tensor<T> {
             return Err(Error::value("one_hot", message));
         }
         let shape = Shape::new(&[labels.len(), classes])?;
-        let mut buffer = Buffer::full(shape.elements(), T::ZERO);
-        let data = buffer.fresh_mut();
-        labels.iter().enumerate().for_each(|(row, &label)| data[row * classes + label] = T::ONE);
-        Ok(Self::from_buffer(buffer, shape))
+        Self::build(shape, |data| {
+            data.fill(T::ZERO);
+            labels.iter().enumerate().for_each(|(row, &label)| data[row * classes + label] = T::ONE);
+            Ok(())
+        })
     }
 
     /// Uniform in [low, high).

@@ -11,19 +11,13 @@ const LONGEST: usize = 8;
 impl<T: Element> fmt::Display for Tensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let precision = f.precision().unwrap_or(4);
-        write_axis(f, &self.compact().view_all(), self.shape(), precision, 0)
+        write_axis(f, self.compact().data(), self.shape(), precision, 0)
     }
 }
 
 impl<T: Element> fmt::Debug for Tensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor<{}>{:?} {self}", T::NAME, self.dims())
-    }
-}
-
-impl<T: Element> Tensor<T> {
-    fn view_all(&self) -> Vec<T> {
-        self.data().to_vec()
     }
 }
 
@@ -39,22 +33,15 @@ fn write_axis<T: Element>(
     };
     let step = inner.iter().product::<usize>();
     write!(f, "[")?;
-    let mut first = true;
-    for i in 0..len {
-        let cut = len > LONGEST && (3..len - 3).contains(&i);
-        if cut && i > 3 {
-            continue;
+    let cut = len > LONGEST;
+    let ends = (0..if cut { 4 } else { len }).chain(if cut { len - 3..len } else { 0..0 });
+    for i in ends {
+        if i > 0 && inner.is_empty() {
+            write!(f, ", ")?;
+        } else if i > 0 {
+            write!(f, ",{}{}", "\n".repeat(inner.len()), " ".repeat(depth + 1))?;
         }
-        if !first {
-            write!(f, ",")?;
-            if inner.is_empty() {
-                write!(f, " ")?;
-            } else {
-                write!(f, "{}{}", "\n".repeat(inner.len()), " ".repeat(depth + 1))?;
-            }
-        }
-        first = false;
-        if cut {
+        if cut && i == 3 {
             write!(f, "…")?;
         } else {
             write_axis(f, &data[i * step..][..step], inner, precision, depth + 1)?;

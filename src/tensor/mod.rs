@@ -41,7 +41,7 @@ impl<T: Element> Tensor<T> {
 
     /// A tensor of this shape whose numbers `fill` writes, all of them.
     pub(crate) fn build(shape: Shape, fill: impl FnOnce(&mut [T]) -> Result<()>) -> Result<Self> {
-        let mut buffer = Buffer::stale(shape.elements());
+        let mut buffer = Buffer::try_stale(shape.elements())?;
         fill(buffer.fresh_mut())?;
         Ok(Self::from_buffer(buffer, shape))
     }
@@ -92,7 +92,9 @@ impl<T: Element> Tensor<T> {
     #[inline]
     pub(crate) fn data(&self) -> &[T] {
         debug_assert!(self.is_contiguous());
-        &self.buffer[self.offset..self.offset + self.len()]
+        // A slice without elements may start beyond the end.
+        let len = self.len();
+        &self.buffer[self.offset.min(self.buffer.len() - len)..][..len]
     }
 
     /// The numbers of a contiguous tensor that nobody else shares.
@@ -102,7 +104,10 @@ impl<T: Element> Tensor<T> {
             return None;
         }
         let (start, len) = (self.offset, self.len());
-        self.buffer.get_mut().map(|data| &mut data[start..start + len])
+        self.buffer.get_mut().map(|data| {
+            let start = start.min(data.len() - len);
+            &mut data[start..start + len]
+        })
     }
 
     /// A copy of the numbers, row by row.

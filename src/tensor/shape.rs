@@ -80,7 +80,7 @@ impl Shape {
                 _ => return Err(Error::shape(op, format!("shapes do not broadcast: {a:?} and {b:?}"))),
             };
         }
-        Ok(shape)
+        Self::new(&shape)
     }
 }
 

@@ -65,7 +65,7 @@ impl<T: Element> Tensor<T> {
             return Err(Error::shape("linear", message));
         }
         let (x, w) = (self.compact(), weight.compact());
-        let shape = self.dims().with(self.rank() - 1, w.shape()[0]);
+        let shape = Shape::new(&self.dims().with(self.rank() - 1, w.shape()[0]))?;
         let add = bias.map(Tensor::compact);
         let y = Tensor::build(shape, |y| {
             let add = add.as_ref().map_or(Bias::None, |bias| Bias::PerColumn(bias.data()));

@@ -24,7 +24,9 @@ impl<T: Element> Backward<T> for MatMul<T> {
 /// The last two axes as a matrix, from `offset` elements on.
 fn matrix<T: Element>(x: &Tensor<T>, offset: usize) -> Result<MatRef<'_, T>> {
     let (shape, strides) = (&x.shape()[x.rank() - 2..], &x.strides()[x.rank() - 2..]);
-    MatRef::new(&x.raw()[offset..], shape[0], shape[1], strides[0] as isize, strides[1] as isize)
+    // A batch of empty matrices steps beyond its buffer.
+    let elements = x.raw().get(offset..).unwrap_or_default();
+    MatRef::new(elements, shape[0], shape[1], strides[0] as isize, strides[1] as isize)
 }
 
 /// The product of the last two axes, for every index of the others.

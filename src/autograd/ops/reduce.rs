@@ -248,7 +248,8 @@ impl<T: Element> Tensor<T> {
             |x, cols, y| reduce::variance_rows(x, cols, correction, y),
             |x, cols, y| reduce::variance_cols(x, cols, correction, y),
         )?;
-        let divisor = T::from_f64(plan.count as f64 - correction as f64);
+        let degrees = plan.count as f64 - correction as f64;
+        let divisor = T::from_f64(if degrees > 0.0 { degrees } else { f64::NAN });
         record("var", y.view_reshape(plan.shape(keep_axes)), [self], |[parent], _| {
             let (x, axes) = (self.detach(), axes.to_vec());
             Op::Variance(Variance { x, axes, divisor, kept: plan.kept, parent })

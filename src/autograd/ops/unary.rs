@@ -2,7 +2,7 @@
 
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::map::{self, Unary};
 use crate::simd::Element;
 use crate::tensor::Tensor;
@@ -23,6 +23,10 @@ impl<T: Element> Backward<T> for UnaryOp<T> {
             })
         })
     }
+}
+
+fn finite<T: Element>(op: &'static str, name: &str, value: T) -> Result<()> {
+    if value.is_finite() { Ok(()) } else { Err(Error::value(op, format!("{name} {value} is not finite"))) }
 }
 
 impl<T: Element> Tensor<T> {
@@ -86,18 +90,20 @@ impl<T: Element> Tensor<T> {
     /// x where x > 0, else slope · x.
     ///
     /// # Errors
-    /// Only those of a bad setting or of recording.
+    /// [`Error::Value`] unless the slope is finite.
     #[track_caller]
     pub fn leaky_relu(&self, slope: T) -> Result<Self> {
+        finite("leaky_relu", "slope", slope)?;
         self.unary("leaky_relu", Unary::LeakyRelu { slope })
     }
 
     /// x where x > 0, else alpha · (eˣ − 1).
     ///
     /// # Errors
-    /// Only those of a bad setting or of recording.
+    /// [`Error::Value`] unless alpha is finite.
     #[track_caller]
     pub fn elu(&self, alpha: T) -> Result<Self> {
+        finite("elu", "alpha", alpha)?;
         self.unary("elu", Unary::Elu { alpha })
     }
 

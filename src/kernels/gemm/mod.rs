@@ -178,7 +178,7 @@ fn multiply<T: Element>(
     // Packing costs about as much as a tile's pass over the panel: with a few rows of tiles it does not pay.
     let in_place =
         b.col_stride() == 1 && (m <= 4 * tile_rows || (n <= panel && b.row_stride() as usize == n));
-    let columns = if in_place { n } else { (PACKED / k.max(1)).next_multiple_of(panel).min(n) };
+    let columns = if in_place { n } else { (PACKED / k.max(1)).max(1).next_multiple_of(panel).min(n) };
     let mut scratch = Scratch::new(if in_place { 0 } else { k * columns.next_multiple_of(T::LANES) });
 
     for first in (0..n).step_by(columns) {

@@ -53,7 +53,7 @@ pub(super) unsafe fn tile<S: Simd, T: Element, const M: usize, const N: usize, c
     finish: Finish<T>,
     c: CTile<T>,
 ) {
-    // SAFETY (for the whole body): the pointers stay within what the caller promises.
+    // SAFETY: all pointers stay within what the caller promises.
     unsafe {
         let mut sums = [[s.splat(T::ZERO); N]; M];
         let (mut a_col, mut b_row) = (a.start, b.start);

@@ -54,6 +54,13 @@ impl Layout {
         self.rows == 0 || self.cols == 0 || (down && along && apart)
     }
 
+    /// From element (0, 0) to (row, col); any number for a place outside the matrix.
+    #[inline(always)]
+    fn offset(&self, row: usize, col: usize) -> isize {
+        let down = (row as isize).wrapping_mul(self.row_stride);
+        down.wrapping_add((col as isize).wrapping_mul(self.col_stride))
+    }
+
     fn transposed(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride }
     }
@@ -143,8 +150,7 @@ impl<'a, T: Copy> MatRef<'a, T> {
     /// Where element (row, col) lies, if it is inside the matrix.
     #[inline(always)]
     pub(super) fn at(&self, row: usize, col: usize) -> *const T {
-        let offset = row as isize * self.layout.row_stride + col as isize * self.layout.col_stride;
-        self.origin.wrapping_offset(offset)
+        self.origin.wrapping_offset(self.layout.offset(row, col))
     }
 }
 
@@ -194,8 +200,7 @@ impl<'a, T: Copy> MatMut<'a, T> {
     /// Where element (row, col) lies, if it is inside the matrix.
     #[inline(always)]
     pub(super) fn at(&self, row: usize, col: usize) -> *mut T {
-        let offset = row as isize * self.layout.row_stride + col as isize * self.layout.col_stride;
-        self.origin.wrapping_offset(offset)
+        self.origin.wrapping_offset(self.layout.offset(row, col))
     }
 }
 

@@ -1,0 +1,263 @@
+//! Layers, initialisation, checkpoints and optimizers; training gives the same bits everywhere.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{narrow, noise, same_bits_everywhere, unit};
+use gristmill::autograd::Reduction;
+use gristmill::data::{DataLoader, Mnist, Split};
+use gristmill::nn::init::{
+    Fan, Nonlinearity, kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform,
+};
+use gristmill::nn::*;
+use gristmill::optim::{Adam, AdamW, Decay, Optimizer, RMSprop, SGD};
+use gristmill::{Element, Result, Rng, Tensor};
+
+fn network(rng: &mut Rng) -> Result<Sequential> {
+    let inner = Sequential::new()
+        .add(Linear::new(20, 10, rng)?)
+        .add(BatchNorm1d::new(10)?)
+        .add(ReLU)
+        .add(Dropout::new(0.1, rng)?)
+        .add(Linear::new(10, 20, rng)?)
+        .add(LayerNorm::new(20)?);
+    let first = Sequential::new().add(Flatten).add(Linear::new(784, 20, rng)?).add(ReLU);
+    Ok(first.add(Residual::new(inner)).add(ReLU).add(Linear::new(20, 10, rng)?))
+}
+
+/// Some steps on real images; all numbers of the model afterwards.
+fn train(steps: usize) -> Result<Vec<f32>> {
+    let mut rng = Rng::seed(4);
+    let model = network(&mut rng)?;
+    let mut optimizer = Adam::new(model.parameters()).weight_decay(1e-3);
+    let images = Mnist::load(concat!(env!("CARGO_MANIFEST_DIR"), "/data"), Split::Test)?;
+    let loader = DataLoader::new(images).batch_size(100).shuffle(rng.split());
+    for batch in loader.iter().take(steps) {
+        let (images, labels) = batch?;
+        let loss = model.forward(&images)?.cross_entropy(&labels)?;
+        optimizer.zero_grad();
+        loss.backward()?;
+        optimizer.step()?;
+    }
+    Ok(model.state_dict().values().flat_map(Tensor::to_vec).collect())
+}
+
+#[test]
+fn training_gives_the_same_bits_on_every_isa_and_number_of_threads() {
+    same_bits_everywhere(|| train(10).unwrap());
+    assert_ne!(train(1).unwrap(), train(2).unwrap());
+}
+
+#[test]
+fn a_checkpoint_gives_the_same_bits_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let (model, other) = (network(&mut Rng::seed(1)).unwrap(), network(&mut Rng::seed(2)).unwrap());
+    model.forward(&Tensor::randn([8, 784], 0.0, 1.0, &mut Rng::seed(3)).unwrap()).unwrap();
+    model.save(&path).unwrap();
+    other.load(&path).unwrap();
+    model.eval();
+    other.eval();
+    let x = Tensor::randn([4, 784], 0.0, 1.0, &mut Rng::seed(5)).unwrap();
+    assert!(model.forward(&x).unwrap().equals(&other.forward(&x).unwrap()));
+    let names: Vec<String> = model.state_dict().into_keys().collect();
+    assert_eq!(names[..3], ["1.bias", "1.weight", "3.inner.0.bias"]);
+    assert!(names.contains(&"3.inner.1.running_var".to_owned()));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing but the checkpoint stays");
+}
+
+#[test]
+fn what_does_not_fit_is_named_and_the_model_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let model: Sequential = Sequential::new().add(Linear::new(3, 2, &mut Rng::seed(1)).unwrap());
+    let before = model.state_dict();
+    let unchanged = || {
+        let after = model.state_dict();
+        assert!(before.iter().all(|(name, value)| value.equals(&after[name])));
+    };
+    let refused = |text: &str| {
+        let error = model.load(&path).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors") && error.contains(text), "{error}");
+        unchanged();
+    };
+    refused("cannot be read");
+    std::fs::write(&path, b"not a checkpoint").unwrap();
+    refused("is not a safetensors file");
+    let other = |layer: Linear| Sequential::new().add(layer).save(&path).unwrap();
+    other(Linear::new(3, 4, &mut Rng::seed(1)).unwrap());
+    refused("0.bias has shape [4], the model needs [2]");
+    other(Linear::new(3, 2, &mut Rng::seed(1)).unwrap().without_bias());
+    refused("0.bias is missing");
+    let deeper: Sequential =
+        Sequential::new().add(Linear::new(3, 2, &mut Rng::seed(1)).unwrap()).add(LayerNorm::new(2).unwrap());
+    deeper.save(&path).unwrap();
+    refused("1.bias is not a name of the model");
+    Sequential::<f64>::new().add(Linear::new(3, 2, &mut Rng::seed(1)).unwrap()).save(&path).unwrap();
+    refused("the model needs F32");
+    let whole = std::fs::read(&path).unwrap();
+    for len in 0..whole.len() {
+        std::fs::write(&path, &whole[..len]).unwrap();
+        refused("");
+    }
+    let missing = folder.path().join("none").join("model.safetensors");
+    assert!(model.save(&missing).unwrap_err().to_string().contains("cannot be written"));
+    let partial = BTreeMap::from([("0.weight".to_owned(), Tensor::zeros([2, 3]).unwrap())]);
+    assert!(model.load_state_dict(&partial).is_err());
+    unchanged();
+}
+
+#[test]
+fn modes_switch_dropout_and_batch_norm() {
+    let mut rng = Rng::seed(6);
+    let model = Sequential::new().add(Dropout::new(0.5, &mut rng).unwrap()).add(BatchNorm1d::new(4).unwrap());
+    let x: Tensor = Tensor::randn([64, 4], 3.0, 2.0, &mut rng).unwrap();
+    let (a, b) = (model.forward(&x).unwrap(), model.forward(&x).unwrap());
+    assert!(!a.equals(&b), "each forward pass in training drops others");
+    model.eval();
+    assert!(model.forward(&x).unwrap().equals(&model.forward(&x).unwrap()));
+    model.train();
+    assert!(!model.forward(&x).unwrap().equals(&model.forward(&x).unwrap()));
+    assert!(
+        Dropout::new(1.5, &mut rng).is_err()
+            && BatchNorm1d::<f32>::new(2).unwrap().momentum(f64::NAN).is_err()
+    );
+    let one_row = BatchNorm1d::new(4).unwrap().forward(&Tensor::<f32>::ones([1, 4]).unwrap());
+    assert!(one_row.unwrap_err().to_string().starts_with("batch_norm"));
+}
+
+#[test]
+fn shared_parameters_are_counted_and_stepped_once() {
+    struct Tied(Linear);
+    impl Module for Tied {
+        fn forward(&self, x: &Tensor) -> Result<Tensor> {
+            self.0.forward(&self.0.forward(x)?)
+        }
+        fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a>) {
+            visitor.child("a", &self.0);
+            visitor.child("b", &self.0);
+        }
+        fn describe(&self) -> String {
+            "Tied".into()
+        }
+    }
+    let model = Tied(Linear::new(2, 2, &mut Rng::seed(1)).unwrap());
+    assert_eq!(model.parameters().len(), 2);
+    assert!(model.summary().ends_with("6 parameters\n"));
+}
+
+#[test]
+fn starting_values_have_their_bounds_and_deviations() {
+    let mut rng = Rng::seed(7);
+    let largest = |x: Tensor<f64>| x.to_vec().iter().fold(0.0, |max: f64, x| max.max(x.abs()));
+    let deviation = |x: Tensor<f64>| x.var_axes(&[0, 1], 0, false).unwrap().item().unwrap().sqrt();
+    let near =
+        |value: f64, expected: f64| assert!((value / expected - 1.0).abs() < 0.02, "{value} {expected}");
+    let (relu, shape) = (Nonlinearity::ReLU, [300, 200]);
+    near(largest(xavier_uniform(shape, 2.0, &mut rng).unwrap()), 2.0 * (6.0_f64 / 500.0).sqrt());
+    near(deviation(xavier_normal(shape, 2.0, &mut rng).unwrap()), 2.0 * (2.0_f64 / 500.0).sqrt());
+    near(largest(kaiming_uniform(shape, Fan::In, relu, &mut rng).unwrap()), (6.0_f64 / 200.0).sqrt());
+    near(deviation(kaiming_normal(shape, Fan::Out, relu, &mut rng).unwrap()), (2.0_f64 / 300.0).sqrt());
+    assert_eq!(Nonlinearity::Tanh.gain(), 5.0 / 3.0);
+    assert!(kaiming_normal::<f32>([3], Fan::In, relu, &mut rng).is_err());
+    let linear: Linear<f64> = Linear::new(400, 50, &mut rng).unwrap();
+    near(largest(linear.weight().value()), 0.05);
+    assert!(largest(linear.bias().unwrap().value().unsqueeze(0).unwrap()) <= 0.05);
+}
+
+/// Steps the optimizer with the gradients of PyTorch's run and compares the parameter after each.
+fn check_optimizer<T: Element>(
+    case: &serde_json::Value,
+    make: impl Fn(Vec<Parameter<T>>) -> Box<dyn Optimizer<T>>,
+) {
+    let numbers = |value: &serde_json::Value| -> Vec<f64> {
+        value["data"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+    };
+    let parameter =
+        Parameter::new(&Tensor::from_slice(&narrow::<T>(&numbers(&case["initial"])), [7]).unwrap());
+    let mut optimizer = make(vec![parameter.clone()]);
+    let steps =
+        case["grads"].as_array().unwrap().iter().zip(case["params_after_each_step"].as_array().unwrap());
+    for (step, (grad, expected)) in steps.enumerate() {
+        optimizer.zero_grad();
+        let grad = Tensor::from_slice(&narrow::<T>(&numbers(grad)), [7]).unwrap();
+        parameter.tensor().mul(&grad).unwrap().sum().unwrap().backward().unwrap();
+        optimizer.step().unwrap();
+        // Gradients rounded to f32 move Adam's direction by a few u where they are near 0; 12 steps of at most 0.1.
+        let tolerance = if T::NAME == "f64" { 1e-10 } else { 2000.0 * unit::<T>() };
+        let name = format!("{} step {step}", case["name"]);
+        common::assert_close(&name, &parameter.value().to_vec(), &numbers(expected), tolerance, tolerance);
+    }
+}
+
+#[test]
+fn optimizers_follow_pytorch() {
+    let text = include_str!("fixtures/optimizers.json");
+    let file: serde_json::Value = serde_json::from_str(text).unwrap();
+    let mut seen = 0;
+    for case in file["cases"].as_array().unwrap() {
+        fn make<T: Element>(name: &str, p: Vec<Parameter<T>>) -> Option<Box<dyn Optimizer<T>>> {
+            Some(match name {
+                "sgd" => Box::new(SGD::new(p, 0.1)),
+                "sgd_weight_decay" => Box::new(SGD::new(p, 0.01).weight_decay(0.9)),
+                "sgd_momentum" => Box::new(SGD::new(p, 0.1).momentum(0.9)),
+                "sgd_momentum_dampening_decay" => {
+                    Box::new(SGD::new(p, 0.05).momentum(0.8).dampening(0.3).weight_decay(0.05))
+                }
+                "sgd_nesterov" => Box::new(SGD::new(p, 0.1).momentum(0.9).nesterov(true)),
+                "rmsprop" => Box::new(RMSprop::new(p).lr(0.1).alpha(0.9)),
+                "rmsprop_centered_momentum" => Box::new(
+                    RMSprop::new(p).lr(0.02).alpha(0.95).centered(true).momentum(0.5).weight_decay(0.1),
+                ),
+                "adam" => Box::new(Adam::new(p).lr(0.1).betas(0.9, 0.99).eps(0.001)),
+                "adam_defaults" => Box::new(Adam::new(p)),
+                "adam_weight_decay" => Box::new(Adam::new(p).lr(0.001).weight_decay(0.001)),
+                "adam_amsgrad" => Box::new(Adam::new(p).lr(0.1).amsgrad(true)),
+                "adamw" => Box::new(AdamW::new(p).lr(0.01).weight_decay(0.1)),
+                _ => return None,
+            })
+        }
+        let name = case["name"].as_str().unwrap();
+        if make::<f64>(name, Vec::new()).is_some() {
+            check_optimizer::<f64>(case, |p| make(name, p).unwrap());
+            check_optimizer::<f32>(case, |p| make(name, p).unwrap());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 12);
+}
+
+#[test]
+fn optimizers_leave_alone_what_has_no_gradient_and_refuse_bad_numbers() {
+    let value = Tensor::from_slice(&noise::<f32>(5, 1), [5]).unwrap();
+    let (moved, resting) = (Parameter::new(&value), Parameter::new(&value));
+    let mut optimizer =
+        SGD::new(vec![resting.clone(), moved.clone()], 0.5).weight_decay(0.1).decay(Decay::Decoupled);
+    moved.tensor().sum().unwrap().backward().unwrap();
+    let held = moved.value();
+    optimizer.step().unwrap();
+    assert!(resting.value().equals(&value) && held.equals(&value), "who holds the old value keeps it");
+    let expected: Vec<f32> = value.to_vec().iter().map(|w| w * 0.95 - 0.5).collect();
+    common::assert_close("sgdw", &moved.value().to_vec(), &common::widen(&expected), 1e-6, 1e-6);
+    for lr in [f64::NAN, -1.0, f64::INFINITY] {
+        optimizer.set_lr(lr);
+        assert!(optimizer.step().is_err());
+    }
+    assert!(Adam::new(vec![moved.clone()]).betas(1.0, 0.9).step().is_err());
+    assert!(SGD::new(vec![moved], 0.1).nesterov(true).step().is_err());
+}
+
+#[test]
+fn losses_as_modules_are_the_methods() {
+    let (x, target) =
+        (Tensor::from_slice(&noise::<f64>(6, 2), [2, 3]).unwrap(), Tensor::zeros([2, 3]).unwrap());
+    let same = |a: Result<Tensor<f64>>, b: Result<Tensor<f64>>| assert!(a.unwrap().equals(&b.unwrap()));
+    let sum = Reduction::Sum;
+    same(MSELoss::default().forward(&x, &target), x.mse_loss(&target, Reduction::Mean));
+    same(L1Loss { reduction: sum }.forward(&x, &target), x.l1_loss(&target, sum));
+    same(HuberLoss { reduction: sum, delta: 0.3 }.forward(&x, &target), x.huber_loss(&target, 0.3, sum));
+    same(BCEWithLogitsLoss::default().forward(&x, &target), x.bce_with_logits_loss(&target, Reduction::Mean));
+    same(CrossEntropyLoss::default().forward(&x, &[0, 2]), x.cross_entropy(&[0, 2]));
+}
