@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
@@ -330,8 +331,17 @@ fn write_whole(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let config = Config::parse();
+fn main() -> ExitCode {
+    match work(&Config::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(config: &Config) -> Result<(), Box<dyn Error>> {
     for path in [&config.save, &config.json, &config.plot].into_iter().flatten() {
         if !folder(path).is_dir() {
             return Err(format!("{}: the folder does not exist", path.display()).into());
@@ -341,7 +351,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(threads) = config.threads {
         context = context.threads(threads);
     }
-    let report = context.run(|| run(&config))??;
+    let report = context.run(|| run(config))??;
     if let Some(path) = &config.json {
         write_whole(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     }
