@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Prints the polynomials of src/math: weighted minimax fits by Remez's exchange, computed with 60 digits.
 
-    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install mpmath numpy
-    /tmp/venv/bin/python tools/minimax.py [name ...]
+    python3 -m venv target/venv && target/venv/bin/pip install mpmath numpy
+    target/venv/bin/python tools/minimax.py [name ...]
 
 Each fit minimises max |weight(x) · (f(x) − p(x))|, where the weight turns an error of the polynomial into a relative
 error of the function. After each name stands the error, in bits, that is left once the coefficients are rounded.
