@@ -273,8 +273,14 @@ fn run(config: &Config) -> Result<Report, Box<dyn Error>> {
             }
         }
     }
-    let tested = evaluate(&model, &test)?;
-    say(format!("\ntest error {:.2} %, test loss {:.4}", 100.0 * tested.error(), tested.mean_loss()));
+    let (error, loss) = match epochs.last() {
+        Some(last) => (last.test_error, last.test_loss),
+        None => {
+            let tested = evaluate(&model, &test)?;
+            (tested.error(), tested.mean_loss())
+        }
+    };
+    say(format!("\ntest error {:.2} %, test loss {loss:.4}", 100.0 * error));
     Ok(Report { config: config.clone(), isa: settings.simd.isa().name(), threads: settings.threads, epochs })
 }
 

@@ -39,6 +39,8 @@ pub mod context;
 #[cfg(feature = "train")]
 pub mod data;
 pub mod error;
+#[cfg(feature = "train")]
+mod files;
 pub mod kernels;
 pub mod math;
 #[cfg(feature = "train")]

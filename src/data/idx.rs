@@ -3,16 +3,16 @@
 //! Two zero bytes, a byte for the type of the elements (8: `u8`), a byte for the number of dimensions, each dimension
 //! in four bytes, the highest first, then the elements, the last dimension running fastest.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::error::{Error, Result};
+use crate::files::replace;
 
 const GZIP_MAGIC: [u8; 2] = [0x1F, 0x8B];
 const U8: u8 = 0x08;
@@ -150,17 +150,4 @@ fn unreadable(part: &str, error: io::Error) -> String {
         ErrorKind::UnexpectedEof => format!("is truncated: it ends in {part}"),
         _ => format!("cannot be read ({part}): {error}"),
     }
-}
-
-/// Writes a file beside `path` and renames it to `path` once it is complete.
-fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    /// Sets apart the files that this process writes at the same time.
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let beside = path.with_file_name(format!(".gristmill-{}-{count}.tmp", std::process::id()));
-    let mut file = File::create(&beside)?;
-    write(&mut file)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&beside, path))
-        .inspect_err(|_| drop(fs::remove_file(&beside)))
 }

@@ -10,6 +10,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use super::module::{self_visit, walk};
 use super::{Item, Module, Parameter, State, Visitor};
 use crate::error::{Error, Result};
+use crate::files::replace;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
@@ -37,24 +38,7 @@ pub fn save<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|error| failed(&error))?;
     let bytes = safetensors::serialize(views, None).map_err(|error| failed(&error))?;
-    write_whole(path, &bytes).map_err(|error| failed(&error))
-}
-
-/// Writes a file beside `path` and renames it: `path` is never half written.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let beside = path.with_file_name(name);
-    let written = fs::File::create(&beside)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
+    replace(path, |file| file.write_all(&bytes)).map_err(|error| failed(&error))
 }
 
 /// Reads a file written by [`save`], or by PyTorch's safetensors from a model with the same names, into a module. The
