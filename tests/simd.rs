@@ -344,17 +344,24 @@ macro_rules! conformance {
                         assert_eq!(to[start..start + $lanes], numbers[start..start + $lanes]);
                         assert!(to[..start].iter().chain(&to[start + $lanes..]).all(|&x| x == -1.0));
                     }
-                    for stride in [$lanes, $lanes + 1, 3 * $lanes] {
-                        let from: Vec<$float> = (0..$lanes * stride).map(|i| i as $float).collect();
-                        let mut to = [[-1.0; $lanes]; $lanes];
-                        // SAFETY: each row of `from` has `stride` elements, at least a register; `to` is the square.
+                    for (stride, rows, to_stride) in
+                        [($lanes, $lanes, $lanes), ($lanes + 1, $lanes, 2 * $lanes), (3 * $lanes, 3, $lanes)]
+                    {
+                        // What can be read ends with the last row.
+                        let from: Vec<$float> =
+                            (0..(rows - 1) * stride + $lanes).map(|i| i as $float).collect();
+                        let mut to = vec![-1.0; ($lanes - 1) * to_stride + $lanes];
+                        // SAFETY: `rows` registers lie in `from`, `stride` apart, and there is room for the square.
                         unsafe {
-                            S::$vector::transpose_ptr(s, from.as_ptr(), stride, to.as_mut_ptr().cast());
+                            let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+                            S::$vector::transpose_ptr(s, from, stride, rows, to, to_stride);
                         }
-                        for (j, row) in to.iter().enumerate() {
-                            for (i, &x) in row.iter().enumerate() {
-                                assert_eq!(x, from[i * stride + j], "stride {stride}: row {j}, column {i}");
+                        for (j, row) in to.chunks(to_stride).enumerate() {
+                            for (i, &x) in row[..$lanes].iter().enumerate() {
+                                let expected = from[i.min(rows - 1) * stride + j];
+                                assert_eq!(x, expected, "stride {stride}: row {j}, column {i}");
                             }
+                            assert!(row[$lanes..].iter().all(|&x| x == -1.0));
                         }
                     }
                 }

@@ -214,9 +214,16 @@ macro_rules! float {
             }
         }
         #[inline(always)]
-        unsafe fn transpose_ptr(_: Avx2, from: *const $scalar, stride: usize, to: *mut $scalar) {
+        unsafe fn transpose_ptr(
+            _: Avx2,
+            from: *const $scalar,
+            stride: usize,
+            rows: usize,
+            to: *mut $scalar,
+            to_stride: usize,
+        ) {
             // SAFETY: the caller's promise; the token is proof of AVX2.
-            unsafe { x86::$transpose(from, stride, to) }
+            unsafe { x86::$transpose(from, stride, rows, to, to_stride) }
         }
         #[inline(always)]
         fn select(mask: Self::Mask, if_true: Self, if_false: Self) -> Self {

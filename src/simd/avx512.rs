@@ -172,9 +172,16 @@ macro_rules! float {
             unsafe { $masked_store(to, <$mask>::first(Avx512(()), count).0, self.0) }
         }
         #[inline(always)]
-        unsafe fn transpose_ptr(_: Avx512, from: *const $scalar, stride: usize, to: *mut $scalar) {
-            // SAFETY: the caller's promise; the token is proof of AVX2.
-            unsafe { x86::$transpose(from, stride, to) }
+        unsafe fn transpose_ptr(
+            _: Avx512,
+            from: *const $scalar,
+            stride: usize,
+            rows: usize,
+            to: *mut $scalar,
+            to_stride: usize,
+        ) {
+            // SAFETY: the caller's promise; the token is proof of AVX-512.
+            unsafe { $transpose(from, stride, rows, to, to_stride) }
         }
         #[inline(always)]
         fn select(mask: $mask, if_true: Self, if_false: Self) -> Self {
@@ -182,6 +189,67 @@ macro_rules! float {
             unsafe { Self($select(mask.0, if_false.0, if_true.0)) }
         }
     };
+}
+
+/// Transposes a square of 16 × 16 floats, each row read once as a whole.
+///
+/// # Safety
+/// As [`Float::transpose_ptr`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_f32(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+    // SAFETY: the caller's promise covers `rows` registers to read and 16 to write.
+    unsafe {
+        let row = |r: usize| _mm512_loadu_ps(from.add(r.min(rows - 1) * stride));
+        // Four rows at a time, so that 128 bits hold four rows of one column: of columns c, 4 + c, 8 + c, 12 + c.
+        let quarter = |r: usize| {
+            let (r0, r1, r2, r3) = (row(r), row(r + 1), row(r + 2), row(r + 3));
+            let double = |x| _mm512_castps_pd(x);
+            let (a, b) = (double(_mm512_unpacklo_ps(r0, r1)), double(_mm512_unpackhi_ps(r0, r1)));
+            let (c, d) = (double(_mm512_unpacklo_ps(r2, r3)), double(_mm512_unpackhi_ps(r2, r3)));
+            let (lo, hi) = (|x, y| _mm512_unpacklo_pd(x, y), |x, y| _mm512_unpackhi_pd(x, y));
+            [lo(a, c), hi(a, c), lo(b, d), hi(b, d)]
+        };
+        let (q0, q1, q2, q3) = (quarter(0), quarter(4), quarter(8), quarter(12));
+        for c in 0..4 {
+            let columns = gather_lanes([q0[c], q1[c], q2[c], q3[c]]);
+            for (lane, column) in columns.into_iter().enumerate() {
+                _mm512_storeu_ps(to.add((4 * lane + c) * to_stride), _mm512_castpd_ps(column));
+            }
+        }
+    }
+}
+
+/// Transposes a square of 8 × 8 doubles, each row read once as a whole.
+///
+/// # Safety
+/// As [`Float::transpose_ptr`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_f64(from: *const f64, stride: usize, rows: usize, to: *mut f64, to_stride: usize) {
+    // SAFETY: the caller's promise covers `rows` registers to read and 8 to write.
+    unsafe {
+        let row = |r: usize| _mm512_loadu_pd(from.add(r.min(rows - 1) * stride));
+        // Two rows at a time, so that 128 bits hold two rows of one column: of columns c, 2 + c, 4 + c, 6 + c.
+        let pair =
+            |r: usize| [_mm512_unpacklo_pd(row(r), row(r + 1)), _mm512_unpackhi_pd(row(r), row(r + 1))];
+        let (p0, p1, p2, p3) = (pair(0), pair(2), pair(4), pair(6));
+        for c in 0..2 {
+            for (lane, column) in gather_lanes([p0[c], p1[c], p2[c], p3[c]]).into_iter().enumerate() {
+                _mm512_storeu_pd(to.add((2 * lane + c) * to_stride), column);
+            }
+        }
+    }
+}
+
+/// Transposes a square of 4 × 4 times 128 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn gather_lanes([x0, x1, x2, x3]: [__m512d; 4]) -> [__m512d; 4] {
+    let even = |x, y| _mm512_shuffle_f64x2::<0x88>(x, y);
+    let odd = |x, y| _mm512_shuffle_f64x2::<0xDD>(x, y);
+    let (e01, e23, o01, o23) = (even(x0, x1), even(x2, x3), odd(x0, x1), odd(x2, x3));
+    [even(e01, e23), even(o01, o23), odd(e01, e23), odd(o01, o23)]
 }
 
 impl Float<Avx512> for F32 {

@@ -161,13 +161,20 @@ impl Dispatcher {
 /// Asks for the memory of `x` to be brought into the cache, without waiting for it; does nothing off x86-64 and in Miri.
 #[cfg(feature = "train")]
 #[inline]
-#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
 pub(crate) fn prefetch(x: &[u8]) {
+    x.chunks(64).for_each(|line| prefetch_line(line.as_ptr()));
+}
+
+/// Asks for a line of memory, which need not exist, to be brought into the cache, without waiting for it; does nothing
+/// off x86-64 and in Miri.
+#[inline(always)]
+#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
+pub(crate) fn prefetch_line<T>(at: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in x.chunks(64) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64, and the hint is about memory inside the slice.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        // SAFETY: SSE is part of x86-64, and a hint about memory that does not exist is ignored.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
     }
 }
 
@@ -298,12 +305,20 @@ pub trait Float<S: Simd>:
     /// `count` elements can be written at `to`.
     unsafe fn store_ptr_partial(self, to: *mut Self::Scalar, count: usize);
 
-    /// Reads a square of registers, one every `stride` elements, and writes its transpose without gaps:
-    /// `to[j · lanes + i] = from[i · stride + j]`.
+    /// Reads `rows` registers, one every `stride` elements, and writes the transpose as a square of registers, one every
+    /// `to_stride` elements: `to[j · to_stride + i] = from[i · stride + j]`. Where `rows` is less than a register's
+    /// worth, the last row stands for the missing ones.
     ///
     /// # Safety
-    /// Each of the registers can be read, and a register's worth of registers can be written at `to`.
-    unsafe fn transpose_ptr(s: S, from: *const Self::Scalar, stride: usize, to: *mut Self::Scalar);
+    /// Each of the registers can be read, and each of a register's worth of registers can be written; `rows` is not 0.
+    unsafe fn transpose_ptr(
+        s: S,
+        from: *const Self::Scalar,
+        stride: usize,
+        rows: usize,
+        to: *mut Self::Scalar,
+        to_stride: usize,
+    );
 
     /// `self · a + b`, rounded once where [`Isa::has_fma`].
     fn mul_add(self, a: Self, b: Self) -> Self;

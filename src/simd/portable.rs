@@ -109,11 +109,18 @@ macro_rules! float {
                 to.copy_from_slice(&self.0.to_array()[..count]);
             }
             #[inline(always)]
-            unsafe fn transpose_ptr(_: Portable, from: *const $scalar, stride: usize, to: *mut $scalar) {
+            unsafe fn transpose_ptr(
+                _: Portable,
+                from: *const $scalar,
+                stride: usize,
+                rows: usize,
+                to: *mut $scalar,
+                to_stride: usize,
+            ) {
                 for i in 0..$lanes {
                     for j in 0..$lanes {
                         // SAFETY: the caller's promise.
-                        unsafe { *to.add(j * $lanes + i) = *from.add(i * stride + j) };
+                        unsafe { *to.add(j * to_stride + i) = *from.add(i.min(rows - 1) * stride + j) };
                     }
                 }
             }

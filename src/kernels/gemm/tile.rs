@@ -38,14 +38,23 @@ pub(super) struct CTile<T> {
     pub row_stride: isize,
 }
 
+impl<T> CTile<T> {
+    /// From element (row, col) on.
+    #[inline(always)]
+    pub fn at(self, row: usize, col: usize) -> Self {
+        let down = (row as isize).wrapping_mul(self.row_stride);
+        Self { start: self.start.wrapping_offset(down).wrapping_add(col), ..self }
+    }
+}
+
 /// `M` rows by `N` registers of C: `C ← alpha · (A · B) + beta · C + bias`, where each sum is a chain of `k` fused
 /// multiply-adds from zero, in ascending order, whatever the tile.
 ///
 /// # Safety
-/// `M` rows and `k` columns of A, `k` rows and `N` registers of B (the last one whole if `PADDED`, else its first
+/// `M` rows and `k` columns of A, `k` rows and `N` registers of B (the last one whole if `WHOLE`, else its first
 /// `tail` lanes), and the same rows and columns of C and of the biases exist.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, T: Element, const M: usize, const N: usize, const PADDED: bool>(
+pub(super) unsafe fn tile<S: Simd, T: Element, const M: usize, const N: usize, const WHOLE: bool>(
     s: S,
     k: usize,
     a: ARows<T>,
@@ -61,7 +70,7 @@ pub(super) unsafe fn tile<S: Simd, T: Element, const M: usize, const N: usize, c
             let mut b_registers = [s.splat(T::ZERO); N];
             for (j, register) in b_registers.iter_mut().enumerate() {
                 let from = b_row.wrapping_add(j * T::LANES);
-                *register = if PADDED || j + 1 < N {
+                *register = if WHOLE || j + 1 < N {
                     T::Vector::load_ptr(s, from)
                 } else {
                     T::Vector::load_ptr_partial(s, from, b.tail)
@@ -76,32 +85,71 @@ pub(super) unsafe fn tile<S: Simd, T: Element, const M: usize, const N: usize, c
             a_col = a_col.wrapping_offset(a.col_stride);
             b_row = b_row.wrapping_offset(b.row_stride);
         }
+        finish.store(s, sums, c, b.tail);
+    }
+}
 
-        let alpha = s.splat(finish.alpha);
-        for (i, sums) in sums.iter().enumerate() {
-            let c_row = c.start.wrapping_offset(i as isize * c.row_stride);
-            for (j, &sum) in sums.iter().enumerate() {
-                let to = c_row.wrapping_add(j * T::LANES);
-                let whole = j + 1 < N || b.tail == T::LANES;
-                let load = |from: *const T| {
-                    if whole {
-                        T::Vector::load_ptr(s, from)
-                    } else {
-                        T::Vector::load_ptr_partial(s, from, b.tail)
-                    }
-                };
-                let mut value = if finish.beta == T::ZERO {
-                    sum * alpha
+impl<T: Element> Finish<T> {
+    /// Writes the sums of a tile, in the last register of a row only the first `tail` lanes.
+    ///
+    /// # Safety
+    /// The rows and columns of the tile exist in C and in the biases.
+    #[inline(always)]
+    pub unsafe fn store<S: Simd, const M: usize, const N: usize>(
+        &self,
+        s: S,
+        sums: [[T::Vector<S>; N]; M],
+        c: CTile<T>,
+        tail: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let load = |from: *const T, j: usize| {
+                if j + 1 < N || tail == T::LANES {
+                    T::Vector::load_ptr(s, from.wrapping_add(j * T::LANES))
                 } else {
-                    sum.mul_add(alpha, load(to) * s.splat(finish.beta))
-                };
-                if !finish.col_bias.is_null() {
-                    value = value + load(finish.col_bias.wrapping_add(j * T::LANES));
+                    T::Vector::load_ptr_partial(s, from.wrapping_add(j * T::LANES), tail)
                 }
-                if !finish.row_bias.is_null() {
-                    value = value + s.splat(*finish.row_bias.wrapping_add(i));
+            };
+            let store = |value: T::Vector<S>, to: *mut T, j: usize| {
+                if j + 1 < N || tail == T::LANES {
+                    value.store_ptr(to.wrapping_add(j * T::LANES))
+                } else {
+                    value.store_ptr_partial(to.wrapping_add(j * T::LANES), tail)
                 }
-                if whole { value.store_ptr(to) } else { value.store_ptr_partial(to, b.tail) }
+            };
+            let row = |i: usize| c.start.wrapping_offset(i as isize * c.row_stride);
+            let biased = !self.col_bias.is_null() || !self.row_bias.is_null();
+            if self.alpha == T::ONE && self.beta == T::ZERO && !biased {
+                for (i, sums) in sums.into_iter().enumerate() {
+                    for (j, sum) in sums.into_iter().enumerate() {
+                        store(sum, row(i), j);
+                    }
+                }
+                return;
+            }
+            let (alpha, beta) = (s.splat(self.alpha), s.splat(self.beta));
+            let mut col_bias = [s.splat(T::ZERO); N];
+            if !self.col_bias.is_null() {
+                for (j, bias) in col_bias.iter_mut().enumerate() {
+                    *bias = load(self.col_bias, j);
+                }
+            }
+            for (i, sums) in sums.into_iter().enumerate() {
+                for (j, sum) in sums.into_iter().enumerate() {
+                    let mut value = if self.beta == T::ZERO {
+                        sum * alpha
+                    } else {
+                        sum.mul_add(alpha, load(row(i), j) * beta)
+                    };
+                    if !self.col_bias.is_null() {
+                        value = value + col_bias[j];
+                    }
+                    if !self.row_bias.is_null() {
+                        value = value + s.splat(*self.row_bias.wrapping_add(i));
+                    }
+                    store(value, row(i), j);
+                }
             }
         }
     }
