@@ -141,7 +141,7 @@ compiled_once! {
     }
 }
 
-/// What [`gemm()`] will run for these operands in the present [`context`](crate::context): decided from shapes,
+/// What [`gemm()`] will run for these operands in the present [`context`]: decided from shapes,
 /// strides, instruction set and number of threads alone. None of it changes a bit of the result.
 ///
 /// # Errors
