@@ -1,0 +1,768 @@
+//! Every kernel as benches, roofline, gates and races see it, under one name: `family/op/element/shape`, for example
+//! `layer_norm/backward/f32/8192x768`. A [`Case`] knows what a call moves and computes, can be run, and can be checked
+//! against the reference.
+
+use gristmill::kernels::dropout::{self, Key};
+use gristmill::kernels::gemm::{MatMut, MatRef, gemm};
+use gristmill::kernels::loss::{self, Loss};
+use gristmill::kernels::map::{self, Binary, Unary};
+use gristmill::kernels::reduce::{self, Reduce};
+use gristmill::kernels::update::{self, Adam, RmsProp, Sgd};
+use gristmill::kernels::{batch_norm, cross_entropy, layer_norm, log_softmax, logsumexp, softmax};
+use gristmill::{Element, Result, Rng, reference};
+
+/// What is added to variances.
+pub const EPS: f64 = 1e-5;
+/// The learning rate of all optimizers.
+const LR: f64 = 1e-3;
+
+/// One kernel on one shape.
+pub struct Case {
+    pub id: String,
+    /// Additions, multiplications and divisions of one call, a multiply-add being two; of the formula that the kernel
+    /// uses, its polynomials included.
+    pub flops: f64,
+    /// Bytes that must be read, each once.
+    pub read: f64,
+    /// Bytes that must be written, each once.
+    pub written: f64,
+    /// What may be off, relative to the terms of the longest sum and to the result: 64 ε.
+    tolerance: f64,
+    terms: f64,
+    job: Box<dyn Job>,
+}
+
+impl Case {
+    /// A case that is no kernel alone, with nothing to compare its results with.
+    pub fn new(
+        id: String,
+        flops: f64,
+        [read, written]: [f64; 2],
+        results: Vec<f32>,
+        mut run: impl FnMut(&mut [f32]) -> Result<()> + 'static,
+    ) -> Self {
+        let work = [flops, read / 4.0, written / 4.0];
+        let case = assemble::<f32, 0, 1>(work, [], [results], move |[], [y]| run(y), |[]| vec![]);
+        Self { id, ..case }
+    }
+
+    /// For results that are sums of so many numbers in [−1, 1], which may cancel.
+    fn sums_of(self, terms: usize) -> Self {
+        Self { terms: terms as f64, ..self }
+    }
+
+    /// One call.
+    pub fn run(&mut self) -> Result<()> {
+        self.job.run()
+    }
+
+    /// What the last call computed. Only the first call of an optimizer starts where the reference starts.
+    pub fn results(&self) -> Vec<f64> {
+        self.job.results()
+    }
+
+    /// What the reference computes: results of the first call.
+    pub fn expected(&self) -> Vec<f64> {
+        self.job.expected()
+    }
+
+    /// Compares somebody's results with the expected ones.
+    ///
+    /// # Errors
+    /// A sentence about the first number that is wrong.
+    pub fn check(&self, expected: &[f64], got: &[f64]) -> std::result::Result<(), String> {
+        if got.len() != expected.len() {
+            return Err(format!("{} results, expected {}", got.len(), expected.len()));
+        }
+        let right = |got: f64, expected: f64| {
+            (got - expected).abs() <= self.tolerance * (self.terms + expected.abs()) || got == expected
+        };
+        match got.iter().zip(expected).position(|(&got, &expected)| !right(got, expected)) {
+            Some(i) => Err(format!("result {i} is {}, the reference says {}", got[i], expected[i])),
+            None => Ok(()),
+        }
+    }
+}
+
+trait Job {
+    fn run(&mut self) -> Result<()>;
+    fn results(&self) -> Vec<f64>;
+    fn expected(&self) -> Vec<f64>;
+}
+
+struct Call<T, R, E, const I: usize, const O: usize> {
+    inputs: [Vec<T>; I],
+    results: [Vec<T>; O],
+    run: R,
+    expected: E,
+}
+
+impl<T, R, E, const I: usize, const O: usize> Job for Call<T, R, E, I, O>
+where
+    T: Element,
+    R: FnMut([&[T]; I], [&mut [T]; O]) -> Result<()>,
+    E: Fn([&[f64]; I]) -> Vec<f64>,
+{
+    fn run(&mut self) -> Result<()> {
+        (self.run)(self.inputs.each_ref().map(|x| &x[..]), self.results.each_mut().map(|y| &mut y[..]))
+    }
+
+    fn results(&self) -> Vec<f64> {
+        self.results.iter().flatten().map(|x| x.to_f64()).collect()
+    }
+
+    fn expected(&self) -> Vec<f64> {
+        let inputs: [Vec<f64>; I] = self.inputs.each_ref().map(|x| x.iter().map(|x| x.to_f64()).collect());
+        (self.expected)(inputs.each_ref().map(|x| &x[..]))
+    }
+}
+
+/// Numbers in [−1, 1) that every process computes alike: ((7919·i + 104729·seed) mod 2003) / 1001.5 − 1.
+pub fn numbers<T: Element>(len: usize, seed: usize) -> Vec<T> {
+    let number = |i: usize| ((7919 * i + 104729 * seed) % 2003) as f64 / 1001.5 - 1.0;
+    (0..len).map(|i| T::from_f64(f64::from(number(i) as f32))).collect()
+}
+
+/// The case with this name.
+///
+/// # Errors
+/// A sentence that names what is unknown.
+pub fn case(id: &str) -> std::result::Result<Case, String> {
+    let parts: Vec<&str> = id.split('/').collect();
+    let built = match parts[..] {
+        [family, op, element, shape] => {
+            let shape = dimensions(shape).ok_or_else(|| format!("{id}: {shape} is no shape"))?;
+            match element {
+                "f32" => build::<f32>(family, op, &shape),
+                "f64" => build::<f64>(family, op, &shape),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    let mut case = built.ok_or_else(|| format!("{id}: unknown; a name is family/op/element/shape"))?;
+    case.id = id.to_owned();
+    Ok(case)
+}
+
+/// `128x1000` as numbers.
+pub fn dimensions(shape: &str) -> Option<Vec<usize>> {
+    shape.split('x').map(|n| n.parse().ok()).collect()
+}
+
+fn build<T: Element>(family: &str, op: &str, shape: &[usize]) -> Option<Case> {
+    match (family, shape) {
+        ("gemm", &[m, k, n]) => product::<T>(op, [m, k, n]),
+        ("map", &[len]) => one_to_one::<T>(op, len),
+        ("map", &[rows, cols]) => broadcast::<T>(op, rows, cols),
+        ("reduce", &[rows, cols]) => reduction::<T>(op, rows, cols),
+        ("softmax" | "log_softmax" | "logsumexp", &[rows, cols]) => along_rows::<T>(family, op, rows, cols),
+        ("cross_entropy", &[rows, cols]) => classes::<T>(op, rows, cols),
+        ("loss", &[len]) => losses::<T>(op, len),
+        ("layer_norm", &[rows, cols]) => layer_normalisation::<T>(op, rows, cols),
+        ("batch_norm", &[rows, cols]) => batch_normalisation::<T>(op, rows, cols),
+        ("dropout", &[len]) => drop::<T>(op, len),
+        ("rng", &[len]) => random::<T>(op, len),
+        ("update", &[len]) => optimizer::<T>(op, len),
+        _ => None,
+    }
+}
+
+/// A case from its parts; operations, elements read and elements written are of one call.
+fn assemble<T: Element, const I: usize, const O: usize>(
+    [flops, read, written]: [f64; 3],
+    inputs: [Vec<T>; I],
+    results: [Vec<T>; O],
+    run: impl FnMut([&[T]; I], [&mut [T]; O]) -> Result<()> + 'static,
+    expected: impl Fn([&[f64]; I]) -> Vec<f64> + 'static,
+) -> Case {
+    let bytes = size_of::<T>() as f64;
+    Case {
+        id: String::new(),
+        flops,
+        read: read * bytes,
+        written: written * bytes,
+        tolerance: 64.0 * T::EPSILON.to_f64(),
+        terms: 1.0,
+        job: Box::new(Call { inputs, results, run, expected }),
+    }
+}
+
+/// [`assemble`] for the functions that do not know every operation.
+fn call<T: Element, const I: usize, const O: usize>(
+    work: [f64; 3],
+    inputs: [Vec<T>; I],
+    results: [Vec<T>; O],
+    run: impl FnMut([&[T]; I], [&mut [T]; O]) -> Result<()> + 'static,
+    expected: impl Fn([&[f64]; I]) -> Vec<f64> + 'static,
+) -> Option<Case> {
+    Some(assemble(work, inputs, results, run, expected))
+}
+
+/// `op` says how A and B are stored: row by row (N) or as their transposes (T).
+fn product<T: Element>(op: &str, [m, k, n]: [usize; 3]) -> Option<Case> {
+    let transposed = match op {
+        "NN" => [false, false],
+        "NT" => [false, true],
+        "TN" => [true, false],
+        "TT" => [true, true],
+        _ => return None,
+    };
+    let strides = |rows: usize, cols: usize, transposed| {
+        if transposed { (1, rows as isize) } else { (cols as isize, 1) }
+    };
+    let ((ra, ca), (rb, cb)) = (strides(m, k, transposed[0]), strides(k, n, transposed[1]));
+    let row_major = move |x: &[f64], [rows, cols]: [usize; 2], transposed: bool| -> Vec<f64> {
+        if !transposed {
+            return x.to_vec();
+        }
+        (0..rows).flat_map(|i| (0..cols).map(move |j| (i, j))).map(|(i, j)| x[j * rows + i]).collect()
+    };
+    call::<T, _, _>(
+        [2.0 * (m * k * n) as f64, (m * k + k * n) as f64, (m * n) as f64],
+        [numbers(m * k, 1), numbers(k * n, 2)],
+        [numbers(m * n, 3)],
+        move |[a, b], [c]| {
+            let (a, b) = (MatRef::new(a, m, k, ra, ca)?, MatRef::new(b, k, n, rb, cb)?);
+            gemm(T::ONE, a, b, T::ZERO, MatMut::row_major(c, m, n)?)
+        },
+        move |[a, b]| {
+            let (a, b) = (row_major(a, [m, k], transposed[0]), row_major(b, [k, n], transposed[1]));
+            reference::gemm(1.0, &a, &b, 0.0, &[], [m, k, n])
+        },
+    )
+    .map(|case| case.sums_of(k))
+}
+
+/// Operations that depend on the element type, as polynomials do.
+fn operations<T: Element>(f32: u32, f64: u32) -> f64 {
+    f64::from(if T::LANES == f32::LANES { f32 } else { f64 })
+}
+
+type Function = fn(f64) -> f64;
+
+/// A function of one number, its value, its slope, and the operations of both.
+fn function<T: Element>(op: &str) -> Option<(Unary<T>, Function, Function, [f64; 2])> {
+    use reference::map as truth;
+    let flops = operations::<T>;
+    Some(match op {
+        "abs" => (Unary::Abs, f64::abs, truth::abs_derivative, [1.0, 1.0]),
+        "relu" => (Unary::Relu, truth::relu, truth::relu_derivative, [1.0, 1.0]),
+        "leaky_relu" => (
+            Unary::LeakyRelu { slope: T::from_f64(0.01) },
+            |x| truth::leaky_relu(x, 0.01),
+            |x| truth::leaky_relu_derivative(x, 0.01),
+            [1.0, 1.0],
+        ),
+        "sigmoid" => (Unary::Sigmoid, truth::sigmoid, truth::sigmoid_derivative, [flops(24, 34), 3.0]),
+        "tanh" => (Unary::Tanh, f64::tanh, truth::tanh_derivative, [flops(38, 58), 3.0]),
+        "gelu" => (Unary::Gelu, truth::gelu, truth::gelu_derivative, [flops(57, 101), flops(85, 140)]),
+        "gelu_tanh" => {
+            (Unary::GeluTanh, truth::gelu_tanh, truth::gelu_tanh_derivative, [flops(30, 40), flops(40, 50)])
+        }
+        "silu" => (Unary::Silu, truth::silu, truth::silu_derivative, [flops(25, 35), flops(29, 39)]),
+        "softplus" => {
+            (Unary::Softplus, truth::softplus, truth::softplus_derivative, [flops(50, 60), flops(25, 35)])
+        }
+        "elu" => (
+            Unary::Elu { alpha: T::ONE },
+            |x| truth::elu(x, 1.0),
+            |x| truth::elu_derivative(x, 1.0),
+            [flops(28, 38), 2.0],
+        ),
+        "exp" => (Unary::Exp, f64::exp, f64::exp, [flops(24, 34), 1.0]),
+        "ln" => (Unary::Ln, f64::ln, f64::recip, [flops(26, 26), 1.0]),
+        "sqrt" => (Unary::Sqrt, f64::sqrt, |x| 0.5 / x.sqrt(), [1.0, 2.0]),
+        "square" => (Unary::Square, |x| x * x, |x| 2.0 * x, [1.0, 2.0]),
+        "reciprocal" => (Unary::Reciprocal, f64::recip, |x| -1.0 / (x * x), [1.0, 3.0]),
+        "pow_3" => (Unary::Powf(T::from_f64(3.0)), |x| x.powi(3), |x| 3.0 * x * x, [2.0, 4.0]),
+        "pow_1.7" => {
+            (Unary::Powf(T::from_f64(1.7)), |x| x.powf(1.7), |x| 1.7 * x.powf(0.7), [flops(55, 65), 60.0])
+        }
+        _ => return None,
+    })
+}
+
+/// Maps without broadcasting. Functions of one number get numbers in [0.5, 2.5) where they want positive ones.
+fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
+    let n = len as f64;
+    let binaries: [(&str, Binary, fn(f64, f64) -> f64); 3] = [
+        ("add", Binary::Add, |a, b| a + b),
+        ("mul", Binary::Mul, |a, b| a * b),
+        ("max", Binary::Max, reference::map::maximum),
+    ];
+    if let Some(&(_, kernel, truth)) = binaries.iter().find(|(name, ..)| *name == op) {
+        return call::<T, _, _>(
+            [n, 2.0 * n, n],
+            [numbers(len, 1), numbers(len, 2)],
+            [numbers(len, 3)],
+            move |[a, b], [y]| map::binary(kernel, a, b, y),
+            move |[a, b]| a.iter().zip(b).map(|(&a, &b)| truth(a, b)).collect(),
+        );
+    }
+    match op {
+        // y ← y / 2 + 1/2 · 1 stays in range, however often it runs.
+        "axpby" => {
+            let half = T::from_f64(0.5);
+            let start = numbers::<f64>(len, 3);
+            return call::<T, _, _>(
+                [3.0 * n, 2.0 * n, n],
+                [numbers(len, 1)],
+                [numbers(len, 3)],
+                move |[x], [y]| map::axpby(half, x, half, y),
+                move |[x]| x.iter().zip(&start).map(|(x, y)| 0.5 * x + 0.5 * y).collect(),
+            );
+        }
+        "scale" => {
+            let start = numbers::<f64>(len, 3);
+            return call::<T, _, _>(
+                [n, n, n],
+                [],
+                [numbers(len, 3)],
+                |[], [y]| map::scale(-T::ONE, y),
+                move |[]| start.iter().map(|y| -y).collect(),
+            );
+        }
+        _ => (),
+    }
+    let (name, backward) = op.strip_suffix("_backward").map_or((op, false), |name| (name, true));
+    let (kernel, value, slope, [forward_flops, backward_flops]) = function::<T>(name)?;
+    let mut x = numbers::<T>(len, 1);
+    if ["ln", "sqrt", "reciprocal", "pow_1.7"].contains(&name) {
+        x.iter_mut().for_each(|x| *x += T::from_f64(1.5));
+    }
+    if !backward {
+        return call::<T, _, _>(
+            [forward_flops * n, n, n],
+            [x],
+            [numbers(len, 3)],
+            move |[x], [y]| map::unary(kernel, x, y),
+            move |[x]| x.iter().map(|&x| value(x)).collect(),
+        );
+    }
+    let y: Vec<T> = x.iter().map(|x| T::from_f64(value(x.to_f64()))).collect();
+    call::<T, _, _>(
+        [(backward_flops + 1.0) * n, 2.0 * n, n],
+        [x, y, numbers(len, 2)],
+        [numbers(len, 3)],
+        move |[x, y, dy], [dx]| map::unary_backward(kernel, x, y, dy, dx),
+        move |[x, _, dy]| x.iter().zip(dy).map(|(&x, dy)| slope(x) * dy).collect(),
+    )
+}
+
+/// Maps with a row or a column.
+fn broadcast<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
+    let n = (rows * cols) as f64;
+    match op {
+        "add_row" => call::<T, _, _>(
+            [n, n + cols as f64, n],
+            [numbers(rows * cols, 1), numbers(cols, 2)],
+            [numbers(rows * cols, 3)],
+            |[a, row], [y]| map::binary_row(Binary::Add, a, row, y),
+            move |[a, row]| a.iter().zip(row.iter().cycle()).map(|(a, b)| a + b).collect(),
+        ),
+        "mul_col" => call::<T, _, _>(
+            [n, n + rows as f64, n],
+            [numbers(rows * cols, 1), numbers(rows, 2)],
+            [numbers(rows * cols, 3)],
+            |[a, col], [y]| map::binary_col(Binary::Mul, a, col, y),
+            move |[a, col]| a.iter().enumerate().map(|(i, a)| a * col[i / cols]).collect(),
+        ),
+        _ => None,
+    }
+}
+
+/// What a reduction computes, by the kernel that does it.
+#[derive(Clone, Copy)]
+enum Fold {
+    Simple(Reduce),
+    Variance,
+    Argmax,
+}
+
+/// `sum_all`, `max_rows`, `variance_cols`, …
+fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
+    let (name, over) = op.split_once('_')?;
+    let ops: [(&str, Fold, fn(&[f64]) -> f64, f64); 7] = [
+        ("sum", Fold::Simple(Reduce::Sum), reference::sum, 1.0),
+        ("mean", Fold::Simple(Reduce::Mean), reference::mean, 1.0),
+        ("max", Fold::Simple(Reduce::Max), reference::max, 1.0),
+        ("min", Fold::Simple(Reduce::Min), reference::min, 1.0),
+        ("squares", Fold::Simple(Reduce::SumOfSquares), reference::sum_of_squares, 2.0),
+        ("variance", Fold::Variance, |x| reference::variance(x, 0), 4.0),
+        ("argmax", Fold::Argmax, |x| reference::argmax(x).map_or(f64::NAN, |i| i as f64), 1.0),
+    ];
+    let &(_, fold, truth, flops) = ops.iter().find(|(known, ..)| *known == name)?;
+    let x = [numbers::<T>(rows * cols, 1)];
+    let n = (rows * cols) as f64;
+    let mut places = vec![0; rows];
+    let (case, terms) = match over {
+        "all" => (
+            call::<T, _, _>(
+                [flops * n, n, 1.0],
+                x,
+                [vec![T::ZERO]],
+                move |[x], [y]| {
+                    y[0] = match fold {
+                        Fold::Simple(op) => reduce::all(op, x)?,
+                        Fold::Variance => reduce::variance_all(x, 0)?,
+                        Fold::Argmax => T::from_f64(reduce::argmax(x)? as f64),
+                    };
+                    Ok(())
+                },
+                move |[x]| vec![truth(x)],
+            ),
+            rows * cols,
+        ),
+        "rows" => (
+            call::<T, _, _>(
+                [flops * n, n, rows as f64],
+                x,
+                [vec![T::ZERO; rows]],
+                move |[x], [y]| match fold {
+                    Fold::Simple(op) => reduce::rows(op, x, cols, y),
+                    Fold::Variance => reduce::variance_rows(x, cols, 0, y),
+                    Fold::Argmax => {
+                        reduce::argmax_rows(x, cols, &mut places)?;
+                        y.iter_mut().zip(&places).for_each(|(y, &place)| *y = T::from_f64(place as f64));
+                        Ok(())
+                    }
+                },
+                move |[x]| reference::by_row(x, cols, truth),
+            ),
+            cols,
+        ),
+        "cols" if name != "argmax" => (
+            call::<T, _, _>(
+                [flops * n, n, cols as f64],
+                x,
+                [vec![T::ZERO; cols]],
+                move |[x], [y]| match fold {
+                    Fold::Simple(op) => reduce::cols(op, x, cols, y),
+                    _ => reduce::variance_cols(x, cols, 0, y),
+                },
+                move |[x]| reference::by_column(x, cols, truth),
+            ),
+            rows,
+        ),
+        _ => return None,
+    };
+    case.map(|case| case.sums_of(terms))
+}
+
+fn along_rows<T: Element>(family: &str, op: &str, rows: usize, cols: usize) -> Option<Case> {
+    let (len, n) = (rows * cols, (rows * cols) as f64);
+    let exp = operations::<T>(24, 34);
+    let x = numbers::<T>(len, 1);
+    match (family, op) {
+        ("softmax", "forward") => call::<T, _, _>(
+            [(exp + 3.0) * n, n, n],
+            [x],
+            [numbers(len, 3)],
+            move |[x], [y]| softmax::forward(x, cols, y),
+            move |[x]| reference::softmax(x, cols),
+        ),
+        ("log_softmax", "forward") => call::<T, _, _>(
+            [(exp + 3.0) * n, n, n],
+            [x],
+            [numbers(len, 3)],
+            move |[x], [y]| log_softmax::forward(x, cols, y),
+            move |[x]| reference::log_softmax(x, cols),
+        ),
+        ("logsumexp", "forward") => call::<T, _, _>(
+            [(exp + 3.0) * n, n, rows as f64],
+            [x],
+            [vec![T::ZERO; rows]],
+            move |[x], [y]| logsumexp::forward(x, cols, y),
+            move |[x]| reference::logsumexp(x, cols),
+        ),
+        ("softmax", "backward") => call::<T, _, _>(
+            [4.0 * n, 2.0 * n, n],
+            [narrow(reference::softmax(&wide(&x), cols)), numbers(len, 2)],
+            [numbers(len, 3)],
+            move |[y, dy], [dx]| softmax::backward(y, dy, cols, dx),
+            move |[y, dy]| reference::softmax_backward(y, dy, cols),
+        ),
+        ("log_softmax", "backward") => call::<T, _, _>(
+            [(exp + 3.0) * n, 2.0 * n, n],
+            [narrow(reference::log_softmax(&wide(&x), cols)), numbers(len, 2)],
+            [numbers(len, 3)],
+            move |[y, dy], [dx]| log_softmax::backward(y, dy, cols, dx),
+            move |[y, dy]| reference::log_softmax_backward(y, dy, cols),
+        ),
+        ("logsumexp", "backward") => call::<T, _, _>(
+            [(exp + 2.0) * n, n + 2.0 * rows as f64, n],
+            [narrow(reference::logsumexp(&wide(&x), cols)), x, numbers(rows, 2)],
+            [numbers(len, 3)],
+            move |[y, x, dy], [dx]| logsumexp::backward(x, y, dy, cols, dx),
+            move |[y, x, dy]| reference::logsumexp_backward(x, y, dy, cols),
+        ),
+        _ => None,
+    }
+}
+
+fn wide<T: Element>(x: &[T]) -> Vec<f64> {
+    x.iter().map(|x| x.to_f64()).collect()
+}
+
+fn narrow<T: Element>(x: Vec<f64>) -> Vec<T> {
+    x.into_iter().map(T::from_f64).collect()
+}
+
+/// Cross-entropy: the target of row i is class 7·i mod cols.
+fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
+    let (n, exp) = ((rows * cols) as f64, operations::<T>(24, 34));
+    let targets: Vec<usize> = (0..rows).map(|row| row * 7 % cols).collect();
+    let same_targets = targets.clone();
+    let x = numbers::<T>(rows * cols, 1);
+    let mut lse = vec![T::ZERO; rows];
+    match op {
+        "forward" => call::<T, _, _>(
+            [(exp + 3.0) * n, n, 2.0 * rows as f64],
+            [x],
+            [vec![T::ZERO; rows]],
+            move |[x], [losses]| cross_entropy::forward(x, &targets, cols, T::ZERO, losses, &mut lse),
+            move |[x]| reference::cross_entropy(x, &same_targets, cols, 0.0),
+        ),
+        "backward" => {
+            lse = narrow(reference::logsumexp(&wide(&x), cols));
+            call::<T, _, _>(
+                [(exp + 3.0) * n, n, n],
+                [x, numbers(rows, 2)],
+                [numbers(rows * cols, 3)],
+                move |[x, dy], [dx]| cross_entropy::backward(x, &targets, cols, T::ZERO, &lse, dy, dx),
+                move |[x, dy]| reference::cross_entropy_backward(x, &same_targets, cols, 0.0, dy),
+            )
+        }
+        _ => None,
+    }
+}
+
+/// `huber`, `huber_backward`, …
+fn losses<T: Element>(op: &str, len: usize) -> Option<Case> {
+    let n = len as f64;
+    let (name, backward) = op.strip_suffix("_backward").map_or((op, false), |name| (name, true));
+    let ops: [(&str, Loss<T>, fn(f64, f64) -> (f64, f64), f64); 4] = [
+        ("squared_error", Loss::SquaredError, reference::squared_error, 2.0),
+        ("absolute_error", Loss::AbsoluteError, reference::absolute_error, 2.0),
+        ("huber", Loss::Huber { delta: T::from_f64(0.5) }, |x, t| reference::huber(x, t, 0.5), 4.0),
+        ("bce_with_logits", Loss::BceWithLogits, reference::bce_with_logits, operations::<T>(55, 65)),
+    ];
+    let &(_, kernel, truth, flops) = ops.iter().find(|(known, ..)| *known == name)?;
+    let mut target = numbers::<T>(len, 2);
+    if name == "bce_with_logits" {
+        target.iter_mut().for_each(|t| *t = t.abs());
+    }
+    if backward {
+        return call::<T, _, _>(
+            [(flops + 1.0) * n, 3.0 * n, n],
+            [numbers(len, 1), target, numbers(len, 4)],
+            [numbers(len, 3)],
+            move |[x, target, dy], [dx]| loss::backward(kernel, x, target, dy, dx, None),
+            move |[x, target, dy]| {
+                x.iter().zip(target).zip(dy).map(|((&x, &t), dy)| truth(x, t).1 * dy).collect()
+            },
+        );
+    }
+    call::<T, _, _>(
+        [flops * n, 2.0 * n, n],
+        [numbers(len, 1), target],
+        [numbers(len, 3)],
+        move |[x, target], [y]| loss::forward(kernel, x, target, y),
+        move |[x, target]| x.iter().zip(target).map(|(&x, &t)| truth(x, t).0).collect(),
+    )
+}
+
+fn layer_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
+    let (len, n, c) = (rows * cols, (rows * cols) as f64, cols as f64);
+    let (x, gamma) = (numbers::<T>(len, 1), numbers::<T>(cols, 3));
+    let (mut mean, mut rstd) = (vec![T::ZERO; rows], vec![T::ZERO; rows]);
+    match op {
+        "forward" => call::<T, _, _>(
+            [7.0 * n, n + 2.0 * c, n + 2.0 * rows as f64],
+            [x, gamma, numbers(cols, 4)],
+            [numbers(len, 5)],
+            move |[x, gamma, beta], [y]| {
+                layer_norm::forward(x, cols, Some(gamma), Some(beta), EPS, y, &mut mean, &mut rstd)
+            },
+            move |[x, gamma, beta]| reference::layer_norm(x, cols, gamma, beta, EPS).0,
+        ),
+        "backward" => {
+            let mut y = x.clone();
+            layer_norm::forward(&x, cols, None, None, EPS, &mut y, &mut mean, &mut rstd).ok()?;
+            call::<T, _, _>(
+                [13.0 * n, 2.0 * n + c + 2.0 * rows as f64, n + 2.0 * c],
+                [x, gamma, numbers(len, 2)],
+                [y, vec![T::ZERO; cols], vec![T::ZERO; cols]],
+                move |[x, gamma, dy], [dx, dgamma, dbeta]| {
+                    layer_norm::backward(x, cols, Some(gamma), &mean, &rstd, dy, dx, dgamma, dbeta)
+                },
+                move |[x, gamma, dy]| {
+                    let (dx, dgamma, dbeta) = reference::layer_norm_backward(x, cols, gamma, EPS, dy);
+                    [dx, dgamma, dbeta].concat()
+                },
+            )
+            .map(|case| case.sums_of(rows))
+        }
+        _ => None,
+    }
+}
+
+fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
+    let (len, n, c) = (rows * cols, (rows * cols) as f64, cols as f64);
+    let (x, gamma) = (numbers::<T>(len, 1), numbers::<T>(cols, 3));
+    let (mut mean, mut rstd) = (vec![T::ZERO; cols], vec![T::ZERO; cols]);
+    match op {
+        "forward" => call::<T, _, _>(
+            [7.0 * n, n + 2.0 * c, n + 2.0 * c],
+            [x, gamma, numbers(cols, 4)],
+            [numbers(len, 5)],
+            move |[x, gamma, beta], [y]| {
+                let (gamma, beta) = (Some(gamma), Some(beta));
+                batch_norm::forward(x, cols, gamma, beta, EPS, None, y, &mut mean, &mut rstd)
+            },
+            move |[x, gamma, beta]| {
+                let [y, ..] = reference::batch_norm(x, cols, gamma, beta, EPS);
+                y
+            },
+        ),
+        "backward" => {
+            let mut y = x.clone();
+            batch_norm::forward(&x, cols, None, None, EPS, None, &mut y, &mut mean, &mut rstd).ok()?;
+            call::<T, _, _>(
+                [11.0 * n, 2.0 * n + 3.0 * c, n + 2.0 * c],
+                [x, gamma, numbers(len, 2)],
+                [y, vec![T::ZERO; cols], vec![T::ZERO; cols]],
+                move |[x, gamma, dy], [dx, dgamma, dbeta]| {
+                    batch_norm::backward(x, cols, Some(gamma), &mean, &rstd, dy, dx, dgamma, dbeta)
+                },
+                move |[x, gamma, dy]| reference::batch_norm_backward(x, cols, gamma, EPS, dy).concat(),
+            )
+            .map(|case| case.sums_of(rows))
+        }
+        "infer" => {
+            let var: Vec<T> = numbers::<T>(cols, 6).iter().map(|v| *v + T::from_f64(1.5)).collect();
+            call::<T, _, _>(
+                [2.0 * n, n + 4.0 * c, n],
+                [x, gamma, numbers(cols, 4), numbers(cols, 5), var],
+                [numbers(len, 5)],
+                move |[x, gamma, beta, mean, var], [y]| {
+                    batch_norm::infer(x, cols, Some(gamma), Some(beta), mean, var, EPS, y)
+                },
+                move |[x, gamma, beta, mean, var]| {
+                    reference::batch_norm_infer(x, cols, gamma, beta, mean, var, EPS)
+                },
+            )
+        }
+        _ => None,
+    }
+}
+
+fn drop<T: Element>(op: &str, len: usize) -> Option<Case> {
+    const P: f64 = 0.1;
+    let key = Key { seed: 4, stream: 0 };
+    let kernel: fn(&[T], f64, Key, &mut [T]) -> Result<()> = match op {
+        "forward" => dropout::forward,
+        "backward" => dropout::backward,
+        _ => return None,
+    };
+    call::<T, _, _>(
+        [len as f64, len as f64, len as f64],
+        [numbers(len, 1)],
+        [numbers(len, 3)],
+        move |[x], [y]| kernel(x, P, key, y),
+        move |[x]| {
+            let words: Vec<u32> =
+                (0..x.len() as u64).map(|i| gristmill::rng::word(key.seed, key.stream, i)).collect();
+            reference::dropout(x, P, &words)
+        },
+    )
+}
+
+/// Random numbers have no reference: only the first fill of a generator is compared, with that of another one.
+fn random<T: Element>(op: &str, len: usize) -> Option<Case> {
+    type Fill<T> = fn(&mut Rng, &mut [T]) -> Result<()>;
+    let (fill, same): (Fill<T>, Fill<f64>) = match op {
+        "uniform" => (|rng, x| rng.fill_uniform(0.0, 1.0, x), |rng, x| rng.fill_uniform(0.0, 1.0, x)),
+        "normal" => (|rng, x| rng.fill_normal(0.0, 1.0, x), |rng, x| rng.fill_normal(0.0, 1.0, x)),
+        "bernoulli" => (|rng, x| rng.fill_bernoulli(0.5, x), |rng, x| rng.fill_bernoulli(0.5, x)),
+        _ => return None,
+    };
+    let mut rng = Rng::seed(4);
+    call::<T, _, _>(
+        [0.0, 0.0, len as f64],
+        [],
+        [vec![T::ZERO; len]],
+        move |[], [x]| fill(&mut rng, x),
+        move |[]| {
+            let mut x = vec![0.0; len];
+            same(&mut Rng::seed(4), &mut x).map(|()| x).unwrap_or_default()
+        },
+    )
+}
+
+/// One step of an optimizer; the first one is checked, on the parameters.
+fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
+    let n = len as f64;
+    let (start, grad) = (numbers::<f64>(len, 1), numbers::<T>(len, 2));
+    let param = [numbers::<T>(len, 1)];
+    let (mut a, mut b, mut step) = (vec![T::ZERO; len], vec![T::ZERO; len], 0);
+    let from_start = move |g: &[f64], update: &dyn Fn(f64, &mut f64)| {
+        let mut p = start.clone();
+        p.iter_mut().zip(g).for_each(|(p, &g)| update(g, p));
+        p
+    };
+    match op {
+        "sgd" => {
+            let config = Sgd { lr: LR, ..Sgd::default() };
+            call::<T, _, _>(
+                [2.0 * n, 2.0 * n, n],
+                [grad],
+                param,
+                move |[g], [p]| {
+                    step += 1;
+                    update::sgd(&config, step, g, p, &mut [])
+                },
+                move |[g]| from_start(g, &|g, p| *p -= LR * g),
+            )
+        }
+        "sgd_momentum" => {
+            let config = Sgd { lr: LR, momentum: 0.9, ..Sgd::default() };
+            call::<T, _, _>(
+                [4.0 * n, 3.0 * n, 2.0 * n],
+                [grad],
+                param,
+                move |[g], [p]| {
+                    step += 1;
+                    update::sgd(&config, step, g, p, &mut a)
+                },
+                move |[g]| from_start(g, &|g, p| *p -= LR * g),
+            )
+        }
+        "rmsprop" => {
+            let config = RmsProp { lr: LR, ..RmsProp::default() };
+            call::<T, _, _>(
+                [9.0 * n, 3.0 * n, 2.0 * n],
+                [grad],
+                param,
+                move |[g], [p]| update::rmsprop(&config, g, p, &mut a, &mut [], &mut []),
+                move |[g]| from_start(g, &|g, p| *p -= LR * g / ((0.01 * g * g).sqrt() + 1e-8)),
+            )
+        }
+        "adam" => {
+            let config = Adam { lr: LR, ..Adam::default() };
+            call::<T, _, _>(
+                [13.0 * n, 4.0 * n, 3.0 * n],
+                [grad],
+                param,
+                move |[g], [p]| {
+                    step += 1;
+                    update::adam(&config, step, g, p, &mut a, &mut b, &mut [])
+                },
+                // After one step the corrected moments are g and g².
+                move |[g]| from_start(g, &|g, p| *p -= LR * g / (g.abs() + 1e-8)),
+            )
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,415 @@
+#!/usr/bin/env python3
+"""PyTorch or JAX as a contender: `rivals.py PyTorch|JAX THREADS`, driven by lines on stdin, one answer line each.
+
+    case FAMILY NAME VARIANT   prepares a case, answers its key
+    run KEY N                  does it N times, answers nanoseconds
+    output KEY PATH            writes what the last run computed as float64 to PATH
+    drop KEY                   forgets it
+    quit                       ends
+
+Operations are called on tensors that exist already, without recording gradients: PyTorch through the function that its
+autograd would call, JAX as one compiled function. FAMILY `inference` has the file of the weights as VARIANT.
+"""
+import os
+import sys
+import time
+
+FRAMEWORK, THREADS = sys.argv[1], int(sys.argv[2])
+if FRAMEWORK == "JAX" and THREADS == 1:
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import numpy as np  # noqa: E402
+
+LR, EPS = 1e-3, 1e-5
+
+
+def numbers(shape, seed):
+    """The numbers of race.rs."""
+    i = np.arange(int(np.prod(shape)), dtype=np.int64)
+    x = ((7919 * i + 104729 * seed) % 2003).astype(np.float64) / 1001.5 - 1.0
+    return x.astype(np.float32).reshape(shape)
+
+
+def dims(text):
+    return tuple(int(d) for d in text.split("x"))
+
+
+class PyTorch:
+    def __init__(self):
+        import torch
+        self.torch = torch
+        torch.set_num_threads(THREADS)
+        torch.manual_seed(0)
+        self.version = torch.__version__
+
+    def case(self, family, name, variant):
+        """A pair: the step, and the arrays that it leaves."""
+        if family in ("training_step", "inference"):
+            with self.torch.enable_grad():
+                return getattr(self, family)(name, variant)
+        with self.torch.no_grad():
+            return getattr(self, family)(*name.split("/"))
+
+    def put(self, shape, seed):
+        return self.torch.from_numpy(numbers(shape, seed))
+
+    def results(self, call):
+        """Calls once more and keeps what comes out."""
+        kept = []
+
+        def step():
+            with self.torch.no_grad():
+                kept[:] = [call()]
+        return step, lambda: kept[0] if isinstance(kept[0], (tuple, list)) else kept
+
+    def map(self, op, size):
+        t, aten = self.torch, self.torch.ops.aten
+        x, b, y = self.put(dims(size), 1), self.put(dims(size), 2), self.put(dims(size), 3)
+        positive = x + 1.5
+        return self.results({
+            "add": lambda: t.add(x, b, out=y),
+            "mul": lambda: t.mul(x, b, out=y),
+            "relu": lambda: t.relu(x),
+            "exp": lambda: t.exp(x, out=y),
+            "ln": lambda: t.log(positive, out=y),
+            "tanh": lambda: t.tanh(x, out=y),
+            "sigmoid": lambda: t.sigmoid(x, out=y),
+            "gelu": lambda: aten.gelu(x),
+            "silu": lambda: aten.silu(x),
+            "relu_backward": lambda: aten.threshold_backward(b, x, 0),
+            "gelu_backward": lambda: aten.gelu_backward(b, x),
+        }[op])
+
+    def reduce(self, op, size):
+        t, x = self.torch, self.put(dims(size), 1)
+        return self.results({
+            "sum": lambda: t.sum(x),
+            "max": lambda: t.amax(x),
+            "argmax": lambda: t.argmax(x),
+            "sum_rows": lambda: t.sum(x, 1),
+            "sum_cols": lambda: t.sum(x, 0),
+        }[op])
+
+    def softmax(self, op, direction, size):
+        t, aten = self.torch, self.torch.ops.aten
+        x, dy = self.put(dims(size), 1), self.put(dims(size), 2)
+        if direction == "forward":
+            return self.results({
+                "softmax": lambda: t.softmax(x, 1),
+                "log_softmax": lambda: t.log_softmax(x, 1),
+                "logsumexp": lambda: t.logsumexp(x, 1),
+            }[op])
+        y = {"softmax": t.softmax, "log_softmax": t.log_softmax}[op](x, 1)
+        call = {"softmax": aten._softmax_backward_data, "log_softmax": aten._log_softmax_backward_data}[op]
+        return self.results(lambda: call(dy, y, 1, t.float32))
+
+    def layer_norm(self, direction, size):
+        aten, (rows, cols) = self.torch.ops.aten, dims(size)
+        x, dy = self.put((rows, cols), 1), self.put((rows, cols), 2)
+        gamma, beta = self.put((cols,), 3), self.put((cols,), 4)
+        _, mean, rstd = aten.native_layer_norm(x, [cols], gamma, beta, EPS)
+        if direction == "forward":
+            return self.results(lambda: aten.native_layer_norm(x, [cols], gamma, beta, EPS)[:1])
+        mask = [True] * 3
+        return self.results(
+            lambda: aten.native_layer_norm_backward(dy, x, [cols], mean, rstd, gamma, beta, mask))
+
+    def batch_norm(self, direction, size):
+        aten, (rows, cols) = self.torch.ops.aten, dims(size)
+        x, dy = self.put((rows, cols), 1), self.put((rows, cols), 2)
+        gamma, beta = self.put((cols,), 3), self.put((cols,), 4)
+        _, mean, rstd = aten.native_batch_norm(x, gamma, beta, None, None, True, 0.1, EPS)
+        if direction == "forward":
+            return self.results(
+                lambda: aten.native_batch_norm(x, gamma, beta, None, None, True, 0.1, EPS)[:1])
+        mask = [True] * 3
+        return self.results(lambda: aten.native_batch_norm_backward(
+            dy, x, gamma, None, None, mean, rstd, True, EPS, mask))
+
+    def optimizer(self, rule, size):
+        t = self.torch
+        param = t.nn.Parameter(self.put(dims(size), 1).clone())
+        param.grad = self.put(dims(size), 2)
+        optimizer = {
+            "adam": lambda: t.optim.Adam([param], lr=LR, fused=True),
+            "sgd_momentum": lambda: t.optim.SGD([param], lr=LR, momentum=0.9, fused=True),
+        }[rule]()
+        return optimizer.step, lambda: [param.detach()]
+
+    def network(self, hidden):
+        nn = self.torch.nn
+
+        class Residual(nn.Module):
+            def __init__(self, inner):
+                super().__init__()
+                self.inner = inner
+
+            def forward(self, x):
+                return x + self.inner(x)
+
+        def block():
+            return [Residual(nn.Sequential(
+                nn.Linear(hidden, hidden // 2), nn.BatchNorm1d(hidden // 2), nn.ReLU(), nn.Dropout(0.1),
+                nn.Linear(hidden // 2, hidden), nn.BatchNorm1d(hidden))), nn.ReLU()]
+        return nn.Sequential(nn.Linear(784, hidden), nn.ReLU(), *block(), *block(), *block(), nn.Linear(hidden, 10))
+
+    def training_step(self, name, variant):
+        t, (batch, hidden) = self.torch, dims(name)
+        model = self.network(hidden)
+        optimizer = t.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-3, fused=variant == "fused")
+        x, y = self.put((batch, 784), 1), t.arange(batch) * 7 % 10
+        losses = []
+
+        def step():
+            optimizer.zero_grad()
+            loss = t.nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            losses[:] = [loss.detach()]
+        return step, lambda: losses
+
+    def inference(self, name, weights):
+        t, (batch, hidden) = self.torch, dims(name)
+        model = self.network(hidden).eval()
+        flat = t.from_numpy(np.fromfile(weights).astype(np.float32))
+        with t.no_grad():
+            for p in model.parameters():
+                p.copy_(flat[:p.numel()].reshape(p.shape))
+                flat = flat[p.numel():]
+        x = self.put((batch, 784), 1)
+        call = t.inference_mode()(lambda: model(x))
+        return self.results(call)
+
+
+class JAX:
+    def __init__(self):
+        import jax
+        import jax.numpy as jnp
+        self.jax, self.jnp = jax, jnp
+        # The quickest of JAX's generators: dropout draws from it.
+        jax.config.update("jax_default_prng_impl", "unsafe_rbg")
+        self.version = jax.__version__
+
+    def case(self, family, name, variant):
+        if family in ("training_step", "inference"):
+            return getattr(self, family)(name, variant)
+        return getattr(self, family)(*name.split("/"))
+
+    def put(self, shape, seed):
+        return self.jnp.asarray(numbers(shape, seed))
+
+    def results(self, function, *arguments):
+        compiled = self.jax.jit(function).lower(*arguments).compile()
+        kept = []
+
+        def step():
+            kept[:] = [self.jax.block_until_ready(compiled(*arguments))]
+        return step, lambda: kept[0] if isinstance(kept[0], (tuple, list)) else kept
+
+    def map(self, op, size):
+        jax, jnp = self.jax, self.jnp
+        x, b = self.put(dims(size), 1), self.put(dims(size), 2)
+        gelu = lambda x: jax.nn.gelu(x, approximate=False)  # noqa: E731
+        one = {"relu": jax.nn.relu, "exp": jnp.exp, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "gelu": gelu,
+               "silu": jax.nn.silu}
+        if op in one:
+            return self.results(one[op], x)
+        if op == "ln":
+            return self.results(jnp.log, x + 1.5)
+        return self.results({
+            "add": jnp.add,
+            "mul": jnp.multiply,
+            "relu_backward": lambda x, b: jnp.where(x > 0, b, 0),
+            "gelu_backward": lambda x, b: jax.vjp(gelu, x)[1](b)[0],
+        }[op], x, b)
+
+    def reduce(self, op, size):
+        jnp = self.jnp
+        return self.results({
+            "sum": jnp.sum,
+            "max": jnp.max,
+            "argmax": jnp.argmax,
+            "sum_rows": lambda x: jnp.sum(x, 1),
+            "sum_cols": lambda x: jnp.sum(x, 0),
+        }[op], self.put(dims(size), 1))
+
+    def softmax(self, op, direction, size):
+        jax, jnp = self.jax, self.jnp
+        x, dy = self.put(dims(size), 1), self.put(dims(size), 2)
+        forward = {"softmax": jax.nn.softmax, "log_softmax": jax.nn.log_softmax,
+                   "logsumexp": lambda x: jax.nn.logsumexp(x, axis=1)}[op]
+        if direction == "forward":
+            return self.results(forward, x)
+        backward = {
+            "softmax": lambda y, dy: y * (dy - jnp.sum(y * dy, 1, keepdims=True)),
+            "log_softmax": lambda y, dy: dy - jnp.exp(y) * jnp.sum(dy, 1, keepdims=True),
+        }[op]
+        return self.results(backward, forward(x), dy)
+
+    def norm(self, axis, direction, size):
+        jax, jnp, (rows, cols) = self.jax, self.jnp, dims(size)
+        x, dy = self.put((rows, cols), 1), self.put((rows, cols), 2)
+        gamma, beta = self.put((cols,), 3), self.put((cols,), 4)
+
+        def statistics(x):
+            mean = jnp.mean(x, axis, keepdims=True)
+            return mean, jax.lax.rsqrt(jnp.mean((x - mean) ** 2, axis, keepdims=True) + EPS)
+
+        def forward(x, gamma, beta):
+            mean, rstd = statistics(x)
+            return (x - mean) * rstd * gamma + beta
+
+        def backward(x, mean, rstd, gamma, dy):
+            normal = (x - mean) * rstd
+            g = dy * gamma
+            dx = rstd * (g - jnp.mean(g, axis, keepdims=True) - normal * jnp.mean(g * normal, axis, keepdims=True))
+            return dx, jnp.sum(dy * normal, 0), jnp.sum(dy, 0)
+        if direction == "forward":
+            return self.results(forward, x, gamma, beta)
+        return self.results(backward, x, *statistics(x), gamma, dy)
+
+    def layer_norm(self, direction, size):
+        return self.norm(1, direction, size)
+
+    def batch_norm(self, direction, size):
+        return self.norm(0, direction, size)
+
+    def optimizer(self, rule, size):
+        jax, jnp = self.jax, self.jnp
+        param, grad = self.put(dims(size), 1), self.put(dims(size), 2)
+
+        def adam(state, grad):
+            p, m, v, step = state
+            step = step + 1
+            m = 0.9 * m + 0.1 * grad
+            v = 0.999 * v + 0.001 * grad * grad
+            root = jnp.sqrt(v / (1 - 0.999 ** step)) + 1e-8
+            return p - LR * (m / (1 - 0.9 ** step)) / root, m, v, step
+
+        def sgd_momentum(state, grad):
+            p, m = state
+            m = 0.9 * m + grad
+            return p - LR * m, m
+        zeros = [jnp.zeros_like(param) for _ in range(2)]
+        rule, state = {"adam": (adam, (param, *zeros, jnp.float32(0))),
+                       "sgd_momentum": (sgd_momentum, (param, zeros[0]))}[rule]
+        compiled = jax.jit(rule, donate_argnums=0).lower(state, grad).compile()
+        kept = [state]
+
+        def step():
+            kept[0] = jax.block_until_ready(compiled(kept[0], grad))
+        return step, lambda: [kept[0][0]]
+
+    def weights(self, hidden, flat=None):
+        rng = np.random.default_rng(0)
+
+        def linear(inputs, outputs):
+            bound = inputs ** -0.5
+            return [rng.uniform(-bound, bound, (outputs, inputs)), rng.uniform(-bound, bound, outputs)]
+
+        def norm(size):
+            return [np.ones(size), np.zeros(size)]
+        arrays = linear(784, hidden)
+        for _ in range(3):
+            arrays += linear(hidden, hidden // 2) + norm(hidden // 2) + linear(hidden // 2, hidden) + norm(hidden)
+        arrays += linear(hidden, 10)
+        if flat is not None:
+            ends = np.cumsum([a.size for a in arrays])
+            arrays = [part.reshape(a.shape) for part, a in zip(np.split(flat, ends[:-1]), arrays)]
+        return [self.jnp.asarray(a, dtype=self.jnp.float32) for a in arrays]
+
+    def forward(self, w, x, key=None, running=None):
+        """Logits; in training (with a key) also the new running statistics."""
+        jax, jnp, fresh = self.jax, self.jnp, []
+
+        def norm(x, gamma, beta, index):
+            if key is None:
+                return x * (gamma / np.float32((1 + EPS) ** 0.5)) + beta
+            mean, var = jnp.mean(x, 0), jnp.var(x, 0)
+            old = running[index]
+            fresh.append((0.9 * old[0] + 0.1 * mean, 0.9 * old[1] + 0.1 * var * len(x) / (len(x) - 1)))
+            return (x - mean) * jax.lax.rsqrt(var + EPS) * gamma + beta
+        x = jax.nn.relu(x @ w[0].T + w[1])
+        for i in range(3):
+            w1, b1, g1, c1, w2, b2, g2, c2 = w[2 + 8 * i:10 + 8 * i]
+            h = jax.nn.relu(norm(x @ w1.T + b1, g1, c1, 2 * i))
+            if key is not None:
+                keep = jax.random.bernoulli(jax.random.fold_in(key, i), 0.9, h.shape)
+                h = jnp.where(keep, h / 0.9, 0)
+            x = jax.nn.relu(x + norm(h @ w2.T + b2, g2, c2, 2 * i + 1))
+        return x @ w[-2].T + w[-1], fresh
+
+    def training_step(self, name, _variant):
+        jax, jnp, (batch, hidden) = self.jax, self.jnp, dims(name)
+        x, y = self.put((batch, 784), 1), jnp.arange(batch) * 7 % 10
+        w = self.weights(hidden)
+        running = [(jnp.zeros(n), jnp.ones(n)) for _ in range(3) for n in (hidden // 2, hidden)]
+
+        def loss(w, running, key):
+            logits, fresh = self.forward(w, x, key, running)
+            return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(batch), y]), fresh
+
+        def step(state):
+            w, m, v, running, key, count = state
+            key, draw = jax.random.split(key)
+            (value, running), grads = jax.value_and_grad(loss, has_aux=True)(w, running, draw)
+            count = count + 1
+            grads = [g + 1e-3 * p for g, p in zip(grads, w)]
+            m = [0.9 * m + 0.1 * g for m, g in zip(m, grads)]
+            v = [0.999 * v + 0.001 * g * g for v, g in zip(v, grads)]
+            size, scale = LR / (1 - 0.9 ** count), 1 / jnp.sqrt(1 - 0.999 ** count)
+            w = [p - size * m / (jnp.sqrt(v) * scale + 1e-8) for p, m, v in zip(w, m, v)]
+            return (w, m, v, running, key, count), value
+        zeros = lambda: [jnp.zeros_like(p) for p in w]  # noqa: E731
+        kept = [(w, zeros(), zeros(), running, jax.random.key(0), jnp.float32(0)), None]
+        compiled = jax.jit(step, donate_argnums=0).lower(kept[0]).compile()
+
+        def run():
+            kept[:] = jax.block_until_ready(compiled(kept[0]))
+        return run, lambda: [kept[1]]
+
+    def inference(self, name, weights):
+        batch, hidden = dims(name)
+        w = self.weights(hidden, np.fromfile(weights))
+        return self.results(lambda w, x: self.forward(w, x)[0], w, self.put((batch, 784), 1))
+
+
+def main():
+    framework = {"PyTorch": PyTorch, "JAX": JAX}[FRAMEWORK]()
+    # Answers go through a descriptor of their own: nothing that a library prints gets among them.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    print(framework.version, file=answers)
+    cases, count = {}, 0
+    for line in sys.stdin:
+        words = line.split()
+        try:
+            if words[0] == "quit":
+                return
+            if words[0] == "case":
+                count += 1
+                cases[str(count)] = framework.case(words[1], words[2], " ".join(words[3:]))
+                answer = count
+            elif words[0] == "run":
+                step, repetitions = cases[words[1]][0], int(words[2])
+                start = time.perf_counter_ns()
+                for _ in range(repetitions):
+                    step()
+                answer = time.perf_counter_ns() - start
+            elif words[0] == "output":
+                arrays = [np.asarray(a, dtype=np.float64).ravel() for a in cases[words[1]][1]()]
+                np.concatenate(arrays).tofile(words[2])
+                answer = "written"
+            elif words[0] == "drop":
+                del cases[words[1]]
+                answer = "dropped"
+            else:
+                answer = f"error: {words[0]} is no command"
+        except Exception as error:  # whatever it is, the race goes on without this contender
+            answer = "error: " + " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        print(answer, file=answers)
+
+
+if __name__ == "__main__":
+    main()
