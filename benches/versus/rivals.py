@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """PyTorch or JAX as a contender: `rivals.py PyTorch|JAX THREADS`, driven by lines on stdin, one answer line each.
 
-    case FAMILY NAME VARIANT   prepares a case, answers its key
-    run KEY N                  does it N times, answers nanoseconds
-    output KEY PATH            writes what the last run computed as float64 to PATH
-    drop KEY                   forgets it
-    quit                       ends
+    case ID VARIANT   prepares family/op/f32/shape, answers its key
+    run KEY N         does it N times, answers nanoseconds
+    output KEY PATH   writes what the last run computed as float64 to PATH
+    drop KEY          forgets it
+    quit              ends
 
 Operations are called on tensors that exist already, without recording gradients: PyTorch through the function that its
-autograd would call, JAX as one compiled function. FAMILY `inference` has the file of the weights as VARIANT.
+autograd would call, JAX as one compiled function. VARIANT is `fused`, `default` or `compile` for training steps of
+PyTorch, and the file of the weights for `inference`.
 """
 import os
 import sys
@@ -43,13 +44,13 @@ class PyTorch:
         torch.manual_seed(0)
         self.version = torch.__version__
 
-    def case(self, family, name, variant):
+    def case(self, family, op, shape, variant):
         """A pair: the step, and the arrays that it leaves."""
-        if family in ("training_step", "inference"):
+        if op == "mlp_resnet":
             with self.torch.enable_grad():
-                return getattr(self, family)(name, variant)
+                return getattr(self, family)(shape, variant)
         with self.torch.no_grad():
-            return getattr(self, family)(*name.split("/"))
+            return getattr(self, family)(op, shape)
 
     def put(self, shape, seed):
         return self.torch.from_numpy(numbers(shape, seed))
@@ -67,31 +68,48 @@ class PyTorch:
         t, aten = self.torch, self.torch.ops.aten
         x, b, y = self.put(dims(size), 1), self.put(dims(size), 2), self.put(dims(size), 3)
         positive = x + 1.5
+        if op == "axpby":
+            # addcmul would read a third operand; two passes are what a user writes.
+            return self.results(lambda: y.mul_(0.5).add_(x, alpha=0.5))
         return self.results({
             "add": lambda: t.add(x, b, out=y),
             "mul": lambda: t.mul(x, b, out=y),
-            "relu": lambda: t.relu(x),
+            "scale": lambda: y.mul_(-1),
+            "relu": lambda: aten.relu.out(x, out=y),
             "exp": lambda: t.exp(x, out=y),
             "ln": lambda: t.log(positive, out=y),
+            "sqrt": lambda: t.sqrt(positive, out=y),
             "tanh": lambda: t.tanh(x, out=y),
             "sigmoid": lambda: t.sigmoid(x, out=y),
-            "gelu": lambda: aten.gelu(x),
-            "silu": lambda: aten.silu(x),
-            "relu_backward": lambda: aten.threshold_backward(b, x, 0),
-            "gelu_backward": lambda: aten.gelu_backward(b, x),
+            "gelu": lambda: aten.gelu.out(x, out=y),
+            "silu": lambda: aten.silu.out(x, out=y),
+            "relu_backward": lambda: aten.threshold_backward.grad_input(b, x, 0, grad_input=y),
+            "gelu_backward": lambda: aten.gelu_backward.grad_input(b, x, grad_input=y),
+            "silu_backward": lambda: aten.silu_backward.grad_input(b, x, grad_input=y),
         }[op])
 
     def reduce(self, op, size):
         t, x = self.torch, self.put(dims(size), 1)
+        name, over = op.split("_")
+        axis = {"all": None, "rows": 1, "cols": 0}[over]
+        along = {} if axis is None else {"dim": axis}
         return self.results({
-            "sum": lambda: t.sum(x),
-            "max": lambda: t.amax(x),
-            "argmax": lambda: t.argmax(x),
-            "sum_rows": lambda: t.sum(x, 1),
-            "sum_cols": lambda: t.sum(x, 0),
-        }[op])
+            "sum": lambda: t.sum(x, **along),
+            "max": lambda: t.amax(x, **along),
+            "argmax": lambda: t.argmax(x, **along),
+            "variance": lambda: t.var(x, correction=0, **along),
+        }[name])
 
-    def softmax(self, op, direction, size):
+    def softmax(self, op, size):
+        return self.along_rows("softmax", op, size)
+
+    def log_softmax(self, op, size):
+        return self.along_rows("log_softmax", op, size)
+
+    def logsumexp(self, op, size):
+        return self.along_rows("logsumexp", op, size)
+
+    def along_rows(self, family, direction, size):
         t, aten = self.torch, self.torch.ops.aten
         x, dy = self.put(dims(size), 1), self.put(dims(size), 2)
         if direction == "forward":
@@ -99,10 +117,23 @@ class PyTorch:
                 "softmax": lambda: t.softmax(x, 1),
                 "log_softmax": lambda: t.log_softmax(x, 1),
                 "logsumexp": lambda: t.logsumexp(x, 1),
-            }[op])
-        y = {"softmax": t.softmax, "log_softmax": t.log_softmax}[op](x, 1)
-        call = {"softmax": aten._softmax_backward_data, "log_softmax": aten._log_softmax_backward_data}[op]
+            }[family])
+        y = {"softmax": t.softmax, "log_softmax": t.log_softmax}[family](x, 1)
+        call = {"softmax": aten._softmax_backward_data, "log_softmax": aten._log_softmax_backward_data}[family]
         return self.results(lambda: call(dy, y, 1, t.float32))
+
+    def cross_entropy(self, direction, size):
+        t, aten, (rows, cols) = self.torch, self.torch.ops.aten, dims(size)
+        x, target = self.put((rows, cols), 1), t.arange(rows) * 7 % cols
+        forward = lambda: t.nn.functional.cross_entropy(x, target, reduction="none")  # noqa: E731
+        if direction == "forward":
+            return self.results(forward)
+        dy, log_p = self.put((rows,), 2), t.log_softmax(x, 1)
+
+        def backward():
+            d = aten.nll_loss_backward(dy, log_p, target, None, 0, -100, t.tensor(float(rows)))
+            return aten._log_softmax_backward_data(d, log_p, 1, t.float32)
+        return self.results(backward)
 
     def layer_norm(self, direction, size):
         aten, (rows, cols) = self.torch.ops.aten, dims(size)
@@ -127,12 +158,13 @@ class PyTorch:
         return self.results(lambda: aten.native_batch_norm_backward(
             dy, x, gamma, None, None, mean, rstd, True, EPS, mask))
 
-    def optimizer(self, rule, size):
+    def update(self, rule, size):
         t = self.torch
         param = t.nn.Parameter(self.put(dims(size), 1).clone())
         param.grad = self.put(dims(size), 2)
         optimizer = {
             "adam": lambda: t.optim.Adam([param], lr=LR, fused=True),
+            "sgd": lambda: t.optim.SGD([param], lr=LR, fused=True),
             "sgd_momentum": lambda: t.optim.SGD([param], lr=LR, momentum=0.9, fused=True),
         }[rule]()
         return optimizer.step, lambda: [param.detach()]
@@ -157,13 +189,15 @@ class PyTorch:
     def training_step(self, name, variant):
         t, (batch, hidden) = self.torch, dims(name)
         model = self.network(hidden)
-        optimizer = t.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-3, fused=variant == "fused")
+        optimizer = t.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-3, fused=variant != "default")
         x, y = self.put((batch, 784), 1), t.arange(batch) * 7 % 10
         losses = []
 
+        forward = t.compile(model) if variant == "compile" else model
+
         def step():
             optimizer.zero_grad()
-            loss = t.nn.functional.cross_entropy(model(x), y)
+            loss = t.nn.functional.cross_entropy(forward(x), y)
             loss.backward()
             optimizer.step()
             losses[:] = [loss.detach()]
@@ -191,10 +225,10 @@ class JAX:
         jax.config.update("jax_default_prng_impl", "unsafe_rbg")
         self.version = jax.__version__
 
-    def case(self, family, name, variant):
-        if family in ("training_step", "inference"):
-            return getattr(self, family)(name, variant)
-        return getattr(self, family)(*name.split("/"))
+    def case(self, family, op, shape, variant):
+        if op == "mlp_resnet":
+            return getattr(self, family)(shape, variant)
+        return getattr(self, family)(op, shape)
 
     def put(self, shape, seed):
         return self.jnp.asarray(numbers(shape, seed))
@@ -215,26 +249,35 @@ class JAX:
                "silu": jax.nn.silu}
         if op in one:
             return self.results(one[op], x)
-        if op == "ln":
-            return self.results(jnp.log, x + 1.5)
+        if op == "axpby":
+            return self.results(lambda x, y: 0.5 * x + 0.5 * y, x, self.put(dims(size), 3))
+        if op in ("ln", "sqrt"):
+            return self.results({"ln": jnp.log, "sqrt": jnp.sqrt}[op], x + 1.5)
         return self.results({
             "add": jnp.add,
             "mul": jnp.multiply,
             "relu_backward": lambda x, b: jnp.where(x > 0, b, 0),
             "gelu_backward": lambda x, b: jax.vjp(gelu, x)[1](b)[0],
+            "silu_backward": lambda x, b: jax.vjp(jax.nn.silu, x)[1](b)[0],
         }[op], x, b)
 
     def reduce(self, op, size):
         jnp = self.jnp
-        return self.results({
-            "sum": jnp.sum,
-            "max": jnp.max,
-            "argmax": jnp.argmax,
-            "sum_rows": lambda x: jnp.sum(x, 1),
-            "sum_cols": lambda x: jnp.sum(x, 0),
-        }[op], self.put(dims(size), 1))
+        name, over = op.split("_")
+        function = {"sum": jnp.sum, "max": jnp.max, "argmax": jnp.argmax, "variance": jnp.var}[name]
+        axis = {"all": None, "rows": 1, "cols": 0}[over]
+        return self.results(lambda x: function(x, axis), self.put(dims(size), 1))
 
-    def softmax(self, op, direction, size):
+    def softmax(self, op, size):
+        return self.along_rows("softmax", op, size)
+
+    def log_softmax(self, op, size):
+        return self.along_rows("log_softmax", op, size)
+
+    def logsumexp(self, op, size):
+        return self.along_rows("logsumexp", op, size)
+
+    def along_rows(self, op, direction, size):
         jax, jnp = self.jax, self.jnp
         x, dy = self.put(dims(size), 1), self.put(dims(size), 2)
         forward = {"softmax": jax.nn.softmax, "log_softmax": jax.nn.log_softmax,
@@ -246,6 +289,16 @@ class JAX:
             "log_softmax": lambda y, dy: dy - jnp.exp(y) * jnp.sum(dy, 1, keepdims=True),
         }[op]
         return self.results(backward, forward(x), dy)
+
+    def cross_entropy(self, direction, size):
+        jax, jnp, (rows, cols) = self.jax, self.jnp, dims(size)
+        x, dy, target = self.put((rows, cols), 1), self.put((rows,), 2), jnp.arange(rows) * 7 % cols
+
+        def forward(x):
+            return -jax.nn.log_softmax(x)[jnp.arange(rows), target]
+        if direction == "forward":
+            return self.results(forward, x)
+        return self.results(lambda x, dy: jax.vjp(forward, x)[1](dy)[0], x, dy)
 
     def norm(self, axis, direction, size):
         jax, jnp, (rows, cols) = self.jax, self.jnp, dims(size)
@@ -275,7 +328,7 @@ class JAX:
     def batch_norm(self, direction, size):
         return self.norm(0, direction, size)
 
-    def optimizer(self, rule, size):
+    def update(self, rule, size):
         jax, jnp = self.jax, self.jnp
         param, grad = self.put(dims(size), 1), self.put(dims(size), 2)
 
@@ -287,12 +340,16 @@ class JAX:
             root = jnp.sqrt(v / (1 - 0.999 ** step)) + 1e-8
             return p - LR * (m / (1 - 0.9 ** step)) / root, m, v, step
 
+        def sgd(state, grad):
+            return (state[0] - LR * grad,)
+
         def sgd_momentum(state, grad):
             p, m = state
             m = 0.9 * m + grad
             return p - LR * m, m
         zeros = [jnp.zeros_like(param) for _ in range(2)]
         rule, state = {"adam": (adam, (param, *zeros, jnp.float32(0))),
+                       "sgd": (sgd, (param,)),
                        "sgd_momentum": (sgd_momentum, (param, zeros[0]))}[rule]
         compiled = jax.jit(rule, donate_argnums=0).lower(state, grad).compile()
         kept = [state]
@@ -389,7 +446,8 @@ def main():
                 return
             if words[0] == "case":
                 count += 1
-                cases[str(count)] = framework.case(words[1], words[2], " ".join(words[3:]))
+                family, op, _, shape = words[1].split("/")
+                cases[str(count)] = framework.case(family, op, shape, " ".join(words[2:]))
                 answer = count
             elif words[0] == "run":
                 step, repetitions = cases[words[1]][0], int(words[2])

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the Python environment of the rivals: PyTorch, JAX, MKL, OpenBLAS. Argument: its folder.
+# Makes the Python environment of the rivals: PyTorch, JAX, MKL, OpenBLAS. Argument: its folder, if not the usual one.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 environment="${1:-$here/target/python}"

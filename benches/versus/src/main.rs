@@ -1,133 +1,245 @@
-//! One training step of the MLP-ResNet: gristmill against PyTorch, round by round. See README.md beside this folder.
+//! Races gristmill against its rivals, interleaved round by round: see README.md beside this folder.
 
+mod blas;
+#[cfg(feature = "burn")]
+mod burn;
+#[cfg(feature = "candle")]
+mod candle;
+mod families;
+mod gemm;
+#[allow(dead_code)] // Benches use more of it.
+#[path = "../../common/kernels.rs"]
+mod kernels;
+#[allow(dead_code)]
 #[path = "../../common/mlp_resnet.rs"]
 mod mlp_resnet;
+mod python;
+mod race;
+mod report;
+#[cfg(any())]
+mod rten;
 
-use std::error::Error;
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::time::Duration;
 
+use blas::Blas;
 use clap::Parser;
-use gristmill::Context;
-use mlp_resnet::Step;
+use families::{GROUPS, families};
+use kernels::Case;
+use python::Python;
+use race::{Contender, Pace, Race, Result, Score, native, yardstick};
 
-/// Races a training step of gristmill against PyTorch.
+/// Races gristmill against its rivals, interleaved round by round.
 #[derive(Parser)]
 struct Config {
-    /// The Python that has PyTorch
+    /// Families (all, if none is given), or names of cases such as gemm/NT/f32/100x784x100
+    what: Vec<String>,
+    /// Threads of every contender; all of the machine, if not given
     #[arg(long)]
-    python: PathBuf,
-    /// fused or default Adam of PyTorch
-    #[arg(long, default_value = "fused")]
-    optimizer: String,
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
-    #[arg(long, default_value_t = 100)]
-    batch: usize,
-    #[arg(long, default_value_t = 100)]
-    hidden: usize,
-    #[arg(long, default_value_t = 31)]
+    threads: Option<usize>,
+    /// Rounds; the figures are medians over them
+    #[arg(long, default_value_t = 15)]
     rounds: usize,
-    /// Steps of each contender in a round
-    #[arg(long, default_value_t = 100)]
-    steps: usize,
+    /// Milliseconds of a contender's turn, or one call, if that is longer
+    #[arg(long, default_value_t = 4)]
+    turn: u64,
+    /// Only cases whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// The Python environment that setup.sh has made
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python"))]
+    python: PathBuf,
+    /// Writes all figures
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Writes a page with tables and bars
+    #[arg(long)]
+    html: Option<PathBuf>,
 }
 
-/// A Python process that runs steps on demand.
-struct PyTorch {
-    child: Child,
-    to: ChildStdin,
-    from: BufReader<ChildStdout>,
+/// Who may take part.
+struct Rivals {
+    threads: usize,
+    blas: Vec<Blas>,
+    torch: Option<Python>,
+    jax: Option<Python>,
 }
 
-impl PyTorch {
-    fn start(config: &Config) -> Result<Self, Box<dyn Error>> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/torch_step.py");
-        let mut child = Command::new(&config.python)
-            .args([script, "--optimizer", &config.optimizer])
-            .args(["--threads", &config.threads.to_string(), "--batch", &config.batch.to_string()])
-            .args(["--hidden", &config.hidden.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let to = child.stdin.take().ok_or("no pipe")?;
-        let from = BufReader::new(child.stdout.take().ok_or("no pipe")?);
-        let mut this = Self { child, to, from };
-        match this.line()?.as_str() {
-            "ready" => Ok(this),
-            other => Err(format!("expected ready, got {other:?}").into()),
+impl Rivals {
+    fn find(config: &Config, threads: usize, ids: &[String]) -> Self {
+        let wants_blas = ids.iter().any(|id| id.starts_with("gemm/"));
+        // The products of PyTorch are those of MKL, and JAX's those of Eigen: they race in everything else.
+        let wants_python = ids.iter().any(|id| !id.starts_with("gemm/") && id.contains("/f32/"));
+        let start = |name| wants_python.then(|| Python::start(&config.python, name, threads)).flatten();
+        Self {
+            threads,
+            blas: if wants_blas { blas::load(&config.python) } else { vec![] },
+            torch: start("PyTorch"),
+            jax: start("JAX"),
         }
     }
 
-    fn line(&mut self) -> Result<String, Box<dyn Error>> {
-        let mut line = String::new();
-        self.from.read_line(&mut line)?;
-        Ok(line.trim().to_owned())
+    /// `MKL`, `OpenBLAS (Zen)`, `PyTorch 2.9.1`, …
+    fn versions(&self) -> Vec<String> {
+        let blas = self.blas.iter().map(|blas| match &blas.core {
+            Some(core) => format!("{} ({core})", blas.name),
+            None => blas.name.to_owned(),
+        });
+        let python = [("PyTorch", &self.torch), ("JAX", &self.jax)];
+        let python = python.into_iter().filter_map(|(name, python)| Some(format!("{name} {}", python.as_ref()?.version)));
+        blas.chain(python).chain(rust_versions()).collect()
     }
 
-    /// Nanoseconds for this many steps.
-    fn run(&mut self, steps: usize) -> Result<f64, Box<dyn Error>> {
-        writeln!(self.to, "run {steps}")?;
-        Ok(self.line()?.parse()?)
-    }
-}
-
-impl Drop for PyTorch {
-    fn drop(&mut self) {
-        let _ = writeln!(self.to, "quit");
-        let _ = self.child.wait();
-    }
-}
-
-/// The value below which this fraction of the values lies.
-fn quantile(values: &[f64], fraction: f64) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values[((values.len() - 1) as f64 * fraction).round() as usize]
-}
-
-fn race(config: &Config) -> Result<(), Box<dyn Error>> {
-    let mut torch = PyTorch::start(config)?;
-    let mut step = Step::new(config.batch, config.hidden)?;
-    let mut ours = |steps: usize| -> Result<f64, Box<dyn Error>> {
-        let start = Instant::now();
-        for _ in 0..steps {
-            step.run()?;
+    /// Everybody but gristmill. PyTorch and JAX run in these variants, each with its argument.
+    fn contenders<'a>(&'a self, id: &str, variants: [&[[&str; 2]]; 2]) -> Vec<Box<dyn Contender + 'a>> {
+        let mut contenders = gemm::contenders(id, &self.blas, self.threads);
+        #[cfg(any())]
+        contenders.extend(rten::contender(id, self.threads));
+        #[cfg(feature = "candle")]
+        contenders.extend(candle::contender(id, self.threads));
+        #[cfg(feature = "burn")]
+        contenders.extend(burn::contender(id, self.threads));
+        if !id.starts_with("gemm/") && id.contains("/f32/") {
+            for (python, variants) in [&self.torch, &self.jax].into_iter().zip(variants) {
+                let Some(python) = python else { continue };
+                contenders.extend(variants.iter().map(|variant| python.contender(id, *variant)));
+            }
         }
-        Ok(start.elapsed().as_nanos() as f64)
-    };
-    ours(20)?;
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    for round in 0..config.rounds {
-        if round % 2 == 0 {
-            a.push(ours(config.steps)?);
-            b.push(torch.run(config.steps)?);
-        } else {
-            b.push(torch.run(config.steps)?);
-            a.push(ours(config.steps)?);
-        }
+        contenders
     }
-    let ratios: Vec<f64> = a.iter().zip(&b).map(|(ours, theirs)| theirs / ours).collect();
-    let micros = |times: &[f64]| quantile(times, 0.5) / config.steps as f64 / 1e3;
-    let isa = gristmill::context::settings()?.simd.isa();
-    println!(
-        "MLP-ResNet step, batch {}, hidden {}, {} thread(s), {isa}, {} rounds of {} steps",
-        config.batch, config.hidden, config.threads, config.rounds, config.steps
-    );
-    println!("gristmill {:>8.0} µs (median)", micros(&a));
-    println!("PyTorch   {:>8.0} µs (median), Adam {}", micros(&b), config.optimizer);
-    println!(
-        "PyTorch / gristmill, by round: median {:.2}, quartiles {:.2} and {:.2}",
-        quantile(&ratios, 0.5),
-        quantile(&ratios, 0.25),
-        quantile(&ratios, 0.75)
-    );
-    Ok(())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// The Rust rivals of this build.
+fn rust_versions() -> impl Iterator<Item = String> {
+    let lock = include_str!("../Cargo.lock");
+    let names = ["gemm", "faer", "gemmkit", "matrixmultiply", "rten-gemm", "candle-core", "burn"];
+    let built = [
+        cfg!(feature = "gemm"),
+        cfg!(feature = "faer"),
+        cfg!(feature = "gemmkit"),
+        cfg!(feature = "matrixmultiply"),
+        cfg!(feature = "rten"),
+        cfg!(feature = "candle"),
+        cfg!(feature = "burn"),
+    ];
+    names.into_iter().zip(built).filter(|(_, built)| *built).filter_map(move |(name, _)| {
+        let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+        Some(format!("{name} {}", rest.split_once('"')?.0))
+    })
+}
+
+/// gristmill's own contender.
+fn ours<'a>(case: Case) -> Box<dyn Contender + 'a> {
+    native("gristmill", case, |case: &mut Case| Ok(case.run()?), Case::results)
+}
+
+/// Everybody who can do this case. `None`, with a line on stderr, if gristmill cannot.
+fn race<'a>(id: &str, rivals: &'a Rivals) -> Result<Race<'a>> {
+    let training = id.strip_prefix("training_step/mlp_resnet/f32/").and_then(kernels::dimensions);
+    if let Some(&[batch, hidden]) = training.as_deref() {
+        let mut contenders = vec![ours(mlp_resnet::training_step(batch, hidden)?)];
+        contenders.extend(rivals.contenders(id, [&["fused", "default", "compile"].map(|v| [v, v]), &[["", ""]]]));
+        contenders.push(products_alone(batch, hidden)?);
+        // Dropout makes the losses differ; but all of them start near ln 10 and learn the one batch by heart.
+        let check = |loss: &[f64]| match loss {
+            [loss] if *loss < 1.0 => Ok(()),
+            _ => Err(format!("does not learn: its loss is {loss:?} after 60 steps")),
+        };
+        return Ok(Race { id: id.to_owned(), contenders, runs: 60, check: Box::new(check) });
+    }
+    let inference = id.strip_prefix("inference/mlp_resnet/f32/").and_then(kernels::dimensions);
+    if let Some(&[batch, hidden]) = inference.as_deref() {
+        let (mut case, weights) = mlp_resnet::inference(batch, hidden)?;
+        case.run()?;
+        let expected = case.results();
+        let file = std::env::temp_dir().join(format!("versus-{}-weights", std::process::id()));
+        let bytes: Vec<u8> = weights.iter().flat_map(|&w| f64::from(w).to_le_bytes()).collect();
+        std::fs::write(&file, bytes)?;
+        let mut contenders = vec![ours(case)];
+        #[cfg(feature = "candle")]
+        contenders.extend(candle::inference(id, &weights, rivals.threads));
+        #[cfg(feature = "burn")]
+        contenders.extend(burn::inference(id, &weights, rivals.threads));
+        let path = file.display().to_string();
+        contenders.extend(rivals.contenders(id, [&[["", &path]], &[["", &path]]]));
+        let check = move |logits: &[f64]| {
+            let same = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-4 * (1.0 + b.abs());
+            match logits.len() == expected.len() && logits.iter().zip(&expected).all(same) {
+                true => Ok(()),
+                false => Err(format!("its logits are {:?}, not {:?}", &logits[..logits.len().min(3)], &expected[..3])),
+            }
+        };
+        return Ok(Race { id: id.to_owned(), contenders, runs: 1, check: Box::new(check) });
+    }
+    let case = kernels::case(id)?;
+    let (expected, judge) = (case.expected(), kernels::case(id)?);
+    let mut contenders = vec![ours(case)];
+    contenders.extend(rivals.contenders(id, [&[["", ""]], &[["", ""]]]));
+    let check = move |got: &[f64]| judge.check(&expected, got);
+    Ok(Race { id: id.to_owned(), contenders, runs: 1, check: Box::new(check) })
+}
+
+/// The matrix products of a training step and nothing else.
+fn products_alone<'a>(batch: usize, hidden: usize) -> Result<Box<dyn Contender + 'a>> {
+    let name = |(order, [m, k, n]): (&str, [usize; 3])| kernels::case(&format!("gemm/{order}/f32/{m}x{k}x{n}"));
+    let mut products: Vec<Case> =
+        mlp_resnet::products(batch, hidden).into_iter().map(name).collect::<std::result::Result<_, _>>()?;
+    Ok(yardstick("its products", move || {
+        products.iter_mut().try_for_each(Case::run)?;
+        Ok(())
+    }))
+}
+
+/// The names of what the command line asks for.
+fn wanted(config: &Config) -> Result<Vec<String>> {
+    let families = families();
+    let mut ids = Vec::new();
+    for what in &config.what {
+        match families.contains(&what.as_str()) {
+            true => ids.extend(GROUPS.iter().filter(|g| g.family == what).flat_map(families::Group::ids)),
+            false if what.contains('/') => ids.push(what.clone()),
+            false => return Err(format!("{what}: no family; there are {}", families.join(", ")).into()),
+        }
+    }
+    if config.what.is_empty() {
+        ids.extend(GROUPS.iter().flat_map(families::Group::ids));
+    }
+    ids.retain(|id| config.only.as_ref().is_none_or(|only| id.contains(only)));
+    Ok(ids)
+}
+
+fn main() -> Result<()> {
     let config = Config::parse();
-    Context::new().threads(config.threads).run(|| race(&config))?
+    let threads = match config.threads {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism()?.get(),
+    };
+    // SAFETY: the program has just started.
+    unsafe { blas::set_variables(threads) };
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+
+    let ids = wanted(&config)?;
+    let rivals = Rivals::find(&config, threads, &ids);
+    let machine = report::Machine::new(threads, rivals.versions())?;
+    println!("{machine}");
+    let pace = Pace {
+        rounds: config.rounds.max(1),
+        turn: Duration::from_millis(config.turn),
+        // Longer than KMP_BLOCKTIME.
+        settle: Duration::from_millis(if threads == 1 { 0 } else { 8 }),
+    };
+    let mut scores: Vec<Score> = Vec::new();
+    for id in &ids {
+        let score = race::run(race(id, &rivals)?, pace)?;
+        println!("{}", report::line(&score));
+        scores.push(score);
+    }
+    print!("{}", report::summary(&scores));
+    if let Some(path) = &config.json {
+        std::fs::write(path, report::json(&machine, &scores)?)?;
+    }
+    if let Some(path) = &config.html {
+        std::fs::write(path, report::html(&machine, &scores))?;
+    }
+    Ok(())
 }

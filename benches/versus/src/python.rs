@@ -51,16 +51,13 @@ pub struct Python {
 }
 
 impl Python {
-    /// Starts `rivals.py` for a framework; what fails is named on stderr.
+    /// Starts `rivals.py` for a framework; what fails is named on stderr. Its threads come from the environment.
     pub fn start(environment: &Path, framework: &'static str, threads: usize) -> Option<Self> {
         let start = || -> Result<Self> {
             let python = environment.join("bin/python");
             let threads = threads.to_string();
             let mut child = Command::new(&python)
                 .args([concat!(env!("CARGO_MANIFEST_DIR"), "/rivals.py"), framework, &threads])
-                // JAX takes the width of its pool from here, PyTorch is told by the script.
-                .env("NPROC", &threads)
-                .env("OMP_NUM_THREADS", &threads)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -74,27 +71,25 @@ impl Python {
         start().inspect_err(|error| eprintln!("{framework}: {error}, skipped")).ok()
     }
 
-    /// A contender for a case in one of its variants; `None`, with a line on stderr, if the framework has none.
-    pub fn contender(&self, family: &str, case: &str, variant: &str) -> Option<Box<dyn Contender>> {
+    /// A contender for a case, in a variant where the framework has several; whether it has any shows when it runs.
+    pub fn contender<'a>(&self, id: &str, [variant, argument]: [&str; 2]) -> Box<dyn Contender + 'a> {
         let name = if variant.is_empty() { self.name.to_owned() } else { format!("{} {variant}", self.name) };
-        let variant = variant.to_owned();
-        let (family, case) = (family.to_owned(), case.to_owned());
-        Some(Box::new(Remote { name, setup: Some([family, case, variant]), python: self.clone(), key: None }))
+        let set_up = Some(format!("case {id} {argument}"));
+        Box::new(Remote { name, set_up, python: self.clone(), key: None })
     }
 }
 
 struct Remote {
     name: String,
     /// Sent before the first run, so that a failure is this contender's.
-    setup: Option<[String; 3]>,
+    set_up: Option<String>,
     python: Python,
     key: Option<String>,
 }
 
 impl Remote {
     fn key(&mut self) -> Result<String> {
-        if let Some([family, case, variant]) = self.setup.take() {
-            let line = format!("case {family} {case} {variant}");
+        if let Some(line) = self.set_up.take() {
             self.key = Some(self.python.process.borrow_mut().ask(&line)?);
         }
         Ok(self.key.clone().ok_or("its set-up failed")?)

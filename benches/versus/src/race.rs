@@ -9,10 +9,17 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// One implementation of one case.
 pub trait Contender {
     fn name(&self) -> &str;
+
     /// Does the work so many times and returns the nanoseconds that it took.
     fn run(&mut self, repetitions: usize) -> Result<f64>;
+
     /// What the last run computed.
     fn output(&mut self) -> Result<Vec<f64>>;
+
+    /// Whether it does the same work as gristmill: if not, it is shown, but neither checked nor counted.
+    fn is_rival(&self) -> bool {
+        true
+    }
 }
 
 struct Native<S, F, O> {
@@ -20,6 +27,7 @@ struct Native<S, F, O> {
     state: S,
     step: F,
     output: O,
+    is_rival: bool,
 }
 
 impl<S, F: FnMut(&mut S) -> Result<()>, O: Fn(&S) -> Vec<f64>> Contender for Native<S, F, O> {
@@ -38,6 +46,10 @@ impl<S, F: FnMut(&mut S) -> Result<()>, O: Fn(&S) -> Vec<f64>> Contender for Nat
     fn output(&mut self) -> Result<Vec<f64>> {
         Ok((self.output)(&self.state))
     }
+
+    fn is_rival(&self) -> bool {
+        self.is_rival
+    }
 }
 
 /// A contender of this process: its state, one step, and what the state holds after it.
@@ -47,43 +59,22 @@ pub fn native<'a, S: 'a>(
     step: impl FnMut(&mut S) -> Result<()> + 'a,
     output: impl Fn(&S) -> Vec<f64> + 'a,
 ) -> Box<dyn Contender + 'a> {
-    Box::new(Native { name: name.to_owned(), state, step, output })
+    Box::new(Native { name: name.to_owned(), state, step, output, is_rival: true })
 }
 
-/// How an output is judged.
-pub enum Truth {
-    /// Element by element: |got − wanted| ≤ tolerance · (1 + |wanted|).
-    Close(Vec<f64>, f64),
-    /// A loss that training must have brought below this.
-    Below(f64),
-}
-
-impl Truth {
-    fn check(&self, name: &str, got: &[f64]) -> Result<()> {
-        match self {
-            Truth::Close(wanted, tolerance) => {
-                if got.len() != wanted.len() {
-                    return Err(format!("{name} gave {} numbers, not {}", got.len(), wanted.len()).into());
-                }
-                let wrong = |(got, wanted): &(&f64, &f64)| !((*got - *wanted).abs() <= tolerance * (1.0 + wanted.abs()));
-                match got.iter().zip(wanted).enumerate().find(|(_, pair)| wrong(pair)) {
-                    Some((i, (got, wanted))) => {
-                        Err(format!("{name} is wrong: element {i} is {got}, the reference says {wanted}").into())
-                    }
-                    None => Ok(()),
-                }
-            }
-            Truth::Below(bound) if got.iter().all(|loss| loss < bound) && !got.is_empty() => Ok(()),
-            Truth::Below(bound) => Err(format!("{name} does not learn: its loss is {got:?}, not below {bound}").into()),
-        }
-    }
+/// Work to show beside the contenders, such as a part of theirs.
+pub fn yardstick<'a>(name: &str, mut step: impl FnMut() -> Result<()> + 'a) -> Box<dyn Contender + 'a> {
+    let (name, step) = (name.to_owned(), move |_: &mut ()| step());
+    Box::new(Native { name, state: (), step, output: |_: &()| vec![], is_rival: false })
 }
 
 /// What is raced: who, and what must come out. The first contender is gristmill.
-pub struct Case<'a> {
-    pub name: String,
+pub struct Race<'a> {
+    pub id: String,
     pub contenders: Vec<Box<dyn Contender + 'a>>,
-    pub truth: Truth,
+    /// Runs before the output is checked.
+    pub runs: usize,
+    pub check: Box<dyn Fn(&[f64]) -> std::result::Result<(), String> + 'a>,
 }
 
 /// Rounds, and how long a contender's turn lasts.
@@ -96,9 +87,10 @@ pub struct Pace {
     pub settle: Duration,
 }
 
-/// One contender of one case.
+/// One contender of one race.
 pub struct Standing {
     pub name: String,
+    pub is_rival: bool,
     pub median_ns: f64,
     /// Its time / gristmill's time in the same round: median and quartiles. Above 1, gristmill is faster.
     pub ratio: f64,
@@ -106,18 +98,20 @@ pub struct Standing {
     pub q3: f64,
 }
 
-/// One case, raced. The first standing is gristmill's.
+/// One race, done. The first standing is gristmill's.
 pub struct Score {
-    pub family: &'static str,
-    pub case: String,
-    pub threads: usize,
+    pub id: String,
     pub standings: Vec<Standing>,
 }
 
 impl Score {
+    pub fn rivals(&self) -> impl Iterator<Item = &Standing> {
+        self.standings[1..].iter().filter(|standing| standing.is_rival)
+    }
+
     /// The rival with the smallest ratio.
     pub fn best_rival(&self) -> Option<&Standing> {
-        self.standings[1..].iter().min_by(|a, b| a.ratio.total_cmp(&b.ratio))
+        self.rivals().min_by(|a, b| a.ratio.total_cmp(&b.ratio))
     }
 }
 
@@ -128,56 +122,66 @@ fn quantile(values: &[f64], fraction: f64) -> f64 {
     values[((values.len() - 1) as f64 * fraction).round() as usize]
 }
 
-/// Races a case. A rival whose result is wrong, or that fails, is named on stderr and not timed; gristmill being wrong
-/// is an error.
-pub fn race(mut case: Case<'_>, family: &'static str, threads: usize, pace: Pace) -> Result<Score> {
+/// Nobody is timed on wrong answers: a rival that fails or errs is named on stderr and leaves; gristmill doing so is
+/// an error.
+fn sound<'a>(race: &mut Race<'a>) -> Result<Vec<Box<dyn Contender + 'a>>> {
     let mut sound = Vec::new();
-    for (index, mut contender) in case.contenders.drain(..).enumerate() {
-        let checked = contender.run(1).and_then(|_| case.truth.check(contender.name(), &contender.output()?));
+    for (index, mut contender) in race.contenders.drain(..).enumerate() {
+        let checked = contender.run(race.runs).and_then(|_| match contender.is_rival() {
+            true => Ok((race.check)(&contender.output()?)?),
+            false => Ok(()),
+        });
         match checked {
             Ok(()) => sound.push(contender),
-            Err(error) if index == 0 => return Err(format!("{family} {}: {error}", case.name).into()),
-            Err(error) => eprintln!("skipped in {family} {}: {error}", case.name),
+            Err(error) if index == 0 => return Err(format!("{}: gristmill: {error}", race.id).into()),
+            Err(error) => eprintln!("skipped in {}: {}: {error}", race.id, contender.name()),
         }
     }
-    // A turn lasts as long for a slow contender as for a fast one.
-    let mut repetitions = Vec::new();
-    for contender in &mut sound {
-        let mut count = 1;
-        let mut spent = contender.run(1)?;
-        while spent < pace.turn.as_nanos() as f64 / 4.0 && count < 1 << 20 {
-            count *= 2;
-            spent = contender.run(count)?;
-        }
-        let wanted = pace.turn.as_nanos() as f64 / (spent / count as f64);
-        repetitions.push((wanted as usize).clamp(1, 1 << 20));
+    Ok(sound)
+}
+
+/// How often a contender works in its turn: a turn lasts as long for a slow one as for a fast one.
+fn repetitions(contender: &mut dyn Contender, turn: Duration) -> Result<usize> {
+    let turn = turn.as_nanos() as f64;
+    let (mut count, mut spent) = (1, contender.run(1)?);
+    while spent < turn / 4.0 && count < 1 << 20 {
+        count *= 2;
+        spent = contender.run(count)?;
     }
-    let mut times = vec![Vec::new(); sound.len()];
+    Ok(((turn * count as f64 / spent) as usize).clamp(1, 1 << 20))
+}
+
+/// Runs all rounds.
+pub fn run(mut race: Race<'_>, pace: Pace) -> Result<Score> {
+    let mut contenders = sound(&mut race)?;
+    let counts: Vec<usize> =
+        contenders.iter_mut().map(|c| repetitions(&mut **c, pace.turn)).collect::<Result<_>>()?;
+    let mut times = vec![Vec::new(); contenders.len()];
     for round in 0..pace.rounds {
-        for turn in 0..sound.len() {
-            let who = (turn + round) % sound.len();
-            if !pace.settle.is_zero() {
-                std::thread::sleep(pace.settle);
-            }
+        for turn in 0..contenders.len() {
+            let who = (turn + round) % contenders.len();
+            std::thread::sleep(pace.settle);
             // Wakes threads and fills the caches; not counted.
-            sound[who].run(1 + repetitions[who] / 16)?;
-            times[who].push(sound[who].run(repetitions[who])? / repetitions[who] as f64);
+            contenders[who].run(1 + counts[who] / 16)?;
+            times[who].push(contenders[who].run(counts[who])? / counts[who] as f64);
         }
     }
-    let standings = sound.iter().zip(&times).map(|(contender, theirs)| {
+    let standings = contenders.iter().zip(&times).map(|(contender, theirs)| {
         let ratios: Vec<f64> = theirs.iter().zip(&times[0]).map(|(theirs, ours)| theirs / ours).collect();
         Standing {
             name: contender.name().to_owned(),
+            is_rival: contender.is_rival(),
             median_ns: quantile(theirs, 0.5),
             ratio: quantile(&ratios, 0.5),
             q1: quantile(&ratios, 0.25),
             q3: quantile(&ratios, 0.75),
         }
     });
-    Ok(Score { family, case: case.name, threads, standings: standings.collect() })
+    Ok(Score { id: race.id, standings: standings.collect() })
 }
 
-/// Numbers in [−1, 1) that every process computes alike: ((7919·i + 104729·seed) mod 2003) / 1001.5 − 1.
-pub fn numbers(len: usize, seed: usize) -> Vec<f64> {
-    (0..len).map(|i| f64::from(((7919 * i + 104729 * seed) % 2003) as u32) / 1001.5 - 1.0).collect()
+/// The middle of ratios: 2 and 1/2 give 1.
+pub fn geometric_mean(ratios: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = ratios.fold((0.0, 0), |(sum, count), ratio| (sum + ratio.ln(), count + 1));
+    (count > 0).then(|| (sum / f64::from(count)).exp())
 }
