@@ -21,7 +21,7 @@ fn batches(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("data");
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500));
-    group.sample_size(20);
+    group.sample_size(20).nresamples(2000);
     group.throughput(Throughput::Elements(100));
     for (name, loader) in [("batch", loader(0)), ("batch_augmented", augmented(0))] {
         let mut batches = loader.iter();

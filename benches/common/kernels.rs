@@ -2,6 +2,7 @@
 //! `layer_norm/backward/f32/8192x768`. A [`Case`] knows what a call moves and computes, can be run, and can be checked
 //! against the reference.
 
+use gristmill::buffer::Buffer;
 use gristmill::kernels::dropout::{self, Key};
 use gristmill::kernels::gemm::{MatMut, MatRef, gemm};
 use gristmill::kernels::loss::{self, Loss};
@@ -51,6 +52,11 @@ impl Case {
         Self { terms: terms as f64, ..self }
     }
 
+    /// Whether results overwrite what was read.
+    pub fn in_place(&self) -> bool {
+        ["update/", "training_step/", "map/axpby/", "map/scale/"].iter().any(|ops| self.id.starts_with(ops))
+    }
+
     /// One call.
     pub fn run(&mut self) -> Result<()> {
         self.job.run()
@@ -90,9 +96,10 @@ trait Job {
     fn expected(&self) -> Vec<f64>;
 }
 
-struct Call<T, R, E, const I: usize, const O: usize> {
-    inputs: [Vec<T>; I],
-    results: [Vec<T>; O],
+/// Memory as that of tensors: where a `Vec` begins in its cache line changes the times.
+struct Call<T: Element, R, E, const I: usize, const O: usize> {
+    inputs: [Buffer<T>; I],
+    results: [Buffer<T>; O],
     run: R,
     expected: E,
 }
@@ -104,11 +111,11 @@ where
     E: Fn([&[f64]; I]) -> Vec<f64>,
 {
     fn run(&mut self) -> Result<()> {
-        (self.run)(self.inputs.each_ref().map(|x| &x[..]), self.results.each_mut().map(|y| &mut y[..]))
+        (self.run)(self.inputs.each_ref().map(|x| &x[..]), self.results.each_mut().map(|y| y.fresh_mut()))
     }
 
     fn results(&self) -> Vec<f64> {
-        self.results.iter().flatten().map(|x| x.to_f64()).collect()
+        self.results.iter().flat_map(|y| y.iter()).map(|x| x.to_f64()).collect()
     }
 
     fn expected(&self) -> Vec<f64> {
@@ -177,6 +184,8 @@ fn assemble<T: Element, const I: usize, const O: usize>(
     expected: impl Fn([&[f64]; I]) -> Vec<f64> + 'static,
 ) -> Case {
     let bytes = size_of::<T>() as f64;
+    let inputs = inputs.map(|x| Buffer::copy_of(&x));
+    let results = results.map(|y| Buffer::copy_of(&y));
     Case {
         id: String::new(),
         flops,
@@ -706,7 +715,7 @@ fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
     let n = len as f64;
     let (start, grad) = (numbers::<f64>(len, 1), numbers::<T>(len, 2));
     let param = [numbers::<T>(len, 1)];
-    let (mut a, mut b, mut step) = (vec![T::ZERO; len], vec![T::ZERO; len], 0);
+    let (mut a, mut b, mut step) = (Buffer::full(len, T::ZERO), Buffer::full(len, T::ZERO), 0);
     let from_start = move |g: &[f64], update: &dyn Fn(f64, &mut f64)| {
         let mut p = start.clone();
         p.iter_mut().zip(g).for_each(|(p, &g)| update(g, p));
@@ -734,7 +743,7 @@ fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
                 param,
                 move |[g], [p]| {
                     step += 1;
-                    update::sgd(&config, step, g, p, &mut a)
+                    update::sgd(&config, step, g, p, a.fresh_mut())
                 },
                 move |[g]| from_start(g, &|g, p| *p -= LR * g),
             )
@@ -745,7 +754,7 @@ fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
                 [9.0 * n, 3.0 * n, 2.0 * n],
                 [grad],
                 param,
-                move |[g], [p]| update::rmsprop(&config, g, p, &mut a, &mut [], &mut []),
+                move |[g], [p]| update::rmsprop(&config, g, p, a.fresh_mut(), &mut [], &mut []),
                 move |[g]| from_start(g, &|g, p| *p -= LR * g / ((0.01 * g * g).sqrt() + 1e-8)),
             )
         }
@@ -757,7 +766,7 @@ fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
                 param,
                 move |[g], [p]| {
                     step += 1;
-                    update::adam(&config, step, g, p, &mut a, &mut b, &mut [])
+                    update::adam(&config, step, g, p, a.fresh_mut(), b.fresh_mut(), &mut [])
                 },
                 // After one step the corrected moments are g and g².
                 move |[g]| from_start(g, &|g, p| *p -= LR * g / (g.abs() + 1e-8)),

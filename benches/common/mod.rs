@@ -3,6 +3,7 @@
 // Each uses a part of it.
 #![allow(dead_code)]
 
+pub mod criterion;
 pub mod kernels;
 #[cfg(feature = "train")]
 pub mod mlp_resnet;
@@ -19,6 +20,32 @@ pub fn case(id: &str) -> Result<Case, String> {
         return case.map_err(|error| error.to_string());
     }
     kernels::case(id)
+}
+
+/// A case after its first call, whose results are right; panics if they are not. The reference takes its time: a case
+/// that moves more than 16 MiB or computes more than 2²⁷ operations is not compared.
+pub fn checked(case: Result<Case, String>) -> Case {
+    let mut case = case.unwrap_or_else(|error| panic!("{error}"));
+    case.run().unwrap_or_else(|error| panic!("{}: {error}", case.id));
+    if case.read + case.written <= (1 << 24) as f64 && case.flops <= (1 << 27) as f64 {
+        let expected = case.expected();
+        // The network of the main job has no reference.
+        if !expected.is_empty() {
+            case.check(&expected, &case.results()).unwrap_or_else(|error| panic!("{}: {error}", case.id));
+        }
+    }
+    case
+}
+
+/// Names from a pattern with alternatives, as a shell expands them: `{a,b}/{c,d}` is a/c, a/d, b/c, b/d.
+pub fn expand(pattern: &str) -> Vec<String> {
+    let Some((before, rest)) = pattern.split_once('{') else { return vec![pattern.to_owned()] };
+    let (choices, after) = rest.split_once('}').expect("a brace that opens closes");
+    let tails = expand(after);
+    choices
+        .split(',')
+        .flat_map(|choice| tails.iter().map(move |tail| format!("{before}{choice}{tail}")))
+        .collect()
 }
 
 /// `avx2/t1`: the instruction set and the number of threads that kernels called here run with.

@@ -322,6 +322,12 @@ pub trait Float<S: Simd>:
 
     /// `self · a + b`, rounded once where [`Isa::has_fma`].
     fn mul_add(self, a: Self, b: Self) -> Self;
+    /// [`mul_add`](Float::mul_add) in the first half of the lanes; what the others hold is not specified. Cheaper where
+    /// a register is a pair.
+    #[inline(always)]
+    fn mul_add_front(self, a: Self, b: Self) -> Self {
+        self.mul_add(a, b)
+    }
     /// `self · a − b`, rounded once where [`Isa::has_fma`].
     fn mul_sub(self, a: Self, b: Self) -> Self;
     /// `b − self · a`, rounded once where [`Isa::has_fma`].

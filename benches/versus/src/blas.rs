@@ -11,7 +11,8 @@ const ROW_MAJOR: i32 = 101;
 const NO_TRANS: i32 = 111;
 const TRANS: i32 = 112;
 
-type Gemm<T> = unsafe extern "C" fn(i32, i32, i32, i32, i32, i32, T, *const T, i32, *const T, i32, T, *mut T, i32);
+type Gemm<T> =
+    unsafe extern "C" fn(i32, i32, i32, i32, i32, i32, T, *const T, i32, *const T, i32, T, *mut T, i32);
 
 /// A BLAS with row-major products.
 pub struct Blas {
@@ -57,15 +58,23 @@ impl Blas {
         type CoreName = unsafe extern "C" fn() -> *const c_char;
         // SAFETY: as above; OpenBLAS answers with a static string.
         let core = unsafe {
-            library.get::<CoreName>(format!("{prefix}openblas_get_corename").as_bytes()).ok().map(|name| {
-                CStr::from_ptr(name()).to_string_lossy().into_owned()
-            })
+            library
+                .get::<CoreName>(format!("{prefix}openblas_get_corename").as_bytes())
+                .ok()
+                .map(|name| CStr::from_ptr(name()).to_string_lossy().into_owned())
         };
         Ok(Self { name, core, sgemm, dgemm, _library: library })
     }
 
     /// C = A·B, all row by row; `transposed` says that an operand is stored as its transpose.
-    pub fn product<T: Real>(&self, [m, k, n]: [usize; 3], transposed: [bool; 2], a: &[T], b: &[T], c: &mut [T]) {
+    pub fn product<T: Real>(
+        &self,
+        [m, k, n]: [usize; 3],
+        transposed: [bool; 2],
+        a: &[T],
+        b: &[T],
+        c: &mut [T],
+    ) {
         assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n);
         let order = transposed.map(|t| if t { TRANS } else { NO_TRANS });
         let (lda, ldb) = (if transposed[0] { m } else { k }, if transposed[1] { k } else { n });
@@ -134,6 +143,7 @@ pub unsafe fn set_variables(threads: usize) {
             "MKL_NUM_THREADS",
             "OMP_NUM_THREADS",
             "RAYON_NUM_THREADS",
+            "CANDLE_NUM_THREADS",
             "RTEN_NUM_THREADS",
             "MATMUL_NUM_THREADS",
             // JAX takes the width of its pool from here.

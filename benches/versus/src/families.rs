@@ -22,10 +22,25 @@ const fn group(family: &'static str, name: &'static str, ops: &'static str, shap
 
 pub const GROUPS: &[Group] = &[
     group("gemm", "gemm f32 train", "gemm/NN/f32", "100x784x100 100x100x50 100x50x100 100x100x10 100x10x100"),
-    group("gemm", "gemm f32 train", "gemm/NN/f32", "64x1000x100 32x784x128 256x784x96 256x512x512 128x128x128"),
-    group("gemm", "gemm f32 train", "gemm/NT/f32", "100x784x100 100x100x784 100x100x50 100x50x100 100x100x10"),
+    group(
+        "gemm",
+        "gemm f32 train",
+        "gemm/NN/f32",
+        "64x1000x100 32x784x128 256x784x96 256x512x512 128x128x128",
+    ),
+    group(
+        "gemm",
+        "gemm f32 train",
+        "gemm/NT/f32",
+        "100x784x100 100x100x784 100x100x50 100x50x100 100x100x10",
+    ),
     group("gemm", "gemm f32 train", "gemm/NT/f32", "256x10x96 256x512x512 128x128x128"),
-    group("gemm", "gemm f32 train", "gemm/TN/f32", "784x100x100 100x100x784 100x100x50 50x100x100 10x100x100"),
+    group(
+        "gemm",
+        "gemm f32 train",
+        "gemm/TN/f32",
+        "784x100x100 100x100x784 100x100x50 50x100x100 10x100x100",
+    ),
     group("gemm", "gemm f32 train", "gemm/TN/f32", "1000x64x100 512x256x512 128x128x128"),
     group("gemm", "gemm f32 tiny", "gemm/NN/f32", "8x8x8 16x16x16 24x24x24 32x32x32 48x48x48 64x64x64"),
     group("gemm", "gemm f32 thin", "gemm/NN/f32", "1x1024x1024 1024x1024x1 4x1024x1024 8x4096x1024"),

@@ -26,7 +26,11 @@ impl<T: Element> Problem<T> {
         [of(m, k, self.transposed[0]), of(k, n, self.transposed[1])]
     }
 
-    fn contender<'a>(&self, name: &str, step: impl FnMut(&mut Self) -> Result<()> + 'a) -> Box<dyn Contender + 'a> {
+    fn contender<'a>(
+        &self,
+        name: &str,
+        step: impl FnMut(&mut Self) -> Result<()> + 'a,
+    ) -> Box<dyn Contender + 'a> {
         native(name, self.clone(), step, |problem| problem.c.iter().map(|c| c.to_f64()).collect())
     }
 }
@@ -38,7 +42,11 @@ trait Scalar: Element + Real {
 }
 
 #[cfg_attr(not(feature = "gemm"), allow(unused_variables))]
-fn all<'a, T: Scalar>(problem: &Problem<T>, blas: &'a [Blas], threads: usize) -> Vec<Box<dyn Contender + 'a>> {
+fn all<'a, T: Scalar>(
+    problem: &Problem<T>,
+    blas: &'a [Blas],
+    threads: usize,
+) -> Vec<Box<dyn Contender + 'a>> {
     let mut contenders: Vec<_> = blas
         .iter()
         .map(|blas| {
@@ -78,7 +86,9 @@ macro_rules! scalar {
                     let (a, b, c) = (p.a.as_ptr(), p.b.as_ptr(), p.c.as_mut_ptr());
                     // SAFETY: the pointers and strides describe the three vectors.
                     unsafe {
-                        matrixmultiply::$matrixmultiply(m, k, n, 1.0, a, ra, ca, b, rb, cb, 0.0, c, n as isize, 1)
+                        matrixmultiply::$matrixmultiply(
+                            m, k, n, 1.0, a, ra, ca, b, rb, cb, 0.0, c, n as isize, 1,
+                        )
                     };
                     Ok(())
                 }));
@@ -148,7 +158,12 @@ fn rten<'a>(problem: &Problem<f32>) -> Vec<Box<dyn Contender + 'a>> {
     vec![]
 }
 
-fn build<'a, T: Scalar>(order: &str, shape: [usize; 3], blas: &'a [Blas], threads: usize) -> Vec<Box<dyn Contender + 'a>> {
+fn build<'a, T: Scalar>(
+    order: &str,
+    shape: [usize; 3],
+    blas: &'a [Blas],
+    threads: usize,
+) -> Vec<Box<dyn Contender + 'a>> {
     let [m, k, n] = shape;
     let transposed = [order.starts_with('T'), order.ends_with('T')];
     let (a, b, c) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));

@@ -39,7 +39,8 @@ impl Machine {
             isa: gristmill::context::settings()?.simd.isa().to_string(),
             threads,
             cores: std::thread::available_parallelism()?.get(),
-            rustc: rustc.map_or_else(|_| "?".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned()),
+            rustc: rustc
+                .map_or_else(|_| "?".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned()),
             rivals,
         })
     }
@@ -53,7 +54,11 @@ impl Machine {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cpu, isa, threads, cores, rustc, rivals } = self;
-        write!(f, "{threads} thread(s) of {cores} cores, {cpu}; gristmill with {isa}, {rustc}; {}", rivals.join(", "))
+        write!(
+            f,
+            "{threads} thread(s) of {cores} cores, {cpu}; gristmill with {isa}, {rustc}; {}",
+            rivals.join(", ")
+        )
     }
 }
 
@@ -114,7 +119,8 @@ fn group(id: &str) -> String {
 fn means(scores: &[&Score]) -> Vec<(String, f64)> {
     let best = geometric_mean(scores.iter().filter_map(|s| Some(s.best_rival()?.ratio)));
     let mut means: Vec<_> = best.map(|mean| (BEST.to_owned(), mean)).into_iter().collect();
-    let find = |score: &Score, name: &str| score.standings[1..].iter().find(|s| s.name == name).map(|s| s.ratio);
+    let find =
+        |score: &Score, name: &str| score.standings[1..].iter().find(|s| s.name == name).map(|s| s.ratio);
     for Standing { name, .. } in &scores[0].standings[1..] {
         let ratios: Option<Vec<f64>> = scores.iter().map(|score| find(score, name)).collect();
         if let Some(mean) = ratios.and_then(|ratios| geometric_mean(ratios.into_iter())) {
@@ -132,7 +138,8 @@ fn worst<'a>(scores: &[&'a Score]) -> Option<(&'a Score, &'a Standing)> {
 
 /// Means of each group.
 pub fn summary(scores: &[Score]) -> String {
-    let mut text = "\nTimes relative to gristmill's, geometric means (above 1, gristmill is faster):\n".to_owned();
+    let mut text =
+        "\nTimes relative to gristmill's, geometric means (above 1, gristmill is faster):\n".to_owned();
     for (name, scores) in kinds(scores, group) {
         text += &format!("{name} ({} cases):", scores.len());
         for (name, mean) in means(&scores) {
@@ -148,19 +155,20 @@ pub fn summary(scores: &[Score]) -> String {
 
 /// All figures.
 pub fn json(machine: &Machine, scores: &[Score]) -> Result<String> {
-    let case = |score: &Score| {
-        let contenders: Map<String, Value> = score.standings.iter().map(|s| {
+    let case =
+        |score: &Score| {
+            let contenders: Map<String, Value> = score.standings.iter().map(|s| {
             let figures = json!({
                 "median_ns": s.median_ns, "ratio_to_gristmill_median": s.ratio, "q1": s.q1, "q3": s.q3,
             });
             (s.name.clone(), figures)
         }).collect();
-        let (family, group) = group_of(&score.id);
-        json!({
-            "family": family, "group": group, "case": score.id, "threads": machine.threads,
-            "contenders": contenders, "best_rival": score.best_rival().map(|s| &s.name),
-        })
-    };
+            let (family, group) = group_of(&score.id);
+            json!({
+                "family": family, "group": group, "case": score.id, "threads": machine.threads,
+                "contenders": contenders, "best_rival": score.best_rival().map(|s| &s.name),
+            })
+        };
     let geomean = |kind| -> Map<String, Value> {
         let of = |(name, scores): (String, Vec<&Score>)| {
             (name, means(&scores).into_iter().map(|(n, m)| (n, json!(m))).collect::<Map<_, _>>().into())
@@ -224,7 +232,10 @@ fn bars(means: &[(String, f64)]) -> String {
         let (at, bottom, class) = (x(tick), height - 24.0, if tick == 1.0 { "one" } else { "axis" });
         svg += &format!("<line class='{class}' x1='{at:.1}' x2='{at:.1}' y1='0' y2='{bottom}'/>");
         if at > free {
-            svg += &format!("<text class='dim' x='{at:.1}' y='{}' text-anchor='middle'>{tick}×</text>", height - 8.0);
+            svg += &format!(
+                "<text class='dim' x='{at:.1}' y='{}' text-anchor='middle'>{tick}×</text>",
+                height - 8.0
+            );
             free = at + 34.0;
         }
     }

@@ -46,6 +46,9 @@ const SHALLOW: usize = 4096;
 /// Registers in a row of packed B, at most: NC × KC elements stay in a second-level cache.
 const NC_REGISTERS: usize = 30;
 
+/// Rows of the highest tile of half a register, where a register is a pair: as many accumulators as in the others.
+const FRONT_HEIGHT: usize = 12;
+
 /// Adds to the result, once the sums are done.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Bias<'a, T> {
@@ -393,7 +396,9 @@ unsafe fn column<S: Simd, T: Element, const WHOLE: bool>(
     b: BPanel<T>,
 ) {
     let last = depth.end == product.a.cols();
-    let highest = plan::tile_height(S::ISA, panel.registers);
+    // Where a register is a pair, half of it need not be computed.
+    let front = S::ISA == Isa::Avx2 && panel.registers == 1 && panel.tail <= T::LANES / 2;
+    let highest = if front { FRONT_HEIGHT } else { plan::tile_height(S::ISA, panel.registers) };
     let mut row = rows.start;
     while row < rows.end {
         let left = rows.end - row;
@@ -406,7 +411,13 @@ unsafe fn column<S: Simd, T: Element, const WHOLE: bool>(
         let finish = product.finish(first_k, last, row, panel.col);
         let c = product.c.at(row, panel.col);
         // SAFETY: the caller's promise.
-        unsafe { by_shape::<S, T, WHOLE>(s, height, panel.registers, depth.len(), a, b, finish, c) };
+        unsafe {
+            if front {
+                front_by_height::<S, T, WHOLE>(s, height, depth.len(), a, b, finish, c);
+            } else {
+                by_shape::<S, T, WHOLE>(s, height, panel.registers, depth.len(), a, b, finish, c);
+            }
+        }
         row += height;
     }
 }
@@ -431,7 +442,7 @@ unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
         ($($n:literal: $($m:literal)+;)+) => {
             match (registers, rows) {
                 // SAFETY: the caller's promise.
-                $($(($n, $m) => unsafe { tile::<S, T, $m, $n, WHOLE>(s, k, a, b, finish, c) },)+)+
+                $($(($n, $m) => unsafe { tile::<S, T, $m, $n, WHOLE, false>(s, k, a, b, finish, c) },)+)+
                 _ => unreachable!("no tile of {rows} rows and {registers} registers"),
             }
         };
@@ -456,4 +467,30 @@ unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
             6: 1;
         },
     }
+}
+
+/// Runs the tile of this height and half a register.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn front_by_height<S: Simd, T: Element, const WHOLE: bool>(
+    s: S,
+    rows: usize,
+    k: usize,
+    a: ARows<T>,
+    b: BPanel<T>,
+    finish: Finish<T>,
+    c: CTile<T>,
+) {
+    macro_rules! tiles {
+        ($($m:literal)+) => {
+            match rows {
+                // SAFETY: the caller's promise.
+                $($m => unsafe { tile::<S, T, $m, 1, WHOLE, true>(s, k, a, b, finish, c) },)+
+                _ => unreachable!("no tile of {rows} rows and half a register"),
+            }
+        };
+    }
+    tiles!(1 2 3 4 5 6 7 8 9 10 11 12)
 }

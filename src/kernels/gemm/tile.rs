@@ -48,13 +48,21 @@ impl<T> CTile<T> {
 }
 
 /// `M` rows by `N` registers of C: `C ← alpha · (A · B) + beta · C + bias`, where each sum is a chain of `k` fused
-/// multiply-adds from zero, in ascending order, whatever the tile.
+/// multiply-adds from zero, in ascending order, whatever the tile. `FRONT` tiles have one register, and C only columns
+/// in its first half.
 ///
 /// # Safety
 /// `M` rows and `k` columns of A, `k` rows and `N` registers of B (the last one whole if `WHOLE`, else its first
 /// `tail` lanes), and the same rows and columns of C and of the biases exist.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, T: Element, const M: usize, const N: usize, const WHOLE: bool>(
+pub(super) unsafe fn tile<
+    S: Simd,
+    T: Element,
+    const M: usize,
+    const N: usize,
+    const WHOLE: bool,
+    const FRONT: bool,
+>(
     s: S,
     k: usize,
     a: ARows<T>,
@@ -79,7 +87,7 @@ pub(super) unsafe fn tile<S: Simd, T: Element, const M: usize, const N: usize, c
             for (i, sums) in sums.iter_mut().enumerate() {
                 let a = s.splat(*a_col.wrapping_offset(i as isize * a.row_stride));
                 for (sum, &b) in sums.iter_mut().zip(&b_registers) {
-                    *sum = a.mul_add(b, *sum);
+                    *sum = if FRONT { a.mul_add_front(b, *sum) } else { a.mul_add(b, *sum) };
                 }
             }
             a_col = a_col.wrapping_offset(a.col_stride);

@@ -1,0 +1,203 @@
+//! A gate that noise cannot fool: the instructions that kernels, a training step and inference take, counted by
+//! callgrind and compared with `benches/instructions.json`.
+//!
+//! ```sh
+//! cargo bench --bench instructions                # fails where a count is more than 5 % up
+//! cargo bench --bench instructions -- --update    # stores the counts
+//! ```
+//!
+//! One process under valgrind runs all cases with AVX2 on one thread: two calls to fill pools and moments, and a third
+//! inside [`counted`]. Instructions are not time, but for the same instruction set they are the same on every machine.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::ErrorKind;
+use std::process::{Command, ExitCode, Output};
+use std::{env, fs};
+
+use clap::Parser;
+use common::kernels::Case;
+use gristmill::Isa;
+use serde::{Deserialize, Serialize};
+
+/// Small, so that valgrind is quick; with tails, and in whole registers.
+const CASES: &[&str] = &[
+    "gemm/NT/f32/{100x784x100,100x50x100}",
+    "gemm/TN/f32/50x100x100",
+    "gemm/NN/f32/{100x100x50,64x64x64,127x129x131}",
+    "gemm/{NN,NT}/f32/1x512x512",
+    "gemm/NN/f64/{64x64x64,127x129x131}",
+    "map/{relu,sigmoid,tanh,gelu,exp}{,_backward}/f32/1003",
+    "map/{ln,add,axpby}/f32/{1003,1024}",
+    "map/{add_row,mul_col}/f32/127x129",
+    "map/exp/f64/1003",
+    "reduce/{sum,variance}_{all,rows,cols}/f32/127x129",
+    "reduce/{max,argmax}_rows/f32/100x10",
+    "reduce/sum_cols/f64/127x129",
+    "{softmax,log_softmax,logsumexp}/{forward,backward}/f32/127x129",
+    "{softmax,cross_entropy}/{forward,backward}/f32/100x10",
+    "loss/{squared_error,bce_with_logits}{,_backward}/f32/1003",
+    "layer_norm/{forward,backward}/f32/{100x100,127x129}",
+    "layer_norm/{forward,backward}/f64/127x129",
+    "batch_norm/{forward,backward,infer}/f32/{100x50,127x129}",
+    "dropout/{forward,backward}/f32/1003",
+    "rng/{uniform,normal,bernoulli}/f32/1003",
+    "update/{sgd,sgd_momentum,rmsprop,adam}/f32/1003",
+    "training_step/mlp_resnet/f32/100x100",
+    "inference/mlp_resnet/f32/{1,100}x100",
+];
+
+const STORED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.json");
+/// A change of so much is reported.
+const TOLERANCE: f64 = 0.05;
+const WARM_UP_CALLS: usize = 2;
+
+#[derive(Serialize, Deserialize)]
+struct Counts {
+    /// The compiler; another one makes other instructions.
+    rustc: String,
+    instructions: BTreeMap<String, u64>,
+}
+
+/// Compares the instructions that kernels take with the stored counts.
+#[derive(Parser)]
+struct Flags {
+    /// Stores the counts
+    #[arg(long)]
+    update: bool,
+    /// Runs and checks each case once, without valgrind
+    #[arg(long)]
+    test: bool,
+    /// Runs the cases that the process outside counts
+    #[arg(long, hide = true)]
+    inside: bool,
+    /// What is meant for criterion, such as a filter
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    others: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    // Cargo adds it, except in `cargo test`, whose profile would not be worth counting.
+    let (bench, arguments): (Vec<_>, Vec<_>) = env::args().partition(|argument| argument == "--bench");
+    gate(&Flags::parse_from(arguments), !bench.is_empty()).unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn gate(flags: &Flags, benching: bool) -> Result<ExitCode, Box<dyn Error>> {
+    let names: Vec<String> = CASES.iter().flat_map(|pattern| common::expand(pattern)).collect();
+    if flags.inside {
+        run(&names)?;
+    } else if flags.test || !benching {
+        names.iter().for_each(|name| drop(common::checked(common::case(name))));
+        println!("{} cases are right", names.len());
+    } else if !flags.others.is_empty() {
+        println!("Instructions are not counted: {} is for criterion", flags.others.join(" "));
+    } else if Isa::available().all(|isa| isa != Isa::Avx2) {
+        println!("Instructions are not counted: this CPU lacks AVX2");
+    } else {
+        let Some(now) = count(&names)? else {
+            println!("Instructions are not counted: valgrind is not installed");
+            return Ok(ExitCode::SUCCESS);
+        };
+        if flags.update {
+            fs::write(STORED, serde_json::to_string_pretty(&now)? + "\n")?;
+            println!("{} counts are stored in {STORED}", now.instructions.len());
+        } else {
+            let stored = fs::read_to_string(STORED).map_err(|error| format!("{STORED}: {error}"))?;
+            return Ok(compare(&names, &serde_json::from_str(&stored)?, &now));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Inside valgrind.
+fn run(names: &[String]) -> Result<(), Box<dyn Error>> {
+    for name in names {
+        let mut case = common::case(name)?;
+        for _ in 0..WARM_UP_CALLS {
+            case.run()?;
+        }
+        counted(&mut case)?;
+    }
+    Ok(())
+}
+
+/// Callgrind counts from here to its return; it finds the function by its name.
+#[inline(never)]
+fn counted(case: &mut Case) -> gristmill::Result<()> {
+    case.run()
+}
+
+/// Runs this program under callgrind; `None` without valgrind.
+fn count(names: &[String]) -> Result<Option<Counts>, Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let dumps = folder.path().join("dumps");
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--collect-atstart=no", "--combine-dumps=yes"]);
+    valgrind.args(["--toggle-collect=*::counted", "--dump-after=*::counted"]);
+    valgrind.arg(format!("--callgrind-out-file={}", dumps.display()));
+    valgrind.arg(env::current_exe()?).arg("--inside");
+    let output = match valgrind.env("GRISTMILL_ISA", "avx2").env("GRISTMILL_THREADS", "1").output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        output => output?,
+    };
+    text(output)?;
+
+    // A dump per call of `counted`, and one at the end.
+    let dumps = fs::read_to_string(dumps)?;
+    let counts: Vec<u64> =
+        dumps.lines().filter_map(|line| line.strip_prefix("summary: ")?.parse().ok()).collect();
+    if counts.len() < names.len() {
+        return Err(format!("{} counts for {} cases", counts.len(), names.len()).into());
+    }
+    let rustc = text(Command::new("rustc").arg("--version").output()?)?.trim().to_owned();
+    Ok(Some(Counts { rustc, instructions: names.iter().cloned().zip(counts).collect() }))
+}
+
+/// What a program printed.
+fn text(output: Output) -> Result<String, Box<dyn Error>> {
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn compare(names: &[String], stored: &Counts, now: &Counts) -> ExitCode {
+    let (mut worse, mut better) = (vec![], vec![]);
+    println!("{:<50} {:>12} {:>12} {:>9}", "case", "stored", "now", "change");
+    for name in names {
+        let count = now.instructions[name];
+        let Some(&before) = stored.instructions.get(name) else {
+            println!("{name:<50} {:>12} {count:>12}", "none");
+            worse.push(format!("{name}: {count} instructions, and no count is stored"));
+            continue;
+        };
+        let change = count as f64 / before as f64 - 1.0;
+        let percent = format!("{:+.1} %", 100.0 * change);
+        println!("{name:<50} {before:>12} {count:>12} {percent:>9}");
+        let sentence = format!("{name}: {count} instructions, {before} are stored ({percent})");
+        if change > TOLERANCE {
+            worse.push(sentence);
+        } else if change < -TOLERANCE {
+            better.push(sentence);
+        }
+    }
+    if stored.rustc != now.rustc {
+        println!(
+            "\nStored with {}, counted with {}: compilers differ in their counts.",
+            stored.rustc, now.rustc
+        );
+    }
+    if !better.is_empty() {
+        println!("\nBetter; store the counts with --update:\n{}", better.join("\n"));
+    }
+    if worse.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("\nWorse; if that is meant, store the counts with --update:\n{}", worse.join("\n"));
+    ExitCode::FAILURE
+}
