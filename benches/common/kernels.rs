@@ -248,7 +248,12 @@ fn operations<T: Element>(f32: u32, f64: u32) -> f64 {
     f64::from(if T::LANES == f32::LANES { f32 } else { f64 })
 }
 
+// What the reference has.
 type Function = fn(f64) -> f64;
+type BinaryFunction = fn(f64, f64) -> f64;
+type FoldFunction = fn(&[f64]) -> f64;
+/// The loss and its slope.
+type LossFunction = fn(f64, f64) -> (f64, f64);
 
 /// A function of one number, its value, its slope, and the operations of both.
 fn function<T: Element>(op: &str) -> Option<(Unary<T>, Function, Function, [f64; 2])> {
@@ -295,7 +300,7 @@ fn function<T: Element>(op: &str) -> Option<(Unary<T>, Function, Function, [f64;
 /// Maps without broadcasting. Functions of one number get numbers in [0.5, 2.5) where they want positive ones.
 fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
     let n = len as f64;
-    let binaries: [(&str, Binary, fn(f64, f64) -> f64); 3] = [
+    let binaries: [(&str, Binary, BinaryFunction); 3] = [
         ("add", Binary::Add, |a, b| a + b),
         ("mul", Binary::Mul, |a, b| a * b),
         ("max", Binary::Max, reference::map::maximum),
@@ -392,7 +397,7 @@ enum Fold {
 /// `sum_all`, `max_rows`, `variance_cols`, …
 fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     let (name, over) = op.split_once('_')?;
-    let ops: [(&str, Fold, fn(&[f64]) -> f64, f64); 7] = [
+    let ops: [(&str, Fold, FoldFunction, f64); 7] = [
         ("sum", Fold::Simple(Reduce::Sum), reference::sum, 1.0),
         ("mean", Fold::Simple(Reduce::Mean), reference::mean, 1.0),
         ("max", Fold::Simple(Reduce::Max), reference::max, 1.0),
@@ -551,7 +556,7 @@ fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
 fn losses<T: Element>(op: &str, len: usize) -> Option<Case> {
     let n = len as f64;
     let (name, backward) = op.strip_suffix("_backward").map_or((op, false), |name| (name, true));
-    let ops: [(&str, Loss<T>, fn(f64, f64) -> (f64, f64), f64); 4] = [
+    let ops: [(&str, Loss<T>, LossFunction, f64); 4] = [
         ("squared_error", Loss::SquaredError, reference::squared_error, 2.0),
         ("absolute_error", Loss::AbsoluteError, reference::absolute_error, 2.0),
         ("huber", Loss::Huber { delta: T::from_f64(0.5) }, |x, t| reference::huber(x, t, 0.5), 4.0),

@@ -18,6 +18,7 @@ struct Problem<T> {
 
 impl<T: Element> Problem<T> {
     /// Row and column strides of A and of B.
+    #[allow(dead_code)] // Where all rivals that take strides are left out.
     fn strides(&self) -> [(isize, isize); 2] {
         let [m, k, n] = self.shape;
         let of = |rows: usize, cols: usize, transposed: bool| {

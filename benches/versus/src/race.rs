@@ -68,13 +68,16 @@ pub fn yardstick<'a>(name: &str, mut step: impl FnMut() -> Result<()> + 'a) -> B
     Box::new(Native { name, state: (), step, output: |_: &()| vec![], is_rival: false })
 }
 
+/// Says what is wrong with a contender's output.
+pub type Check<'a> = Box<dyn Fn(&[f64]) -> std::result::Result<(), String> + 'a>;
+
 /// What is raced: who, and what must come out. The first contender is gristmill.
 pub struct Race<'a> {
     pub id: String,
     pub contenders: Vec<Box<dyn Contender + 'a>>,
     /// Runs before the output is checked.
     pub runs: usize,
-    pub check: Box<dyn Fn(&[f64]) -> std::result::Result<(), String> + 'a>,
+    pub check: Check<'a>,
 }
 
 /// Rounds, and how long a contender's turn lasts.
