@@ -82,15 +82,18 @@ fn draw_panel(root: &Area, panel: &Area, machine: &Machine, configuration: &Conf
         labels.write(&format!("multiply-adds in {element}: {peak:.0} GFLOP/s"), (x - 220, y - 15), &BLACK)?;
     }
     let (mut levels, mut next) = (vec![], i32::MIN);
+    let (_, bottom) = chart.backend_coord(&(x_min, y_min));
     for level in &configuration.levels {
         let rate = [level.read, level.triad, level.copy, level.write].into_iter().fold(0.0, f64::max);
         let line = [(x_min.max(y_min / rate), y_min.max(x_min * rate)), (peak / rate, peak)];
         chart.draw_series(LineSeries::new(line, BLACK.stroke_width(1)))?;
         let (x, y) = chart.backend_coord(&line[0]);
-        // Under its line, and under the label of a level that is hardly faster.
-        let top = (y + 2).max(next);
+        // Under its line, and under the label of a level that is hardly faster; right of a line that starts at the
+        // bottom.
+        let top = (y + 2).max(next).min(bottom - LINE);
+        let aside = (y + 2 - top).max(0);
         next = top + LINE;
-        levels.push((format!("{} {rate:.0} GB/s", level.level), (x + 10, top)));
+        levels.push((format!("{} {rate:.0} GB/s", level.level), (x + 10 + aside, top)));
     }
     for (text, place) in levels {
         labels.write(&text, place, &BLACK)?;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// Measured on one core with AVX2, f32: `cargo bench --bench softmax`.
+/// Measured on one core with AVX2, f32: `cargo bench --bench loss`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.6;
 
 compiled_once! {
