@@ -36,7 +36,20 @@ def dims(text):
     return tuple(int(d) for d in text.split("x"))
 
 
-class PyTorch:
+class Framework:
+    """Families that are one function of the framework."""
+
+    def softmax(self, op, size):
+        return self.along_rows("softmax", op, size)
+
+    def log_softmax(self, op, size):
+        return self.along_rows("log_softmax", op, size)
+
+    def logsumexp(self, op, size):
+        return self.along_rows("logsumexp", op, size)
+
+
+class PyTorch(Framework):
     def __init__(self):
         import torch
         self.torch = torch
@@ -99,15 +112,6 @@ class PyTorch:
             "argmax": lambda: t.argmax(x, **along),
             "variance": lambda: t.var(x, correction=0, **along),
         }[name])
-
-    def softmax(self, op, size):
-        return self.along_rows("softmax", op, size)
-
-    def log_softmax(self, op, size):
-        return self.along_rows("log_softmax", op, size)
-
-    def logsumexp(self, op, size):
-        return self.along_rows("logsumexp", op, size)
 
     def along_rows(self, family, direction, size):
         t, aten = self.torch, self.torch.ops.aten
@@ -216,7 +220,7 @@ class PyTorch:
         return self.results(call)
 
 
-class JAX:
+class JAX(Framework):
     def __init__(self):
         import jax
         import jax.numpy as jnp
@@ -267,15 +271,6 @@ class JAX:
         function = {"sum": jnp.sum, "max": jnp.max, "argmax": jnp.argmax, "variance": jnp.var}[name]
         axis = {"all": None, "rows": 1, "cols": 0}[over]
         return self.results(lambda x: function(x, axis), self.put(dims(size), 1))
-
-    def softmax(self, op, size):
-        return self.along_rows("softmax", op, size)
-
-    def log_softmax(self, op, size):
-        return self.along_rows("log_softmax", op, size)
-
-    def logsumexp(self, op, size):
-        return self.along_rows("logsumexp", op, size)
 
     def along_rows(self, op, direction, size):
         jax, jnp = self.jax, self.jnp

@@ -1,126 +1,119 @@
 //! What is raced: names of the table's cases, by family and group. Each group gets a geometric mean of its own.
 
-/// Cases that belong together: `op/element` and shapes, each with each.
+use crate::kernels::expand;
+
+/// Cases that belong together, as patterns of names.
 pub struct Group {
     pub family: &'static str,
     pub name: &'static str,
-    ops: &'static str,
-    shapes: &'static str,
+    cases: &'static [&'static str],
 }
 
 impl Group {
     /// `layer_norm/forward/f32/100x100`, …
     pub fn ids(&self) -> impl Iterator<Item = String> {
-        let ops = self.ops.split_whitespace();
-        ops.flat_map(|op| self.shapes.split_whitespace().map(move |shape| format!("{op}/{shape}")))
+        self.cases.iter().flat_map(|pattern| expand(pattern))
     }
 }
 
-const fn group(family: &'static str, name: &'static str, ops: &'static str, shapes: &'static str) -> Group {
-    Group { family, name, ops, shapes }
+const fn group(family: &'static str, name: &'static str, cases: &'static [&'static str]) -> Group {
+    Group { family, name, cases }
 }
 
 pub const GROUPS: &[Group] = &[
-    group("gemm", "gemm f32 train", "gemm/NN/f32", "100x784x100 100x100x50 100x50x100 100x100x10 100x10x100"),
     group(
         "gemm",
         "gemm f32 train",
-        "gemm/NN/f32",
-        "64x1000x100 32x784x128 256x784x96 256x512x512 128x128x128",
+        &[
+            "gemm/NN/f32/{100x784x100,100x100x50,100x50x100,100x100x10,100x10x100}",
+            "gemm/NN/f32/{64x1000x100,32x784x128,256x784x96,256x512x512,128x128x128}",
+            "gemm/NT/f32/{100x784x100,100x100x784,100x100x50,100x50x100,100x100x10}",
+            "gemm/NT/f32/{256x10x96,256x512x512,128x128x128}",
+            "gemm/TN/f32/{784x100x100,100x100x784,100x100x50,50x100x100,10x100x100}",
+            "gemm/TN/f32/{1000x64x100,512x256x512,128x128x128}",
+        ],
     ),
+    group("gemm", "gemm f32 tiny", &["gemm/NN/f32/{8x8x8,16x16x16,24x24x24,32x32x32,48x48x48,64x64x64}"]),
     group(
         "gemm",
-        "gemm f32 train",
-        "gemm/NT/f32",
-        "100x784x100 100x100x784 100x100x50 100x50x100 100x100x10",
+        "gemm f32 thin",
+        &[
+            "gemm/NN/f32/{1x1024x1024,1024x1024x1,4x1024x1024,8x4096x1024,1024x1024x8,1000x8x1000,1000x4x1000}",
+            "gemm/NT/f32/{1x1024x1024,8x4096x1024}",
+            "gemm/TN/f32/1024x1024x1",
+        ],
     ),
-    group("gemm", "gemm f32 train", "gemm/NT/f32", "256x10x96 256x512x512 128x128x128"),
+    group("gemm", "gemm f32 long k", &["gemm/{NN,TN}/f32/{64x10000x64,16x20000x16}"]),
     group(
         "gemm",
-        "gemm f32 train",
-        "gemm/TN/f32",
-        "784x100x100 100x100x784 100x100x50 50x100x100 10x100x100",
+        "gemm f32 large",
+        &[
+            "gemm/NN/f32/{512x512x512,1024x1024x1024,2048x768x768}",
+            "gemm/NT/f32/{512x512x512,512x3072x768}",
+            "gemm/TN/f32/512x512x512",
+        ],
     ),
-    group("gemm", "gemm f32 train", "gemm/TN/f32", "1000x64x100 512x256x512 128x128x128"),
-    group("gemm", "gemm f32 tiny", "gemm/NN/f32", "8x8x8 16x16x16 24x24x24 32x32x32 48x48x48 64x64x64"),
-    group("gemm", "gemm f32 thin", "gemm/NN/f32", "1x1024x1024 1024x1024x1 4x1024x1024 8x4096x1024"),
-    group("gemm", "gemm f32 thin", "gemm/NN/f32", "1024x1024x8 1000x8x1000 1000x4x1000"),
-    group("gemm", "gemm f32 thin", "gemm/NT/f32", "1x1024x1024 8x4096x1024"),
-    group("gemm", "gemm f32 thin", "gemm/TN/f32", "1024x1024x1"),
-    group("gemm", "gemm f32 long k", "gemm/NN/f32 gemm/TN/f32", "64x10000x64 16x20000x16"),
-    group("gemm", "gemm f32 large", "gemm/NN/f32", "512x512x512 1024x1024x1024 2048x768x768"),
-    group("gemm", "gemm f32 large", "gemm/NT/f32", "512x512x512 512x3072x768"),
-    group("gemm", "gemm f32 large", "gemm/TN/f32", "512x512x512"),
-    group("gemm", "gemm f32 odd", "gemm/NN/f32", "127x127x127 129x129x129 257x255x253 45x46x47"),
-    group("gemm", "gemm f64 train", "gemm/NN/f64", "100x784x100 100x100x10 128x128x128"),
-    group("gemm", "gemm f64 train", "gemm/NT/f64", "100x100x50 256x512x512"),
-    group("gemm", "gemm f64 train", "gemm/TN/f64", "784x100x100"),
-    group("gemm", "gemm f64 tiny", "gemm/NN/f64", "8x8x8 16x16x16 32x32x32 64x64x64"),
-    group("gemm", "gemm f64 thin", "gemm/NN/f64", "1x1024x1024 1024x1024x1 4x1024x1024 1000x8x1000"),
-    group("gemm", "gemm f64 large", "gemm/NN/f64", "512x512x512 1024x1024x1024"),
-    group("gemm", "gemm f64 large", "gemm/NT/f64", "512x3072x768"),
+    group("gemm", "gemm f32 odd", &["gemm/NN/f32/{127x127x127,129x129x129,257x255x253,45x46x47}"]),
     group(
-        "map",
-        "map cheap",
-        "map/add/f32 map/mul/f32 map/axpby/f32 map/relu/f32 map/relu_backward/f32",
-        "1000 10000 100000 10000000",
+        "gemm",
+        "gemm f64 train",
+        &[
+            "gemm/NN/f64/{100x784x100,100x100x10,128x128x128}",
+            "gemm/NT/f64/{100x100x50,256x512x512}",
+            "gemm/TN/f64/784x100x100",
+        ],
     ),
+    group("gemm", "gemm f64 tiny", &["gemm/NN/f64/{8x8x8,16x16x16,32x32x32,64x64x64}"]),
+    group("gemm", "gemm f64 thin", &["gemm/NN/f64/{1x1024x1024,1024x1024x1,4x1024x1024,1000x8x1000}"]),
+    group(
+        "gemm",
+        "gemm f64 large",
+        &["gemm/NN/f64/{512x512x512,1024x1024x1024}", "gemm/NT/f64/512x3072x768"],
+    ),
+    group("map", "map cheap", &["map/{add,mul,axpby,relu,relu_backward}/f32/{1000,10000,100000,10000000}"]),
     group(
         "map",
         "map functions",
-        "map/exp/f32 map/ln/f32 map/tanh/f32 map/sigmoid/f32 map/gelu/f32 map/silu/f32 map/gelu_backward/f32",
-        "1000 10000 100000 10000000",
+        &["map/{exp,ln,tanh,sigmoid,gelu,silu,gelu_backward}/f32/{1000,10000,100000,10000000}"],
     ),
     group(
         "reduce",
         "reduce all",
-        "reduce/sum_all/f32 reduce/max_all/f32 reduce/argmax_all/f32 reduce/variance_all/f32",
-        "1x1000 1x10000 1x100000 1x10000000",
+        &["reduce/{sum,max,argmax,variance}_all/f32/{1x1000,1x10000,1x100000,1x10000000}"],
     ),
     group(
         "reduce",
         "reduce axes",
-        "reduce/sum_rows/f32 reduce/sum_cols/f32 reduce/max_rows/f32 reduce/variance_cols/f32",
-        "100x100 128x1000 4096x4096",
+        &["reduce/{sum_rows,sum_cols,max_rows,variance_cols}/f32/{100x100,128x1000,4096x4096}"],
     ),
     group(
         "softmax",
         "softmax",
-        "softmax/forward/f32 softmax/backward/f32 log_softmax/forward/f32 log_softmax/backward/f32",
-        "100x10 100x100 128x1000 8192x768 4096x4096",
+        &["{softmax,log_softmax}/{forward,backward}/f32/{100x10,100x100,128x1000,8192x768,4096x4096}"],
     ),
-    group("softmax", "logsumexp", "logsumexp/forward/f32", "100x10 100x100 128x1000 8192x768"),
+    group("softmax", "logsumexp", &["logsumexp/forward/f32/{100x10,100x100,128x1000,8192x768}"]),
     group(
         "softmax",
         "cross_entropy",
-        "cross_entropy/forward/f32 cross_entropy/backward/f32",
-        "100x10 100x100 128x1000 8192x768",
+        &["cross_entropy/{forward,backward}/f32/{100x10,100x100,128x1000,8192x768}"],
     ),
     group(
         "layer_norm",
         "layer_norm",
-        "layer_norm/forward/f32 layer_norm/backward/f32",
-        "100x10 100x100 128x1000 8192x768 4096x4096",
+        &["layer_norm/{forward,backward}/f32/{100x10,100x100,128x1000,8192x768,4096x4096}"],
     ),
     group(
         "batch_norm",
         "batch_norm",
-        "batch_norm/forward/f32 batch_norm/backward/f32",
-        "100x50 100x100 128x1000 8192x768 4096x4096",
+        &["batch_norm/{forward,backward}/f32/{100x50,100x100,128x1000,8192x768,4096x4096}"],
     ),
-    group(
-        "optimizer",
-        "optimizer",
-        "update/sgd/f32 update/sgd_momentum/f32 update/adam/f32",
-        "1000 100000 10000000",
-    ),
+    group("optimizer", "optimizer", &["update/{sgd,sgd_momentum,adam}/f32/{1000,100000,10000000}"]),
     group(
         "training_step",
         "training_step",
-        "training_step/mlp_resnet/f32",
-        "100x100 100x32 100x512 100x2048",
+        &["training_step/mlp_resnet/f32/{100x100,100x32,100x512,100x2048}"],
     ),
-    group("inference", "inference", "inference/mlp_resnet/f32", "1x100 100x100"),
+    group("inference", "inference", &["inference/mlp_resnet/f32/{1x100,100x100}"]),
 ];
 
 /// The families, in the order of the groups.

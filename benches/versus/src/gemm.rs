@@ -1,19 +1,20 @@
 //! Rivals with matrix products: C = A·B, on the operands of the table's cases.
 
 use gristmill::Element;
+use gristmill::buffer::Buffer;
 
 use crate::blas::{Blas, Real};
 use crate::kernels::{dimensions, numbers};
 use crate::race::{Contender, Result, native};
 
-/// Operands as they are stored.
-#[derive(Clone)]
-struct Problem<T> {
+/// Operands as they are stored, in memory like that of gristmill's contender: where a matrix begins in its cache line
+/// changes the times.
+struct Problem<T: Element> {
     shape: [usize; 3],
     transposed: [bool; 2],
-    a: Vec<T>,
-    b: Vec<T>,
-    c: Vec<T>,
+    a: Buffer<T>,
+    b: Buffer<T>,
+    c: Buffer<T>,
 }
 
 impl<T: Element> Problem<T> {
@@ -32,7 +33,10 @@ impl<T: Element> Problem<T> {
         name: &str,
         step: impl FnMut(&mut Self) -> Result<()> + 'a,
     ) -> Box<dyn Contender + 'a> {
-        native(name, self.clone(), step, |problem| problem.c.iter().map(|c| c.to_f64()).collect())
+        let Self { shape, transposed, .. } = *self;
+        let [a, b, c] = [&self.a, &self.b, &self.c].map(|x| Buffer::copy_of(x));
+        let own = Self { shape, transposed, a, b, c };
+        native(name, own, step, |problem| problem.c.iter().map(|c| c.to_f64()).collect())
     }
 }
 
@@ -52,7 +56,7 @@ fn all<'a, T: Scalar>(
         .iter()
         .map(|blas| {
             problem.contender(blas.name, |p| {
-                blas.product(p.shape, p.transposed, &p.a, &p.b, &mut p.c);
+                blas.product(p.shape, p.transposed, &p.a, &p.b, p.c.fresh_mut());
                 Ok(())
             })
         })
@@ -62,7 +66,7 @@ fn all<'a, T: Scalar>(
         let [m, k, n] = p.shape;
         let [(ra, ca), (rb, cb)] = p.strides();
         let par = if threads == 1 { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(threads) };
-        let (a, b, c) = (p.a.as_ptr(), p.b.as_ptr(), p.c.as_mut_ptr());
+        let (a, b, c) = (p.a.as_ptr(), p.b.as_ptr(), p.c.fresh_mut().as_mut_ptr());
         let (zero, one, rc) = (T::ZERO, T::ONE, n as isize);
         // SAFETY: the pointers and strides describe the three vectors.
         unsafe {
@@ -84,7 +88,7 @@ macro_rules! scalar {
                 contenders.push(problem.contender("matrixmultiply", |p| {
                     let [m, k, n] = p.shape;
                     let [(ra, ca), (rb, cb)] = p.strides();
-                    let (a, b, c) = (p.a.as_ptr(), p.b.as_ptr(), p.c.as_mut_ptr());
+                    let (a, b, c) = (p.a.as_ptr(), p.b.as_ptr(), p.c.fresh_mut().as_mut_ptr());
                     // SAFETY: the pointers and strides describe the three vectors.
                     unsafe {
                         matrixmultiply::$matrixmultiply(
@@ -105,7 +109,7 @@ macro_rules! scalar {
                         }
                     };
                     let (a, b) = (view(&p.a, m, k, p.transposed[0]), view(&p.b, k, n, p.transposed[1]));
-                    let c = MatMut::from_row_major_slice_mut(&mut p.c, m, n);
+                    let c = MatMut::from_row_major_slice_mut(p.c.fresh_mut(), m, n);
                     let par = if threads == 1 { Par::Seq } else { Par::rayon(threads) };
                     faer::linalg::matmul::matmul(c, Accum::Replace, a, b, 1.0, par);
                     Ok(())
@@ -117,7 +121,7 @@ macro_rules! scalar {
                     let [(ra, ca), (rb, cb)] = p.strides();
                     let par = if threads == 1 { Parallelism::Serial } else { Parallelism::Rayon(threads) };
                     let (a, b) = (MatRef::new(&p.a, m, k, ra, ca), MatRef::new(&p.b, k, n, rb, cb));
-                    gemmkit::gemm(1.0, a, b, 0.0, MatMut::from_row_major(&mut p.c, m, n), par);
+                    gemmkit::gemm(1.0, a, b, 0.0, MatMut::from_row_major(p.c.fresh_mut(), m, n), par);
                     Ok(())
                 }));
                 contenders
@@ -150,7 +154,7 @@ fn rten<'a>(problem: &Problem<f32>) -> Vec<Box<dyn Contender + 'a>> {
             let b = Matrix::from_data_with_strides([k, n], &p.b[..], [rb as usize, cb as usize])
                 .map_err(|e| format!("{e:?}"))?;
             let (a, b) = (GemmInputA::Unpacked(a), GemmInputB::Unpacked(b));
-            executor.gemm(&mut p.c, a, b, GemmOptions::default()).map_err(|e| format!("{e:?}"))?;
+            executor.gemm(p.c.fresh_mut(), a, b, GemmOptions::default()).map_err(|e| format!("{e:?}"))?;
             Ok(())
         };
         vec![problem.contender("rten", step)]
@@ -167,7 +171,8 @@ fn build<'a, T: Scalar>(
 ) -> Vec<Box<dyn Contender + 'a>> {
     let [m, k, n] = shape;
     let transposed = [order.starts_with('T'), order.ends_with('T')];
-    let (a, b, c) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
+    let [a, b, c] =
+        [(m * k, 1), (k * n, 2), (m * n, 3)].map(|(len, seed)| Buffer::copy_of(&numbers(len, seed)));
     all(&Problem::<T> { shape, transposed, a, b, c }, blas, threads)
 }
 

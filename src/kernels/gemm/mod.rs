@@ -46,9 +46,6 @@ const SHALLOW: usize = 4096;
 /// Registers in a row of packed B, at most: NC × KC elements stay in a second-level cache.
 const NC_REGISTERS: usize = 30;
 
-/// Rows of the highest tile of half a register, where a register is a pair: as many accumulators as in the others.
-const FRONT_HEIGHT: usize = 12;
-
 /// Adds to the result, once the sums are done.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Bias<'a, T> {
@@ -396,9 +393,8 @@ unsafe fn column<S: Simd, T: Element, const WHOLE: bool>(
     b: BPanel<T>,
 ) {
     let last = depth.end == product.a.cols();
-    // Where a register is a pair, half of it need not be computed.
-    let front = S::ISA == Isa::Avx2 && panel.registers == 1 && panel.tail <= T::LANES / 2;
-    let highest = if front { FRONT_HEIGHT } else { plan::tile_height(S::ISA, panel.registers) };
+    let front = plan::is_front::<T>(S::ISA, panel.registers, panel.tail);
+    let highest = if front { plan::FRONT_HEIGHT } else { plan::tile_height(S::ISA, panel.registers) };
     let mut row = rows.start;
     while row < rows.end {
         let left = rows.end - row;
@@ -412,17 +408,13 @@ unsafe fn column<S: Simd, T: Element, const WHOLE: bool>(
         let c = product.c.at(row, panel.col);
         // SAFETY: the caller's promise.
         unsafe {
-            if front {
-                front_by_height::<S, T, WHOLE>(s, height, depth.len(), a, b, finish, c);
-            } else {
-                by_shape::<S, T, WHOLE>(s, height, panel.registers, depth.len(), a, b, finish, c);
-            }
+            by_shape::<S, T, WHOLE>(s, height, panel.registers, front, depth.len(), a, b, finish, c);
         }
         row += height;
     }
 }
 
-/// Runs the tile of this height and width.
+/// Runs the tile of this height and width; `front` tiles are half a register wide.
 ///
 /// # Safety
 /// As for [`tile`].
@@ -432,6 +424,7 @@ unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
     s: S,
     rows: usize,
     registers: usize,
+    front: bool,
     k: usize,
     a: ARows<T>,
     b: BPanel<T>,
@@ -439,58 +432,41 @@ unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
     c: CTile<T>,
 ) {
     macro_rules! tiles {
-        ($($n:literal: $($m:literal)+;)+) => {
-            match (registers, rows) {
+        ($($n:literal $front:literal: $($m:literal)+;)+) => {
+            match (registers, front, rows) {
                 // SAFETY: the caller's promise.
-                $($(($n, $m) => unsafe { tile::<S, T, $m, $n, WHOLE, false>(s, k, a, b, finish, c) },)+)+
-                _ => unreachable!("no tile of {rows} rows and {registers} registers"),
+                $($(($n, $front, $m) => unsafe { tile::<S, T, $m, $n, WHOLE, $front>(s, k, a, b, finish, c) },)+)+
+                _ => unreachable!("no tile of {rows} rows and {registers} registers (front: {front})"),
             }
         };
     }
     match S::ISA {
         Isa::Avx512 => tiles! {
-            1: 1 2 3 4 5 6 7 8 9 10 11 12;
-            2: 1 2 3 4 5 6 7 8 9 10 11 12;
-            3: 1 2 3 4 5 6 7 8;
-            4: 1 2 3 4;
-            5: 1 2 3 4;
-            6: 1 2 3 4;
-            7: 1 2;
-            8: 1 2;
+            1 false: 1 2 3 4 5 6 7 8 9 10 11 12;
+            2 false: 1 2 3 4 5 6 7 8 9 10 11 12;
+            3 false: 1 2 3 4 5 6 7 8;
+            4 false: 1 2 3 4;
+            5 false: 1 2 3 4;
+            6 false: 1 2 3 4;
+            7 false: 1 2;
+            8 false: 1 2;
         },
-        Isa::Avx2 | Isa::Portable => tiles! {
-            1: 1 2 3 4 5 6;
-            2: 1 2 3;
-            3: 1 2;
-            4: 1;
-            5: 1;
-            6: 1;
+        Isa::Avx2 => tiles! {
+            1 true: 1 2 3 4 5 6 7 8 9 10 11 12;
+            1 false: 1 2 3 4 5 6;
+            2 false: 1 2 3;
+            3 false: 1 2;
+            4 false: 1;
+            5 false: 1;
+            6 false: 1;
+        },
+        Isa::Portable => tiles! {
+            1 false: 1 2 3 4 5 6;
+            2 false: 1 2 3;
+            3 false: 1 2;
+            4 false: 1;
+            5 false: 1;
+            6 false: 1;
         },
     }
-}
-
-/// Runs the tile of this height and half a register.
-///
-/// # Safety
-/// As for [`tile`].
-#[inline(always)]
-unsafe fn front_by_height<S: Simd, T: Element, const WHOLE: bool>(
-    s: S,
-    rows: usize,
-    k: usize,
-    a: ARows<T>,
-    b: BPanel<T>,
-    finish: Finish<T>,
-    c: CTile<T>,
-) {
-    macro_rules! tiles {
-        ($($m:literal)+) => {
-            match rows {
-                // SAFETY: the caller's promise.
-                $($m => unsafe { tile::<S, T, $m, 1, WHOLE, true>(s, k, a, b, finish, c) },)+
-                _ => unreachable!("no tile of {rows} rows and half a register"),
-            }
-        };
-    }
-    tiles!(1 2 3 4 5 6 7 8 9 10 11 12)
 }

@@ -36,6 +36,15 @@ pub(super) const fn tile_height(isa: Isa, registers: usize) -> usize {
     }
 }
 
+/// Rows of the highest tile of half a register: as many accumulators as in the others.
+pub(super) const FRONT_HEIGHT: usize = 12;
+
+/// Whether of a panel's registers only half of one is computed: where a register is a pair.
+#[inline(always)]
+pub(super) const fn is_front<T: Element>(isa: Isa, registers: usize, tail: usize) -> bool {
+    matches!(isa, Isa::Avx2) && registers == 1 && tail <= T::LANES / 2
+}
+
 /// Registers of the widest tile for this many rows: the fewer rows, the wider.
 const fn tile_width(isa: Isa, rows: usize) -> usize {
     match (isa, rows) {
@@ -120,7 +129,11 @@ impl Plan {
         // 60 GFLOP/s in f32, half of that in f64, or 20 bytes a nanosecond.
         let nanoseconds = (flops / (240 / size_of::<T>())).max(bytes / 20);
         let (element, transposed) = (T::NAME, false);
-        let tile = [height.min(m), width * T::LANES];
+        let tile = if is_front::<T>(isa, registers, n) {
+            [FRONT_HEIGHT.min(m), T::LANES / 2]
+        } else {
+            [height.min(m), width * T::LANES]
+        };
         let (task, tasks, splits_k) = ([m, n], 1, false);
         let plan = Self {
             shape,
