@@ -283,7 +283,7 @@ fn row_chunk(cols: usize) -> usize {
 // Functions of one argument.
 
 /// One function, chosen before the loop.
-trait Function<T: Element>: Copy + Send + Sync {
+pub(crate) trait Function<T: Element>: Copy + Send + Sync {
     /// Nanoseconds per f32 of the value, on one core with AVX2.
     const FORWARD_COST: f64;
     /// The same of the gradient.
@@ -294,11 +294,12 @@ trait Function<T: Element>: Copy + Send + Sync {
 }
 
 /// What is to be done with the function.
-trait Pass<T: Element> {
-    fn with<F: Function<T>>(self, f: F) -> Result<()>;
+pub(crate) trait Pass<T: Element> {
+    type Output;
+    fn with<F: Function<T>>(self, f: F) -> Self::Output;
 }
 
-fn with_function<T: Element>(op: Unary<T>, pass: impl Pass<T>) -> Result<()> {
+pub(crate) fn with_function<T: Element, P: Pass<T>>(op: Unary<T>, pass: P) -> P::Output {
     match op {
         Unary::Neg => pass.with(Neg),
         Unary::Abs => pass.with(Abs),
@@ -326,6 +327,7 @@ struct Forward<'a, T> {
 }
 
 impl<T: Element> Pass<T> for Forward<'_, T> {
+    type Output = Result<()>;
     fn with<F: Function<T>>(self, f: F) -> Result<()> {
         let settings = context::settings()?;
         let work = nanoseconds::<T>(self.x.len(), F::FORWARD_COST);
@@ -365,6 +367,7 @@ struct Backward<'a, T> {
 }
 
 impl<T: Element> Pass<T> for Backward<'_, T> {
+    type Output = Result<()>;
     fn with<F: Function<T>>(self, f: F) -> Result<()> {
         let settings = context::settings()?;
         let work = nanoseconds::<T>(self.x.len(), F::BACKWARD_COST);

@@ -24,9 +24,9 @@ use crate::simd::Element;
 /// Compiles a function for `f32` and for `f64` in this crate, once. Who calls it does not compile it again: what a
 /// kernel becomes for three instruction sets takes the compiler seconds.
 macro_rules! compiled_once {
-    ($(#[$meta:meta])* pub fn $name:ident<T: Element>($($arg:ident: $type:ty),* $(,)?) -> $result:ty $body:block) => {
+    ($(#[$meta:meta])* $public:vis fn $name:ident<T: Element>($($arg:ident: $type:ty),* $(,)?) -> $result:ty $body:block) => {
         $(#[$meta])*
-        pub fn $name<T: Element>($($arg: $type),*) -> $result {
+        $public fn $name<T: Element>($($arg: $type),*) -> $result {
             fn generic<T: Element>($($arg: $type),*) -> $result $body
 
             macro_rules! compiled_for {

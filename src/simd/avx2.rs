@@ -23,8 +23,9 @@ impl Simd for Avx2 {
     type U32 = U32;
     type U64 = U64;
 
-    #[inline]
+    #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
         #[target_feature(enable = "avx2,fma")]
         fn trampoline<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
             kernel.run(s)

@@ -29,8 +29,9 @@ impl Simd for Avx512 {
     type U32 = U32;
     type U64 = U64;
 
-    #[inline]
+    #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
         fn trampoline<K: Kernel>(s: Avx512, kernel: K) -> K::Output {
             kernel.run(s)

@@ -161,20 +161,13 @@ impl Dispatcher {
 /// Asks for the memory of `x` to be brought into the cache, without waiting for it; does nothing off x86-64 and in Miri.
 #[cfg(feature = "train")]
 #[inline]
-pub(crate) fn prefetch(x: &[u8]) {
-    x.chunks(64).for_each(|line| prefetch_line(line.as_ptr()));
-}
-
-/// Asks for a line of memory, which need not exist, to be brought into the cache, without waiting for it; does nothing
-/// off x86-64 and in Miri.
-#[inline(always)]
 #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
-pub(crate) fn prefetch_line<T>(at: *const T) {
+pub(crate) fn prefetch(x: &[u8]) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
+    for line in x.chunks(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64, and a hint about memory that does not exist is ignored.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        // SAFETY: SSE is part of x86-64, and it is a hint only.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
 }
 
@@ -200,7 +193,7 @@ pub trait Simd: Copy + fmt::Debug + Send + Sync + 'static {
     /// 8 × u64, with the masks of the 8 × f64.
     type U64: Int<Self, Scalar = u64, Mask = <Self::F64 as Float<Self>>::Mask>;
 
-    /// Runs the kernel, compiled with these instructions.
+    /// Runs the kernel, compiled with these instructions, in a function of its own, also from inside another kernel.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
     /// The number of elements in a register.

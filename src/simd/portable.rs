@@ -17,9 +17,13 @@ impl Simd for Portable {
     type U32 = U32;
     type U64 = U64;
 
-    #[inline]
+    #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        kernel.run(self)
+        #[inline(never)]
+        fn trampoline<K: Kernel>(s: Portable, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        trampoline(self, kernel)
     }
 }
 

@@ -38,27 +38,26 @@ pub unsafe fn transpose_f32(from: *const f32, stride: usize, rows: usize, to: *m
     for (i, j) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
         // SAFETY: the caller's promise covers rows i to i + 8, columns j to j + 8, and the square at `to`.
         unsafe {
-            // Pairs of rows r and r + 4 side by side, so that what remains happens within 128 bits.
-            let pair = |r: usize, half: usize| {
-                let low = _mm_loadu_ps(row(i + r).add(j + half));
-                let high = _mm_loadu_ps(row(i + r + 4).add(j + half));
-                _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
-            };
-            for half in [0, 4] {
-                let (r0, r1, r2, r3) = (pair(0, half), pair(1, half), pair(2, half), pair(3, half));
+            // Four rows: what becomes columns c and c + 4, for c from 0 to 3, in each half.
+            let four_rows = |r: usize| {
+                let load = |r: usize| _mm256_loadu_ps(row(i + r).add(j));
+                let (r0, r1, r2, r3) = (load(r), load(r + 1), load(r + 2), load(r + 3));
                 let (a, b) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
                 let (c, d) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
-                let store = |r: usize, x| _mm256_storeu_ps(to.add((j + half + r) * to_stride + i), x);
-                store(0, _mm256_shuffle_ps::<0x44>(a, c));
-                store(1, _mm256_shuffle_ps::<0xEE>(a, c));
-                store(2, _mm256_shuffle_ps::<0x44>(b, d));
-                store(3, _mm256_shuffle_ps::<0xEE>(b, d));
+                let low = [_mm256_shuffle_ps::<0x44>(a, c), _mm256_shuffle_ps::<0xEE>(a, c)];
+                let high = [_mm256_shuffle_ps::<0x44>(b, d), _mm256_shuffle_ps::<0xEE>(b, d)];
+                [low[0], low[1], high[0], high[1]]
+            };
+            for (c, (low, high)) in four_rows(0).into_iter().zip(four_rows(4)).enumerate() {
+                let to = to.add((j + c) * to_stride + i);
+                _mm256_storeu_ps(to, _mm256_permute2f128_ps::<0x20>(low, high));
+                _mm256_storeu_ps(to.add(4 * to_stride), _mm256_permute2f128_ps::<0x31>(low, high));
             }
         }
     }
 }
 
-/// Transposes a square of 8 × 8 doubles in eight blocks of four rows by two columns.
+/// Transposes a square of 8 × 8 doubles in four squares of 4 × 4.
 ///
 /// # Safety
 /// As [`Float::transpose_ptr`](super::Float::transpose_ptr).
@@ -66,19 +65,18 @@ pub unsafe fn transpose_f32(from: *const f32, stride: usize, rows: usize, to: *m
 #[target_feature(enable = "avx2")]
 pub unsafe fn transpose_f64(from: *const f64, stride: usize, rows: usize, to: *mut f64, to_stride: usize) {
     let row = |r: usize| from.wrapping_add(r.min(rows - 1) * stride);
-    for i in [0, 4] {
-        for j in [0, 2, 4, 6] {
-            // SAFETY: the caller's promise covers rows i to i + 4, columns j and j + 1, and the square at `to`.
-            unsafe {
-                // Rows r and r + 2 side by side, so that what remains happens within 128 bits.
-                let pair = |r: usize| {
-                    let low = _mm_loadu_pd(row(i + r).add(j));
-                    let high = _mm_loadu_pd(row(i + r + 2).add(j));
-                    _mm256_insertf128_pd::<1>(_mm256_castpd128_pd256(low), high)
-                };
-                let (r0, r1) = (pair(0), pair(1));
-                _mm256_storeu_pd(to.add(j * to_stride + i), _mm256_unpacklo_pd(r0, r1));
-                _mm256_storeu_pd(to.add((j + 1) * to_stride + i), _mm256_unpackhi_pd(r0, r1));
+    for (i, j) in [(0, 0), (0, 4), (4, 0), (4, 4)] {
+        // SAFETY: the caller's promise covers rows i to i + 4, columns j to j + 4, and the square at `to`.
+        unsafe {
+            // Two rows: what becomes columns c and c + 2, for c 0 and 1, in each half.
+            let two_rows = |r: usize| {
+                let (r0, r1) = (_mm256_loadu_pd(row(i + r).add(j)), _mm256_loadu_pd(row(i + r + 1).add(j)));
+                [_mm256_unpacklo_pd(r0, r1), _mm256_unpackhi_pd(r0, r1)]
+            };
+            for (c, (low, high)) in two_rows(0).into_iter().zip(two_rows(2)).enumerate() {
+                let to = to.add((j + c) * to_stride + i);
+                _mm256_storeu_pd(to, _mm256_permute2f128_pd::<0x20>(low, high));
+                _mm256_storeu_pd(to.add(2 * to_stride), _mm256_permute2f128_pd::<0x31>(low, high));
             }
         }
     }

@@ -69,7 +69,7 @@ impl<T: Element> Tensor<T> {
         let add = bias.map(Tensor::compact);
         let y = Tensor::build(shape, |y| {
             let add = add.as_ref().map_or(Bias::None, |bias| Bias::PerColumn(bias.data()));
-            gemm_with_epilogue(T::ONE, rows(&x)?, rows(&w)?.t(), T::ZERO, add, rows_mut(y, shape)?)
+            gemm_with_epilogue(T::ONE, rows(&x)?, rows(&w)?.t(), T::ZERO, add.into(), rows_mut(y, shape)?)
         })?;
         let none = Tensor::scalar(T::ZERO);
         record("linear", y, [self, weight, bias.unwrap_or(&none)], |parents, _| {

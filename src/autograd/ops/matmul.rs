@@ -3,7 +3,7 @@
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::error::{Error, Result};
-use crate::kernels::gemm::{MatMut, MatRef, gemm};
+use crate::kernels::gemm::{BatchMut, MatRef, multiply_batch};
 use crate::simd::Element;
 use crate::tensor::{Shape, Tensor};
 
@@ -51,16 +51,12 @@ fn product<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
         Shape::new(&dims).map(|shape| x.view_broadcast(shape))
     };
     let (a, b) = if batch.is_empty() { (a.detach(), b.detach()) } else { (stretch(a)?, stretch(b)?) };
+    let operand =
+        |x, index| matrix(x, offset(x, &batch, index)).expect("a tensor's axes lie inside its buffer");
+    let count = batch.iter().product();
     Tensor::build(shape, |y| {
-        if y.is_empty() {
-            return Ok(());
-        }
-        for (index, y) in y.chunks_exact_mut(m * n).enumerate() {
-            let c = MatMut::row_major(y, *m, *n)?;
-            let (a_offset, b_offset) = (offset(&a, &batch, index), offset(&b, &batch, index));
-            gemm(T::ONE, matrix(&a, a_offset)?, matrix(&b, b_offset)?, T::ZERO, c)?;
-        }
-        Ok(())
+        let c = BatchMut::row_major(y, count, *m, *n)?;
+        multiply_batch(T::ONE, &|index| (operand(&a, index), operand(&b, index)), T::ZERO, c)
     })
 }
 

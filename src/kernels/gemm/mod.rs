@@ -1,30 +1,36 @@
-//! Matrix multiplication: `C ← alpha · A · B + beta · C + bias`.
+//! Matrix multiplication: `C ← epilogue(alpha · A · B + beta · C)`, alone, in batches, or with a B packed before.
 //!
-//! Blocked for the caches; A is read in place, whatever its strides, and so is B unless its columns are strided or its
-//! rows far apart. A tile of C stays in registers (6 × 16 f32 with AVX2, 8 × 48 or 12 × 32 with AVX-512) while k runs.
-//! [`plan()`] tells what runs for a product.
+//! Blocked for the caches; A is read in place, whatever its strides, unless its columns lie pages apart, and so is B
+//! unless its columns are strided, its rows far apart, or many rows of A share it. A tile of C stays in registers (6 × 16 f32 with AVX2, 8 × 48 or 12 × 32 with AVX-512) while k runs;
+//! what follows the sums ([`Epilogue`]) is done while C is in a near cache. [`plan()`] tells what runs for a
+//! product.
 //!
 //! **Rounding.** The sums run over k in blocks of [`KC`], each a chain of fused multiply-adds from zero in ascending
 //! order: s₀, s₁, …. Then `C₀ = alpha·s₀ + beta·C`, `C₁ = alpha·s₁ + C₀`, … each with one multiply-add, at last the
 //! bias is added. With one row or one column a block's sum is that of 16 chains (f32, 8 in f64), the i-th over the terms
-//! i, i + 16, …, which are added in a tree: halves, quarters, …. Neither the tile, nor packing, strides, threads or the instruction set change a bit. The error is
-//! within γₖ₊₂·(|alpha|·|A|·|B| + |beta·C| + |bias|), elementwise, with γₙ = n·u/(1 − n·u).
+//! i, i + 16, …, which are added in a tree: halves, quarters, …. Neither the tile, nor packing, batching, strides,
+//! threads or the instruction set change a bit. The error is within γₖ₊₂·(|alpha|·|A|·|B| + |beta·C| + |bias|),
+//! elementwise, with γₙ = n·u/(1 − n·u). What follows the bias rounds as the functions of [`map`](super::map) do.
 //!
 //! NaN and infinities go through as in the formula. `beta = 0` does not read C: what is there, NaN too, is
 //! overwritten. `alpha = 0` does read A and B.
 
+mod epilogue;
 mod gemv;
 mod pack;
 mod plan;
+mod prepacked;
 mod tile;
 mod view;
 
 use std::ops::Range;
 
+pub use epilogue::{Bias, Epilogue};
 use gemv::VectorMatrix;
 pub use plan::{Path, Plan};
-use tile::{ARows, BPanel, CTile, Finish, tile};
-pub use view::{MatMut, MatRef};
+pub use prepacked::PackedB;
+use tile::{ARows, BPanel, CTile, Finish, Operands, Tile};
+pub use view::{BatchMut, BatchRef, MatMut, MatRef};
 
 use super::compiled_once;
 use crate::buffer::Scratch;
@@ -43,20 +49,13 @@ const MC: usize = 240;
 const MC_SHALLOW: usize = 24;
 /// Elements of a strip of B that stay in half of a first-level cache.
 const SHALLOW: usize = 4096;
+/// Bytes apart at which lines fall into the same set of a first-level cache, and a multiple of which makes those of a
+/// second-level cache few.
+const PAGE: usize = 4096;
+/// Lines that a set of a first-level cache holds.
+const WAYS: usize = 8;
 /// Registers in a row of packed B, at most: NC × KC elements stay in a second-level cache.
 const NC_REGISTERS: usize = 30;
-
-/// Adds to the result, once the sums are done.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum Bias<'a, T> {
-    /// Nothing.
-    #[default]
-    None,
-    /// `bias[j]` to column j, as a linear layer does.
-    PerColumn(&'a [T]),
-    /// `bias[i]` to row i.
-    PerRow(&'a [T]),
-}
 
 compiled_once! {
     /// `C ← alpha · A · B + beta · C` for A of `[m, k]`, B of `[k, n]`, C of `[m, n]`, all with any strides.
@@ -80,69 +79,123 @@ compiled_once! {
         beta: T,
         c: MatMut<'_, T>,
     ) -> Result<()> {
-        gemm_with_epilogue(alpha, a, b, beta, Bias::None, c)
+        check_shapes(a.shape(), b.shape(), c.shape())?;
+        multiply(context::settings()?, alpha, a, Right::Matrix(b), beta, &Epilogue::default(), &c);
+        Ok(())
     }
 }
 
 compiled_once! {
-    /// [`gemm()`] with a bias that is added in the same pass: `C ← alpha · A · B + beta · C + bias`.
+    /// [`gemm()`] and what follows it, in the same pass: `C ← epilogue(alpha · A · B + beta · C)`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes or the length of the bias do not fit.
+    /// [`Error::Shape`] when the shapes do not fit, those of the epilogue included.
     pub fn gemm_with_epilogue<T: Element>(
         alpha: T,
         a: MatRef<'_, T>,
         b: MatRef<'_, T>,
         beta: T,
-        bias: Bias<'_, T>,
+        epilogue: Epilogue<'_, T>,
         c: MatMut<'_, T>,
     ) -> Result<()> {
-        check_shapes(&a, &b, &c)?;
-        let biases = match bias {
-            Bias::None => None,
-            Bias::PerColumn(bias) => Some(("column", bias.len(), c.cols())),
-            Bias::PerRow(bias) => Some(("row", bias.len(), c.rows())),
-        };
-        if let Some((place, len, expected)) = biases.filter(|&(_, len, expected)| len != expected) {
-            let message = format!("the bias per {place} has {len} elements, expected {expected}");
+        check_shapes(a.shape(), b.shape(), c.shape())?;
+        epilogue.check(c.shape())?;
+        multiply(context::settings()?, alpha, a, Right::Matrix(b), beta, &epilogue, &c);
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// [`gemm_with_epilogue`] for a B that was packed before.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shapes do not fit, those of the epilogue included.
+    pub fn gemm_prepacked<T: Element>(
+        alpha: T,
+        a: MatRef<'_, T>,
+        b: &PackedB<T>,
+        beta: T,
+        epilogue: Epilogue<'_, T>,
+        c: MatMut<'_, T>,
+    ) -> Result<()> {
+        check_shapes(a.shape(), [b.rows(), b.cols()], c.shape())?;
+        epilogue.check(c.shape())?;
+        multiply(context::settings()?, alpha, a, Right::Packed(b), beta, &epilogue, &c);
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// [`gemm()`] for every index of a batch: `C[i] ← alpha · A[i] · B[i] + beta · C[i]`. The threads share the batch, so
+    /// that many small products run as fast as a large one.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shapes or the numbers of matrices do not fit.
+    ///
+    /// ```
+    /// use gristmill::kernels::gemm::{BatchMut, BatchRef, gemm_batched};
+    /// // Two rows times the same matrix.
+    /// let (a, b, mut c) = ([1.0, 2.0, 3.0, 4.0], [1.0, 10.0], [0.0; 2]);
+    /// let a = BatchRef::row_major(&a, 2, 1, 2)?;
+    /// let b = BatchRef::new(&b, 2, 0, [2, 1], [1, 1])?;
+    /// gemm_batched(1.0, a, b, 0.0, BatchMut::row_major(&mut c, 2, 1, 1)?)?;
+    /// assert_eq!(c, [21.0, 43.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn gemm_batched<T: Element>(
+        alpha: T,
+        a: BatchRef<'_, T>,
+        b: BatchRef<'_, T>,
+        beta: T,
+        c: BatchMut<'_, T>,
+    ) -> Result<()> {
+        if a.count() != c.count() || b.count() != c.count() {
+            let message = format!("batches of {} × {} matrices to {}", a.count(), b.count(), c.count());
             return Err(Error::shape("gemm", message));
         }
+        check_shapes(a.shape(), b.shape(), c.shape())?;
+        multiply_batch(alpha, &|i| (a.get(i), b.get(i)), beta, c)
+    }
+}
+
+/// A and B of one product of a batch.
+pub(crate) type OperandsOf<'a, T> = dyn Fn(usize) -> (MatRef<'a, T>, MatRef<'a, T>) + Sync + 'a;
+
+compiled_once! {
+    /// [`gemm_batched`] for operands that lie anywhere; their shapes fit those of C.
+    pub(crate) fn multiply_batch<T: Element>(
+        alpha: T,
+        operands: &OperandsOf<'_, T>,
+        beta: T,
+        c: BatchMut<'_, T>,
+    ) -> Result<()> {
         let settings = context::settings()?;
-        if c.rows() == 0 || c.cols() == 0 {
+        let one = |settings: Settings, i: usize| {
+            let (a, b) = operands(i);
+            // SAFETY: the index is inside the batch and handed out once.
+            let c = unsafe { c.get(i) };
+            multiply(settings, alpha, a, Right::Matrix(b), beta, &Epilogue::default(), &c);
+        };
+        if c.count() == 0 || c.shape().contains(&0) {
             return Ok(());
         }
-        let transposed = is_transposed(&c);
-        let (a, b, bias, c) = match bias {
-            _ if !transposed => (a, b, bias, c),
-            Bias::None => (b.t(), a.t(), bias, c.t()),
-            Bias::PerColumn(bias) => (b.t(), a.t(), Bias::PerRow(bias), c.t()),
-            Bias::PerRow(bias) => (b.t(), a.t(), Bias::PerColumn(bias), c.t()),
-        };
-        if c.col_stride() == 1 || c.cols() == 1 {
-            multiply(settings, alpha, a, b, beta, bias, &c);
-        } else {
-            // No register of C can be written in place: the whole detour costs two passes over C.
-            let mut scratch = Scratch::new(c.rows() * c.cols());
-            let places = || (0..c.rows()).flat_map(|i| (0..c.cols()).map(move |j| (i, j)));
-            if beta != T::ZERO {
-                for (x, (i, j)) in scratch.iter_mut().zip(places()) {
-                    // SAFETY: inside C.
-                    *x = unsafe { *c.at(i, j) };
-                }
-            }
-            let compact = MatMut::row_major(&mut scratch, c.rows(), c.cols())?;
-            multiply(settings, alpha, a, b, beta, bias, &compact);
-            for (&x, (i, j)) in scratch.iter().zip(places()) {
-                // SAFETY: inside C, which nobody else uses.
-                unsafe { *c.at(i, j) = x };
-            }
+        let (a, b) = operands(0);
+        let plan = Plan::new(settings, &a, &Right::Matrix(b));
+        // Few large products are shared among the threads one after the other.
+        if plan.tasks > 1 && c.count() < settings.threads.saturating_mul(2) {
+            (0..c.count()).for_each(|i| one(settings, i));
+            return Ok(());
         }
+        let nanoseconds = plan.nanoseconds.saturating_mul(c.count());
+        let alone = Settings { threads: 1, ..settings };
+        parallel::for_each_index(settings, c.count(), nanoseconds, |i| one(alone, i));
         Ok(())
     }
 }
 
 /// What [`gemm()`] will run for these operands in the present [`context`]: decided from shapes,
-/// strides, instruction set and number of threads alone. None of it changes a bit of the result.
+/// strides, instruction set and number of threads alone. None of it changes a bit of the result. If neither the rows nor
+/// the columns of C lie in one piece, the product goes through a copy of C.
 ///
 /// # Errors
 /// [`Error::Shape`] when the shapes do not fit.
@@ -157,21 +210,23 @@ compiled_once! {
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 pub fn plan<T: Element>(a: &MatRef<'_, T>, b: &MatRef<'_, T>, c: &MatMut<'_, T>) -> Result<Plan> {
-    check_shapes(a, b, c)?;
+    check_shapes(a.shape(), b.shape(), c.shape())?;
     let settings = context::settings()?;
     let transposed = is_transposed(c);
     let (a, b) = if transposed { (b.t(), a.t()) } else { (*a, *b) };
-    let mut plan = Plan::new(settings, [a.rows(), a.cols(), b.cols()], &b);
+    let mut plan = Plan::new(settings, &a, &Right::Matrix(b));
     plan.transposed = transposed;
     Ok(plan)
 }
 
-fn check_shapes<T>(a: &MatRef<'_, T>, b: &MatRef<'_, T>, c: &MatMut<'_, T>) -> Result<()> {
-    if a.cols() == b.rows() && c.rows() == a.rows() && c.cols() == b.cols() {
-        return Ok(());
-    }
-    let message = format!("shapes do not fit: {:?} × {:?} to {:?}", a.shape(), b.shape(), c.shape());
-    Err(Error::shape("gemm", message))
+#[inline]
+fn check_shapes(a: [usize; 2], b: [usize; 2], c: [usize; 2]) -> Result<()> {
+    if a[1] == b[0] && c == [a[0], b[1]] { Ok(()) } else { Err(bad_shapes(a, b, c)) }
+}
+
+#[cold]
+fn bad_shapes(a: [usize; 2], b: [usize; 2], c: [usize; 2]) -> Error {
+    Error::shape("gemm", format!("shapes do not fit: {a:?} × {b:?} to {c:?}"))
 }
 
 /// Whether the transposed problem has the columns of C side by side, or is a vector times a matrix.
@@ -179,64 +234,131 @@ fn is_transposed<T>(c: &MatMut<'_, T>) -> bool {
     c.rows() > 1 && (c.cols() == 1 || c.col_stride() != 1 && c.row_stride() == 1)
 }
 
-/// A product whose C has its columns side by side.
+/// The right-hand side.
 #[derive(Clone, Copy)]
-struct Product<'a, T> {
+enum Right<'a, T: Element> {
+    Matrix(MatRef<'a, T>),
+    Packed(&'a PackedB<T>),
+}
+
+impl<T: Element> Right<'_, T> {
+    fn cols(&self) -> usize {
+        match self {
+            Self::Matrix(b) => b.cols(),
+            Self::Packed(packed) => packed.cols(),
+        }
+    }
+
+    /// Where a row of the panel that begins at this column lies, and the elements from one of its rows to the next.
+    #[inline(always)]
+    fn panel(&self, row: usize, col: usize) -> (*const T, isize) {
+        match self {
+            Self::Matrix(b) => (b.at(row, col), b.row_stride()),
+            Self::Packed(packed) => packed.panel(row, col),
+        }
+    }
+}
+
+/// `C ← epilogue(alpha · A · B + beta · C)` for shapes that fit.
+fn multiply<T: Element>(
+    settings: Settings,
+    alpha: T,
+    a: MatRef<'_, T>,
+    b: Right<'_, T>,
+    beta: T,
+    epilogue: &Epilogue<'_, T>,
+    c: &MatMut<'_, T>,
+) {
+    let [m, n] = c.shape();
+    if m == 0 || n == 0 {
+        return;
+    }
+    let target = CTile { start: c.at(0, 0), row_stride: c.row_stride() };
+    match b {
+        Right::Matrix(b) if is_transposed(c) && c.row_stride() == 1 => {
+            let (a, b, epilogue) = (b.t(), Right::Matrix(a.t()), &epilogue.transposed());
+            let c = CTile { row_stride: c.col_stride(), ..target };
+            return Product { alpha, a, b, beta, epilogue, c }.run(settings);
+        }
+        Right::Packed(packed) if n == 1 => {
+            // A product with a vector, like that with the matrix itself.
+            return multiply(settings, alpha, a, Right::Matrix(packed.column()), beta, epilogue, c);
+        }
+        _ if !is_transposed(c) && (c.col_stride() == 1 || n == 1) => {
+            return Product { alpha, a, b, beta, epilogue, c: target }.run(settings);
+        }
+        _ => {}
+    }
+    // No register of C can be written in place: the whole detour costs two passes over C.
+    let mut scratch = Scratch::new(m * n);
+    let places = || (0..m).flat_map(|i| (0..n).map(move |j| (i, j)));
+    if beta != T::ZERO {
+        for (x, (i, j)) in scratch.iter_mut().zip(places()) {
+            // SAFETY: inside C.
+            *x = unsafe { *c.at(i, j) };
+        }
+    }
+    let compact = MatMut::row_major(&mut scratch, m, n).expect("the scratch has as many elements");
+    multiply(settings, alpha, a, b, beta, epilogue, &compact);
+    for (&x, (i, j)) in scratch.iter().zip(places()) {
+        // SAFETY: inside C, which nobody else uses.
+        unsafe { *c.at(i, j) = x };
+    }
+}
+
+/// A product whose C has its columns side by side, and is not empty.
+#[derive(Clone, Copy)]
+struct Product<'a, T: Element> {
     alpha: T,
     a: MatRef<'a, T>,
-    b: MatRef<'a, T>,
+    b: Right<'a, T>,
     beta: T,
-    bias: Bias<'a, T>,
+    epilogue: &'a Epilogue<'a, T>,
     c: CTile<T>,
 }
 
 // SAFETY: tasks write different elements of C, which the caller of the product borrows exclusively.
 unsafe impl<T: Element> Sync for Product<'_, T> {}
 
-/// [`gemm_with_epilogue`] for C with columns side by side.
-fn multiply<T: Element>(
-    settings: Settings,
-    alpha: T,
-    a: MatRef<'_, T>,
-    b: MatRef<'_, T>,
-    beta: T,
-    bias: Bias<'_, T>,
-    c: &MatMut<'_, T>,
-) {
-    let ([m, k], n) = (a.shape(), b.cols());
-    let product =
-        Product { alpha, a, b, beta, bias, c: CTile { start: c.at(0, 0), row_stride: c.row_stride() } };
-    let plan = Plan::new(settings, [m, k, n], &b);
-    if plan.path == Path::Vector {
-        return parallel::for_each_index(settings, plan.tasks, plan.nanoseconds, |task| {
-            settings.simd.run(VectorMatrix { product, cols: plan.place(task).1 });
+impl<T: Element> Product<'_, T> {
+    fn run(&self, settings: Settings) {
+        let ([m, k], n) = (self.a.shape(), self.b.cols());
+        let plan = Plan::new(settings, &self.a, &self.b);
+        if plan.tasks == 1 {
+            return self.part(settings, &plan, 0..m, 0..n);
+        }
+        if !plan.splits_k {
+            return parallel::for_each_index(settings, plan.tasks, plan.nanoseconds, |task| {
+                let (rows, cols) = plan.place(task);
+                self.part(settings, &plan, rows, cols);
+            });
+        }
+        // The sums of each block of k side by side, then the chain over them in order: the same roundings.
+        let blocks = plan.tasks;
+        let mut sums = Scratch::new(blocks * m * n);
+        let parts = RowsMut::new(&mut sums, m * n);
+        parallel::for_each(settings, (parts, Indices(blocks)), plan.nanoseconds, |(sums, block)| {
+            let c = CTile { start: sums.as_mut_ptr(), row_stride: n as isize };
+            let epilogue = &Epilogue::default();
+            let product = &Product { alpha: T::ONE, beta: T::ZERO, epilogue, c, ..*self };
+            let (rows, cols, k) = (0..m, 0..n, block * KC..((block + 1) * KC).min(k));
+            settings.simd.run(Block { product, plan: &plan, rows, cols, k });
         });
+        settings.simd.run(Merge { product: self, sums: &sums, shape: [m, n] });
     }
-    if plan.tasks == 1 {
-        return settings.simd.run(Block { product, plan, rows: 0..m, cols: 0..n, k: 0..k });
+
+    /// All of k for some rows and columns of C.
+    fn part(&self, settings: Settings, plan: &Plan, rows: Range<usize>, cols: Range<usize>) {
+        match plan.path {
+            Path::Vector => settings.simd.run(VectorMatrix { product: self, cols }),
+            _ => settings.simd.run(Block { product: self, plan, rows, cols, k: 0..self.a.cols() }),
+        }
     }
-    if !plan.splits_k {
-        return parallel::for_each_index(settings, plan.tasks, plan.nanoseconds, |task| {
-            let (rows, cols) = plan.place(task);
-            settings.simd.run(Block { product, plan, rows, cols, k: 0..k });
-        });
-    }
-    // The sums of each block of k side by side, then the chain over them in order: the same roundings.
-    let blocks = plan.tasks;
-    let mut sums = Scratch::new(blocks * m * n);
-    let parts = RowsMut::new(&mut sums, m * n);
-    parallel::for_each(settings, (parts, Indices(blocks)), plan.nanoseconds, |(sums, block)| {
-        let c = CTile { start: sums.as_mut_ptr(), row_stride: n as isize };
-        let product = Product { alpha: T::ONE, beta: T::ZERO, bias: Bias::None, c, ..product };
-        let k = block * KC..((block + 1) * KC).min(k);
-        settings.simd.run(Block { product, plan, rows: 0..m, cols: 0..n, k });
-    });
-    settings.simd.run(Merge { product, sums: &sums, shape: [m, n] });
 }
 
-/// `C ← alpha · sums + beta · C + bias` over the sums of all blocks of k.
-struct Merge<'a, T> {
-    product: Product<'a, T>,
+/// `C ← epilogue(alpha · sums + beta · C)` over the sums of all blocks of k.
+struct Merge<'a, T: Element> {
+    product: &'a Product<'a, T>,
     sums: &'a [T],
     shape: [usize; 2],
 }
@@ -259,6 +381,8 @@ impl<T: Element> Kernel for Merge<'_, T> {
                 }
             }
         }
+        // SAFETY: as above.
+        unsafe { product.epilogue.finish(s, product.c, 0..m, 0..n) };
     }
 }
 
@@ -270,20 +394,24 @@ impl<T: Element> Product<'_, T> {
         Finish {
             alpha: self.alpha,
             beta: if first { self.beta } else { T::ONE },
-            col_bias: if let Bias::PerColumn(values) = self.bias {
+            col_bias: if let Bias::PerColumn(values) = self.epilogue.bias {
                 bias(values, col)
             } else {
                 std::ptr::null()
             },
-            row_bias: if let Bias::PerRow(values) = self.bias { bias(values, row) } else { std::ptr::null() },
+            row_bias: if let Bias::PerRow(values) = self.epilogue.bias {
+                bias(values, row)
+            } else {
+                std::ptr::null()
+            },
         }
     }
 }
 
 /// A rectangle of C over a range of k that begins at a multiple of KC.
-struct Block<'a, T> {
-    product: Product<'a, T>,
-    plan: Plan,
+struct Block<'a, T: Element> {
+    product: &'a Product<'a, T>,
+    plan: &'a Plan,
     rows: Range<usize>,
     cols: Range<usize>,
     k: Range<usize>,
@@ -295,61 +423,62 @@ impl<T: Element> Kernel for Block<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { product, plan, rows, cols, k } = self;
-        let strip = plan.strip * T::LANES;
-        let packs = plan.path == Path::Packed;
-        let size = if packs { cols.len().min(strip).next_multiple_of(T::LANES) * k.len().min(KC) } else { 0 };
-        let mut scratch = (size > 0).then(|| Scratch::new(size));
-        for first in cols.clone().step_by(strip) {
-            let cols = first..(first + strip).min(cols.end);
-            for start in (k.start..k.end.max(k.start + 1)).step_by(KC) {
-                let depth = start..(start + KC).min(k.end);
-                let packed = scratch.as_deref_mut().map(|scratch| {
-                    pack::pack(s, product.b, depth.clone(), panels::<T>(cols.clone(), plan.width), scratch);
-                    &*scratch
-                });
-                let first_k = start == k.start;
-                let mc = if depth.len() * cols.len() <= SHALLOW { MC_SHALLOW } else { MC };
-                for row in rows.clone().step_by(mc) {
-                    let rows = row..(row + mc).min(rows.end);
-                    for panel in panels::<T>(cols.clone(), plan.width) {
-                        let b = match packed {
-                            Some(packed) => BPanel {
-                                start: packed[(panel.col - cols.start) * depth.len()..].as_ptr(),
-                                row_stride: (panel.registers * T::LANES) as isize,
-                                tail: panel.tail,
-                            },
-                            None => BPanel {
-                                start: product.b.at(depth.start, panel.col),
-                                row_stride: product.b.row_stride(),
-                                tail: panel.tail,
-                            },
+        let (mut scratch, mut compact) = (None, None);
+        for cols in pieces(cols, plan.strip * T::LANES) {
+            let packed_from = plan.packed_from::<T>(rows.len(), &cols);
+            let prepacked = plan.path == Path::Prepacked;
+            let panels = |cols: Range<usize>| panels::<T>(cols, plan.width, !prepacked);
+            let whole_k = k.start..k.end.max(k.start + 1);
+            for depth in pieces(whole_k, KC).map(|depth| depth.start..depth.end.min(k.end)) {
+                let size = (cols.end - packed_from).next_multiple_of(T::LANES) * depth.len();
+                let packed = match product.b {
+                    Right::Matrix(b) if size > 0 => {
+                        let scratch = scratch.get_or_insert_with(|| Scratch::new(size));
+                        let panels = panels(cols.clone()).filter(|panel| panel.col >= packed_from);
+                        pack::pack(s, b, depth.clone(), panels, scratch);
+                        Some(&**scratch)
+                    }
+                    _ => None,
+                };
+                let last_k = depth.end == product.a.cols();
+                for rows in pieces(rows.clone(), plan.block[0]) {
+                    let a = if plan.copies_a {
+                        let to = compact.get_or_insert_with(|| Scratch::new(pack::COMPACT));
+                        pack::compact(product.a, rows.clone(), depth.clone(), to)
+                    } else {
+                        let (row_stride, col_stride) = (product.a.row_stride(), product.a.col_stride());
+                        ARows { start: product.a.at(rows.start, depth.start), row_stride, col_stride }
+                    };
+                    for panel in panels(cols.clone()) {
+                        let packed = packed.filter(|_| panel.col >= packed_from);
+                        let (start, row_stride) = match packed {
+                            Some(packed) => (
+                                packed[(panel.col - packed_from) * depth.len()..].as_ptr(),
+                                (panel.registers * T::LANES) as isize,
+                            ),
+                            None => product.b.panel(depth.start, panel.col),
                         };
-                        let whole = packs || panel.tail == T::LANES;
-                        // SAFETY: the rows, the panel's columns and `depth` lie inside A, B, C and the biases, whose
-                        // shapes were compared; packed panels are padded to whole registers.
+                        let operands = Operands {
+                            k: depth.len(),
+                            a,
+                            b: BPanel { start, row_stride, tail: panel.tail },
+                            finish: product.finish(depth.start == k.start, last_k, rows.start, panel.col),
+                            c: product.c.at(rows.start, panel.col),
+                        };
+                        let whole = packed.is_some() || prepacked || panel.tail == T::LANES;
+                        // SAFETY: the rows, the panel's columns and `depth` lie inside A, B, C and what the epilogue
+                        // reads, whose shapes were compared; packed panels are padded to whole registers.
                         unsafe {
                             if whole {
-                                column::<S, T, true>(
-                                    s,
-                                    &product,
-                                    rows.clone(),
-                                    &panel,
-                                    depth.clone(),
-                                    first_k,
-                                    b,
-                                );
+                                column::<S, T, true>(s, rows.len(), &panel, operands);
                             } else {
-                                column::<S, T, false>(
-                                    s,
-                                    &product,
-                                    rows.clone(),
-                                    &panel,
-                                    depth.clone(),
-                                    first_k,
-                                    b,
-                                );
+                                column::<S, T, false>(s, rows.len(), &panel, operands);
                             }
                         }
+                    }
+                    if last_k {
+                        // SAFETY: these rows and columns lie inside C.
+                        unsafe { product.epilogue.finish(s, product.c, rows, cols.clone()) };
                     }
                 }
             }
@@ -357,7 +486,19 @@ impl<T: Element> Kernel for Block<'_, T> {
     }
 }
 
+/// The range in pieces of this length, the last one shorter.
+#[inline(always)]
+fn pieces(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut start = range.start;
+    std::iter::from_fn(move || {
+        let piece = start..start.saturating_add(len).min(range.end);
+        start = piece.end;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 /// Columns of C that one pass of the microkernel computes.
+#[derive(Clone)]
 struct Panel {
     col: usize,
     registers: usize,
@@ -365,78 +506,78 @@ struct Panel {
     tail: usize,
 }
 
-/// The columns in panels of at most `width` registers, as equal as they can be.
+/// The columns in panels of at most `width` registers: as equal as they can be, or all but the last one full.
 #[inline(always)]
-fn panels<T: Element>(cols: Range<usize>, width: usize) -> impl Iterator<Item = Panel> {
+fn panels<T: Element>(cols: Range<usize>, width: usize, equal: bool) -> impl Iterator<Item = Panel> + Clone {
     let registers = cols.len().div_ceil(T::LANES);
-    let count = registers.div_ceil(width);
-    let (each, more) = (registers / count, registers % count);
+    let (count, each, more) = shares(registers, width);
     (0..count).map(move |i| {
-        let (before, registers) = (i * each + i.min(more), each + usize::from(i < more));
+        let (before, registers) = if equal {
+            (i * each + i.min(more), each + usize::from(i < more))
+        } else {
+            (i * width, width.min(registers - i * width))
+        };
         let col = cols.start + before * T::LANES;
         Panel { col, registers, tail: (cols.end - col - (registers - 1) * T::LANES).min(T::LANES) }
     })
 }
 
-/// One panel of B over some rows of C, in tiles as equally high as they can be.
+/// `len` in shares of at most `most`, as equal as they can be: their number, the smaller size, and how many have one more.
+#[inline(always)]
+fn shares(len: usize, most: usize) -> (usize, usize, usize) {
+    // Divisions take as long as a small tile.
+    if len <= most {
+        return (1, len, 0);
+    }
+    if most == 1 {
+        return (len, 1, 0);
+    }
+    let count = len.div_ceil(most);
+    (count, len / count, len % count)
+}
+
+/// One panel of B over some rows of C, in tiles as equally high as they can be. `operands` are those of the first tile.
 ///
 /// # Safety
-/// The rows, columns and `depth` lie inside A, B, C and the biases; if `WHOLE`, all registers of `b` can be read.
+/// These rows and the panel's columns lie inside A, B, C and the biases; if `WHOLE`, all registers of B can be read.
 #[inline(always)]
 unsafe fn column<S: Simd, T: Element, const WHOLE: bool>(
     s: S,
-    product: &Product<'_, T>,
-    rows: Range<usize>,
+    rows: usize,
     panel: &Panel,
-    depth: Range<usize>,
-    first_k: bool,
-    b: BPanel<T>,
+    mut operands: Operands<T>,
 ) {
-    let last = depth.end == product.a.cols();
     let front = plan::is_front::<T>(S::ISA, panel.registers, panel.tail);
-    let highest = if front { plan::FRONT_HEIGHT } else { plan::tile_height(S::ISA, panel.registers) };
-    let mut row = rows.start;
-    while row < rows.end {
-        let left = rows.end - row;
-        let height = left.div_ceil(left.div_ceil(highest));
-        let a = ARows {
-            start: product.a.at(row, depth.start),
-            row_stride: product.a.row_stride(),
-            col_stride: product.a.col_stride(),
-        };
-        let finish = product.finish(first_k, last, row, panel.col);
-        let c = product.c.at(row, panel.col);
+    let highest = plan::tile_height(S::ISA, panel.registers, front, !WHOLE);
+    // One line of each row is in use at a time, all of them in one set of the first-level cache if rows are pages apart.
+    let paged = plan::is_paged::<T>(operands.a.row_stride);
+    let (count, each, more) = shares(rows, if paged { highest.min(WAYS) } else { highest });
+    for i in 0..count {
+        let height = each + usize::from(i < more);
         // SAFETY: the caller's promise.
-        unsafe {
-            by_shape::<S, T, WHOLE>(s, height, panel.registers, front, depth.len(), a, b, finish, c);
-        }
-        row += height;
+        unsafe { by_shape::<S, T, WHOLE>(s, height, panel.registers, front, &operands) };
+        operands = operands.below(height);
     }
 }
 
-/// Runs the tile of this height and width; `front` tiles are half a register wide.
+/// Runs the tile of this height and width; `front` tiles compute half a register.
 ///
 /// # Safety
-/// As for [`tile`].
+/// As for [`Tile::new`].
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
     s: S,
-    rows: usize,
+    height: usize,
     registers: usize,
     front: bool,
-    k: usize,
-    a: ARows<T>,
-    b: BPanel<T>,
-    finish: Finish<T>,
-    c: CTile<T>,
+    operands: &Operands<T>,
 ) {
     macro_rules! tiles {
         ($($n:literal $front:literal: $($m:literal)+;)+) => {
-            match (registers, front, rows) {
+            match (registers, front, height) {
                 // SAFETY: the caller's promise.
-                $($(($n, $front, $m) => unsafe { tile::<S, T, $m, $n, WHOLE, $front>(s, k, a, b, finish, c) },)+)+
-                _ => unreachable!("no tile of {rows} rows and {registers} registers (front: {front})"),
+                $($(($n, $front, $m) => s.run(unsafe { Tile::<T, $m, $n, WHOLE, $front>::new(operands) }),)+)+
+                _ => unreachable!("no tile of {height} rows and {registers} registers (front: {front})"),
             }
         };
     }

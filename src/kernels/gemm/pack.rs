@@ -1,14 +1,16 @@
-//! Copying B into panels, so that the microkernel reads it in one stream of whole registers.
+//! Copying B into panels (and A into blocks), so that the microkernel reads it in one stream of whole registers.
 //!
-//! Layout: the panels from left to right, in each the rows from top to bottom, each padded with zeros to whole registers.
+//! Layout: the panels from left to right, in each the rows from top to bottom, each padded to whole registers
+//! with anything finite or not, which goes into no result.
 
 use std::ops::Range;
 
-use super::{MatRef, Panel};
-use crate::simd::{Element, Float, Simd, prefetch_line};
+use super::tile::ARows;
+use super::{KC, MC, MatRef, Panel};
+use crate::simd::{Element, Float, Simd};
 
-/// Elements from what is read to what is asked for.
-const AHEAD: usize = 64;
+/// Rows that are copied before the next ones, if they lie side by side in memory.
+const ROWS: usize = 16;
 
 /// Packs the rows `rows` of B into these panels, one after the other.
 #[inline(always)]
@@ -16,21 +18,29 @@ pub(super) fn pack<S: Simd, T: Element>(
     s: S,
     b: MatRef<'_, T>,
     rows: Range<usize>,
-    panels: impl Iterator<Item = Panel>,
-    mut packed: &mut [T],
+    panels: impl Iterator<Item = Panel> + Clone,
+    packed: &mut [T],
 ) {
-    for Panel { col, registers, tail } in panels {
-        let panel;
-        (panel, packed) = packed.split_at_mut(rows.len() * registers * T::LANES);
-        // SAFETY: the panel's rows and columns lie inside B; `panel` holds them padded to whole registers.
-        unsafe {
-            if b.col_stride() == 1 {
-                copy(s, b, rows.clone(), col, registers, tail, panel);
-            } else if b.row_stride() == 1 {
-                transpose(s, b, rows.clone(), col, registers, tail, panel);
-            } else {
-                gather(b, rows.clone(), col, (registers - 1) * T::LANES + tail, registers * T::LANES, panel);
+    // Rows that lie side by side in memory are read a few at a time, from end to end.
+    let at_once = if b.col_stride() == 1 { ROWS } else { rows.len() };
+    for first in rows.clone().step_by(at_once) {
+        let some = first..(first + at_once).min(rows.end);
+        let mut done = 0;
+        for Panel { col, registers, tail } in panels.clone() {
+            let width = registers * T::LANES;
+            let start = done + (first - rows.start) * width;
+            let panel = &mut packed[start..start + some.len() * width];
+            // SAFETY: the panel's rows and columns lie inside B; `panel` holds them padded to whole registers.
+            unsafe {
+                if b.col_stride() == 1 {
+                    copy(s, b, some.clone(), col, registers, tail, panel);
+                } else if b.row_stride() == 1 && b.col_stride() > 0 {
+                    transpose(s, b, some.clone(), col, registers, tail, panel);
+                } else {
+                    gather(b, some.clone(), col, width - T::LANES + tail, width, panel);
+                }
             }
+            done += rows.len() * width;
         }
     }
 }
@@ -84,9 +94,6 @@ unsafe fn transpose<S: Simd, T: Element>(
             // The last square lies flush with the end: some rows are written twice.
             let i = i.min(rows.len() - T::LANES);
             let from = b.at(rows.start + i, col + j * T::LANES);
-            for lane in 0..lanes {
-                prefetch_line(from.wrapping_offset(lane as isize * b.col_stride()).wrapping_add(AHEAD));
-            }
             let to = panel[i * width + j * T::LANES..].as_mut_ptr();
             // SAFETY: `lanes` columns and a register's worth of rows lie inside B and in the panel.
             unsafe { T::Vector::transpose_ptr(s, from, b.col_stride() as usize, lanes, to, width) };
@@ -110,4 +117,25 @@ unsafe fn gather<T: Element>(
             *to = if j < cols { unsafe { *b.at(row, col + j) } } else { T::ZERO };
         }
     }
+}
+
+/// Elements from column to column of a block of A that was copied: an odd number of cache lines in f32.
+const PITCH: usize = MC + 32;
+/// The most elements of such a block.
+pub(super) const COMPACT: usize = PITCH * KC;
+
+/// Copies a block of A whose columns lie side by side.
+#[inline(always)]
+pub(super) fn compact<T: Element>(
+    a: MatRef<'_, T>,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    to: &mut [T],
+) -> ARows<T> {
+    for (col, to) in cols.zip(to.chunks_exact_mut(PITCH)) {
+        // SAFETY: the column lies inside A.
+        let from = unsafe { std::slice::from_raw_parts(a.at(rows.start, col), rows.len()) };
+        to[..rows.len()].copy_from_slice(from);
+    }
+    ARows { start: to.as_ptr(), row_stride: 1, col_stride: PITCH as isize }
 }

@@ -3,41 +3,49 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::{KC, MatRef, NC_REGISTERS};
+use super::{KC, MC, MC_SHALLOW, MatRef, NC_REGISTERS, PAGE, Right, SHALLOW, WAYS};
 use crate::context::Settings;
 use crate::parallel;
 use crate::simd::{Element, Isa};
 
 /// Tiles of rows from which packing B in place of reading it where it lies pays, if its rows are far apart.
 const PACKED_FROM: usize = 5;
-/// Registers of columns that a task of a vector times a matrix has at least.
-const VECTOR_REGISTERS: usize = 8;
-/// Bytes from row to row of B from which the rows are far apart: a block of KC of them then has more pages than the
-/// first-level TLB has entries.
+/// Columns that a task of a vector times a matrix has at least.
+const VECTOR_COLUMNS: usize = 128;
+/// With AVX-512: bytes from row to row of B from which the rows are far apart. A block of KC of them then has more pages
+/// than the first-level TLB has entries.
 const FAR: usize = 3072;
-/// Bytes of a block of KC rows of B above which, where a register is a pair, the rows count as far apart, too: measured
-/// on Zen 4 with AVX2, packing gains up to a fifth from there on and loses a little below.
+/// Bytes of a block of KC rows of B from which it pays to pack it once for MC rows of A or more.
 const DEEP: usize = 64 * 1024;
+/// Tiles of rows and columns of B from which copying blocks of an A whose columns are pages apart pays.
+const COPIED_FROM: usize = 4;
+const COPIED_COLUMNS: usize = 128;
+/// Rows from which packing the last panel pays where a register is a pair and both halves would be masked.
+const RAGGED_FROM: usize = 32;
 
 /// Rows of the highest tile with this many registers: as many accumulators as hide the latency of the multiply-adds
-/// and fit the register file.
+/// and fit the register file. Of their one register, `front` tiles compute half; masks take registers, too.
 #[inline(always)]
-pub(super) const fn tile_height(isa: Isa, registers: usize) -> usize {
+pub(super) const fn tile_height(isa: Isa, registers: usize, front: bool, masked: bool) -> usize {
     match (isa, registers) {
         (Isa::Avx512, 1 | 2) => 12,
         (Isa::Avx512, 3) => 8,
         (Isa::Avx512, 4..=6) => 4,
         (Isa::Avx512, _) => 2,
         // A register is a pair here.
-        (_, 1) => 6,
+        (_, 1) if front => 12,
+        (_, 1) => {
+            if masked {
+                5
+            } else {
+                6
+            }
+        }
         (_, 2) => 3,
         (_, 3) => 2,
         (_, _) => 1,
     }
 }
-
-/// Rows of the highest tile of half a register: as many accumulators as in the others.
-pub(super) const FRONT_HEIGHT: usize = 12;
 
 /// Whether of a panel's registers only half of one is computed: where a register is a pair.
 #[inline(always)]
@@ -45,8 +53,19 @@ pub(super) const fn is_front<T: Element>(isa: Isa, registers: usize, tail: usize
     matches!(isa, Isa::Avx2) && registers == 1 && tail <= T::LANES / 2
 }
 
+/// Bytes from element to element, as far as they can be counted.
+fn bytes_of<T>(stride: isize) -> usize {
+    stride.unsigned_abs().saturating_mul(size_of::<T>())
+}
+
+/// Whether rows lie a whole number of pages apart.
+#[inline(always)]
+pub(super) fn is_paged<T>(row_stride: isize) -> bool {
+    bytes_of::<T>(row_stride).is_multiple_of(PAGE)
+}
+
 /// Registers of the widest tile for this many rows: the fewer rows, the wider.
-const fn tile_width(isa: Isa, rows: usize) -> usize {
+pub(super) const fn tile_width(isa: Isa, rows: usize) -> usize {
     match (isa, rows) {
         (Isa::Avx512, 0..=2) => 8,
         (Isa::Avx512, 3 | 4) => 6,
@@ -67,6 +86,8 @@ pub enum Path {
     InPlace,
     /// Blocks of B are copied, so that each panel is one stream.
     Packed,
+    /// B was packed before.
+    Prepacked,
 }
 
 /// What runs for a product, see [`plan()`](super::plan()).
@@ -78,8 +99,12 @@ pub struct Plan {
     pub transposed: bool,
     /// How B is read, or A if transposed.
     pub path: Path,
+    /// Why so.
+    pub why: &'static str,
     /// Rows and columns of the largest tile of C that stays in registers.
     pub tile: [usize; 2],
+    /// Rows of C, terms of its sums and columns of C that are worked on together, at most.
+    pub block: [usize; 3],
     /// Parts that the threads take from one queue; 1 stays on the caller's thread.
     pub tasks: usize,
     /// Whether the parts are blocks of k.
@@ -92,6 +117,8 @@ pub struct Plan {
     pub flops: usize,
     /// Bytes of A, B and C.
     pub bytes: usize,
+    /// Whether blocks of A are copied before they are used.
+    pub copies_a: bool,
     /// Registers of B that are packed, or used, before the next block of k.
     pub(super) strip: usize,
     /// Registers of the widest panel.
@@ -103,21 +130,34 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// For C of `[m, n]` with columns side by side, and the strides of B.
+    /// For C with columns side by side, and the strides of A and B.
     #[inline]
-    pub(super) fn new<T: Element>(settings: Settings, shape: [usize; 3], b: &MatRef<'_, T>) -> Self {
-        let [m, k, n] = shape;
+    pub(super) fn new<T: Element>(settings: Settings, a: &MatRef<'_, T>, b: &Right<'_, T>) -> Self {
+        let shape @ [m, k, n] = [a.rows(), a.cols(), b.cols()];
         let isa = settings.simd.isa();
-        let registers = n.div_ceil(T::LANES);
-        let width = tile_width(isa, m).min(registers);
-        let height = tile_height(isa, width);
-        // Rows in different pages: those of B are then better side by side, once enough rows of A share them.
-        let deep = isa != Isa::Avx512 && k.min(KC).saturating_mul(n).saturating_mul(size_of::<T>()) > DEEP;
-        let far = deep || b.row_stride().unsigned_abs() * size_of::<T>() >= FAR;
-        let path = match b.col_stride() {
-            _ if m == 1 => Path::Vector,
-            1 if !far || m < PACKED_FROM * height => Path::InPlace,
-            _ => Path::Packed,
+        let registers = n.div_ceil(T::LANES).max(1);
+        let (width, [row_stride, col_stride]) = match b {
+            Right::Matrix(b) => (tile_width(isa, m), [b.row_stride(), b.col_stride()]),
+            Right::Packed(packed) => (packed.width, [0, 1]),
+        };
+        let width = width.min(registers);
+        let front = is_front::<T>(isa, registers, n);
+        let highest = tile_height(isa, width, front, false);
+        let height = if is_paged::<T>(a.row_stride()) { highest.min(WAYS) } else { highest };
+        let row_bytes = bytes_of::<T>(row_stride);
+        let far = match isa {
+            Isa::Avx512 => row_bytes >= FAR,
+            // A block of KC rows then lies in a few sets of a cache, which cannot hold it.
+            _ => row_bytes > 0 && row_bytes.is_multiple_of(PAGE),
+        };
+        let deep = k.min(KC).saturating_mul(n).saturating_mul(size_of::<T>()) > DEEP;
+        let (path, why) = match col_stride {
+            _ if m == 1 => (Path::Vector, "an operand is a vector"),
+            _ if matches!(b, Right::Packed(_)) => (Path::Prepacked, "as B came"),
+            1 if far && m >= PACKED_FROM * height => (Path::Packed, "its rows lie far apart"),
+            1 if deep && isa != Isa::Avx512 && m >= MC => (Path::Packed, "it is large and used by many rows"),
+            1 => (Path::InPlace, "its rows lie in one piece"),
+            _ => (Path::Packed, "its rows do not lie in one piece"),
         };
         let strip = match path {
             Path::Packed if m > 2 * height => NC_REGISTERS,
@@ -129,42 +169,49 @@ impl Plan {
         // 60 GFLOP/s in f32, half of that in f64, or 20 bytes a nanosecond.
         let nanoseconds = (flops / (240 / size_of::<T>())).max(bytes / 20);
         let (element, transposed) = (T::NAME, false);
-        let tile = if is_front::<T>(isa, registers, n) {
-            [FRONT_HEIGHT.min(m), T::LANES / 2]
-        } else {
-            [height.min(m), width * T::LANES]
-        };
-        let (task, tasks, splits_k) = ([m, n], 1, false);
-        let plan = Self {
+        let columns = if front { T::LANES / 2 } else { width * T::LANES };
+        let tile = [height.min(m), columns];
+        let jobs = if m == 0 || n == 0 { 1 } else { parallel::jobs(settings, usize::MAX, nanoseconds) };
+        let (task, tasks, splits_k) =
+            if jobs == 1 { ([m, n], 1, false) } else { split(shape, jobs, height, width * T::LANES) };
+        // Columns of A that lie side by side: each step along k is another line, all in few sets of a cache.
+        let pitch = bytes_of::<T>(a.col_stride());
+        let aliased = isa != Isa::Avx512 && a.row_stride() == 1 && pitch > 0 && pitch.is_multiple_of(PAGE);
+        let copies_a = aliased && m >= COPIED_FROM * height && task[1] >= COPIED_COLUMNS;
+        let (depth, cols) = (KC.min(k), (strip * T::LANES).min(n));
+        let mc = if depth * cols <= SHALLOW { MC_SHALLOW } else { MC };
+        Self {
             shape,
             transposed,
             path,
+            why,
             tile,
+            block: [mc.min(m).max(1), depth, cols],
             tasks,
             splits_k,
             isa,
             element,
             flops,
             bytes,
+            copies_a,
             strip,
             width,
             task,
             nanoseconds,
-        };
-        let jobs = parallel::jobs(settings, usize::MAX, nanoseconds);
-        if jobs == 1 { plan } else { plan.split(jobs, height, T::LANES, k.div_ceil(KC)) }
+        }
     }
 
-    /// Enough tasks for all threads to finish together. Columns first: who shares none packs none twice.
-    fn split(self, jobs: usize, height: usize, lanes: usize, blocks: usize) -> Self {
-        let ([m, _, n], wanted) = (self.shape, 4 * jobs);
-        let panel = if m == 1 { VECTOR_REGISTERS } else { self.width } * lanes;
-        let cols = n.div_ceil(n.div_ceil(panel).min(wanted)).next_multiple_of(panel);
-        let col_tasks = n.div_ceil(cols);
-        let rows = m.div_ceil(wanted.div_ceil(col_tasks)).next_multiple_of(height).max(2 * height);
-        let tasks = col_tasks * m.div_ceil(rows);
-        let splits_k = m > 1 && tasks < 2 * jobs && blocks >= 2 * jobs;
-        Self { task: [rows, cols], tasks: if splits_k { blocks } else { tasks }, splits_k, ..self }
+    /// The first of these columns whose panel is packed: all are, none, or the last one, if it has more columns than
+    /// half a register that is a pair and there are rows enough.
+    #[inline(always)]
+    pub(super) fn packed_from<T: Element>(&self, rows: usize, cols: &Range<usize>) -> usize {
+        let tail = cols.len() % T::LANES;
+        let ragged = self.isa == Isa::Avx2 && self.width == 1 && tail > T::LANES / 2;
+        match self.path {
+            Path::Packed => cols.start,
+            Path::InPlace if ragged && rows >= RAGGED_FROM => cols.end - tail,
+            _ => cols.end,
+        }
     }
 
     /// The rows and columns of a task.
@@ -174,6 +221,19 @@ impl Plan {
         let (row, col) = (task / col_tasks * rows, task % col_tasks * cols);
         (row..(row + rows).min(m), col..(col + cols).min(n))
     }
+}
+
+/// Rows and columns of a task, the number of tasks, and whether they are blocks of k: enough for all threads to finish
+/// together. Columns first: who shares none packs none twice.
+fn split([m, k, n]: [usize; 3], jobs: usize, height: usize, width: usize) -> ([usize; 2], usize, bool) {
+    let (wanted, blocks) = (4 * jobs, k.div_ceil(KC));
+    let panel = if m == 1 { VECTOR_COLUMNS.next_multiple_of(width) } else { width };
+    let cols = n.div_ceil(n.div_ceil(panel).min(wanted)).next_multiple_of(panel);
+    let col_tasks = n.div_ceil(cols);
+    let rows = m.div_ceil(wanted.div_ceil(col_tasks)).next_multiple_of(height).max(2 * height);
+    let tasks = col_tasks * m.div_ceil(rows);
+    let splits_k = m > 1 && tasks < 2 * jobs && blocks >= 2 * jobs;
+    ([rows, cols], if splits_k { blocks } else { tasks }, splits_k)
 }
 
 /// 2 · m · k · n, and the elements of A, B and C.
@@ -192,10 +252,19 @@ impl fmt::Display for Plan {
             if self.transposed { " (transposed)" } else { "" },
             self.isa
         )?;
-        match self.path {
-            Path::Vector => write!(f, "vector times matrix")?,
-            Path::InPlace => write!(f, "B read in place, tiles of {} × {}", self.tile[0], self.tile[1])?,
-            Path::Packed => write!(f, "B packed, tiles of {} × {}", self.tile[0], self.tile[1])?,
+        let name = match self.path {
+            Path::Vector => "vector times matrix",
+            Path::InPlace => "B read in place",
+            Path::Packed => "B packed",
+            Path::Prepacked => "B prepacked",
+        };
+        write!(f, "{name} ({})", self.why)?;
+        if self.path != Path::Vector {
+            let ([rows, cols], [mc, kc, nc]) = (self.tile, self.block);
+            write!(f, ", tiles of {rows} × {cols} in blocks of {mc} × {kc} × {nc}")?;
+        }
+        if self.copies_a {
+            write!(f, ", blocks of A copied")?;
         }
         write!(f, ", {} task{}", self.tasks, if self.tasks == 1 { "" } else { "s" })?;
         if self.splits_k {

@@ -1,6 +1,47 @@
 //! The microkernel: one tile of C in registers, one pass over k.
 
-use crate::simd::{Element, Float, Simd};
+use crate::simd::{Element, Float, Kernel, Simd};
+
+/// Eight rows as places from the first one: by 0, 1, 2, 4 strides and by 1 or 2 of its triple, by its fivefold and its
+/// sevenfold, all of which an instruction can add to one address. Left alone, the compiler adds stride after stride in a
+/// chain through the whole loop.
+#[derive(Clone, Copy)]
+pub(super) struct EightRows {
+    one: isize,
+    three: isize,
+    five: isize,
+    seven: isize,
+}
+
+impl EightRows {
+    /// Rows of `T`, `stride` elements apart.
+    #[inline(always)]
+    pub fn new<T>(stride: isize) -> Self {
+        let one = stride.wrapping_mul(size_of::<T>() as isize);
+        let times = |n: isize| opaque(one.wrapping_mul(n));
+        Self { one, three: times(3), five: times(5), seven: times(7) }
+    }
+
+    /// The place in row `i` that lies below this one of the first row.
+    #[inline(always)]
+    pub fn at<T>(self, first: *const T, i: usize) -> *const T {
+        let Self { one, three, five, seven } = self;
+        first.wrapping_byte_offset(
+            [0, one, one.wrapping_mul(2), three, one.wrapping_mul(4), five, three.wrapping_mul(2), seven][i],
+        )
+    }
+}
+
+/// The same number, of which the compiler does not know how it came about.
+#[inline(always)]
+fn opaque(mut x: isize) -> isize {
+    // SAFETY: no instruction at all.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    unsafe {
+        std::arch::asm!("/* {x} */", x = inout(reg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    x
+}
 
 /// Rows of A as the tile reads them: element (i, p) lies at `start + i · row_stride + p · col_stride`.
 #[derive(Clone, Copy)]
@@ -11,7 +52,7 @@ pub(super) struct ARows<T> {
 }
 
 /// A panel of B: row p lies at `start + p · row_stride`, columns side by side. In its last register the first `tail`
-/// lanes exist; when `PADDED` the others can be read too.
+/// lanes exist; when `WHOLE` the others can be read too.
 #[derive(Clone, Copy)]
 pub(super) struct BPanel<T> {
     pub start: *const T,
@@ -47,53 +88,85 @@ impl<T> CTile<T> {
     }
 }
 
-/// `M` rows by `N` registers of C: `C ← alpha · (A · B) + beta · C + bias`, where each sum is a chain of `k` fused
-/// multiply-adds from zero, in ascending order, whatever the tile. `FRONT` tiles have one register, and C only columns
-/// in its first half.
-///
-/// # Safety
-/// `M` rows and `k` columns of A, `k` rows and `N` registers of B (the last one whole if `WHOLE`, else its first
-/// `tail` lanes), and the same rows and columns of C and of the biases exist.
-#[inline(always)]
-pub(super) unsafe fn tile<
-    S: Simd,
-    T: Element,
-    const M: usize,
-    const N: usize,
-    const WHOLE: bool,
-    const FRONT: bool,
->(
-    s: S,
-    k: usize,
-    a: ARows<T>,
-    b: BPanel<T>,
-    finish: Finish<T>,
-    c: CTile<T>,
-) {
-    // SAFETY: all pointers stay within what the caller promises.
-    unsafe {
-        let mut sums = [[s.splat(T::ZERO); N]; M];
-        let (mut a_col, mut b_row) = (a.start, b.start);
-        for _ in 0..k {
-            let mut b_registers = [s.splat(T::ZERO); N];
-            for (j, register) in b_registers.iter_mut().enumerate() {
-                let from = b_row.wrapping_add(j * T::LANES);
-                *register = if WHOLE || j + 1 < N {
-                    T::Vector::load_ptr(s, from)
-                } else {
-                    T::Vector::load_ptr_partial(s, from, b.tail)
-                };
-            }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let a = s.splat(*a_col.wrapping_offset(i as isize * a.row_stride));
-                for (sum, &b) in sums.iter_mut().zip(&b_registers) {
-                    *sum = if FRONT { a.mul_add_front(b, *sum) } else { a.mul_add(b, *sum) };
-                }
-            }
-            a_col = a_col.wrapping_offset(a.col_stride);
-            b_row = b_row.wrapping_offset(b.row_stride);
+/// What a tile reads and writes, and over how many terms it sums.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<T> {
+    pub k: usize,
+    pub a: ARows<T>,
+    pub b: BPanel<T>,
+    pub finish: Finish<T>,
+    pub c: CTile<T>,
+}
+
+impl<T> Operands<T> {
+    /// The same for the rows after these.
+    #[inline(always)]
+    pub fn below(mut self, rows: usize) -> Self {
+        self.a.start = self.a.start.wrapping_offset((rows as isize).wrapping_mul(self.a.row_stride));
+        self.c = self.c.at(rows, 0);
+        if !self.finish.row_bias.is_null() {
+            self.finish.row_bias = self.finish.row_bias.wrapping_add(rows);
         }
-        finish.store(s, sums, c, b.tail);
+        self
+    }
+}
+
+/// `M` rows by `N` registers of C: `C ← alpha · (A · B) + beta · C + bias`, where each sum is a chain of `k` fused
+/// multiply-adds from zero, in ascending order, whatever the tile. `FRONT` tiles have one register, and C
+/// only columns in its first half.
+///
+/// Each is a function of its own: with many of them inlined into one, the compiler keeps strides on the stack.
+pub(super) struct Tile<'a, T, const M: usize, const N: usize, const WHOLE: bool, const FRONT: bool>(
+    &'a Operands<T>,
+);
+
+impl<'a, T, const M: usize, const N: usize, const WHOLE: bool, const FRONT: bool>
+    Tile<'a, T, M, N, WHOLE, FRONT>
+{
+    /// # Safety
+    /// `M` rows and `k` columns of A, `k` rows and `N` registers of B (the last one whole if `WHOLE`, else its first
+    /// `tail` lanes), and the same rows and columns of C and of the biases exist; nobody else uses those of C.
+    #[inline(always)]
+    pub unsafe fn new(operands: &'a Operands<T>) -> Self {
+        Self(operands)
+    }
+}
+
+impl<T: Element, const M: usize, const N: usize, const WHOLE: bool, const FRONT: bool> Kernel
+    for Tile<'_, T, M, N, WHOLE, FRONT>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Operands { k, a, b, finish, c } = *self.0;
+        // SAFETY: all pointers stay within what was promised to `new`.
+        unsafe {
+            let mut sums = [[s.splat(T::ZERO); N]; M];
+            let rows = EightRows::new::<T>(a.row_stride);
+            let mut a_col = [a.start, a.start.wrapping_offset(a.row_stride.wrapping_mul(6))];
+            let mut b_row = b.start;
+            for _ in 0..k {
+                let mut b_registers = [s.splat(T::ZERO); N];
+                for (j, register) in b_registers.iter_mut().enumerate() {
+                    let from = b_row.wrapping_add(j * T::LANES);
+                    *register = if WHOLE || j + 1 < N {
+                        T::Vector::load_ptr(s, from)
+                    } else {
+                        T::Vector::load_ptr_partial(s, from, b.tail)
+                    };
+                }
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let a = s.splat(*rows.at(a_col[i / 6], i % 6));
+                    for (sum, &b) in sums.iter_mut().zip(&b_registers) {
+                        *sum = if FRONT { a.mul_add_front(b, *sum) } else { a.mul_add(b, *sum) };
+                    }
+                }
+                a_col = a_col.map(|a_col| a_col.wrapping_offset(a.col_stride));
+                b_row = b_row.wrapping_offset(b.row_stride);
+            }
+            finish.store(s, sums, c, b.tail);
+        }
     }
 }
 
@@ -126,7 +199,7 @@ impl<T: Element> Finish<T> {
                     value.store_ptr_partial(to.wrapping_add(j * T::LANES), tail)
                 }
             };
-            let row = |i: usize| c.start.wrapping_offset(i as isize * c.row_stride);
+            let row = |i: usize| c.start.wrapping_offset((i as isize).wrapping_mul(c.row_stride));
             let biased = !self.col_bias.is_null() || !self.row_bias.is_null();
             if self.alpha == T::ONE && self.beta == T::ZERO && !biased {
                 for (i, sums) in sums.into_iter().enumerate() {

@@ -14,44 +14,52 @@ struct Layout {
 }
 
 impl Layout {
-    /// The index of element (0, 0) in a slice whose first element is the lowest in memory, or an error when the
-    /// matrix does not fit `len` elements.
-    fn origin(&self, op: &'static str, len: usize) -> Result<usize> {
-        if self.rows == 0 || self.cols == 0 {
+    /// The index of element (0, 0) in a slice whose first element is the lowest in memory, or an error when `count` such
+    /// matrices, `stride` elements apart, do not fit `len` elements.
+    #[inline]
+    fn origin(&self, op: &'static str, count: usize, stride: usize, len: usize) -> Result<usize> {
+        if count == 0 || self.rows == 0 || self.cols == 0 {
             return Ok(0);
         }
-        let span = |count: usize, stride: isize| (count - 1).checked_mul(stride.unsigned_abs());
-        let (down, along) = (span(self.rows, self.row_stride), span(self.cols, self.col_stride));
-        let needed = down.zip(along).and_then(|(d, a)| d.checked_add(a)).and_then(|last| last.checked_add(1));
+        let span = |count: usize, stride: usize| (count - 1).checked_mul(stride);
+        let down = span(self.rows, self.row_stride.unsigned_abs());
+        let along = span(self.cols, self.col_stride.unsigned_abs());
+        let needed = down.zip(along).and_then(|(down, along)| down.checked_add(along)?.checked_add(1));
+        let needed = needed.zip(span(count, stride)).and_then(|(one, others)| one.checked_add(others));
         match (down, along, needed) {
             (Some(down), Some(along), Some(needed)) if needed <= len => {
                 let below = |span: usize, stride: isize| if stride < 0 { span } else { 0 };
                 Ok(below(down, self.row_stride) + below(along, self.col_stride))
             }
-            _ => Err(Error::shape(
-                op,
-                format!(
-                    "{} × {} with strides {} and {} needs {} elements, the slice has {len}",
-                    self.rows,
-                    self.cols,
-                    self.row_stride,
-                    self.col_stride,
-                    needed.map_or("too many".into(), |needed| needed.to_string())
-                ),
-            )),
+            _ => Err(self.too_large(op, count, stride, needed, len)),
         }
     }
 
-    /// Whether no two places are the same element.
-    fn is_injective(&self) -> bool {
-        let (row, col) = (self.row_stride.unsigned_abs(), self.col_stride.unsigned_abs());
-        let down = self.rows <= 1 || row != 0;
-        let along = self.cols <= 1 || col != 0;
-        let apart = self.rows <= 1
-            || self.cols <= 1
-            || row >= col.saturating_mul(self.cols)
-            || col >= row.saturating_mul(self.rows);
-        self.rows == 0 || self.cols == 0 || (down && along && apart)
+    #[cold]
+    fn too_large(
+        &self,
+        op: &'static str,
+        count: usize,
+        apart: usize,
+        needed: Option<usize>,
+        len: usize,
+    ) -> Error {
+        let Self { rows, cols, row_stride, col_stride } = self;
+        let needed = needed.map_or("too many".into(), |needed| needed.to_string());
+        let batch =
+            if count > 1 { format!("{count} matrices {apart} elements apart, of ") } else { String::new() };
+        let strides = format!("strides {row_stride} and {col_stride}");
+        let message =
+            format!("{batch}{rows} × {cols} with {strides} needs {needed} elements, the slice has {len}");
+        Error::shape(op, message)
+    }
+
+    /// Rows without gaps, if they fit `len` elements.
+    #[inline]
+    fn compact(rows: usize, cols: usize, len: usize) -> Option<Self> {
+        let row_stride = isize::try_from(cols).ok()?;
+        let fits = rows.checked_mul(cols)? <= len;
+        fits.then_some(Self { rows, cols, row_stride, col_stride: 1 })
     }
 
     /// From element (0, 0) to (row, col); any number for a place outside the matrix.
@@ -111,7 +119,7 @@ impl<'a, T: Copy> MatRef<'a, T> {
         col_stride: isize,
     ) -> Result<Self> {
         let layout = Layout { rows, cols, row_stride, col_stride };
-        let origin = layout.origin("MatRef::new", data.len())?;
+        let origin = layout.origin("MatRef::new", 1, 0, data.len())?;
         Ok(Self { origin: data.as_ptr().wrapping_add(origin), layout, data: PhantomData })
     }
 
@@ -119,19 +127,30 @@ impl<'a, T: Copy> MatRef<'a, T> {
     ///
     /// # Errors
     /// [`Error::Shape`] unless `data` has at least `rows · cols` elements.
+    #[inline]
     pub fn row_major(data: &'a [T], rows: usize, cols: usize) -> Result<Self> {
-        Self::new(data, rows, cols, stride(cols)?, 1)
+        match Layout::compact(rows, cols, data.len()) {
+            Some(layout) => Ok(Self { origin: data.as_ptr(), layout, data: PhantomData }),
+            None => Self::new(data, rows, cols, stride(cols)?, 1),
+        }
     }
 
     /// Columns one after the other without gaps.
     ///
     /// # Errors
     /// [`Error::Shape`] unless `data` has at least `rows · cols` elements.
+    #[inline]
     pub fn col_major(data: &'a [T], rows: usize, cols: usize) -> Result<Self> {
-        Self::new(data, rows, cols, 1, stride(rows)?)
+        match Layout::compact(cols, rows, data.len()) {
+            Some(layout) => {
+                Ok(Self { origin: data.as_ptr(), layout: layout.transposed(), data: PhantomData })
+            }
+            None => Self::new(data, rows, cols, 1, stride(rows)?),
+        }
     }
 
     /// The transpose: the same elements with rows and columns exchanged.
+    #[inline]
     pub fn t(self) -> Self {
         Self { layout: self.layout.transposed(), ..self }
     }
@@ -167,10 +186,10 @@ impl<'a, T: Copy> MatMut<'a, T> {
         col_stride: isize,
     ) -> Result<Self> {
         let layout = Layout { rows, cols, row_stride, col_stride };
-        let origin = layout.origin("MatMut::new", data.len())?;
-        if !layout.is_injective() {
+        let origin = layout.origin("MatMut::new", 1, 0, data.len())?;
+        if layout.overlaps(1, 0) {
             let message =
-                format!("strides {row_stride} and {col_stride} make places of {rows} × {cols} coincide");
+                format!("with strides {row_stride} and {col_stride}, places of {rows} × {cols} may coincide");
             return Err(Error::shape("MatMut::new", message));
         }
         Ok(Self { origin: data.as_mut_ptr().wrapping_add(origin), layout, data: PhantomData })
@@ -180,19 +199,30 @@ impl<'a, T: Copy> MatMut<'a, T> {
     ///
     /// # Errors
     /// [`Error::Shape`] unless `data` has at least `rows · cols` elements.
+    #[inline]
     pub fn row_major(data: &'a mut [T], rows: usize, cols: usize) -> Result<Self> {
-        Self::new(data, rows, cols, stride(cols)?, 1)
+        match Layout::compact(rows, cols, data.len()) {
+            Some(layout) => Ok(Self { origin: data.as_mut_ptr(), layout, data: PhantomData }),
+            None => Self::new(data, rows, cols, stride(cols)?, 1),
+        }
     }
 
     /// Columns one after the other without gaps.
     ///
     /// # Errors
     /// [`Error::Shape`] unless `data` has at least `rows · cols` elements.
+    #[inline]
     pub fn col_major(data: &'a mut [T], rows: usize, cols: usize) -> Result<Self> {
-        Self::new(data, rows, cols, 1, stride(rows)?)
+        match Layout::compact(cols, rows, data.len()) {
+            Some(layout) => {
+                Ok(Self { origin: data.as_mut_ptr(), layout: layout.transposed(), data: PhantomData })
+            }
+            None => Self::new(data, rows, cols, 1, stride(rows)?),
+        }
     }
 
     /// The transpose: the same elements with rows and columns exchanged.
+    #[inline]
     pub fn t(self) -> Self {
         Self { layout: self.layout.transposed(), ..self }
     }
@@ -203,6 +233,158 @@ impl<'a, T: Copy> MatMut<'a, T> {
         self.origin.wrapping_offset(self.layout.offset(row, col))
     }
 }
+
+/// Matrices to read, all of one shape and the same number of elements apart.
+///
+/// ```
+/// use gristmill::kernels::gemm::BatchRef;
+/// let data: Vec<f32> = (0..12).map(|i| i as f32).collect();
+/// let batch = BatchRef::row_major(&data, 2, 2, 3)?;
+/// assert_eq!((batch.count(), batch.shape()), (2, [2, 3]));
+/// assert_eq!((batch.get(1).get(0, 2), batch.t().get(1).get(2, 0)), (8.0, 8.0));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct BatchRef<'a, T> {
+    first: MatRef<'a, T>,
+    count: usize,
+    stride: usize,
+}
+
+/// Matrices to write, all of one shape and the same number of elements apart; no two places are the same element.
+#[derive(Debug)]
+pub struct BatchMut<'a, T> {
+    first: MatMut<'a, T>,
+    count: usize,
+    stride: usize,
+}
+
+// SAFETY: its matrices are disjoint; who takes one from a shared batch promises that nobody else does.
+unsafe impl<T: Send> Sync for BatchMut<'_, T> {}
+
+impl Layout {
+    /// Whether two places of all the matrices may be the same element: unless each stride steps over what the smaller
+    /// ones reach.
+    fn overlaps(&self, count: usize, stride: usize) -> bool {
+        let (row, col) = (self.row_stride.unsigned_abs(), self.col_stride.unsigned_abs());
+        let mut axes = [(stride, count), (row, self.rows), (col, self.cols)];
+        if axes.iter().any(|&(_, len)| len == 0) {
+            return false;
+        }
+        axes.sort_unstable();
+        let mut reach = 0_usize;
+        axes.iter().filter(|&&(_, len)| len > 1).any(|&(stride, len)| {
+            let overlaps = stride <= reach;
+            reach = reach.saturating_add(stride.saturating_mul(len - 1));
+            overlaps
+        })
+    }
+}
+
+impl<'a, T: Copy> BatchRef<'a, T> {
+    /// `count` matrices of `rows` × `cols`, `stride` elements apart, each as in [`MatRef::new`]. A stride of zero
+    /// repeats a matrix.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when they need more elements than `data` has.
+    pub fn new(
+        data: &'a [T],
+        count: usize,
+        stride: usize,
+        [rows, cols]: [usize; 2],
+        [row_stride, col_stride]: [isize; 2],
+    ) -> Result<Self> {
+        let layout = Layout { rows, cols, row_stride, col_stride };
+        let origin = layout.origin("BatchRef::new", count, stride, data.len())?;
+        let first = MatRef { origin: data.as_ptr().wrapping_add(origin), layout, data: PhantomData };
+        Ok(Self { first, count, stride })
+    }
+
+    /// Rows and matrices one after the other without gaps.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless `data` has at least `count · rows · cols` elements.
+    pub fn row_major(data: &'a [T], count: usize, rows: usize, cols: usize) -> Result<Self> {
+        Self::new(data, count, rows.saturating_mul(cols), [rows, cols], [stride(cols)?, 1])
+    }
+
+    /// Each matrix transposed.
+    pub fn t(self) -> Self {
+        Self { first: self.first.t(), ..self }
+    }
+
+    /// One of the matrices.
+    ///
+    /// # Panics
+    /// Unless `index < count`.
+    #[track_caller]
+    pub fn get(&self, index: usize) -> MatRef<'a, T> {
+        assert!(index < self.count, "matrix {index} of a batch of {}", self.count);
+        let origin = self.first.origin.wrapping_add(index.wrapping_mul(self.stride));
+        MatRef { origin, ..self.first }
+    }
+}
+
+impl<'a, T: Copy> BatchMut<'a, T> {
+    /// `count` matrices of `rows` × `cols`, `stride` elements apart, for which no two places are the same element; see
+    /// [`BatchRef::new`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when they need more elements than `data` has, or when places coincide.
+    pub fn new(
+        data: &'a mut [T],
+        count: usize,
+        stride: usize,
+        [rows, cols]: [usize; 2],
+        [row_stride, col_stride]: [isize; 2],
+    ) -> Result<Self> {
+        let layout = Layout { rows, cols, row_stride, col_stride };
+        let origin = layout.origin("BatchMut::new", count, stride, data.len())?;
+        if layout.overlaps(count, stride) {
+            let message = format!(
+                "with strides {stride}, {row_stride} and {col_stride}, places of {count} times {rows} × {cols} may coincide"
+            );
+            return Err(Error::shape("BatchMut::new", message));
+        }
+        let origin = data.as_mut_ptr().wrapping_add(origin);
+        Ok(Self { first: MatMut { origin, layout, data: PhantomData }, count, stride })
+    }
+
+    /// Rows and matrices one after the other without gaps.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless `data` has at least `count · rows · cols` elements.
+    pub fn row_major(data: &'a mut [T], count: usize, rows: usize, cols: usize) -> Result<Self> {
+        Self::new(data, count, rows.saturating_mul(cols), [rows, cols], [stride(cols)?, 1])
+    }
+
+    /// One of the matrices.
+    ///
+    /// # Safety
+    /// `index < count`, and nobody else uses this one.
+    #[inline]
+    pub(super) unsafe fn get(&self, index: usize) -> MatMut<'_, T> {
+        let origin = self.first.origin.wrapping_add(index.wrapping_mul(self.stride));
+        MatMut { origin, layout: self.first.layout, data: PhantomData }
+    }
+}
+
+macro_rules! batch {
+    ($view:ident) => {
+        impl<T> $view<'_, T> {
+            /// The number of matrices.
+            pub fn count(&self) -> usize {
+                self.count
+            }
+            /// `[rows, columns]` of each matrix.
+            pub fn shape(&self) -> [usize; 2] {
+                self.first.shape()
+            }
+        }
+    };
+}
+batch!(BatchRef);
+batch!(BatchMut);
 
 macro_rules! shape {
     ($view:ident) => {
@@ -238,6 +420,7 @@ macro_rules! shape {
 shape!(MatRef);
 shape!(MatMut);
 
+#[cold]
 fn stride(len: usize) -> Result<isize> {
     len.try_into().map_err(|_| Error::shape("MatRef", format!("a stride of {len} elements overflows")))
 }
