@@ -1,6 +1,9 @@
 //! What the tests share: every instruction set, random numbers, comparisons with the reference.
 #![allow(dead_code)]
 
+#[cfg(unix)]
+pub mod guard;
+
 use gristmill::{Context, Element, Isa};
 
 /// Runs `check` with every instruction set of this CPU.
