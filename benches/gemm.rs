@@ -21,6 +21,11 @@ fn main() {
             // Vectors, and products that are nearly vectors.
             "gemm/{NN,NT}/{f32,f64}/{1x1024x1024,1024x1024x1}",
             "gemm/NN/{f32,f64}/{1x100000x1,4x4096x4096,64x4096x64}",
+            // Columns of A pages apart.
+            "gemm/TN/f32/1024x100x1024",
+            // A layer in one pass, a layer whose weight was packed before, the heads of attention.
+            "linear/{relu,gelu,prepacked}/f32/{100x100x100,100x784x100,1x784x100}",
+            "gemm_batched/{NN,NT}/f32/{96x128x64x128,1000x8x8x8}",
         ],
     );
 }

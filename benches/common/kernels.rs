@@ -4,7 +4,10 @@
 
 use gristmill::buffer::Buffer;
 use gristmill::kernels::dropout::{self, Key};
-use gristmill::kernels::gemm::{MatMut, MatRef, gemm};
+use gristmill::kernels::gemm::{
+    BatchMut, BatchRef, Bias, Epilogue, MatMut, MatRef, PackedB, gemm, gemm_batched, gemm_prepacked,
+    gemm_with_epilogue,
+};
 use gristmill::kernels::loss::{self, Loss};
 use gristmill::kernels::map::{self, Binary, Unary};
 use gristmill::kernels::reduce::{self, Reduce};
@@ -184,6 +187,8 @@ pub fn dimensions(shape: &str) -> Option<Vec<usize>> {
 fn build<T: Element>(family: &str, op: &str, shape: &[usize]) -> Option<Case> {
     match (family, shape) {
         ("gemm", &[m, k, n]) => product::<T>(op, [m, k, n]),
+        ("linear", &[m, k, n]) => linear::<T>(op, [m, k, n]),
+        ("gemm_batched", &[count, m, k, n]) => batched::<T>(op, count, [m, k, n]),
         ("map", &[len]) => one_to_one::<T>(op, len),
         ("map", &[rows, cols]) => broadcast::<T>(op, rows, cols),
         ("reduce", &[rows, cols]) => reduction::<T>(op, rows, cols),
@@ -262,6 +267,72 @@ fn product<T: Element>(op: &str, [m, k, n]: [usize; 3]) -> Option<Case> {
         move |[a, b]| {
             let (a, b) = (row_major(a, [m, k], transposed[0]), row_major(b, [k, n], transposed[1]));
             reference::gemm(1.0, &a, &b, 0.0, &[], [m, k, n])
+        },
+    )
+    .map(|case| case.sums_of(k))
+}
+
+/// A layer in one pass, `y = f(x · Wᵀ + bias)`: `op` is the function, or `prepacked` for a W that was packed before and no
+/// function.
+fn linear<T: Element>(op: &str, [m, k, n]: [usize; 3]) -> Option<Case> {
+    let (activation, truth, flops): (_, fn(f64) -> f64, _) = match op {
+        "prepacked" => (None, |x| x, 0.0),
+        _ => function::<T>(op).map(|(f, value, _, [flops, _])| (Some(f), value, flops))?,
+    };
+    let mut packed = None;
+    call::<T, _, _>(
+        [(m * n) as f64 * (2.0 * k as f64 + 1.0 + flops), (m * k + k * n + n) as f64, (m * n) as f64],
+        [numbers(m * k, 1), numbers(n * k, 2), numbers(n, 3)],
+        [numbers(m * n, 4)],
+        move |[x, w, bias], [y]| {
+            let (x, w) = (MatRef::row_major(x, m, k)?, MatRef::row_major(w, n, k)?.t());
+            let (epilogue, y) =
+                (Epilogue { activation, ..Bias::PerColumn(bias).into() }, MatMut::row_major(y, m, n)?);
+            if activation.is_some() {
+                return gemm_with_epilogue(T::ONE, x, w, T::ZERO, epilogue, y);
+            }
+            if packed.is_none() {
+                packed = Some(PackedB::new(w)?);
+            }
+            gemm_prepacked(T::ONE, x, packed.as_ref().expect("just packed"), T::ZERO, epilogue, y)
+        },
+        move |[x, w, bias]| {
+            let w: Vec<f64> = (0..k * n).map(|place| w[place % n * k + place / n]).collect();
+            let sums = reference::gemm(1.0, x, &w, 0.0, &[], [m, k, n]);
+            sums.iter().enumerate().map(|(place, sum)| truth(sum + bias[place % n])).collect()
+        },
+    )
+    .map(|case| case.sums_of(k))
+}
+
+/// `count` products of the same shape, one after the other in memory; `op` is `NN` or `NT`.
+fn batched<T: Element>(op: &str, count: usize, [m, k, n]: [usize; 3]) -> Option<Case> {
+    let transposed = match op {
+        "NN" => false,
+        "NT" => true,
+        _ => return None,
+    };
+    call::<T, _, _>(
+        [2.0 * (count * m * k * n) as f64, (count * (m * k + k * n)) as f64, (count * m * n) as f64],
+        [numbers(count * m * k, 1), numbers(count * k * n, 2)],
+        [numbers(count * m * n, 3)],
+        move |[a, b], [c]| {
+            let b = if transposed {
+                BatchRef::row_major(b, count, n, k)?.t()
+            } else {
+                BatchRef::row_major(b, count, k, n)?
+            };
+            let a = BatchRef::row_major(a, count, m, k)?;
+            gemm_batched(T::ONE, a, b, T::ZERO, BatchMut::row_major(c, count, m, n)?)
+        },
+        move |[a, b]| {
+            let one = |i: usize| {
+                let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
+                let by_rows = |place: usize| if transposed { b[place % n * k + place / n] } else { b[place] };
+                let b: Vec<f64> = (0..k * n).map(by_rows).collect();
+                reference::gemm(1.0, a, &b, 0.0, &[], [m, k, n])
+            };
+            (0..count).flat_map(one).collect()
         },
     )
     .map(|case| case.sums_of(k))
