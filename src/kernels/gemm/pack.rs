@@ -1,7 +1,7 @@
 //! Copying B into panels (and A into blocks), so that the microkernel reads it in one stream of whole registers.
 //!
-//! Layout: the panels from left to right, in each the rows from top to bottom, each padded to whole registers
-//! with anything finite or not, which goes into no result.
+//! Layout: the panels from left to right, in each the rows from top to bottom, each padded to whole registers. What lies
+//! in the padding goes into no result.
 
 use std::ops::Range;
 

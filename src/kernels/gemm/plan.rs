@@ -15,6 +15,8 @@ const VECTOR_COLUMNS: usize = 128;
 /// With AVX-512: bytes from row to row of B from which the rows are far apart. A block of KC of them then has more pages
 /// than the first-level TLB has entries.
 const FAR: usize = 3072;
+/// Terms of the sums up to which writing C takes longer than computing it.
+const FLAT: usize = 32;
 /// Bytes of a block of KC rows of B from which it pays to pack it once for MC rows of A or more.
 const DEEP: usize = 64 * 1024;
 /// Tiles of rows and columns of B from which copying blocks of an A whose columns are pages apart pays.
@@ -224,11 +226,15 @@ impl Plan {
 }
 
 /// Rows and columns of a task, the number of tasks, and whether they are blocks of k: enough for all threads to finish
-/// together. Columns first: who shares none packs none twice.
+/// together. Columns first, since who shares none packs none twice; rows first where C is most of the memory, so that
+/// each thread writes a piece of it from end to end; of vectors no more than threads, since rows of B are read in pieces
+/// as long as a task.
 fn split([m, k, n]: [usize; 3], jobs: usize, height: usize, width: usize) -> ([usize; 2], usize, bool) {
-    let (wanted, blocks) = (4 * jobs, k.div_ceil(KC));
+    let blocks = k.div_ceil(KC);
+    let wanted = if m == 1 { jobs } else { 4 * jobs };
     let panel = if m == 1 { VECTOR_COLUMNS.next_multiple_of(width) } else { width };
-    let cols = n.div_ceil(n.div_ceil(panel).min(wanted)).next_multiple_of(panel);
+    let row_tasks = if k <= FLAT { m.div_ceil(2 * height).min(wanted) } else { 1 };
+    let cols = n.div_ceil(n.div_ceil(panel).min(wanted / row_tasks)).next_multiple_of(panel);
     let col_tasks = n.div_ceil(cols);
     let rows = m.div_ceil(wanted.div_ceil(col_tasks)).next_multiple_of(height).max(2 * height);
     let tasks = col_tasks * m.div_ceil(rows);
