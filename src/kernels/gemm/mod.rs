@@ -435,7 +435,7 @@ impl<T: Element> Kernel for Block<'_, T> {
                     Right::Matrix(b) if size > 0 => {
                         let scratch = scratch.get_or_insert_with(|| Scratch::new(size));
                         let panels = panels(cols.clone()).filter(|panel| panel.col >= packed_from);
-                        pack::pack(s, b, depth.clone(), panels, scratch);
+                        s.run(pack::Pack { b, rows: depth.clone(), panels, packed: &mut scratch[..] });
                         Some(&**scratch)
                     }
                     _ => None,

@@ -7,40 +7,47 @@ use std::ops::Range;
 
 use super::tile::ARows;
 use super::{KC, MC, MatRef, Panel};
-use crate::simd::{Element, Float, Simd};
+use crate::simd::{Element, Float, Kernel, Simd};
 
 /// Rows that are copied before the next ones, if they lie side by side in memory.
 const ROWS: usize = 16;
 
-/// Packs the rows `rows` of B into these panels, one after the other.
-#[inline(always)]
-pub(super) fn pack<S: Simd, T: Element>(
-    s: S,
-    b: MatRef<'_, T>,
-    rows: Range<usize>,
-    panels: impl Iterator<Item = Panel> + Clone,
-    packed: &mut [T],
-) {
-    // Rows that lie side by side in memory are read a few at a time, from end to end.
-    let at_once = if b.col_stride() == 1 { ROWS } else { rows.len() };
-    for first in rows.clone().step_by(at_once) {
-        let some = first..(first + at_once).min(rows.end);
-        let mut done = 0;
-        for Panel { col, registers, tail } in panels.clone() {
-            let width = registers * T::LANES;
-            let start = done + (first - rows.start) * width;
-            let panel = &mut packed[start..start + some.len() * width];
-            // SAFETY: the panel's rows and columns lie inside B; `panel` holds them padded to whole registers.
-            unsafe {
-                if b.col_stride() == 1 {
-                    copy(s, b, some.clone(), col, registers, tail, panel);
-                } else if b.row_stride() == 1 && b.col_stride() > 0 {
-                    transpose(s, b, some.clone(), col, registers, tail, panel);
-                } else {
-                    gather(b, some.clone(), col, width - T::LANES + tail, width, panel);
+/// Packs some rows of B into these panels, one after the other. A function of its own: inlined, what it prepares for any
+/// strides delays products that pack nothing.
+pub(super) struct Pack<'a, T, P> {
+    pub b: MatRef<'a, T>,
+    pub rows: Range<usize>,
+    pub panels: P,
+    pub packed: &'a mut [T],
+}
+
+impl<T: Element, P: Iterator<Item = Panel> + Clone> Kernel for Pack<'_, T, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { b, rows, panels, packed } = self;
+        // Rows that lie side by side in memory are read a few at a time, from end to end.
+        let at_once = if b.col_stride() == 1 { ROWS } else { rows.len() };
+        for first in rows.clone().step_by(at_once) {
+            let some = first..(first + at_once).min(rows.end);
+            let mut done = 0;
+            for Panel { col, registers, tail } in panels.clone() {
+                let width = registers * T::LANES;
+                let start = done + (first - rows.start) * width;
+                let panel = &mut packed[start..start + some.len() * width];
+                // SAFETY: the panel's rows and columns lie inside B; `panel` holds them padded to whole registers.
+                unsafe {
+                    if b.col_stride() == 1 {
+                        copy(s, b, some.clone(), col, registers, tail, panel);
+                    } else if b.row_stride() == 1 && b.col_stride() > 0 {
+                        transpose(s, b, some.clone(), col, registers, tail, panel);
+                    } else {
+                        gather(b, some.clone(), col, width - T::LANES + tail, width, panel);
+                    }
                 }
+                done += rows.len() * width;
             }
-            done += rows.len() * width;
         }
     }
 }

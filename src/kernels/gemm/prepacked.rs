@@ -1,14 +1,14 @@
 //! B in the order in which products read it, to be packed once and used many times.
 
 use super::Panel;
-use super::pack::pack;
+use super::pack::Pack;
 use super::plan::tile_width;
 use super::view::MatRef;
 use crate::buffer::Buffer;
 use crate::context::{self, Settings};
 use crate::error::Result;
 use crate::parallel::{self, Indices, RowsMut};
-use crate::simd::{Element, Kernel, Simd};
+use crate::simd::Element;
 
 /// The right-hand side of products, packed once: weights in inference.
 ///
@@ -85,25 +85,9 @@ fn fill<T: Element>(settings: Settings, b: MatRef<'_, T>, width: usize, data: &m
     let parts = (RowsMut::new(data, rows * panel), Indices(cols.div_ceil(panel)));
     // One nanosecond for four elements that are read and written.
     parallel::for_each(settings, parts, rows.saturating_mul(cols) / 4, |(data, index)| {
-        settings.simd.run(Pack { b, col: index * panel, data });
+        let (col, registers) = (index * panel, data.len() / rows / T::LANES);
+        let tail = (cols - col - (registers - 1) * T::LANES).min(T::LANES);
+        let panels = std::iter::once(Panel { col, registers, tail });
+        settings.simd.run(Pack { b, rows: 0..rows, panels, packed: data });
     });
-}
-
-/// Packs the panel that begins at this column.
-struct Pack<'a, T> {
-    b: MatRef<'a, T>,
-    col: usize,
-    data: &'a mut [T],
-}
-
-impl<T: Element> Kernel for Pack<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { b, col, data } = self;
-        let registers = data.len() / b.rows() / T::LANES;
-        let tail = (b.cols() - col - (registers - 1) * T::LANES).min(T::LANES);
-        pack(s, b, 0..b.rows(), std::iter::once(Panel { col, registers, tail }), data);
-    }
 }
