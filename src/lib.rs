@@ -39,7 +39,6 @@ pub mod context;
 #[cfg(feature = "train")]
 pub mod data;
 pub mod error;
-#[cfg(feature = "train")]
 mod files;
 pub mod kernels;
 pub mod math;
@@ -48,6 +47,7 @@ pub mod nn;
 #[cfg(feature = "train")]
 pub mod optim;
 mod parallel;
+pub mod profile;
 pub mod reference;
 pub mod rng;
 pub mod simd;

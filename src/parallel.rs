@@ -1,14 +1,32 @@
-//! Splitting work over rayon: the only file that names it.
+//! Splitting work over the threads of rayon's pool: the only file that names rayon.
 //!
-//! Work is cut into chunks whose bounds do not depend on the number of threads; the jobs take the chunks from one
-//! shared counter. Work that costs less than a fork and a join stays on the caller's thread.
+//! Work is cut into chunks whose bounds do not depend on the number of threads; the threads take the chunks from one
+//! shared counter. The caller begins at once and never waits for a thread that has not begun: help that comes late
+//! finds nothing to do, and a call costs at most what it costs alone and a few hundred nanoseconds.
+//!
+//! A job of rayon that has helped stays for [`LINGER`] and looks out for more work of the same caller, as the threads
+//! of OpenMP do: to wake a sleeping thread takes 20 to 60 µs, to hand work to one that looks out for it 0.2 µs. In a
+//! training step that is the difference between two threads for the largest products and two threads for most of it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::context::Settings;
+use crate::profile;
 
-/// What a job must be worth, in nanoseconds: a few times the 5 to 20 µs that a fork and a join of rayon cost.
-const NANOSECONDS_PER_JOB: usize = 40_000;
+/// What a job must be worth, in nanoseconds, when threads look out for work: some ten times what it costs to hand it
+/// over and to move the numbers between caches.
+const NANOSECONDS_PER_JOB: usize = 4_000;
+/// The same when a thread must be woken first.
+const NANOSECONDS_TO_WAKE: usize = 40_000;
+/// How long a helper looks out for more work.
+const LINGER: Duration = Duration::from_micros(200);
+/// Looks between two looks at the clock.
+const LOOKS: usize = 64;
 
 /// The number of threads of the rayon pool that the caller is on.
 pub fn pool_threads() -> usize {
@@ -18,6 +36,12 @@ pub fn pool_threads() -> usize {
 /// How many jobs work of this many nanoseconds on one thread is worth, at most one per chunk.
 pub(crate) fn jobs(settings: Settings, chunks: usize, nanoseconds: usize) -> usize {
     (nanoseconds / NANOSECONDS_PER_JOB).min(settings.threads).min(chunks).max(1)
+}
+
+/// Whether other threads can be had for work of this many nanoseconds: because they look out for it, because it is
+/// worth waking them, or because calls come so close together that it will be worth it.
+pub(crate) fn pays(settings: Settings, nanoseconds: usize) -> bool {
+    jobs(settings, usize::MAX, nanoseconds) > 1 && with_team(|team| team.pays(nanoseconds)).unwrap_or(false)
 }
 
 /// Calls `work` once with each of `0..chunks`, on as many threads as `nanoseconds` of work are worth.
@@ -30,25 +54,209 @@ pub(crate) fn for_each_index(
     work: impl Fn(usize) + Sync,
 ) {
     let jobs = jobs(settings, chunks, nanoseconds);
-    if jobs == 1 {
+    if jobs == 1 || !pays(settings, nanoseconds) {
         return (0..chunks).for_each(work);
     }
-    let next = AtomicUsize::new(0);
-    let take = || {
+    if with_team(|team| team.run(chunks, jobs - 1, &work)).is_none() {
+        (0..chunks).for_each(work);
+    }
+}
+
+thread_local! {
+    static TEAM: Owner = Owner::default();
+}
+
+/// Calls `f` with this thread's team unless it is at work already: a kernel inside a kernel stays on its thread.
+fn with_team<R>(f: impl FnOnce(&Owner) -> R) -> Option<R> {
+    TEAM.try_with(|team| (!team.at_work.get()).then(|| f(team))).ok().flatten()
+}
+
+/// A thread's side of its team.
+#[derive(Default)]
+struct Owner {
+    team: Arc<Team>,
+    at_work: Cell<bool>,
+    /// When there last was work for several threads and no helper.
+    missed: Cell<Option<Instant>>,
+}
+
+/// What a thread that calls kernels shares with its helpers.
+#[derive(Default)]
+struct Team {
+    entrance: Entrance,
+    /// Chunks that were taken.
+    taken: Line<AtomicUsize>,
+    /// Jobs that are on their way, at work or looking out for it.
+    helpers: Line<AtomicUsize>,
+    /// Written by the owner while the entrance is closed and nobody inside; read by who is inside.
+    task: UnsafeCell<Option<Task>>,
+    /// The first panic of a helper.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `task` is guarded by the entrance.
+unsafe impl Send for Team {}
+// SAFETY: as above.
+unsafe impl Sync for Team {}
+
+/// A cache line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+#[derive(Clone, Copy)]
+struct Task {
+    chunks: usize,
+    /// Lives as long as somebody is inside.
+    work: *const (dyn Fn(usize) + Sync),
+}
+
+/// Who may come in to help: helpers inside (16 bits), places left (16 bits), number of the task (32 bits).
+#[derive(Default)]
+struct Entrance(Line<AtomicU64>);
+
+impl Entrance {
+    const INSIDE: u64 = 1;
+    const PLACE: u64 = 1 << 16;
+    const TASK: u64 = 1 << 32;
+
+    fn inside(state: u64) -> u64 {
+        state % Self::PLACE
+    }
+
+    fn places(state: u64) -> u64 {
+        state / Self::PLACE % Self::PLACE
+    }
+
+    /// Lets so many helpers in to the next task. Only for the owner, with nobody inside and no places.
+    fn open(&self, places: usize) {
+        let task = self.0.0.load(Ordering::Relaxed) / Self::TASK;
+        let places = (places as u64).min(Self::PLACE - 1);
+        self.0.0.store(((task + 1) << 32) + places * Self::PLACE, Ordering::Release);
+    }
+
+    /// Lets nobody in any more, and waits until all are out.
+    fn close(&self) {
+        let mut state = self.0.0.fetch_and(!((Self::PLACE - 1) * Self::PLACE), Ordering::Acquire);
+        let mut looks = 0_usize;
+        while Self::inside(state) > 0 {
+            looks += 1;
+            // After some 100 µs a helper has probably lost its core, perhaps to this thread.
+            if looks > 2000 {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
+            }
+            state = self.0.0.load(Ordering::Acquire);
+        }
+    }
+
+    /// Goes in if there is a place and the task is not `last`; gives its number.
+    fn enter(&self, last: Option<u64>) -> Option<u64> {
+        let state = self.0.0.load(Ordering::Relaxed);
+        let task = state / Self::TASK;
+        if Self::places(state) == 0 || last == Some(task) {
+            return None;
+        }
+        let inside = state - Self::PLACE + Self::INSIDE;
+        self.0.0.compare_exchange(state, inside, Ordering::Acquire, Ordering::Relaxed).ok().map(|_| task)
+    }
+
+    fn leave(&self) {
+        self.0.0.fetch_sub(Self::INSIDE, Ordering::Release);
+    }
+}
+
+impl Owner {
+    fn pays(&self, nanoseconds: usize) -> bool {
+        if self.team.helpers.0.load(Ordering::Relaxed) > 0 || nanoseconds >= 2 * NANOSECONDS_TO_WAKE {
+            return true;
+        }
+        let now = Instant::now();
+        self.missed.replace(Some(now)).is_some_and(|last| now.duration_since(last) < LINGER)
+    }
+
+    /// Calls `work` with each of `0..chunks`, with the help of so many others as come.
+    fn run(&self, chunks: usize, wanted: usize, work: &(dyn Fn(usize) + Sync)) {
+        /// Lets nobody go on with a task that is over, also after a panic.
+        struct Close<'a>(&'a Owner, usize);
+        impl Drop for Close<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.team.taken.0.store(self.1, Ordering::Relaxed);
+                }
+                self.0.team.entrance.close();
+                self.0.at_work.set(false);
+            }
+        }
+
+        let team = &self.team;
+        self.at_work.set(true);
+        team.taken.0.store(0, Ordering::Relaxed);
+        // SAFETY: only the lifetime changes; `Close` waits until nobody is inside who could use it.
+        let erased =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(work) };
+        // SAFETY: the entrance is closed and nobody inside.
+        unsafe { *team.task.get() = Some(Task { chunks, work: erased }) };
+        let close = Close(self, chunks);
+        team.entrance.open(wanted);
+        let missing = wanted.min(pool_threads()).saturating_sub(team.helpers.0.load(Ordering::Relaxed));
+        for _ in 0..missing {
+            team.helpers.0.fetch_add(1, Ordering::Relaxed);
+            let team = team.clone();
+            rayon::spawn(move || team.help());
+        }
+        team.take_chunks(chunks, work);
+        drop(close);
+        let panic = team.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Team {
+    fn take_chunks(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
         loop {
-            let chunk = next.fetch_add(1, Ordering::Relaxed);
+            let chunk = self.taken.0.fetch_add(1, Ordering::Relaxed);
             if chunk >= chunks {
                 return;
             }
             work(chunk);
         }
-    };
-    rayon::in_place_scope(|scope| {
-        for _ in 1..jobs {
-            scope.spawn(|_| take());
+    }
+
+    /// A helper's life: tasks, and looking out for tasks.
+    fn help(self: &Arc<Self>) {
+        // The caller's own thread comes too late.
+        let own = TEAM.try_with(|owner| Arc::ptr_eq(&owner.team, self)).unwrap_or(true);
+        let (mut last, mut idle, mut looks) = (None, Instant::now(), 0);
+        while !own {
+            if let Some(task) = self.entrance.enter(last) {
+                // SAFETY: inside, the task stays as it is.
+                let Task { chunks, work } =
+                    unsafe { *self.task.get() }.expect("set before the entrance opens");
+                // SAFETY: it lives until all are out.
+                let work = unsafe { &*work };
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_chunks(chunks, work))) {
+                    // The caller stops when nothing is left.
+                    self.taken.0.store(chunks, Ordering::Relaxed);
+                    self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+                }
+                self.entrance.leave();
+                (last, idle, looks) = (Some(task), Instant::now(), 0);
+            }
+            looks += 1;
+            std::hint::spin_loop();
+            // A pool that has other work gets its thread back.
+            if looks % LOOKS == 0
+                && (idle.elapsed() > LINGER || rayon::yield_now() == Some(rayon::Yield::Executed))
+            {
+                break;
+            }
         }
-        take();
-    });
+        self.helpers.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Calls `work` once with each chunk of `parts`, on as many threads as `nanoseconds` of work are worth.
@@ -61,6 +269,9 @@ pub(crate) fn for_each<P: Chunks>(
     work: impl Fn(P::Chunk) + Sync,
 ) {
     let count = parts.count();
+    if profile::is_on() {
+        profile::add_work(None, 0, parts.bytes());
+    }
     for_each_index(settings, count, nanoseconds, |i| {
         // SAFETY: `for_each_index` hands out each index once.
         work(unsafe { parts.chunk(i) });
@@ -74,6 +285,8 @@ pub(crate) fn for_each<P: Chunks>(
 pub(crate) unsafe trait Chunks: Sync {
     type Chunk;
     fn count(&self) -> usize;
+    /// Of all chunks.
+    fn bytes(&self) -> usize;
     /// # Safety
     /// `index < count()`, and no index is asked for twice.
     unsafe fn chunk(&self, index: usize) -> Self::Chunk;
@@ -87,6 +300,9 @@ unsafe impl Chunks for Indices {
     type Chunk = usize;
     fn count(&self) -> usize {
         self.0
+    }
+    fn bytes(&self) -> usize {
+        0
     }
     unsafe fn chunk(&self, index: usize) -> usize {
         index
@@ -119,6 +335,9 @@ unsafe impl<'a, T: Sync> Chunks for Rows<'a, T> {
     fn count(&self) -> usize {
         self.0.len().div_ceil(self.1.max(1))
     }
+    fn bytes(&self) -> usize {
+        size_of_val(self.0)
+    }
     unsafe fn chunk(&self, index: usize) -> &'a [T] {
         let start = (index * self.1).min(self.0.len());
         &self.0[start..(start + self.1).min(self.0.len())]
@@ -130,6 +349,9 @@ unsafe impl<'a, T: Send> Chunks for RowsMut<'a, T> {
     type Chunk = &'a mut [T];
     fn count(&self) -> usize {
         self.len.div_ceil(self.chunk.max(1))
+    }
+    fn bytes(&self) -> usize {
+        self.len * size_of::<T>()
     }
     unsafe fn chunk(&self, index: usize) -> &'a mut [T] {
         let start = (index * self.chunk).min(self.len);
@@ -147,6 +369,9 @@ macro_rules! tuple {
                 let counts = [$(self.$index.count()),+];
                 debug_assert!(counts.iter().all(|&count| count == 0 || count == self.0.count()));
                 self.0.count()
+            }
+            fn bytes(&self) -> usize {
+                [$(self.$index.bytes()),+].iter().sum()
             }
             unsafe fn chunk(&self, index: usize) -> Self::Chunk {
                 // SAFETY: the caller's promise.
@@ -192,6 +417,68 @@ mod tests {
             y.iter_mut().zip(x).for_each(|(y, x)| *y = 10 * index + x);
         });
         assert_eq!(output, [1, 2, 13]);
+    }
+
+    fn with_threads(threads: usize) -> Settings {
+        Context::new().threads(threads).run(|| crate::context::settings().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn many_callers_share_the_pool_and_each_chunk_is_visited_once() {
+        std::thread::scope(|scope| {
+            for caller in 0..4 {
+                scope.spawn(move || {
+                    for round in 0..300 {
+                        let visits: Vec<_> =
+                            (0..1 + (caller + round) % 9).map(|_| AtomicUsize::new(0)).collect();
+                        for_each_index(with_threads(2 + round % 3), visits.len(), usize::MAX, |chunk| {
+                            visits[chunk].fetch_add(1, Ordering::Relaxed);
+                            if round % 50 == 0 {
+                                std::thread::sleep(LINGER / 2);
+                            }
+                        });
+                        assert!(visits.iter().all(|visits| visits.load(Ordering::Relaxed) == 1));
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_on_any_thread_reaches_the_caller_and_the_team_goes_on() {
+        for round in 0..20 {
+            let result = catch_unwind(|| {
+                for_each_index(with_threads(3), 20, usize::MAX, |chunk| {
+                    std::thread::sleep(Duration::from_micros(100));
+                    assert!(chunk != round, "chunk {chunk}");
+                });
+            });
+            let message = *result.unwrap_err().downcast::<String>().unwrap();
+            assert_eq!(message, format!("chunk {round}"));
+        }
+        let sum = AtomicUsize::new(0);
+        for_each_index(with_threads(3), 20, usize::MAX, |chunk| {
+            sum.fetch_add(chunk, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 190);
+    }
+
+    #[test]
+    fn work_inside_work_and_inside_a_pool_is_done() {
+        let count = AtomicUsize::new(0);
+        let nested = || {
+            for_each_index(with_threads(2), 5, usize::MAX, |_| {
+                for_each_index(with_threads(2), 7, usize::MAX, |_| {
+                    count.fetch_add(1, Ordering::Relaxed);
+                });
+            });
+        };
+        nested();
+        rayon::join(nested, nested);
+        // A pool whose only thread is the caller.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        pool.install(nested);
+        assert_eq!(count.into_inner(), 4 * 35);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub use ops::*;
 
 use crate::error::{Error, Result};
 use crate::kernels::map;
+use crate::profile;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 use crate::tensor::track::{Handle, Leaf, Token, Track};
@@ -365,6 +366,7 @@ impl<T: Element> Tensor<T> {
     }
 
     fn sweep(&self, gradient: Tensor<T>, retain: bool) -> Result<()> {
+        let _scope = profile::scope("backward");
         let handle = match &self.track {
             Some(Track::Node(handle)) => handle,
             Some(Track::Leaf(leaf)) => return add_to_leaf(leaf, gradient),

@@ -215,6 +215,7 @@ impl<D: Dataset> Iterator for Batches<D> {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
+        let _scope = crate::profile::scope("DataLoader::next");
         match &mut self.0 {
             Source::Failed(error) => error.take().map(Err),
             Source::Here(epoch) => epoch.next(),

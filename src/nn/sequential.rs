@@ -28,6 +28,7 @@ impl<T: Element> Sequential<T> {
 
 impl<T: Element> Module<T> for Sequential<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        let _scope = crate::profile::scope("forward");
         let Some((first, rest)) = self.layers.split_first() else { return Ok(x.clone()) };
         rest.iter().try_fold(first.forward(x)?, |x, layer| layer.forward(&x))
     }

@@ -103,6 +103,7 @@ macro_rules! optimizer {
         impl<T: Element> Optimizer<T> for $name<T> {
             fn step(&mut self) -> Result<()> {
                 self.config.validate()?;
+                let _scope = crate::profile::scope(concat!("optim::", stringify!($name), "::step"));
                 let $self = self;
                 $step
             }

@@ -37,6 +37,7 @@ use crate::buffer::Scratch;
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, RowsMut};
+use crate::profile;
 use crate::simd::{Element, Isa, Kernel, Simd};
 
 /// Columns of A that one pass of the microkernel runs over: a panel of B of this height and one register's width
@@ -324,7 +325,10 @@ impl<T: Element> Product<'_, T> {
     fn run(&self, settings: Settings) {
         let ([m, k], n) = (self.a.shape(), self.b.cols());
         let plan = Plan::new(settings, &self.a, &self.b);
-        if plan.tasks == 1 {
+        if profile::is_on() {
+            profile::add_work(Some([m, k, n]), plan.flops, plan.bytes);
+        }
+        if plan.tasks == 1 || !parallel::pays(settings, plan.nanoseconds) {
             return self.part(settings, &plan, 0..m, 0..n);
         }
         if !plan.splits_k {

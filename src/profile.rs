@@ -1,0 +1,421 @@
+//! Where the time goes: a table per operation at the end of the process, or a trace for Perfetto and Chrome.
+//!
+//! `GRISTMILL_PROFILE=1` prints the table to standard error when the process ends, `GRISTMILL_PROFILE=shapes` has one
+//! row for each shape of a product, and `GRISTMILL_PROFILE=trace.json` (any name that ends so) writes every call with
+//! its begin and end, to be opened in <https://ui.perfetto.dev> or `chrome://tracing`. A program can do the same with
+//! [`start`] and [`finish`]. Off, a kernel call pays for one load and one branch.
+//!
+//! A row's *own* time is what its calls did not spend in rows below them: that of `backward` is what the tape costs.
+//! Bytes are those of the operands that threads share chunk by chunk, each counted once; operations are counted for
+//! products only.
+//!
+//! ```
+//! use gristmill::{kernels::softmax, profile};
+//! profile::start(profile::Mode::Table);
+//! {
+//!     let _scope = profile::scope("my part");
+//!     softmax::forward(&[0.0_f32, 1.0], 2, &mut [0.0; 2])?;
+//! }
+//! let profile = profile::finish();
+//! assert_eq!(profile.rows.iter().find(|row| row.name == "softmax::forward").map(|row| row.calls), Some(1));
+//! println!("{profile}");
+//! # Ok::<(), gristmill::Error>(())
+//! ```
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// What is kept of each call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Sums for each name.
+    Table,
+    /// Sums for each name and shape of a product.
+    Shapes,
+    /// The same as `Shapes`, and begin and end of the first million calls.
+    Trace,
+}
+
+/// Calls that a trace keeps.
+const MOST_EVENTS: usize = 1_000_000;
+
+const UNKNOWN: u8 = 0;
+const OFF: u8 = 1;
+static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
+static RECORD: Mutex<Option<Record>> = Mutex::new(None);
+static NEXT_THREAD: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    static THREAD: RefCell<Thread> = RefCell::new(Thread {
+        number: NEXT_THREAD.fetch_add(1, Ordering::Relaxed),
+        open: Vec::new(),
+    });
+}
+
+struct Thread {
+    number: u64,
+    open: Vec<Open>,
+}
+
+/// A call that runs.
+struct Open {
+    name: &'static str,
+    start: Instant,
+    /// Time in the calls inside it.
+    inside: Duration,
+    work: Work,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Work {
+    shape: Option<[usize; 3]>,
+    flops: f64,
+    bytes: f64,
+}
+
+struct Record {
+    mode: Mode,
+    start: Instant,
+    rows: HashMap<(&'static str, Option<[usize; 3]>), Row>,
+    events: Vec<Event>,
+}
+
+/// The sums of one row of the table.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The operation, or what [`scope`] was given.
+    pub name: &'static str,
+    /// m, k and n of a product, if shapes were asked for.
+    pub shape: Option<[usize; 3]>,
+    /// How often it was called.
+    pub calls: u64,
+    /// From begin to end.
+    pub total: Duration,
+    /// Without the rows below it.
+    pub own: Duration,
+    /// Multiplications and additions of products.
+    pub flops: f64,
+    /// Bytes of operands and results.
+    pub bytes: f64,
+}
+
+#[derive(Clone, Debug)]
+struct Event {
+    name: &'static str,
+    shape: Option<[usize; 3]>,
+    thread: u64,
+    start: Duration,
+    length: Duration,
+}
+
+/// What was recorded between [`start`] and [`finish`].
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// From the most own time to the least.
+    pub rows: Vec<Row>,
+    /// From start to finish.
+    pub elapsed: Duration,
+    events: Vec<Event>,
+}
+
+fn record() -> MutexGuard<'static, Option<Record>> {
+    RECORD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Begins to record all threads, from nothing.
+pub fn start(mode: Mode) {
+    *record() = Some(Record { mode, start: Instant::now(), rows: HashMap::new(), events: Vec::new() });
+    STATE.store(2 + mode as u8, Ordering::Relaxed);
+}
+
+/// Ends the recording and gives what it has; nothing if there was none. Calls that still run are not in it.
+pub fn finish() -> Profile {
+    STATE.store(OFF, Ordering::Relaxed);
+    let Some(record) = record().take() else { return Profile::default() };
+    let mut rows: Vec<Row> = record.rows.into_values().collect();
+    rows.sort_by(|a, b| b.own.cmp(&a.own).then_with(|| (a.name, a.shape).cmp(&(b.name, b.shape))));
+    Profile { rows, elapsed: record.start.elapsed(), events: record.events }
+}
+
+/// Whether calls are recorded now.
+#[inline]
+pub(crate) fn is_on() -> bool {
+    match STATE.load(Ordering::Relaxed) {
+        OFF => false,
+        UNKNOWN => read_variable(),
+        _ => true,
+    }
+}
+
+/// Records the time until it is dropped under this name. Kernels, backward passes, optimizer steps and waits for a
+/// batch do so themselves.
+#[inline]
+#[must_use = "the time until it is dropped is recorded"]
+pub fn scope(name: &'static str) -> Scope {
+    Scope { recorded: is_on() && open(name), thread: std::marker::PhantomData }
+}
+
+/// See [`scope`].
+pub struct Scope {
+    recorded: bool,
+    /// It ends on the thread where it began.
+    thread: std::marker::PhantomData<*const ()>,
+}
+
+impl Drop for Scope {
+    #[inline]
+    fn drop(&mut self) {
+        if self.recorded {
+            close();
+        }
+    }
+}
+
+#[cold]
+fn open(name: &'static str) -> bool {
+    let name = name.rsplit_once("kernels::").map_or(name, |(_, short)| short);
+    let call = Open { name, start: Instant::now(), inside: Duration::ZERO, work: Work::default() };
+    THREAD.try_with(|thread| thread.borrow_mut().open.push(call)).is_ok()
+}
+
+#[cold]
+fn close() {
+    let _ = THREAD.try_with(|thread| {
+        let mut thread = thread.borrow_mut();
+        let Some(Open { name, start, inside, work }) = thread.open.pop() else { return };
+        let length = start.elapsed();
+        if let Some(outer) = thread.open.last_mut() {
+            outer.inside += length;
+        }
+        let mut record = record();
+        let Some(record) = record.as_mut().filter(|record| record.start <= start) else { return };
+        let shape = work.shape.filter(|_| record.mode != Mode::Table);
+        let row = record.rows.entry((name, shape)).or_insert(Row {
+            name,
+            shape,
+            calls: 0,
+            total: Duration::ZERO,
+            own: Duration::ZERO,
+            flops: 0.0,
+            bytes: 0.0,
+        });
+        row.calls += 1;
+        row.total += length;
+        row.own += length.saturating_sub(inside);
+        row.flops += work.flops;
+        row.bytes += work.bytes;
+        if record.mode == Mode::Trace && record.events.len() < MOST_EVENTS {
+            let start = start.duration_since(record.start);
+            record.events.push(Event { name, shape, thread: thread.number, start, length });
+        }
+    });
+}
+
+/// Adds to what the innermost call on this thread works on.
+#[cold]
+pub(crate) fn add_work(shape: Option<[usize; 3]>, flops: usize, bytes: usize) {
+    let _ = THREAD.try_with(|thread| {
+        if let Some(call) = thread.borrow_mut().open.last_mut() {
+            call.work.shape = call.work.shape.or(shape);
+            call.work.flops += flops as f64;
+            call.work.bytes += bytes as f64;
+        }
+    });
+}
+
+/// `GRISTMILL_PROFILE`, read once.
+#[cold]
+fn read_variable() -> bool {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let wanted = std::env::var_os("GRISTMILL_PROFILE").and_then(|text| wanted(&text.to_string_lossy()));
+        match wanted {
+            Some((mode, path)) if at_exit() => {
+                let _ = TRACE_TO.set(path);
+                start(mode);
+            }
+            _ => STATE.store(OFF, Ordering::Relaxed),
+        }
+    });
+    is_on_now()
+}
+
+fn is_on_now() -> bool {
+    STATE.load(Ordering::Relaxed) > OFF
+}
+
+/// The file that a trace goes to when the process ends.
+static TRACE_TO: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// What a value of the variable asks for; a word that means nothing is a table, too: who sets it wants to see something.
+fn wanted(text: &str) -> Option<(Mode, Option<PathBuf>)> {
+    match text {
+        "" | "0" => None,
+        "shapes" => Some((Mode::Shapes, None)),
+        path if path.ends_with(".json") => Some((Mode::Trace, Some(path.into()))),
+        _ => Some((Mode::Table, None)),
+    }
+}
+
+/// Has [`report`] called when the process ends, if the platform has a way.
+fn at_exit() -> bool {
+    #[cfg(any(unix, windows))]
+    {
+        unsafe extern "C" {
+            fn atexit(callback: extern "C" fn()) -> std::ffi::c_int;
+        }
+        // SAFETY: the function of the C library that the standard library links, with a callback that does not unwind.
+        unsafe { atexit(report) == 0 }
+    }
+    #[cfg(not(any(unix, windows)))]
+    false
+}
+
+extern "C" fn report() {
+    let _ = std::panic::catch_unwind(|| {
+        let profile = finish();
+        let mut err = io::stderr().lock();
+        let _ = match TRACE_TO.get().and_then(Option::as_ref) {
+            Some(path) => match profile.write_trace(path) {
+                Ok(()) => writeln!(err, "gristmill: wrote {}", path.display()),
+                Err(error) => writeln!(err, "gristmill: {error}"),
+            },
+            None => writeln!(err, "{profile}"),
+        };
+    });
+}
+
+impl Profile {
+    /// Writes the trace, in the format of Chrome's trace events, beside `path` and renames it.
+    ///
+    /// # Errors
+    /// [`Error::File`] that names it.
+    pub fn write_trace(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        crate::files::replace(path, |file| file.write_all(self.trace().as_bytes()))
+            .map_err(|error| Error::file(path, error.to_string()))
+    }
+
+    /// The trace as JSON; only the brackets if the mode was not [`Mode::Trace`].
+    pub fn trace(&self) -> String {
+        let mut json = String::from("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[");
+        for (i, event) in self.events.iter().enumerate() {
+            let [start, length] = [event.start, event.length].map(|time| time.as_nanos() as f64 / 1e3);
+            let comma = if i == 0 { "" } else { "," };
+            let _ = write!(json, "{comma}\n{{\"name\":\"");
+            for c in event.name.chars() {
+                let _ = match c {
+                    '"' | '\\' => write!(json, "\\{c}"),
+                    c if c < ' ' => write!(json, "\\u{:04x}", c as u32),
+                    c => write!(json, "{c}"),
+                };
+            }
+            let _ = write!(
+                json,
+                "\",\"ph\":\"X\",\"pid\":1,\"tid\":{},\"ts\":{start},\"dur\":{length}",
+                event.thread
+            );
+            if let Some([m, k, n]) = event.shape {
+                let _ = write!(json, ",\"args\":{{\"shape\":\"{m}x{k}x{n}\"}}");
+            }
+            json.push('}');
+        }
+        json.push_str("\n]}\n");
+        json
+    }
+}
+
+impl fmt::Display for Profile {
+    /// A table; "share" is that of a row's own time in all rows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let own: f64 = self.rows.iter().map(|row| row.own.as_secs_f64()).sum();
+        let name = |row: &Row| match row.shape {
+            Some([m, k, n]) => format!("{} {m}x{k}x{n}", row.name),
+            None => row.name.to_owned(),
+        };
+        let width = self.rows.iter().map(|row| name(row).chars().count()).max().unwrap_or(0).max(9);
+        writeln!(
+            f,
+            "{:width$} {:>9} {:>11} {:>11} {:>11} {:>7} {:>7} {:>7}",
+            "operation", "calls", "total ms", "own ms", "mean µs", "share %", "GFLOP/s", "GB/s"
+        )?;
+        for row in &self.rows {
+            let (total, mine) = (row.total.as_secs_f64(), row.own.as_secs_f64());
+            let rate = |amount: f64| match amount {
+                0.0 => String::new(),
+                _ => format!("{:.1}", amount / total.max(1e-9) / 1e9),
+            };
+            writeln!(
+                f,
+                "{:width$} {:>9} {:>11.3} {:>11.3} {:>11.3} {:>7.1} {:>7} {:>7}",
+                name(row),
+                row.calls,
+                total * 1e3,
+                mine * 1e3,
+                total * 1e6 / row.calls.max(1) as f64,
+                100.0 * mine / own.max(1e-12),
+                rate(row.flops),
+                rate(row.bytes)
+            )?;
+        }
+        write!(f, "{:.3} ms in all, {:.3} ms of it above", self.elapsed.as_secs_f64() * 1e3, own * 1e3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_says_what_is_recorded() {
+        assert_eq!(wanted("0"), None);
+        assert_eq!(wanted(""), None);
+        assert_eq!(wanted("1"), Some((Mode::Table, None)));
+        assert_eq!(wanted("shapes"), Some((Mode::Shapes, None)));
+        assert_eq!(wanted("out/trace.json"), Some((Mode::Trace, Some("out/trace.json".into()))));
+    }
+
+    #[test]
+    fn own_times_do_not_hold_what_is_inside_and_names_are_escaped() {
+        let millisecond = Duration::from_millis(1);
+        let row = |name, own: u32| Row {
+            name,
+            shape: None,
+            calls: 2,
+            total: 2 * millisecond,
+            own: own * millisecond,
+            flops: 4e6,
+            bytes: 0.0,
+        };
+        let event = Event {
+            name: "a \"b\"\n",
+            shape: Some([1, 2, 3]),
+            thread: 7,
+            start: millisecond,
+            length: millisecond,
+        };
+        let profile = Profile {
+            rows: vec![row("outer", 1), row("inner", 3)],
+            elapsed: 4 * millisecond,
+            events: vec![event],
+        };
+        let text = profile.to_string();
+        assert!(
+            text.contains("outer             2       2.000       1.000    1000.000    25.0     2.0"),
+            "{text}"
+        );
+        assert_eq!(
+            profile.trace(),
+            "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n{\"name\":\"a \\\"b\\\"\\u000a\",\"ph\":\"X\",\"pid\":1,\"tid\":7,\
+             \"ts\":1000,\"dur\":1000,\"args\":{\"shape\":\"1x2x3\"}}\n]}\n"
+        );
+    }
+}
