@@ -182,9 +182,9 @@ fn train(
     let mut tally = Tally::default();
     for batch in loader {
         let (images, labels) = batch?;
+        optimizer.zero_grad();
         let logits = model.forward(&images)?;
         let loss = logits.cross_entropy(&labels)?;
-        optimizer.zero_grad();
         loss.backward()?;
         optimizer.step()?;
         tally.add(&logits.argmax()?, &labels, loss.item()?);

@@ -4,10 +4,11 @@
 //! handed out with foreign types in them, so that what a recycled block still holds are valid, if stale, numbers.
 
 use std::alloc::{self, Layout};
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::simd::Element;
@@ -20,8 +21,8 @@ const CLASSES: usize = 48;
 /// More than this many free bytes are given back to the system.
 const POOL_LIMIT: usize = 1 << 30;
 
-/// Free blocks by class, and their bytes in all.
-static FREE: [Mutex<Vec<Block>>; CLASSES] = [const { Mutex::new(Vec::new()) }; CLASSES];
+/// Free blocks by class, each of which knows the next one, and their bytes in all.
+static FREE: [Mutex<Free>; CLASSES] = [const { Mutex::new(Free(None)) }; CLASSES];
 static FREE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// The first cache line of a block.
@@ -29,13 +30,35 @@ static FREE_BYTES: AtomicUsize = AtomicUsize::new(0);
 struct Header {
     owners: AtomicUsize,
     class: u32,
+    /// While the block is free.
+    next: Free,
 }
 
-/// A block that nobody uses.
-struct Block(NonNull<Header>);
+/// Blocks that nobody uses: a list through their headers, so that to keep one takes no memory.
+struct Free(Option<NonNull<Header>>);
 
-// SAFETY: a free block is plain memory.
-unsafe impl Send for Block {}
+// SAFETY: free blocks are plain memory, and the list is all that leads to them.
+unsafe impl Send for Free {}
+
+impl Free {
+    fn pop(&mut self) -> Option<NonNull<Header>> {
+        let block = self.0?;
+        // SAFETY: blocks of the list are alive and used by nobody else.
+        self.0 = unsafe { (*block.as_ptr()).next.0.take() };
+        Some(block)
+    }
+
+    /// Takes a block that nobody uses any more.
+    fn push(&mut self, block: NonNull<Header>) {
+        // SAFETY: the caller hands the block over.
+        unsafe { (*block.as_ptr()).next.0 = self.0 };
+        self.0 = Some(block);
+    }
+}
+
+fn lock(free: &Mutex<Free>) -> MutexGuard<'_, Free> {
+    free.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn layout(class: u32) -> Layout {
     Layout::from_size_align(1 << class, ALIGNMENT).expect("a class is below 2^48 bytes")
@@ -46,16 +69,16 @@ fn take(bytes: usize) -> Option<NonNull<Header>> {
     let bytes = bytes.checked_add(size_of::<Header>())?.checked_next_power_of_two()?;
     let class = bytes.trailing_zeros().max(SMALLEST);
     let free = FREE.get(class as usize).filter(|_| class < usize::BITS - 1)?;
-    if let Some(block) = free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop() {
+    if let Some(block) = lock(free).pop() {
         FREE_BYTES.fetch_sub(1 << class, Ordering::Relaxed);
         // SAFETY: a free block has no owners; its header was written when it was made.
-        unsafe { block.0.as_ref().owners.store(1, Ordering::Relaxed) };
-        return Some(block.0);
+        unsafe { block.as_ref().owners.store(1, Ordering::Relaxed) };
+        return Some(block);
     }
     // SAFETY: the layout is not empty.
     let block = NonNull::new(unsafe { alloc::alloc_zeroed(layout(class)) }.cast::<Header>())?;
     // SAFETY: the block is ours and larger than a header.
-    unsafe { block.write(Header { owners: AtomicUsize::new(1), class }) };
+    unsafe { block.write(Header { owners: AtomicUsize::new(1), class, next: Free(None) }) };
     Some(block)
 }
 
@@ -67,35 +90,53 @@ fn give_back(block: NonNull<Header>) {
         // SAFETY: made by `take` with this layout; nobody owns it any more.
         unsafe { alloc::dealloc(block.as_ptr().cast(), layout(class)) };
     } else {
-        FREE[class as usize].lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(Block(block));
+        lock(&FREE[class as usize]).push(block);
     }
 }
 
 /// Gives all free blocks of the pool back to the system.
 pub fn release_memory() {
     for (class, free) in FREE.iter().enumerate() {
-        let blocks = std::mem::take(&mut *free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        for block in blocks {
+        let mut blocks = std::mem::replace(&mut *lock(free), Free(None));
+        while let Some(block) = blocks.pop() {
             FREE_BYTES.fetch_sub(1 << class, Ordering::Relaxed);
             // SAFETY: made by `take` with this layout; nobody owns it.
-            unsafe { alloc::dealloc(block.0.as_ptr().cast(), layout(class as u32)) };
+            unsafe { alloc::dealloc(block.as_ptr().cast(), layout(class as u32)) };
         }
     }
 }
 
+/// What a [`Buffer`] can hold: plain numbers, of which any bits are one.
+pub trait Number: private::Plain {}
+
+mod private {
+    /// # Safety
+    /// Any bits are a value, and an alignment of 64 bytes is enough.
+    pub unsafe trait Plain: Copy + Send + Sync + 'static {}
+}
+
+macro_rules! numbers {
+    ($($number:ident)+) => {$(
+        // SAFETY: it is a plain number.
+        unsafe impl private::Plain for $number {}
+        impl Number for $number {}
+    )+};
+}
+numbers!(f32 f64 usize);
+
 /// A slice of elements with one or more owners. A single owner may write.
-pub struct Buffer<T: Element> {
+pub struct Buffer<T: Number> {
     block: NonNull<Header>,
     len: usize,
     element: std::marker::PhantomData<T>,
 }
 
 // SAFETY: shared owners only read; writing needs a single owner, which `get_mut` checks.
-unsafe impl<T: Element> Send for Buffer<T> {}
+unsafe impl<T: Number> Send for Buffer<T> {}
 // SAFETY: as above.
-unsafe impl<T: Element> Sync for Buffer<T> {}
+unsafe impl<T: Number> Sync for Buffer<T> {}
 
-impl<T: Element> Buffer<T> {
+impl<T: Number> Buffer<T> {
     /// `len` numbers of unknown value, to be overwritten.
     ///
     /// # Panics
@@ -113,9 +154,10 @@ impl<T: Element> Buffer<T> {
     pub fn try_stale(len: usize) -> Result<Self> {
         match len.checked_mul(size_of::<T>()).and_then(take) {
             Some(block) => Ok(Self { block, len, element: std::marker::PhantomData }),
-            None => {
-                Err(Error::shape("buffer", format!("there is no memory for {len} elements of {}", T::NAME)))
-            }
+            None => Err(Error::shape(
+                "buffer",
+                format!("there is no memory for {len} elements of {}", std::any::type_name::<T>()),
+            )),
         }
     }
 
@@ -159,7 +201,7 @@ impl<T: Element> Buffer<T> {
     }
 }
 
-impl<T: Element> Deref for Buffer<T> {
+impl<T: Number> Deref for Buffer<T> {
     type Target = [T];
     #[inline]
     fn deref(&self) -> &[T] {
@@ -168,7 +210,19 @@ impl<T: Element> Deref for Buffer<T> {
     }
 }
 
-impl<T: Element> Clone for Buffer<T> {
+impl<T: Number + fmt::Debug> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: Number + PartialEq> PartialEq for Buffer<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: Number> Clone for Buffer<T> {
     /// One more owner of the same numbers.
     #[inline]
     fn clone(&self) -> Self {
@@ -182,7 +236,7 @@ impl<T: Element> Clone for Buffer<T> {
     }
 }
 
-impl<T: Element> Drop for Buffer<T> {
+impl<T: Number> Drop for Buffer<T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: an owner keeps the block alive.

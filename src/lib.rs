@@ -18,8 +18,8 @@
 //! let mut optimizer = Adam::new(model.parameters()).lr(0.01);
 //! let (x, labels): (Tensor, _) = (Tensor::rand([64, 2], -1.0, 1.0, &mut rng)?, vec![0; 64]);
 //! for _ in 0..10 {
-//!     let loss = model.forward(&x)?.cross_entropy(&labels)?;
 //!     optimizer.zero_grad();
+//!     let loss = model.forward(&x)?.cross_entropy(&labels)?;
 //!     loss.backward()?;
 //!     optimizer.step()?;
 //! }

@@ -501,7 +501,7 @@ mod loading {
                 let (images, labels) = batch.unwrap();
                 assert_eq!(images.shape(), [labels.len(), 2, 3, 1]);
                 assert_eq!(images.to_vec(), labels.iter().flat_map(|&i| image(i)).collect::<Vec<_>>());
-                labels
+                labels.to_vec()
             })
             .collect()
     }
@@ -511,7 +511,7 @@ mod loading {
         let batches: Vec<_> = loader.iter().map(Result::unwrap).collect();
         (
             batches.iter().flat_map(|(images, _)| images.to_vec()).collect(),
-            batches.iter().flat_map(|(_, labels)| labels.clone()).collect(),
+            batches.iter().flat_map(|(_, labels)| labels.to_vec()).collect(),
         )
     }
 

@@ -68,8 +68,8 @@ pub fn training_step(batch: usize, hidden: usize) -> Result<Case> {
     let bytes = [4 * (batch * INPUTS + 4 * parameters), 4 * 3 * parameters].map(|bytes| bytes as f64);
     let id = format!("training_step/mlp_resnet/f32/{batch}x{hidden}");
     Ok(Case::new(id, flops(batch, hidden, true), bytes, vec![0.0], move |loss| {
-        let output = model.forward(&images)?.cross_entropy(&labels)?;
         optimizer.zero_grad();
+        let output = model.forward(&images)?.cross_entropy(&labels)?;
         output.backward()?;
         optimizer.step()?;
         loss[0] = output.item()?;

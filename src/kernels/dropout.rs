@@ -13,7 +13,7 @@ use crate::rng::{self, Rng};
 use crate::simd::{Element, Float, Int, Kernel, Mask, Simd};
 
 /// Elements per parallel chunk: a multiple of the block of the generator.
-const CHUNK: usize = 16 * 1024;
+const CHUNK: usize = 4 * 1024;
 /// Measured on one core with AVX2: `cargo bench --bench dropout`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
 

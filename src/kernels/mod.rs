@@ -63,9 +63,9 @@ pub(crate) fn whole_rows<T>(op: &'static str, x: &[T], cols: usize) -> Result<us
     Ok(x.len() / cols)
 }
 
-/// How many rows of `cols` elements a parallel job takes at a time: 16 Ki elements, which stay in the second cache.
+/// How many rows of `cols` elements a parallel job takes at a time: 4 Ki elements, which stay in the first cache.
 pub(crate) fn rows_per_chunk(cols: usize) -> usize {
-    (16 * 1024 / cols.max(1)).max(1)
+    (4 * 1024 / cols.max(1)).max(1)
 }
 
 /// An error unless `name` has `expected` elements.

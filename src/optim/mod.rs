@@ -4,8 +4,8 @@
 //! use gristmill::{Rng, Tensor, nn::{Linear, Module}, optim::{Optimizer, SGD}};
 //! let model: Linear = Linear::new(3, 1, &mut Rng::seed(4))?;
 //! let mut optimizer = SGD::new(model.parameters(), 0.1).momentum(0.9);
-//! let loss = model.forward(&Tensor::ones([8, 3])?)?.square()?.mean()?;
 //! optimizer.zero_grad();
+//! let loss = model.forward(&Tensor::ones([8, 3])?)?.square()?.mean()?;
 //! loss.backward()?;
 //! optimizer.step()?;
 //! # Ok::<(), gristmill::Error>(())

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 use super::{Float, Simd};
+use crate::buffer::Number;
 use crate::math;
 
 mod sealed {
@@ -17,6 +18,7 @@ mod sealed {
 /// The vector functions take whole registers; their accuracy is stated in [`math`].
 pub trait Element:
     sealed::Sealed
+    + Number
     + Copy
     + Default
     + PartialEq

@@ -34,6 +34,22 @@ impl Shape {
         }
     }
 
+    /// The axes of one part after the other.
+    ///
+    /// # Errors
+    /// As [`new`](Shape::new).
+    pub(crate) fn join(parts: &[&[usize]]) -> Result<Self> {
+        let mut shape = Self { dims: [0; MAX_RANK], rank: 0 };
+        for &dim in parts.iter().copied().flatten() {
+            match shape.dims.get_mut(usize::from(shape.rank)) {
+                Some(place) => *place = dim,
+                None => return Self::new(&parts.concat()),
+            }
+            shape.rank += 1;
+        }
+        Self::new(&shape)
+    }
+
     fn of(dims: &[usize]) -> Option<Self> {
         let mut shape = Self { dims: [0; MAX_RANK], rank: dims.len() as u8 };
         shape.dims.get_mut(..dims.len())?.copy_from_slice(dims);

@@ -7,7 +7,7 @@ use crate::autograd::{Gradients, Parent, record};
 use crate::error::Result;
 use crate::kernels::map::{self, Binary};
 use crate::simd::Element;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{MAX_RANK, Shape, Tensor};
 
 pub(crate) struct BinaryOp<T: Element> {
     op: Binary,
@@ -125,8 +125,12 @@ impl<T: Element> Tensor<T> {
         }
         let new = self.rank() - shape.len();
         let stretched = |axis: usize| axis < new || (shape[axis - new] == 1 && self.shape()[axis] != 1);
-        let axes: Vec<isize> = (0..self.rank()).filter(|&a| stretched(a)).map(|a| a as isize).collect();
-        Ok(self.detach().sum_axes(&axes, false)?.view_reshape(shape))
+        let (mut axes, mut count) = ([0; MAX_RANK], 0);
+        for axis in (0..self.rank()).filter(|&axis| stretched(axis)) {
+            axes[count] = axis as isize;
+            count += 1;
+        }
+        Ok(self.detach().sum_axes(&axes[..count], false)?.view_reshape(shape))
     }
 }
 

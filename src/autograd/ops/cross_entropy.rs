@@ -10,7 +10,7 @@ use crate::tensor::{Shape, Tensor};
 
 pub(crate) struct CrossEntropy<T: Element> {
     logits: Tensor<T>,
-    targets: Vec<usize>,
+    targets: Buffer<usize>,
     smoothing: T,
     logsumexp: Buffer<T>,
     reduction: Reduction,
@@ -74,15 +74,8 @@ impl<T: Element> Tensor<T> {
             cross_entropy::forward(logits.data(), targets, classes, smoothing, losses, logsumexp)
         })?;
         record("cross_entropy", reduction.apply(losses)?, [self], |[parent], _| {
-            let targets = targets.to_vec();
-            Op::CrossEntropy(Box::new(CrossEntropy {
-                logits,
-                targets,
-                smoothing,
-                logsumexp,
-                reduction,
-                parent,
-            }))
+            let targets = Buffer::copy_of(targets);
+            Op::CrossEntropy(CrossEntropy { logits, targets, smoothing, logsumexp, reduction, parent })
         })
     }
 }

@@ -42,13 +42,9 @@ fn product<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
     let batch_of = |x: &Tensor<T>| Shape::from_dims(&x.shape()[..x.rank() - 2]);
     let batch = Shape::broadcast("matmul", &batch_of(a), &batch_of(b))
         .map_err(|_| bad("batch dimensions do not broadcast"))?;
-    let mut dims = batch.to_vec();
-    dims.extend([m, n]);
-    let shape = Shape::new(&dims)?;
+    let shape = Shape::join(&[&batch, &[*m, *n]])?;
     let stretch = |x: &Tensor<T>| {
-        let mut dims = batch.to_vec();
-        dims.extend(&x.shape()[x.rank() - 2..]);
-        Shape::new(&dims).map(|shape| x.view_broadcast(shape))
+        Shape::join(&[&batch, &x.shape()[x.rank() - 2..]]).map(|shape| x.view_broadcast(shape))
     };
     let (a, b) = if batch.is_empty() { (a.detach(), b.detach()) } else { (stretch(a)?, stretch(b)?) };
     let operand =

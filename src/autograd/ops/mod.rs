@@ -64,7 +64,7 @@ ops! {
     BinaryScalar(binary::BinaryScalar<T>),
     Broadcast(view::Broadcast),
     Concat(concat::Concat),
-    CrossEntropy(Box<cross_entropy::CrossEntropy<T>>),
+    CrossEntropy(cross_entropy::CrossEntropy<T>),
     Custom(Custom<T>),
     Dropout(dropout::Dropout),
     Extreme(reduce::Extreme<T>),

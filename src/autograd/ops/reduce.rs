@@ -10,7 +10,7 @@ use crate::tensor::{MAX_RANK, Shape, Tensor, resolve_axis};
 /// A tensor cut into the axes that are reduced and the others.
 struct Plan {
     /// The axes that stay, then those that go.
-    order: Vec<usize>,
+    order: [usize; MAX_RANK],
     /// Elements that become one.
     count: usize,
     /// The result with the reduced axes of length 1.
@@ -30,17 +30,18 @@ impl Plan {
                 return Err(Error::shape(op, format!("axis {axis} is named twice in {axes:?}")));
             }
         }
-        let all = 0..x.rank();
-        let stay: Vec<usize> = all.clone().filter(|&axis| !reduced[axis]).collect();
-        let go: Vec<usize> = all.clone().filter(|&axis| reduced[axis]).collect();
-        let dims = |axes: &[usize]| -> Vec<usize> { axes.iter().map(|&axis| x.shape()[axis]).collect() };
-        let kept: Vec<usize> = all.map(|axis| if reduced[axis] { 1 } else { x.shape()[axis] }).collect();
+        let (rank, stay) = (x.rank(), x.rank() - axes.len());
+        let mut order = std::array::from_fn(|axis| axis);
+        order[..rank].sort_by_key(|&axis| reduced[axis]);
+        let mut dims = order;
+        dims[..rank].iter_mut().for_each(|axis| *axis = x.shape()[*axis]);
+        let one_if_reduced = |shape: Shape, axis| if reduced[axis] { shape.with(axis, 1) } else { shape };
         Ok(Self {
-            count: dims(&go).iter().product(),
-            kept: Shape::from_dims(&kept),
-            dropped: Shape::from_dims(&dims(&stay)),
-            leading: !go.is_empty() && go.iter().enumerate().all(|(i, &axis)| i == axis),
-            order: [stay, go].concat(),
+            count: dims[stay..rank].iter().product(),
+            kept: (0..rank).fold(x.dims(), one_if_reduced),
+            dropped: Shape::from_dims(&dims[..stay]),
+            leading: stay < rank && reduced[..axes.len()].iter().all(|&reduced| reduced),
+            order,
         })
     }
 
@@ -55,7 +56,7 @@ impl Plan {
             if self.leading && !y.is_empty() {
                 return cols(x.compact().data(), y.len(), y);
             }
-            rows(x.view_permute(&self.order).compact().data(), self.count, y)
+            rows(x.view_permute(&self.order[..x.rank()]).compact().data(), self.count, y)
         })
     }
 
@@ -64,8 +65,9 @@ impl Plan {
     }
 }
 
-fn all_axes<T: Element>(x: &Tensor<T>) -> Vec<isize> {
-    (0..x.rank() as isize).collect()
+fn all_axes<T: Element>(x: &Tensor<T>) -> &'static [isize] {
+    const ALL: [isize; MAX_RANK] = [0, 1, 2, 3, 4, 5];
+    &ALL[..x.rank()]
 }
 
 pub(crate) struct Sum<T: Element> {
@@ -132,7 +134,7 @@ impl<T: Element> Tensor<T> {
     /// Only those of a bad setting or of recording.
     #[track_caller]
     pub fn sum(&self) -> Result<Self> {
-        self.sum_axes(&all_axes(self), false)
+        self.sum_axes(all_axes(self), false)
     }
 
     /// The mean of all elements; NaN of none.
@@ -141,7 +143,7 @@ impl<T: Element> Tensor<T> {
     /// Only those of a bad setting or of recording.
     #[track_caller]
     pub fn mean(&self) -> Result<Self> {
-        self.mean_axes(&all_axes(self), false)
+        self.mean_axes(all_axes(self), false)
     }
 
     /// The sums over `axes`; negative axes count from the end. `keep_axes` leaves them with length 1.
@@ -205,7 +207,7 @@ impl<T: Element> Tensor<T> {
     /// As [`max_axes`](Tensor::max_axes).
     #[track_caller]
     pub fn max(&self) -> Result<Self> {
-        self.max_axes(&all_axes(self), false)
+        self.max_axes(all_axes(self), false)
     }
 
     /// The smallest element; see [`max_axes`](Tensor::max_axes).
@@ -214,7 +216,7 @@ impl<T: Element> Tensor<T> {
     /// As [`max_axes`](Tensor::max_axes).
     #[track_caller]
     pub fn min(&self) -> Result<Self> {
-        self.min_axes(&all_axes(self), false)
+        self.min_axes(all_axes(self), false)
     }
 
     #[track_caller]

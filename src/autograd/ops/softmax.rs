@@ -5,7 +5,7 @@ use crate::autograd::{Gradients, Parent, record};
 use crate::error::Result;
 use crate::kernels::{log_softmax, logsumexp, softmax};
 use crate::simd::Element;
-use crate::tensor::{Tensor, resolve_axis};
+use crate::tensor::{MAX_RANK, Tensor, resolve_axis};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -50,16 +50,16 @@ impl<T: Element> Backward<T> for Softmax<T> {
 
 /// The tensor with `axis` moved to the end, without gaps.
 fn last<T: Element>(x: &Tensor<T>, axis: usize) -> Tensor<T> {
-    let mut order: Vec<usize> = (0..x.rank()).filter(|&a| a != axis).collect();
-    order.push(axis);
-    x.view_permute(&order).compact()
+    let mut order: [usize; MAX_RANK] = std::array::from_fn(|axis| axis);
+    order[axis..x.rank()].rotate_left(1);
+    x.view_permute(&order[..x.rank()]).compact()
 }
 
 /// The tensor with its last axis moved to `axis`.
 fn back<T: Element>(x: &Tensor<T>, axis: usize) -> Tensor<T> {
-    let mut order: Vec<usize> = (0..x.rank() - 1).collect();
-    order.insert(axis, x.rank() - 1);
-    x.view_permute(&order)
+    let mut order: [usize; MAX_RANK] = std::array::from_fn(|axis| axis);
+    order[axis..x.rank()].rotate_right(1);
+    x.view_permute(&order[..x.rank()])
 }
 
 impl<T: Element> Tensor<T> {

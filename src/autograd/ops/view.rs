@@ -7,7 +7,7 @@ use crate::autograd::{Gradients, Parent, record};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::simd::Element;
-use crate::tensor::{Shape, Tensor, resolve_axis};
+use crate::tensor::{MAX_RANK, Shape, Tensor, resolve_axis};
 
 pub(crate) struct Reshape {
     from: Shape,
@@ -21,16 +21,17 @@ impl<T: Element> Backward<T> for Reshape {
 }
 
 pub(crate) struct Permute {
-    axes: Vec<usize>,
+    /// As many as the tensor has.
+    axes: [usize; MAX_RANK],
     parent: Parent,
 }
 
 impl<T: Element> Backward<T> for Permute {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         gradients.add(self.parent, || {
-            let mut inverse = vec![0; self.axes.len()];
-            self.axes.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
-            Ok(dy.view_permute(&inverse))
+            let mut inverse = [0; MAX_RANK];
+            self.axes[..dy.rank()].iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
+            Ok(dy.view_permute(&inverse[..dy.rank()]))
         })
     }
 }
@@ -100,7 +101,7 @@ impl<T: Element> Tensor<T> {
             return Err(Error::shape("flatten", message));
         }
         let (front, rest) = self.shape().split_at(start.min(self.rank()));
-        self.reshape([front, &[rest.iter().product()]].concat())
+        self.reshape(&*Shape::join(&[front, &[rest.iter().product()]])?)
     }
 
     /// Without an axis of length 1.
@@ -116,7 +117,7 @@ impl<T: Element> Tensor<T> {
                 format!("axis {axis} of {:?} is not of length 1", self.shape()),
             ));
         }
-        self.reshape([&self.shape()[..axis], &self.shape()[axis + 1..]].concat())
+        self.reshape(&*Shape::join(&[&self.shape()[..axis], &self.shape()[axis + 1..]])?)
     }
 
     /// With a new axis of length 1 before axis `axis`.
@@ -126,7 +127,7 @@ impl<T: Element> Tensor<T> {
     #[track_caller]
     pub fn unsqueeze(&self, axis: isize) -> Result<Self> {
         let axis = resolve_axis("unsqueeze", axis, self.rank() + 1)?;
-        self.reshape([&self.shape()[..axis], &[1], &self.shape()[axis..]].concat())
+        self.reshape(&*Shape::join(&[&self.shape()[..axis], &[1], &self.shape()[axis..]])?)
     }
 
     /// Two axes exchanged, without a copy.
@@ -136,7 +137,7 @@ impl<T: Element> Tensor<T> {
     #[track_caller]
     pub fn transpose(&self, a: isize, b: isize) -> Result<Self> {
         let (a, b) = (resolve_axis("transpose", a, self.rank())?, resolve_axis("transpose", b, self.rank())?);
-        let mut axes: Vec<usize> = (0..self.rank()).collect();
+        let mut axes = std::array::from_fn(|axis| axis);
         axes.swap(a, b);
         self.permuted("transpose", axes)
     }
@@ -159,11 +160,11 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] unless `axes` names each axis once.
     #[track_caller]
     pub fn permute(&self, axes: &[isize]) -> Result<Self> {
-        let resolved = axes
-            .iter()
-            .map(|&axis| resolve_axis("permute", axis, self.rank()))
-            .collect::<Result<Vec<_>>>()?;
-        if (0..self.rank()).any(|axis| !resolved.contains(&axis)) || resolved.len() != self.rank() {
+        let (rank, mut resolved) = (self.rank(), [0; MAX_RANK]);
+        for (i, &axis) in axes.iter().enumerate() {
+            resolved[i.min(MAX_RANK - 1)] = resolve_axis("permute", axis, rank)?;
+        }
+        if axes.len() != rank || (0..rank).any(|axis| !resolved[..rank].contains(&axis)) {
             let message = format!("{axes:?} does not name each axis of {:?} once", self.shape());
             return Err(Error::shape("permute", message));
         }
@@ -171,8 +172,9 @@ impl<T: Element> Tensor<T> {
     }
 
     #[track_caller]
-    fn permuted(&self, name: &'static str, axes: Vec<usize>) -> Result<Self> {
-        record(name, self.view_permute(&axes), [self], |[parent], _| Op::Permute(Permute { axes, parent }))
+    fn permuted(&self, name: &'static str, axes: [usize; MAX_RANK]) -> Result<Self> {
+        let y = self.view_permute(&axes[..self.rank()]);
+        record(name, y, [self], |[parent], _| Op::Permute(Permute { axes, parent }))
     }
 
     /// The indices `range` of one axis, without a copy.

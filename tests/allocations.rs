@@ -1,0 +1,142 @@
+//! What a training step takes from the system: nothing, from the second step on.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+
+use gristmill::data::{DataLoader, TensorDataset};
+use gristmill::nn::{BatchNorm1d, Dropout, Flatten, LayerNorm, Linear, Module, ReLU, Residual, Sequential};
+use gristmill::optim::{Adam, Optimizer};
+use gristmill::{Context, Result, Rng, Tensor};
+
+/// The system's allocator, which counts.
+struct Counting;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: hands on to the system what it is given.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The network of the main job with both normalisations.
+fn network() -> Result<Sequential> {
+    let mut rng = Rng::seed(4);
+    let inner = Sequential::new()
+        .add(Linear::new(32, 16, &mut rng)?)
+        .add(BatchNorm1d::new(16)?)
+        .add(ReLU)
+        .add(Dropout::new(0.1, &mut rng)?)
+        .add(Linear::new(16, 32, &mut rng)?)
+        .add(LayerNorm::new(32)?);
+    Ok(Sequential::new()
+        .add(Flatten)
+        .add(Linear::new(784, 32, &mut rng)?)
+        .add(ReLU)
+        .add(Residual::new(inner))
+        .add(ReLU)
+        .add(Linear::new(32, 10, &mut rng)?))
+}
+
+fn train(model: &Sequential, optimizer: &mut Adam, images: &Tensor, labels: &[usize]) -> Result<f32> {
+    optimizer.zero_grad();
+    let loss = model.forward(images)?.cross_entropy(labels)?;
+    loss.backward()?;
+    optimizer.step()?;
+    loss.item()
+}
+
+/// What each step of three epochs allocated, its batch included.
+fn epochs(prefetch: usize) -> Result<Vec<usize>> {
+    let images = Tensor::rand([600, 28, 28, 1], 0.0, 1.0, &mut Rng::seed(1))?;
+    let labels = (0..600).map(|i| i * 7 % 10).collect();
+    let loader =
+        DataLoader::new(TensorDataset::new(&images, labels, 10)?).batch_size(20).shuffle(Rng::seed(2));
+    let loader = loader.prefetch(prefetch);
+    let model = network()?;
+    let mut optimizer = Adam::new(model.parameters()).weight_decay(1e-3);
+    let mut counts = Vec::with_capacity(90);
+    for _ in 0..3 {
+        let mut batches = loader.iter();
+        loop {
+            let before = CALLS.load(Ordering::Relaxed);
+            let Some(batch) = batches.next() else { break };
+            let (images, labels) = batch?;
+            train(&model, &mut optimizer, &images, &labels)?;
+            counts.push(CALLS.load(Ordering::Relaxed) - before);
+        }
+    }
+    Ok(counts)
+}
+
+fn from_the_second_step_on_nothing_is_allocated() -> Result<()> {
+    Context::new().threads(1).run(|| {
+        let counts = epochs(0)?;
+        assert!(counts[0] > 0 && counts[1..].iter().all(|&count| count == 0), "{counts:?}");
+        // The thread of an epoch allocates when it starts, and both sides when they wait for the first time: this may
+        // be in any step, but it is little and does not grow with the steps.
+        let counts = epochs(2)?;
+        let nothing = counts.iter().filter(|&&count| count == 0).count();
+        assert!(nothing >= 70 && counts[30..].iter().sum::<usize>() <= 40, "{counts:?}");
+        Ok(())
+    })?
+}
+
+/// A thread that was sent to sleep is woken by a job of rayon, which is allocated; nothing else is.
+fn with_two_threads_only_waking_one_allocates() -> Result<()> {
+    let images = Tensor::rand([100, 784], 0.0, 1.0, &mut Rng::seed(1))?;
+    let labels: Vec<usize> = (0..100).map(|i| i % 10).collect();
+    Context::new().threads(2).run(|| {
+        let model = network()?;
+        let mut optimizer = Adam::new(model.parameters());
+        let mut counts = [0; 200];
+        for count in &mut counts {
+            let before = CALLS.load(Ordering::Relaxed);
+            train(&model, &mut optimizer, &images, &labels)?;
+            *count = CALLS.load(Ordering::Relaxed) - before;
+        }
+        counts[1..].sort_unstable();
+        // Two are a job and, now and then, a piece of rayon's queue.
+        assert!(counts[100] == 0 && counts[199] <= 20, "{counts:?}");
+        Ok(())
+    })?
+}
+
+fn memory_after_1000_steps_is_that_after_10() -> Result<()> {
+    let images = Tensor::rand([100, 784], 0.0, 1.0, &mut Rng::seed(1))?;
+    let labels: Vec<usize> = (0..100).map(|i| i % 10).collect();
+    Context::new().threads(1).run(|| {
+        let model = network()?;
+        let mut optimizer = Adam::new(model.parameters());
+        let mut bytes = [0; 1001];
+        for bytes in &mut bytes[1..] {
+            train(&model, &mut optimizer, &images, &labels)?;
+            *bytes = BYTES.load(Ordering::Relaxed);
+        }
+        assert_eq!(bytes[1000], bytes[10]);
+        Ok(())
+    })?
+}
+
+/// Not in the harness of tests, whose thread allocates at times of its own. The threads of rayon do so when they start:
+/// they come first.
+fn main() -> Result<()> {
+    with_two_threads_only_waking_one_allocates()?;
+    gristmill::buffer::release_memory();
+    from_the_second_step_on_nothing_is_allocated()?;
+    memory_after_1000_steps_is_that_after_10()
+}
