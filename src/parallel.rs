@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::context::Settings;
+use crate::context::{Context, Settings};
+use crate::error::Result;
 use crate::profile;
 
 /// What a job must be worth, in nanoseconds, when threads look out for work: some ten times what it costs to hand it
@@ -60,6 +61,26 @@ pub(crate) fn for_each_index(
     if with_team(|team| team.run(chunks, jobs - 1, &work)).is_none() {
         (0..chunks).for_each(work);
     }
+}
+
+/// Calls `a` and `b`, which take `nanoseconds` together, on two threads if there is a second one to be had. Kernels inside
+/// stay on their thread.
+pub(crate) fn both<A: Send, B: Send>(
+    settings: Settings,
+    nanoseconds: usize,
+    a: impl FnOnce() -> A + Send,
+    b: impl FnOnce() -> B + Send,
+) -> Result<(A, B)> {
+    let alone = Context::new().isa(settings.simd.isa()).threads(1);
+    let (a, b) = (Mutex::new((Some(a), None)), Mutex::new((Some(b), None)));
+    fn run<R>(context: Context, side: &Mutex<(Option<impl FnOnce() -> R>, Option<Result<R>>)>) {
+        let mut side = side.lock().unwrap_or_else(PoisonError::into_inner);
+        side.1 = side.0.take().map(|work| context.run(work));
+    }
+    for_each_index(settings, 2, nanoseconds, |i| if i == 0 { run(alone, &a) } else { run(alone, &b) });
+    let done = "each index is handed out once";
+    let a = a.into_inner().unwrap_or_else(PoisonError::into_inner).1.expect(done)?;
+    Ok((a, b.into_inner().unwrap_or_else(PoisonError::into_inner).1.expect(done)?))
 }
 
 thread_local! {
@@ -204,7 +225,14 @@ impl Owner {
         for _ in 0..missing {
             team.helpers.0.fetch_add(1, Ordering::Relaxed);
             let team = team.clone();
-            rayon::spawn(move || team.help());
+            rayon::spawn(move || {
+                // The caller's own thread comes too late.
+                let own = TEAM.try_with(|owner| Arc::ptr_eq(&owner.team, &team)).unwrap_or(true);
+                if !own {
+                    team.help();
+                }
+                team.helpers.0.fetch_sub(1, Ordering::Relaxed);
+            });
         }
         team.take_chunks(chunks, work);
         drop(close);
@@ -227,11 +255,9 @@ impl Team {
     }
 
     /// A helper's life: tasks, and looking out for tasks.
-    fn help(self: &Arc<Self>) {
-        // The caller's own thread comes too late.
-        let own = TEAM.try_with(|owner| Arc::ptr_eq(&owner.team, self)).unwrap_or(true);
+    fn help(&self) {
         let (mut last, mut idle, mut looks) = (None, Instant::now(), 0);
-        while !own {
+        loop {
             if let Some(task) = self.entrance.enter(last) {
                 // SAFETY: inside, the task stays as it is.
                 let Task { chunks, work } =
@@ -255,7 +281,6 @@ impl Team {
                 break;
             }
         }
-        self.helpers.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -390,7 +415,6 @@ tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Context;
 
     #[test]
     fn every_chunk_is_visited_once_for_any_number_of_threads() {
@@ -479,6 +503,20 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         pool.install(nested);
         assert_eq!(count.into_inner(), 4 * 35);
+    }
+
+    #[test]
+    fn both_sides_run_once_with_the_instruction_set_of_the_caller_and_one_thread() {
+        for isa in crate::Isa::available() {
+            let settings =
+                Context::new().isa(isa).threads(2).run(|| crate::context::settings().unwrap()).unwrap();
+            let inside = || {
+                let inside = crate::context::settings().unwrap();
+                (inside.simd.isa(), inside.threads)
+            };
+            let (a, b) = both(settings, usize::MAX, inside, || (inside(), "b")).unwrap();
+            assert_eq!((a, b), ((isa, 1), ((isa, 1), "b")));
+        }
     }
 
     #[test]

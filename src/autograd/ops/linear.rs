@@ -2,11 +2,16 @@
 
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
+use crate::context;
 use crate::error::{Error, Result};
-use crate::kernels::gemm::{Bias, MatMut, MatRef, gemm, gemm_with_epilogue};
+use crate::kernels::gemm::{Bias, MatMut, MatRef, gemm, gemm_with_epilogue, nanoseconds};
 use crate::kernels::reduce::{self, Reduce};
+use crate::parallel;
 use crate::simd::Element;
 use crate::tensor::{Shape, Tensor};
+
+/// Nanoseconds of a product from which two threads share it as well as they do two products of its size.
+const APART: usize = 100_000;
 
 pub(crate) struct Linear<T: Element> {
     x: Tensor<T>,
@@ -29,18 +34,31 @@ fn rows_mut<T: Element>(y: &mut [T], shape: Shape) -> Result<MatMut<'_, T>> {
 impl<T: Element> Backward<T> for Linear<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         let (x, weight, dy) = (&self.x, &self.weight, dy.compact());
-        let outputs = weight.shape()[0];
-        gradients.add(self.parents[0], || {
+        let [of_x, of_weight, of_bias] = self.parents;
+        let dx = || {
             Tensor::build(x.dims(), |dx| {
                 gemm(T::ONE, rows(&dy)?, rows(weight)?, T::ZERO, rows_mut(dx, x.dims())?)
             })
-        })?;
-        gradients.add(self.parents[1], || {
+        };
+        let dw = || {
             Tensor::build(weight.dims(), |dw| {
                 gemm(T::ONE, rows(&dy)?.t(), rows(x)?, T::ZERO, rows_mut(dw, weight.dims())?)
             })
-        })?;
-        gradients.add(self.parents[2], || {
+        };
+        // Two products of the same size: small ones get a thread each.
+        let settings = context::settings()?;
+        let nanoseconds = nanoseconds::<T>(x.len().saturating_mul(weight.shape()[0]));
+        let apart = settings.threads == 2 && nanoseconds < APART;
+        if apart && of_x.is_some() && of_weight.is_some() {
+            let (dx, dw) = parallel::both(settings, 2 * nanoseconds, dx, dw)?;
+            gradients.add(of_x, || dx)?;
+            gradients.add(of_weight, || dw)?;
+        } else {
+            gradients.add(of_x, dx)?;
+            gradients.add(of_weight, dw)?;
+        }
+        gradients.add(of_bias, || {
+            let outputs = weight.shape()[0];
             Tensor::build(Shape::from_dims(&[outputs]), |db| {
                 reduce::cols(Reduce::Sum, dy.data(), outputs, db)
             })

@@ -27,6 +27,7 @@ use std::ops::Range;
 
 pub use epilogue::{Bias, Epilogue};
 use gemv::VectorMatrix;
+pub(crate) use plan::nanoseconds;
 pub use plan::{Path, Plan};
 pub use prepacked::PackedB;
 use tile::{ARows, BPanel, CTile, Finish, Operands, Tile};

@@ -79,6 +79,11 @@ pub(super) const fn tile_width(isa: Isa, rows: usize) -> usize {
     }
 }
 
+/// What so many multiply-adds take on one thread: 60 GFLOP/s in f32, half of that in f64.
+pub(crate) const fn nanoseconds<T>(multiply_adds: usize) -> usize {
+    multiply_adds / (120 / size_of::<T>())
+}
+
 /// How B is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
@@ -168,8 +173,8 @@ impl Plan {
         };
         let [flops, elements] = flops_and_elements(shape);
         let bytes = elements.saturating_mul(size_of::<T>());
-        // 60 GFLOP/s in f32, half of that in f64, or 20 bytes a nanosecond.
-        let nanoseconds = (flops / (240 / size_of::<T>())).max(bytes / 20);
+        // Or 20 bytes a nanosecond.
+        let nanoseconds = nanoseconds::<T>(flops / 2).max(bytes / 20);
         let (element, transposed) = (T::NAME, false);
         let columns = if front { T::LANES / 2 } else { width * T::LANES };
         let tile = [height.min(m), columns];
