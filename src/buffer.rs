@@ -216,9 +216,16 @@ impl<T: Number + fmt::Debug> fmt::Debug for Buffer<T> {
     }
 }
 
-impl<T: Number + PartialEq> PartialEq for Buffer<T> {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
+impl<T: Number> AsRef<[T]> for Buffer<T> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+/// Equal numbers, in whatever they lie.
+impl<T: Number + PartialEq, R: AsRef<[T]> + ?Sized> PartialEq<R> for Buffer<T> {
+    fn eq(&self, other: &R) -> bool {
+        **self == *other.as_ref()
     }
 }
 

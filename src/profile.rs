@@ -279,6 +279,7 @@ fn at_exit() -> bool {
     false
 }
 
+#[cfg_attr(not(any(unix, windows)), allow(dead_code))]
 extern "C" fn report() {
     let _ = std::panic::catch_unwind(|| {
         let profile = finish();
