@@ -21,7 +21,7 @@ use crate::profile;
 
 /// What a job must be worth, in nanoseconds, when threads look out for work: some ten times what it costs to hand it
 /// over and to move the numbers between caches.
-const NANOSECONDS_PER_JOB: usize = 4_000;
+const NANOSECONDS_PER_JOB: usize = 5_000;
 /// The same when a thread must be woken first.
 const NANOSECONDS_TO_WAKE: usize = 40_000;
 /// How long a helper looks out for more work.
