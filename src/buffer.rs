@@ -1,7 +1,7 @@
 //! Memory for elements: aligned to 64 bytes, taken from and returned to one pool for the whole process.
 //!
 //! A block serves one size class, a power of two of bytes. Blocks are zeroed when they come from the system and never
-//! handed out with foreign types in them, so that what a recycled block still holds are valid, if stale, numbers.
+//! handed out for anything but plain numbers, so that what a recycled block still holds is valid, if stale.
 
 use std::alloc::{self, Layout};
 use std::fmt;
@@ -219,6 +219,15 @@ impl<T: Number + fmt::Debug> fmt::Debug for Buffer<T> {
 impl<T: Number> AsRef<[T]> for Buffer<T> {
     fn as_ref(&self) -> &[T] {
         self
+    }
+}
+
+impl<'a, T: Number> IntoIterator for &'a Buffer<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

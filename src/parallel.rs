@@ -1,8 +1,8 @@
 //! Splitting work over the threads of rayon's pool: the only file that names rayon.
 //!
 //! Work is cut into chunks whose bounds do not depend on the number of threads; the threads take the chunks from one
-//! shared counter. The caller begins at once and never waits for a thread that has not begun: help that comes late
-//! finds nothing to do, and a call costs at most what it costs alone and a few hundred nanoseconds.
+//! shared counter. The caller takes chunks itself and never waits for a thread that has not begun: help that comes late
+//! finds nothing to do.
 //!
 //! A job of rayon that has helped stays for [`LINGER`] and looks out for more work of the same caller, as the threads
 //! of OpenMP do: to wake a sleeping thread takes 20 to 60 µs, to hand work to one that looks out for it 0.2 µs. In a
@@ -26,6 +26,9 @@ const NANOSECONDS_PER_JOB: usize = 5_000;
 const NANOSECONDS_TO_WAKE: usize = 40_000;
 /// How long a helper looks out for more work.
 const LINGER: Duration = Duration::from_micros(200);
+/// How long a helper stays in all. A thread of the pool that waits for something of its own may have taken up the job of
+/// helping, and learns only then that its wait is over.
+const STAY: Duration = Duration::from_millis(5);
 /// Looks between two looks at the clock.
 const LOOKS: usize = 64;
 
@@ -58,7 +61,7 @@ pub(crate) fn for_each_index(
     if jobs == 1 || !pays(settings, nanoseconds) {
         return (0..chunks).for_each(work);
     }
-    if with_team(|team| team.run(chunks, jobs - 1, &work)).is_none() {
+    if with_team(|team| team.run(chunks, jobs - 1, nanoseconds, &work)).is_none() {
         (0..chunks).for_each(work);
     }
 }
@@ -85,6 +88,8 @@ pub(crate) fn both<A: Send, B: Send>(
 
 thread_local! {
     static TEAM: Owner = Owner::default();
+    /// Whether this thread is inside [`Team::help`].
+    static HELPING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Calls `f` with this thread's team unless it is at work already: a kernel inside a kernel stays on its thread.
@@ -198,7 +203,7 @@ impl Owner {
     }
 
     /// Calls `work` with each of `0..chunks`, with the help of so many others as come.
-    fn run(&self, chunks: usize, wanted: usize, work: &(dyn Fn(usize) + Sync)) {
+    fn run(&self, chunks: usize, wanted: usize, nanoseconds: usize, work: &(dyn Fn(usize) + Sync)) {
         /// Lets nobody go on with a task that is over, also after a panic.
         struct Close<'a>(&'a Owner, usize);
         impl Drop for Close<'_> {
@@ -214,6 +219,7 @@ impl Owner {
         let team = &self.team;
         self.at_work.set(true);
         team.taken.0.store(0, Ordering::Relaxed);
+        *team.panic.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // SAFETY: only the lifetime changes; `Close` waits until nobody is inside who could use it.
         let erased =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(work) };
@@ -221,7 +227,10 @@ impl Owner {
         unsafe { *team.task.get() = Some(Task { chunks, work: erased }) };
         let close = Close(self, chunks);
         team.entrance.open(wanted);
-        let missing = wanted.min(pool_threads()).saturating_sub(team.helpers.0.load(Ordering::Relaxed));
+        // To wake a thread costs this one time, too.
+        let worth = (nanoseconds / NANOSECONDS_TO_WAKE).max(1);
+        let wanted = wanted.min(pool_threads()).min(worth);
+        let missing = wanted.saturating_sub(team.helpers.0.load(Ordering::Relaxed));
         for _ in 0..missing {
             team.helpers.0.fetch_add(1, Ordering::Relaxed);
             let team = team.clone();
@@ -256,7 +265,10 @@ impl Team {
 
     /// A helper's life: tasks, and looking out for tasks.
     fn help(&self) {
-        let (mut last, mut idle, mut looks) = (None, Instant::now(), 0);
+        // A job that another helper took up while it looked out helps once, and gives the thread back to that one.
+        let inner = HELPING.replace(true);
+        let begun = Instant::now();
+        let (mut last, mut idle, mut looks) = (None, begun, 0);
         loop {
             if let Some(task) = self.entrance.enter(last) {
                 // SAFETY: inside, the task stays as it is.
@@ -271,6 +283,12 @@ impl Team {
                 }
                 self.entrance.leave();
                 (last, idle, looks) = (Some(task), Instant::now(), 0);
+                if idle.duration_since(begun) > STAY {
+                    break;
+                }
+            }
+            if inner {
+                break;
             }
             looks += 1;
             std::hint::spin_loop();
@@ -281,6 +299,7 @@ impl Team {
                 break;
             }
         }
+        HELPING.set(inner);
     }
 }
 
@@ -485,6 +504,37 @@ mod tests {
             sum.fetch_add(chunk, Ordering::Relaxed);
         });
         assert_eq!(sum.into_inner(), 190);
+    }
+
+    #[test]
+    fn others_do_help_and_a_panic_of_theirs_reaches_the_caller() {
+        let caller = std::thread::current().id();
+        let helped = AtomicUsize::new(0);
+        let start = Instant::now();
+        let slowly = |f: &(dyn Fn(bool) + Sync)| {
+            for_each_index(with_threads(2), 8, usize::MAX, |_| {
+                std::thread::sleep(Duration::from_millis(1));
+                f(std::thread::current().id() != caller);
+            });
+        };
+        while helped.load(Ordering::Relaxed) == 0 {
+            assert!(start.elapsed() < Duration::from_secs(60), "nobody came");
+            slowly(&|other| {
+                helped.fetch_add(usize::from(other), Ordering::Relaxed);
+            });
+        }
+        while catch_unwind(|| slowly(&|other| assert!(!other))).is_ok() {
+            assert!(start.elapsed() < Duration::from_secs(60), "nobody came");
+        }
+    }
+
+    #[test]
+    fn panics_on_all_threads_leave_nothing_behind() {
+        for _ in 0..20 {
+            let all = || for_each_index(with_threads(3), 8, usize::MAX, |chunk| panic!("chunk {chunk}"));
+            assert!(catch_unwind(all).is_err());
+            for_each_index(with_threads(3), 8, usize::MAX, |_| ());
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! its begin and end, to be opened in <https://ui.perfetto.dev> or `chrome://tracing`. A program can do the same with
 //! [`start`] and [`finish`]. Off, a kernel call pays for one load and one branch.
 //!
-//! A row's *own* time is what its calls did not spend in rows below them: that of `backward` is what the tape costs.
+//! A row's *own* time is what its calls did not spend in rows below them: that of `backward` is
+//! what the tape costs, and waiting for a thread that works on the other of two products.
 //! Bytes are those of the operands that threads share chunk by chunk, each counted once; operations are counted for
 //! products only.
 //!
@@ -28,7 +29,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -130,19 +131,33 @@ fn record() -> MutexGuard<'static, Option<Record>> {
     RECORD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins to record all threads, from nothing.
+/// Begins to record all threads, from nothing; what `GRISTMILL_PROFILE` asked for is given up.
 pub fn start(mode: Mode) {
-    *record() = Some(Record { mode, start: Instant::now(), rows: HashMap::new(), events: Vec::new() });
+    is_on();
+    begin(&mut record(), mode);
+}
+
+/// The state changes under the lock of the record only.
+fn begin(record: &mut Option<Record>, mode: Mode) {
+    *record = Some(Record { mode, start: Instant::now(), rows: HashMap::new(), events: Vec::new() });
     STATE.store(2 + mode as u8, Ordering::Relaxed);
 }
 
 /// Ends the recording and gives what it has; nothing if there was none. Calls that still run are not in it.
 pub fn finish() -> Profile {
-    STATE.store(OFF, Ordering::Relaxed);
-    let Some(record) = record().take() else { return Profile::default() };
+    is_on();
+    end().unwrap_or_default()
+}
+
+fn end() -> Option<Profile> {
+    let record = {
+        let mut record = record();
+        STATE.store(OFF, Ordering::Relaxed);
+        record.take()?
+    };
     let mut rows: Vec<Row> = record.rows.into_values().collect();
     rows.sort_by(|a, b| b.own.cmp(&a.own).then_with(|| (a.name, a.shape).cmp(&(b.name, b.shape))));
-    Profile { rows, elapsed: record.start.elapsed(), events: record.events }
+    Some(Profile { rows, elapsed: record.start.elapsed(), events: record.events })
 }
 
 /// Whether calls are recorded now.
@@ -156,7 +171,7 @@ pub(crate) fn is_on() -> bool {
 }
 
 /// Records the time until it is dropped under this name. Kernels, backward passes, optimizer steps and waits for a
-/// batch do so themselves.
+/// batch do so themselves. Scopes of a thread end in the reverse order of their beginnings, as those of blocks do.
 #[inline]
 #[must_use = "the time until it is dropped is recorded"]
 pub fn scope(name: &'static str) -> Scope {
@@ -179,9 +194,16 @@ impl Drop for Scope {
     }
 }
 
+/// [`scope`] under the path of a function, without what comes before the kernels' family.
+#[inline]
+pub(crate) fn kernel(path: &'static str) -> Scope {
+    let on = is_on();
+    let name = if on { path.rsplit_once("kernels::").map_or(path, |(_, name)| name) } else { path };
+    Scope { recorded: on && open(name), thread: std::marker::PhantomData }
+}
+
 #[cold]
 fn open(name: &'static str) -> bool {
-    let name = name.rsplit_once("kernels::").map_or(name, |(_, short)| short);
     let call = Open { name, start: Instant::now(), inside: Duration::ZERO, work: Work::default() };
     THREAD.try_with(|thread| thread.borrow_mut().open.push(call)).is_ok()
 }
@@ -234,17 +256,17 @@ pub(crate) fn add_work(shape: Option<[usize; 3]>, flops: usize, bytes: usize) {
 /// `GRISTMILL_PROFILE`, read once.
 #[cold]
 fn read_variable() -> bool {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    let mut record = record();
+    if STATE.load(Ordering::Relaxed) == UNKNOWN {
         let wanted = std::env::var_os("GRISTMILL_PROFILE").and_then(|text| wanted(&text.to_string_lossy()));
         match wanted {
             Some((mode, path)) if at_exit() => {
                 let _ = TRACE_TO.set(path);
-                start(mode);
+                begin(&mut record, mode);
             }
             _ => STATE.store(OFF, Ordering::Relaxed),
         }
-    });
+    }
     is_on_now()
 }
 
@@ -282,7 +304,7 @@ fn at_exit() -> bool {
 #[cfg_attr(not(any(unix, windows)), allow(dead_code))]
 extern "C" fn report() {
     let _ = std::panic::catch_unwind(|| {
-        let profile = finish();
+        let Some(profile) = end() else { return };
         let mut err = io::stderr().lock();
         let _ = match TRACE_TO.get().and_then(Option::as_ref) {
             Some(path) => match profile.write_trace(path) {
@@ -367,7 +389,12 @@ impl fmt::Display for Profile {
                 rate(row.bytes)
             )?;
         }
-        write!(f, "{:.3} ms in all, {:.3} ms of it above", self.elapsed.as_secs_f64() * 1e3, own * 1e3)
+        write!(
+            f,
+            "{:.3} ms in all; own times of all threads: {:.3} ms",
+            self.elapsed.as_secs_f64() * 1e3,
+            own * 1e3
+        )
     }
 }
 

@@ -110,8 +110,8 @@ fn with_two_threads_only_waking_one_allocates() -> Result<()> {
             *count = CALLS.load(Ordering::Relaxed) - before;
         }
         counts[1..].sort_unstable();
-        // Two are a job and, now and then, a piece of rayon's queue.
-        assert!(counts[100] == 0 && counts[199] <= 20, "{counts:?}");
+        // Two for each kernel that is shared: a job and, now and then, a piece of rayon's queue.
+        assert!(counts[1] == 0 && counts[199] <= 60, "{counts:?}");
         Ok(())
     })?
 }

@@ -27,7 +27,7 @@ macro_rules! compiled_once {
     ($(#[$meta:meta])* $public:vis fn $name:ident<T: Element>($($arg:ident: $type:ty),* $(,)?) -> $result:ty $body:block) => {
         $(#[$meta])*
         $public fn $name<T: Element>($($arg: $type),*) -> $result {
-            let _scope = crate::profile::scope(concat!(module_path!(), "::", stringify!($name)));
+            let _scope = crate::profile::kernel(concat!(module_path!(), "::", stringify!($name)));
             fn generic<T: Element>($($arg: $type),*) -> $result $body
 
             macro_rules! compiled_for {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// Elements per parallel chunk: 64 KiB of f32.
+/// Elements per parallel chunk: 16 KiB of f32.
 const CHUNK: usize = 4 * 1024;
 /// Measured on one core with AVX2: `cargo bench --bench update`.
 const NANOSECONDS_PER_ELEMENT_SGD: f64 = 0.2;

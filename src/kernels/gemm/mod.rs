@@ -82,6 +82,7 @@ compiled_once! {
         c: MatMut<'_, T>,
     ) -> Result<()> {
         check_shapes(a.shape(), b.shape(), c.shape())?;
+        tell::<T>(1, a.shape(), c.cols());
         multiply(context::settings()?, alpha, a, Right::Matrix(b), beta, &Epilogue::default(), &c);
         Ok(())
     }
@@ -102,6 +103,7 @@ compiled_once! {
     ) -> Result<()> {
         check_shapes(a.shape(), b.shape(), c.shape())?;
         epilogue.check(c.shape())?;
+        tell::<T>(1, a.shape(), c.cols());
         multiply(context::settings()?, alpha, a, Right::Matrix(b), beta, &epilogue, &c);
         Ok(())
     }
@@ -122,6 +124,7 @@ compiled_once! {
     ) -> Result<()> {
         check_shapes(a.shape(), [b.rows(), b.cols()], c.shape())?;
         epilogue.check(c.shape())?;
+        tell::<T>(1, a.shape(), c.cols());
         multiply(context::settings()?, alpha, a, Right::Packed(b), beta, &epilogue, &c);
         Ok(())
     }
@@ -182,6 +185,7 @@ compiled_once! {
             return Ok(());
         }
         let (a, b) = operands(0);
+        tell::<T>(c.count(), a.shape(), b.cols());
         let plan = Plan::new(settings, &a, &Right::Matrix(b));
         // Few large products are shared among the threads one after the other.
         if plan.tasks > 1 && c.count() < settings.threads.saturating_mul(2) {
@@ -219,6 +223,15 @@ pub fn plan<T: Element>(a: &MatRef<'_, T>, b: &MatRef<'_, T>, c: &MatMut<'_, T>)
     let mut plan = Plan::new(settings, &a, &Right::Matrix(b));
     plan.transposed = transposed;
     Ok(plan)
+}
+
+/// Tells a profile how much is multiplied: so many products of m × k and k × n.
+#[inline]
+fn tell<T: Element>(count: usize, [m, k]: [usize; 2], n: usize) {
+    if profile::is_on() {
+        let [flops, elements] = plan::flops_and_elements([m, k, n]).map(|work| work.saturating_mul(count));
+        profile::add_work(Some([m, k, n]), flops, elements.saturating_mul(size_of::<T>()));
+    }
 }
 
 #[inline]
@@ -326,9 +339,6 @@ impl<T: Element> Product<'_, T> {
     fn run(&self, settings: Settings) {
         let ([m, k], n) = (self.a.shape(), self.b.cols());
         let plan = Plan::new(settings, &self.a, &self.b);
-        if profile::is_on() {
-            profile::add_work(Some([m, k, n]), plan.flops, plan.bytes);
-        }
         if plan.tasks == 1 || !parallel::pays(settings, plan.nanoseconds) {
             return self.part(settings, &plan, 0..m, 0..n);
         }

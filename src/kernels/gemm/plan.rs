@@ -248,7 +248,7 @@ fn split([m, k, n]: [usize; 3], jobs: usize, height: usize, width: usize) -> ([u
 }
 
 /// 2 · m · k · n, and the elements of A, B and C.
-fn flops_and_elements([m, k, n]: [usize; 3]) -> [usize; 2] {
+pub(super) fn flops_and_elements([m, k, n]: [usize; 3]) -> [usize; 2] {
     let mul = |x: usize, y: usize| x.saturating_mul(y);
     [mul(mul(m, n), mul(k, 2)), mul(m, k).saturating_add(mul(k, n)).saturating_add(mul(m, n))]
 }
