@@ -68,6 +68,7 @@ pub(crate) fn for_each_index(
 
 /// Calls `a` and `b`, which take `nanoseconds` together, on two threads if there is a second one to be had. Kernels inside
 /// stay on their thread.
+#[cfg_attr(not(feature = "train"), allow(dead_code))]
 pub(crate) fn both<A: Send, B: Send>(
     settings: Settings,
     nanoseconds: usize,

@@ -27,6 +27,7 @@ use std::ops::Range;
 
 pub use epilogue::{Bias, Epilogue};
 use gemv::VectorMatrix;
+#[cfg(feature = "train")]
 pub(crate) use plan::nanoseconds;
 pub use plan::{Path, Plan};
 pub use prepacked::PackedB;
