@@ -50,6 +50,7 @@ const MOST_EVENTS: usize = 1_000_000;
 
 const UNKNOWN: u8 = 0;
 const OFF: u8 = 1;
+const ON: u8 = 2;
 static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
 static RECORD: Mutex<Option<Record>> = Mutex::new(None);
 static NEXT_THREAD: AtomicU64 = AtomicU64::new(1);
@@ -140,7 +141,7 @@ pub fn start(mode: Mode) {
 /// The state changes under the lock of the record only.
 fn begin(record: &mut Option<Record>, mode: Mode) {
     *record = Some(Record { mode, start: Instant::now(), rows: HashMap::new(), events: Vec::new() });
-    STATE.store(2 + mode as u8, Ordering::Relaxed);
+    STATE.store(ON, Ordering::Relaxed);
 }
 
 /// Ends the recording and gives what it has; nothing if there was none. Calls that still run are not in it.
@@ -267,11 +268,7 @@ fn read_variable() -> bool {
             _ => STATE.store(OFF, Ordering::Relaxed),
         }
     }
-    is_on_now()
-}
-
-fn is_on_now() -> bool {
-    STATE.load(Ordering::Relaxed) > OFF
+    STATE.load(Ordering::Relaxed) == ON
 }
 
 /// The file that a trace goes to when the process ends.

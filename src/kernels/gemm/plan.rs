@@ -112,7 +112,8 @@ pub struct Plan {
     pub tile: [usize; 2],
     /// Rows of C, terms of its sums and columns of C that are worked on together, at most.
     pub block: [usize; 3],
-    /// Parts that the threads take from one queue; 1 stays on the caller's thread.
+    /// Parts that the threads take from one queue. 1 stays on the caller's thread, and so does small work when no thread
+    /// looks out for it.
     pub tasks: usize,
     /// Whether the parts are blocks of k.
     pub splits_k: bool,
@@ -173,7 +174,7 @@ impl Plan {
         };
         let [flops, elements] = flops_and_elements(shape);
         let bytes = elements.saturating_mul(size_of::<T>());
-        // Or 20 bytes a nanosecond.
+        // As long as the multiply-adds take, or the bytes at 20 a nanosecond.
         let nanoseconds = nanoseconds::<T>(flops / 2).max(bytes / 20);
         let (element, transposed) = (T::NAME, false);
         let columns = if front { T::LANES / 2 } else { width * T::LANES };
