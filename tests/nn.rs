@@ -11,7 +11,7 @@ use gristmill::nn::init::{
     Fan, Nonlinearity, kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform,
 };
 use gristmill::nn::*;
-use gristmill::optim::{Adam, AdamW, Decay, Optimizer, RMSprop, SGD};
+use gristmill::optim::{Adam, AdamW, Decay, Optimizer, ParamGroup, RMSprop, SGD, grad_norm};
 use gristmill::{Element, Result, Rng, Tensor};
 
 fn network(rng: &mut Rng) -> Result<Sequential> {
@@ -247,6 +247,106 @@ fn optimizers_leave_alone_what_has_no_gradient_and_refuse_bad_numbers() {
     }
     assert!(Adam::new(vec![moved.clone()]).betas(1.0, 0.9).step().is_err());
     assert!(SGD::new(vec![moved], 0.1).nesterov(true).step().is_err());
+}
+
+/// A parameter of these numbers with this gradient.
+fn with_gradient(values: &[f64], grad: &[f64]) -> Parameter<f64> {
+    let parameter = Parameter::new(&Tensor::from_slice(values, [values.len()]).unwrap());
+    let grad = Tensor::from_slice(grad, [grad.len()]).unwrap();
+    parameter.tensor().mul(&grad).unwrap().sum().unwrap().backward().unwrap();
+    parameter
+}
+
+#[test]
+fn groups_have_their_own_rate_and_decay() {
+    let new = || [1.0, 2.0, 3.0].map(|value| with_gradient(&[value], &[1.0]));
+    let [a, b, c] = new();
+    let half = ParamGroup { lr_scale: 0.5, weight_decay: Some(0.0) };
+    // A parameter that is named again belongs to the later group; a new one is taken in.
+    let mut optimizer = SGD::new(vec![a.clone(), b.clone(), a.clone()], 0.1)
+        .weight_decay(0.5)
+        .group([b.clone(), c.clone()], half);
+    optimizer.step().unwrap();
+    let values = || [&a, &b, &c].map(|p| p.value().item().unwrap());
+    common::assert_close("groups", &values(), &[1.0 - 0.1 * 1.5, 2.0 - 0.05, 3.0 - 0.05], 1e-15, 1e-15);
+    optimizer.set_lr(0.2);
+    optimizer.step().unwrap();
+    common::assert_close("set_lr", &values()[1..], &[1.95 - 0.1, 2.95 - 0.1], 1e-15, 1e-15);
+
+    // What joins later leaves the others' moments as they are.
+    let [a, _, c] = new();
+    let mut alone = Adam::new(vec![a.clone()]);
+    alone.step().unwrap();
+    let mut both = alone.group([c.clone()], ParamGroup::default());
+    both.step().unwrap();
+    let [expected, _, first] = new();
+    let mut reference = Adam::new(vec![expected.clone()]);
+    reference.step().unwrap();
+    reference.step().unwrap();
+    Adam::new(vec![first.clone()]).step().unwrap();
+    assert!(a.value().equals(&expected.value()) && c.value().equals(&first.value()));
+}
+
+#[test]
+fn gradients_are_clipped_by_norm_and_value() {
+    let new = || [with_gradient(&[0.0, 0.0], &[3.0, 0.0]), with_gradient(&[0.0], &[-4.0])];
+    let [a, b] = new();
+    assert_eq!(grad_norm(&[a.clone(), b.clone()]).unwrap(), 5.0);
+    let mut optimizer = SGD::new(vec![a.clone(), b.clone()], 1.0).clip_grad_norm(1.0);
+    optimizer.step().unwrap();
+    // PyTorch divides by the norm plus 1e-6.
+    let scale = 1.0 / (5.0 + 1e-6);
+    common::assert_close("norm", &a.value().to_vec(), &[-3.0 * scale, 0.0], 1e-15, 1e-15);
+    common::assert_close("norm", &b.value().to_vec(), &[4.0 * scale], 1e-15, 1e-15);
+    assert_eq!(a.grad().unwrap().to_vec(), [3.0, 0.0], "gradients stay as they are");
+
+    let [a, b] = new();
+    SGD::new(vec![a.clone(), b.clone()], 1.0).clip_grad_norm(10.0).clip_grad_value(3.5).step().unwrap();
+    assert_eq!((a.value().to_vec(), b.value().to_vec()), (vec![-3.0, 0.0], vec![3.5]));
+
+    for limit in [0.0, -1.0, f64::NAN] {
+        let [a, _] = new();
+        assert!(SGD::new(vec![a.clone()], 1.0).clip_grad_norm(limit).step().is_err());
+        assert!(SGD::new(vec![a.clone()], 1.0).clip_grad_value(limit).step().is_err());
+        assert_eq!(a.value().to_vec(), [0.0, 0.0]);
+    }
+}
+
+#[test]
+fn gradient_norms_are_right_where_squares_overflow_or_vanish() {
+    for (grad, expected) in [
+        ([3e200, -4e200], 5e200),
+        ([3e-200, 4e-200], 5e-200),
+        ([0.0, 0.0], 0.0),
+        ([f64::INFINITY, 1.0], f64::INFINITY),
+        ([f64::MAX, 0.0], f64::MAX),
+    ] {
+        let norm = grad_norm(&[with_gradient(&[1.0, 1.0], &grad)]).unwrap();
+        assert!(norm == expected || (norm / expected - 1.0).abs() < 1e-15, "{norm:e}, expected {expected:e}");
+    }
+    assert!(grad_norm(&[with_gradient(&[1.0], &[f64::NAN])]).unwrap().is_nan());
+    assert_eq!(grad_norm::<f32>(&[]).unwrap(), 0.0);
+}
+
+#[test]
+fn optimizers_of_shared_parameters_do_not_wait_for_each_other() {
+    let parameters: Vec<_> = (0..20).map(|i| with_gradient(&[f64::from(i)], &[1.0])).collect();
+    std::thread::scope(|scope| {
+        for turn in [0, 7, 13] {
+            let mut mine = parameters.clone();
+            mine.rotate_left(turn);
+            mine.reverse();
+            scope.spawn(move || {
+                let mut optimizer = SGD::new(mine, 0.5);
+                for _ in 0..1000 {
+                    optimizer.step().unwrap();
+                }
+            });
+        }
+    });
+    for (i, parameter) in parameters.iter().enumerate() {
+        assert_eq!(parameter.value().item().unwrap(), i as f64 - 1500.0);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use gristmill::kernels::update::{self, Adam, Decay, RmsProp, Sgd};
+use gristmill::kernels::update::{self, Adam, Decay, RmsProp, Sgd, Step};
 use gristmill::{Element, reference};
 use proptest::prelude::*;
 
@@ -289,6 +289,65 @@ fn the_same_bits_on_every_isa_and_number_of_threads() {
             state.concat()
         });
     }
+}
+
+#[test]
+fn many_steps_in_one_pass_are_the_steps_one_by_one() {
+    // Empty ones in front, in between and at the end; whole chunks and parts of them.
+    let lens = [0, 3, 4096, 0, 10_001, 1, 8192, 64, 0];
+    let make =
+        |seed: u64| -> Vec<Vec<f32>> { (1..).zip(lens).map(|(i, len)| noise(len, seed + i)).collect() };
+    let (grads, params) = (make(0), make(100));
+    let (sgd, adam) =
+        (Sgd { momentum: 0.9, ..Sgd::default() }, Adam { weight_decay: 0.1, ..Adam::default() });
+    let rmsprop = RmsProp { centered: true, ..RmsProp::default() };
+    let zeros = || -> Vec<Vec<f32>> { lens.iter().map(|&len| vec![0.0; len]).collect() };
+    let bits =
+        |lists: [&Vec<Vec<f32>>; 3]| lists.into_iter().flatten().flatten().copied().collect::<Vec<_>>();
+
+    let (mut one, mut a, mut b) = (params.clone(), zeros(), zeros());
+    for (i, grad) in grads.iter().enumerate() {
+        let (p, a, b) = (&mut one[i], &mut a[i], &mut b[i]);
+        match i % 3 {
+            0 => update::sgd(&sgd, 2, grad, p, a),
+            1 => update::adam(&adam, 1 + i as u64, grad, p, a, b, &mut []),
+            _ => update::rmsprop(&rmsprop, grad, p, a, b, &mut []),
+        }
+        .unwrap();
+    }
+    let expected = bits([&one, &a, &b]);
+    let run = || {
+        let (mut many, mut a, mut b) = (params.clone(), zeros(), zeros());
+        let places = many.iter_mut().zip(&mut a).zip(&mut b).zip(&grads).enumerate();
+        let mut steps: Vec<_> = places
+            .map(|(i, (((p, a), b), grad))| match i % 3 {
+                0 => Step::sgd(&sgd, 2, grad, p, a),
+                1 => Step::adam(&adam, 1 + i as u64, grad, p, a, b, &mut []),
+                _ => Step::rmsprop(&rmsprop, grad, p, a, b, &mut []),
+            })
+            .collect::<Result<_, _>>()
+            .unwrap();
+        update::run(&mut steps).unwrap();
+        drop(steps);
+        bits([&many, &a, &b])
+    };
+    assert_eq!(run(), expected);
+    same_bits_everywhere(run);
+    update::run::<f64>(&mut []).unwrap();
+}
+
+#[test]
+fn gradients_are_scaled_then_clipped_then_decayed() {
+    let grad = [3.0_f32, -3.0, 0.5, f32::NAN, f32::INFINITY, -f32::INFINITY];
+    on_every_isa(|isa| {
+        let mut param = [1.0_f32; 6];
+        let config = Sgd { lr: 1.0, weight_decay: 0.5, ..Sgd::default() };
+        let step = Step::sgd(&config, 1, &grad, &mut param, &mut []).unwrap();
+        update::run(&mut [step.grad_scale(0.5).grad_clip(1.0)]).unwrap();
+        assert!(param[3].is_nan(), "{isa}");
+        param[3] = 0.0;
+        assert_eq!(param, [-0.5, 1.5, 0.25, 0.0, -0.5, 1.5], "{isa}");
+    });
 }
 
 #[test]

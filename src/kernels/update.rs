@@ -1,4 +1,5 @@
-//! Optimizer steps: one pass over a parameter, its gradient and its state, with the formulas of `torch.optim`.
+//! Optimizer steps: one pass over a parameter, its gradient and its state, with the formulas of `torch.optim`; or one
+//! pass over many parameters, each with a [`Step`] of its own: see [`run`].
 //!
 //! Every step is a short chain of rounded operations. With `G = |g| + λ·|p|`, a moment is within
 //! `8·u·(|moment| + G)` of its exact value (`G²` for squares), and what the step adds to a parameter within `16·u`,
@@ -10,7 +11,8 @@
 use super::{compiled_once, same_len};
 use crate::context;
 use crate::error::{Error, Result};
-use crate::parallel::{self, Rows, RowsMut};
+use crate::parallel::{self, Chunks, Rows, RowsMut};
+use crate::profile;
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
 /// Elements per parallel chunk: 16 KiB of f32.
@@ -200,29 +202,232 @@ fn state_len<T>(op: &'static str, name: &str, state: &[T], used: bool, expected:
     same_len(op, name, state, if used { expected } else { 0 })
 }
 
-/// Weight decay as `g + penalty·p` and `p·shrink`: one of the two does nothing.
+/// What comes before every rule: the gradient is scaled and clipped, and decay acts as `g + penalty·p` or `p·shrink`, one
+/// of which does nothing.
 #[derive(Clone, Copy)]
-struct Decayed<T> {
+struct Start<T> {
+    scale: T,
+    /// Infinite for none.
+    clip: T,
     penalty: T,
     shrink: T,
 }
 
-impl<T: Element> Decayed<T> {
+impl<T: Element> Start<T> {
     fn new(lr: f64, weight_decay: f64, decay: Decay) -> Self {
         let (penalty, shrink) = match decay {
             Decay::L2 => (weight_decay, 1.0),
             Decay::Decoupled => (0.0, 1.0 - lr * weight_decay),
         };
-        Self { penalty: T::from_f64(penalty), shrink: T::from_f64(shrink) }
+        let [penalty, shrink] = [penalty, shrink].map(T::from_f64);
+        Self { scale: T::ONE, clip: T::INFINITY, penalty, shrink }
     }
 
     /// The gradient and the parameter to go on with.
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, g: T::Vector<S>, p: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+        let mut g = g * s.splat(self.scale);
+        if self.clip < T::INFINITY {
+            // NaN stays.
+            g = s.splat(self.clip).minimum(s.splat(-self.clip).maximum(g));
+        }
         // Without a penalty not even `0·p`, which is NaN where p is infinite.
         let g = if self.penalty == T::ZERO { g } else { p.mul_add(s.splat(self.penalty), g) };
         (g, p * s.splat(self.shrink))
     }
+}
+
+/// One parameter's step, to be run together with others by [`run`].
+pub struct Step<'a, T: Element> {
+    rule: Rule<T>,
+    parts: Parts<'a, T>,
+    /// The number of the first chunk, counted through all steps of a run.
+    first_chunk: usize,
+}
+
+/// Gradient, parameter, and up to three slices of state.
+type Parts<'a, T> = (Rows<'a, T>, RowsMut<'a, T>, RowsMut<'a, T>, RowsMut<'a, T>, RowsMut<'a, T>);
+
+#[derive(Clone, Copy)]
+enum Rule<T> {
+    Sgd(SgdRule<T>),
+    RmsProp(RmsPropRule<T>),
+    Adam(AdamRule<T>),
+}
+
+impl<T: Element> Rule<T> {
+    fn start(&mut self) -> &mut Start<T> {
+        match self {
+            Rule::Sgd(rule) => &mut rule.start,
+            Rule::RmsProp(rule) => &mut rule.start,
+            Rule::Adam(rule) => &mut rule.start,
+        }
+    }
+
+    fn nanoseconds_per_element(&self) -> f64 {
+        match self {
+            Rule::Sgd(_) => NANOSECONDS_PER_ELEMENT_SGD,
+            Rule::RmsProp(_) | Rule::Adam(_) => NANOSECONDS_PER_ELEMENT_ADAPTIVE,
+        }
+    }
+}
+
+impl<'a, T: Element> Step<'a, T> {
+    /// Of [`sgd`].
+    ///
+    /// # Errors
+    /// Those of [`sgd`].
+    pub fn sgd(
+        config: &Sgd,
+        step: u64,
+        grad: &'a [T],
+        param: &'a mut [T],
+        momentum_buffer: &'a mut [T],
+    ) -> Result<Self> {
+        config.validate()?;
+        counted_from_one("sgd", step)?;
+        same_len("sgd", "param", param, grad.len())?;
+        state_len("sgd", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
+        let rule = Rule::Sgd(SgdRule {
+            lr: T::from_f64(config.lr),
+            momentum: T::from_f64(config.momentum),
+            fresh: T::from_f64(1.0 - config.dampening),
+            nesterov: config.nesterov,
+            first: step == 1,
+            start: Start::new(config.lr, config.weight_decay, config.decay),
+        });
+        Ok(Self::new(rule, grad, param, [momentum_buffer, &mut [], &mut []]))
+    }
+
+    /// Of [`rmsprop`].
+    ///
+    /// # Errors
+    /// Those of [`rmsprop`].
+    pub fn rmsprop(
+        config: &RmsProp,
+        grad: &'a [T],
+        param: &'a mut [T],
+        square_avg: &'a mut [T],
+        grad_avg: &'a mut [T],
+        momentum_buffer: &'a mut [T],
+    ) -> Result<Self> {
+        config.validate()?;
+        same_len("rmsprop", "param", param, grad.len())?;
+        same_len("rmsprop", "square_avg", square_avg, grad.len())?;
+        state_len("rmsprop", "grad_avg", grad_avg, config.centered, grad.len())?;
+        state_len("rmsprop", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
+        let rule = Rule::RmsProp(RmsPropRule {
+            lr: T::from_f64(config.lr),
+            alpha: T::from_f64(config.alpha),
+            fresh: T::from_f64(1.0 - config.alpha),
+            eps: T::from_f64(config.eps),
+            momentum: T::from_f64(config.momentum),
+            start: Start::new(config.lr, config.weight_decay, config.decay),
+        });
+        Ok(Self::new(rule, grad, param, [square_avg, grad_avg, momentum_buffer]))
+    }
+
+    /// Of [`adam`].
+    ///
+    /// # Errors
+    /// Those of [`adam`].
+    pub fn adam(
+        config: &Adam,
+        step: u64,
+        grad: &'a [T],
+        param: &'a mut [T],
+        exp_avg: &'a mut [T],
+        exp_avg_sq: &'a mut [T],
+        max_exp_avg_sq: &'a mut [T],
+    ) -> Result<Self> {
+        config.validate()?;
+        counted_from_one("adam", step)?;
+        same_len("adam", "param", param, grad.len())?;
+        same_len("adam", "exp_avg", exp_avg, grad.len())?;
+        same_len("adam", "exp_avg_sq", exp_avg_sq, grad.len())?;
+        state_len("adam", "max_exp_avg_sq", max_exp_avg_sq, config.amsgrad, grad.len())?;
+        let rule = Rule::Adam(AdamRule {
+            keep: [config.beta1, config.beta2].map(T::from_f64),
+            fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
+            step_size: T::from_f64(config.lr / (1.0 - power(config.beta1, step))),
+            root_scale: T::from_f64(1.0 / (1.0 - power(config.beta2, step)).sqrt()),
+            eps: T::from_f64(config.eps),
+            start: Start::new(config.lr, config.weight_decay, config.decay),
+        });
+        Ok(Self::new(rule, grad, param, [exp_avg, exp_avg_sq, max_exp_avg_sq]))
+    }
+
+    fn new(rule: Rule<T>, grad: &'a [T], param: &'a mut [T], state: [&'a mut [T]; 3]) -> Self {
+        let [a, b, c] = state.map(|state| RowsMut::new(state, CHUNK));
+        Self { rule, parts: (Rows(grad, CHUNK), RowsMut::new(param, CHUNK), a, b, c), first_chunk: 0 }
+    }
+
+    /// Multiplies the gradient by `scale` first: to clip the norm of all gradients, or to undo the scale of a loss.
+    #[must_use]
+    pub fn grad_scale(mut self, scale: T) -> Self {
+        self.rule.start().scale = scale;
+        self
+    }
+
+    /// Clips the (scaled) gradient to [−`limit`, `limit`] before decay; NaN stays NaN.
+    #[must_use]
+    pub fn grad_clip(mut self, limit: T) -> Self {
+        self.rule.start().clip = limit;
+        self
+    }
+}
+
+compiled_once! {
+    /// Runs steps of any rules in one pass: the threads share all of them, so that many small parameters take no longer
+    /// than one of their size. A step that is run again starts from what it left.
+    ///
+    /// # Errors
+    /// Only those of a bad setting; see [`Context`](crate::Context).
+    ///
+    /// ```
+    /// use gristmill::kernels::update::{self, Sgd, Step};
+    /// let (mut weight, mut bias) = ([1.0_f32, 2.0], [0.5_f32]);
+    /// let config = Sgd { lr: 0.5, ..Sgd::default() };
+    /// update::run(&mut [
+    ///     Step::sgd(&config, 1, &[1.0, 1.0], &mut weight, &mut [])?,
+    ///     Step::sgd(&config, 1, &[2.0], &mut bias, &mut [])?.grad_scale(0.5),
+    /// ])?;
+    /// assert_eq!((weight, bias), ([0.5, 1.5], [0.0]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn run<T: Element>(steps: &mut [Step<'_, T>]) -> Result<()> {
+        run_all(steps)
+    }
+}
+
+fn run_all<T: Element>(steps: &mut [Step<'_, T>]) -> Result<()> {
+    let settings = context::settings()?;
+    let (mut chunks, mut nanoseconds, mut bytes) = (0, 0.0, 0);
+    for step in &mut *steps {
+        step.first_chunk = chunks;
+        chunks += step.parts.count();
+        nanoseconds += step.parts.0.0.len() as f64 * step.rule.nanoseconds_per_element();
+        bytes += step.parts.bytes();
+    }
+    if profile::is_on() {
+        profile::add_work(None, 0, bytes);
+    }
+    let steps = &*steps;
+    parallel::for_each_index(settings, chunks, nanoseconds as usize, |chunk| {
+        let step = &steps[steps.partition_point(|step| step.first_chunk <= chunk) - 1];
+        // SAFETY: each index is handed out once, and each chunk belongs to one step.
+        let (grad, param, a, b, c) = unsafe { step.parts.chunk(chunk - step.first_chunk) };
+        match step.rule {
+            Rule::Sgd(rule) => settings.simd.run(SgdStep { rule, grad, param, buffer: a }),
+            Rule::RmsProp(rule) => {
+                settings.simd.run(RmsPropStep { rule, grad, param, square_avg: a, grad_avg: b, buffer: c });
+            }
+            Rule::Adam(rule) => {
+                settings.simd.run(AdamStep { rule, grad, param, first: a, second: b, largest: c });
+            }
+        }
+    });
+    Ok(())
 }
 
 compiled_once! {
@@ -255,25 +460,7 @@ compiled_once! {
         param: &mut [T],
         momentum_buffer: &mut [T],
     ) -> Result<()> {
-        config.validate()?;
-        counted_from_one("sgd", step)?;
-        same_len("sgd", "param", param, grad.len())?;
-        state_len("sgd", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
-        let settings = context::settings()?;
-        let rule = SgdRule {
-            lr: T::from_f64(config.lr),
-            momentum: T::from_f64(config.momentum),
-            fresh: T::from_f64(1.0 - config.dampening),
-            nesterov: config.nesterov,
-            first: step == 1,
-            decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
-        };
-        let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_SGD) as usize;
-        let parts = (Rows(grad, CHUNK), RowsMut::new(param, CHUNK), RowsMut::new(momentum_buffer, CHUNK));
-        parallel::for_each(settings, parts, work, |(grad, param, buffer)| {
-            settings.simd.run(SgdStep { rule, grad, param, buffer });
-        });
-        Ok(())
+        run_all(&mut [Step::sgd(config, step, grad, param, momentum_buffer)?])
     }
 }
 
@@ -285,7 +472,7 @@ struct SgdRule<T> {
     fresh: T,
     nesterov: bool,
     first: bool,
-    decayed: Decayed<T>,
+    start: Start<T>,
 }
 
 struct SgdStep<'a, T> {
@@ -300,7 +487,7 @@ impl<T: Element> Kernel for SgdStep<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let SgdRule { lr, momentum, fresh, nesterov, first, decayed } = self.rule;
+        let SgdRule { lr, momentum, fresh, nesterov, first, start } = self.rule;
         let (lr, momentum, fresh) = (s.splat(lr), s.splat(momentum), s.splat(fresh));
         if self.buffer.is_empty() {
             return slices::update(
@@ -309,7 +496,7 @@ impl<T: Element> Kernel for SgdStep<'_, T> {
                 [self.param],
                 #[inline(always)]
                 |[g], [p]| {
-                    let (g, p) = decayed.apply(s, g, p);
+                    let (g, p) = start.apply(s, g, p);
                     [g.neg_mul_add(lr, p)]
                 },
             );
@@ -320,7 +507,7 @@ impl<T: Element> Kernel for SgdStep<'_, T> {
             [self.param, self.buffer],
             #[inline(always)]
             |[g], [p, buffer]| {
-                let (g, p) = decayed.apply(s, g, p);
+                let (g, p) = start.apply(s, g, p);
                 let buffer = if first { g } else { buffer.mul_add(momentum, g * fresh) };
                 let direction = if nesterov { buffer.mul_add(momentum, g) } else { buffer };
                 [direction.neg_mul_add(lr, p), buffer]
@@ -354,32 +541,7 @@ compiled_once! {
         grad_avg: &mut [T],
         momentum_buffer: &mut [T],
     ) -> Result<()> {
-        config.validate()?;
-        same_len("rmsprop", "param", param, grad.len())?;
-        same_len("rmsprop", "square_avg", square_avg, grad.len())?;
-        state_len("rmsprop", "grad_avg", grad_avg, config.centered, grad.len())?;
-        state_len("rmsprop", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
-        let settings = context::settings()?;
-        let rule = RmsPropRule {
-            lr: T::from_f64(config.lr),
-            alpha: T::from_f64(config.alpha),
-            fresh: T::from_f64(1.0 - config.alpha),
-            eps: T::from_f64(config.eps),
-            momentum: T::from_f64(config.momentum),
-            decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
-        };
-        let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_ADAPTIVE) as usize;
-        let parts = (
-            Rows(grad, CHUNK),
-            RowsMut::new(param, CHUNK),
-            RowsMut::new(square_avg, CHUNK),
-            RowsMut::new(grad_avg, CHUNK),
-            RowsMut::new(momentum_buffer, CHUNK),
-        );
-        parallel::for_each(settings, parts, work, |(grad, param, square_avg, grad_avg, buffer)| {
-            settings.simd.run(RmsPropStep { rule, grad, param, square_avg, grad_avg, buffer });
-        });
-        Ok(())
+        run_all(&mut [Step::rmsprop(config, grad, param, square_avg, grad_avg, momentum_buffer)?])
     }
 }
 
@@ -390,7 +552,7 @@ struct RmsPropRule<T> {
     fresh: T,
     eps: T,
     momentum: T,
-    decayed: Decayed<T>,
+    start: Start<T>,
 }
 
 impl<T: Element> RmsPropRule<T> {
@@ -439,7 +601,7 @@ impl<T: Element> Kernel for RmsPropStep<'_, T> {
                 [self.param, self.square_avg],
                 #[inline(always)]
                 |[g], [p, square]| {
-                    let (g, p) = rule.decayed.apply(s, g, p);
+                    let (g, p) = rule.start.apply(s, g, p);
                     let square = rule.average(s, square, g * g);
                     [rule.direction(s, g, square, None).neg_mul_add(lr, p), square]
                 },
@@ -450,7 +612,7 @@ impl<T: Element> Kernel for RmsPropStep<'_, T> {
                 [self.param, self.square_avg, self.buffer],
                 #[inline(always)]
                 |[g], [p, square, buffer]| {
-                    let (g, p) = rule.decayed.apply(s, g, p);
+                    let (g, p) = rule.start.apply(s, g, p);
                     let square = rule.average(s, square, g * g);
                     let buffer = buffer.mul_add(momentum, rule.direction(s, g, square, None));
                     [buffer.neg_mul_add(lr, p), square, buffer]
@@ -462,7 +624,7 @@ impl<T: Element> Kernel for RmsPropStep<'_, T> {
                 [self.param, self.square_avg, self.grad_avg],
                 #[inline(always)]
                 |[g], [p, square, mean]| {
-                    let (g, p) = rule.decayed.apply(s, g, p);
+                    let (g, p) = rule.start.apply(s, g, p);
                     let (square, mean) = (rule.average(s, square, g * g), rule.average(s, mean, g));
                     [rule.direction(s, g, square, Some(mean)).neg_mul_add(lr, p), square, mean]
                 },
@@ -473,7 +635,7 @@ impl<T: Element> Kernel for RmsPropStep<'_, T> {
                 [self.param, self.square_avg, self.grad_avg, self.buffer],
                 #[inline(always)]
                 |[g], [p, square, mean, buffer]| {
-                    let (g, p) = rule.decayed.apply(s, g, p);
+                    let (g, p) = rule.start.apply(s, g, p);
                     let (square, mean) = (rule.average(s, square, g * g), rule.average(s, mean, g));
                     let direction = rule.direction(s, g, square, Some(mean));
                     let buffer = buffer.mul_add(momentum, direction);
@@ -517,33 +679,7 @@ compiled_once! {
         exp_avg_sq: &mut [T],
         max_exp_avg_sq: &mut [T],
     ) -> Result<()> {
-        config.validate()?;
-        counted_from_one("adam", step)?;
-        same_len("adam", "param", param, grad.len())?;
-        same_len("adam", "exp_avg", exp_avg, grad.len())?;
-        same_len("adam", "exp_avg_sq", exp_avg_sq, grad.len())?;
-        state_len("adam", "max_exp_avg_sq", max_exp_avg_sq, config.amsgrad, grad.len())?;
-        let settings = context::settings()?;
-        let rule = AdamRule {
-            keep: [config.beta1, config.beta2].map(T::from_f64),
-            fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
-            step_size: T::from_f64(config.lr / (1.0 - power(config.beta1, step))),
-            root_scale: T::from_f64(1.0 / (1.0 - power(config.beta2, step)).sqrt()),
-            eps: T::from_f64(config.eps),
-            decayed: Decayed::new(config.lr, config.weight_decay, config.decay),
-        };
-        let work = (grad.len() as f64 * NANOSECONDS_PER_ELEMENT_ADAPTIVE) as usize;
-        let parts = (
-            Rows(grad, CHUNK),
-            RowsMut::new(param, CHUNK),
-            RowsMut::new(exp_avg, CHUNK),
-            RowsMut::new(exp_avg_sq, CHUNK),
-            RowsMut::new(max_exp_avg_sq, CHUNK),
-        );
-        parallel::for_each(settings, parts, work, |(grad, param, first, second, largest)| {
-            settings.simd.run(AdamStep { rule, grad, param, first, second, largest });
-        });
-        Ok(())
+        run_all(&mut [Step::adam(config, step, grad, param, exp_avg, exp_avg_sq, max_exp_avg_sq)?])
     }
 }
 
@@ -569,7 +705,7 @@ struct AdamRule<T> {
     step_size: T,
     root_scale: T,
     eps: T,
-    decayed: Decayed<T>,
+    start: Start<T>,
 }
 
 impl<T: Element> AdamRule<T> {
@@ -624,7 +760,7 @@ impl<T: Element> Kernel for AdamStep<'_, T> {
                 [self.param, self.first, self.second],
                 #[inline(always)]
                 |[g], [p, first, second]| {
-                    let (g, p) = rule.decayed.apply(s, g, p);
+                    let (g, p) = rule.start.apply(s, g, p);
                     let (first, second) = rule.moments(s, g, first, second);
                     [rule.advance(s, p, first, second), first, second]
                 },
@@ -636,7 +772,7 @@ impl<T: Element> Kernel for AdamStep<'_, T> {
             [self.param, self.first, self.second, self.largest],
             #[inline(always)]
             |[g], [p, first, second, largest]| {
-                let (g, p) = rule.decayed.apply(s, g, p);
+                let (g, p) = rule.start.apply(s, g, p);
                 let (first, second) = rule.moments(s, g, first, second);
                 let largest = largest.maximum(second);
                 [rule.advance(s, p, first, largest), first, second, largest]

@@ -63,20 +63,52 @@ impl<T: Element> Parameter<T> {
     /// # Errors
     /// Those of `f`.
     pub fn update(&self, f: impl FnOnce(&mut [T], &[T]) -> Result<()>) -> Result<()> {
-        let mut tensor = self.lock();
-        let Some(grad) = tensor.grad() else { return Ok(()) };
-        if tensor.data_mut().is_none() {
-            *tensor =
-                Tensor::from_buffer(Buffer::copy_of(tensor.data()), tensor.dims()).with_leaf_of(&tensor);
-        }
-        let data = tensor.data_mut().expect("just made, and nobody else has it");
-        f(data, grad.data())
+        self.hold().numbers().map_or(Ok(()), |(values, grad)| f(values, grad))
+    }
+
+    /// Locks the parameter.
+    pub(crate) fn hold(&self) -> Held<'_, T> {
+        let tensor = self.lock();
+        let grad = tensor.grad();
+        Held { tensor, grad }
+    }
+
+    /// Where the parameter lives: the order in which to lock several.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// The number of elements.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.lock().len()
+    }
+}
+
+/// A parameter that nobody else can use meanwhile, and its gradient.
+pub(crate) struct Held<'a, T: Element> {
+    tensor: MutexGuard<'a, Tensor<T>>,
+    grad: Option<Tensor<T>>,
+}
+
+impl<T: Element> Held<'_, T> {
+    pub fn len(&self) -> usize {
+        self.tensor.len()
+    }
+
+    pub fn has_grad(&self) -> bool {
+        self.grad.is_some()
+    }
+
+    /// The numbers, to be changed, and the gradient if there is one.
+    pub fn numbers(&mut self) -> Option<(&mut [T], &[T])> {
+        let grad = self.grad.as_ref()?;
+        let tensor = &mut *self.tensor;
+        if tensor.data_mut().is_none() {
+            *tensor = Tensor::from_buffer(Buffer::copy_of(tensor.data()), tensor.dims()).with_leaf_of(tensor);
+        }
+        let values = tensor.data_mut().expect("just made, and nobody else has it");
+        Some((values, grad.data()))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Adam and AdamW: one rule, two ways to decay.
 
-use super::{Decay, Group, Optimizer, optimizer};
+use super::{Decay, Optimizer, ParamGroup, Parameters, Rule, optimizer};
 use crate::error::Result;
-use crate::kernels::update;
+use crate::kernels::update::{self, Step};
 use crate::nn::Parameter;
 use crate::simd::Element;
 
@@ -10,13 +10,13 @@ use crate::simd::Element;
 /// [`update::adam`].
 pub struct Adam<T: Element = f32> {
     config: update::Adam,
-    group: Group<T, 3>,
+    parameters: Parameters<T, 3>,
 }
 
 impl<T: Element> Adam<T> {
     /// With PyTorch's defaults: lr 1e-3, betas 0.9 and 0.999, eps 1e-8.
     pub fn new(parameters: Vec<Parameter<T>>) -> Self {
-        Self { config: update::Adam::default(), group: Group::new(parameters) }
+        Self { config: update::Adam::default(), parameters: Parameters::new(parameters) }
     }
 }
 
@@ -51,9 +51,24 @@ optimizer!(Adam, {
     decay: Decay,
     /// Whether the second moment is the largest so far (Reddi et al. 2018); off by default.
     amsgrad: bool,
-}, |this| {
-    let config = &this.config;
-    this.group.step([true, true, config.amsgrad], |step, grad, param, [first, second, largest]| {
-        update::adam(config, step, grad, param, first, second, largest)
-    })
 });
+
+impl Rule<3> for update::Adam {
+    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
+        (&mut self.lr, &mut self.weight_decay)
+    }
+
+    fn used(&self) -> [bool; 3] {
+        [true, true, self.amsgrad]
+    }
+
+    fn step<'a, T: Element>(
+        &self,
+        step: u64,
+        grad: &'a [T],
+        param: &'a mut [T],
+        [first, second, largest]: [&'a mut [T]; 3],
+    ) -> Result<Step<'a, T>> {
+        Step::adam(self, step, grad, param, first, second, largest)
+    }
+}

@@ -21,8 +21,10 @@ pub use rmsprop::RMSprop;
 pub use sgd::SGD;
 
 use crate::buffer::Buffer;
-use crate::error::Result;
-use crate::nn::Parameter;
+use crate::error::{Error, Result};
+use crate::kernels::reduce::{self, Reduce};
+use crate::kernels::update::{self, Step};
+use crate::nn::{Held, Parameter};
 use crate::simd::Element;
 
 /// What all optimizers do.
@@ -43,52 +45,197 @@ pub trait Optimizer<T: Element = f32> {
     fn set_lr(&mut self, lr: f64);
 }
 
-/// Parameters with `N` numbers of state per element, each kind of state in one flat buffer.
-struct Group<T: Element, const N: usize> {
-    parameters: Vec<Parameter<T>>,
-    /// Steps taken, by parameter.
-    steps: Vec<u64>,
-    state: [Buffer<T>; N],
+/// What holds for some of an optimizer's parameters instead of what holds for all.
+///
+/// ```
+/// use gristmill::{Rng, nn::{BatchNorm1d, Linear, Module, Sequential}, optim::{AdamW, ParamGroup}};
+/// let mut rng = Rng::seed(4);
+/// let model: Sequential = Sequential::new().add(Linear::new(8, 4, &mut rng)?).add(BatchNorm1d::new(4)?);
+/// // No decay for biases and norms.
+/// let vectors = model.parameters().into_iter().filter(|parameter| parameter.value().rank() == 1);
+/// let optimizer = AdamW::new(model.parameters())
+///     .group(vectors, ParamGroup { weight_decay: Some(0.0), ..ParamGroup::default() });
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ParamGroup {
+    /// The learning rate as a multiple of the optimizer's, so that schedules reach it, too; 1 by default.
+    pub lr_scale: f64,
+    /// λ, if another than the optimizer's.
+    pub weight_decay: Option<f64>,
 }
 
-impl<T: Element, const N: usize> Group<T, N> {
+impl Default for ParamGroup {
+    fn default() -> Self {
+        Self { lr_scale: 1.0, weight_decay: None }
+    }
+}
+
+/// The L2 norm of all gradients of these parameters together, right also where squares overflow; NaN if one is NaN.
+///
+/// # Errors
+/// Only those of a bad setting; see [`Context`](crate::Context).
+pub fn grad_norm<T: Element>(parameters: &[Parameter<T>]) -> Result<f64> {
+    let grads = || parameters.iter().filter_map(Parameter::grad);
+    let mut squares = 0.0;
+    for grad in grads() {
+        squares += reduce::all(Reduce::SumOfSquares, grad.data())?.to_f64();
+    }
+    if (1e-30..1e38).contains(&squares) || squares.is_nan() {
+        return Ok(squares.sqrt());
+    }
+    // Squares overflow or vanish where the numbers do not.
+    let numbers = || grads().flat_map(|grad| grad.to_vec()).map(Element::to_f64);
+    let largest = numbers().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    if largest == 0.0 || largest.is_infinite() {
+        return Ok(largest);
+    }
+    Ok(largest * numbers().map(|x| (x / largest) * (x / largest)).sum::<f64>().sqrt())
+}
+
+/// The hyperparameters of an optimizer with `N` numbers of state per element.
+trait Rule<const N: usize>: Copy {
+    /// Learning rate and weight decay, which groups may change.
+    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64);
+
+    /// Which states are in use; the others are empty.
+    fn used(&self) -> [bool; N];
+
+    /// The `step`th step of a parameter, the first is 1.
+    fn step<'a, T: Element>(
+        &self,
+        step: u64,
+        grad: &'a [T],
+        param: &'a mut [T],
+        state: [&'a mut [T]; N],
+    ) -> Result<Step<'a, T>>;
+}
+
+/// An optimizer's parameters, with `N` numbers of state per element, each kind of state in one flat buffer.
+struct Parameters<T: Element, const N: usize> {
+    list: Vec<Parameter<T>>,
+    groups: Vec<ParamGroup>,
+    /// Steps taken, by parameter.
+    steps: Vec<u64>,
+    /// Empty until it is used.
+    state: [Buffer<T>; N],
+    clip_norm: Option<f64>,
+    clip_value: Option<f64>,
+    /// The parameters' places in the list in the order in which they are locked: that of their addresses, so that
+    /// optimizers on several threads do not wait for each other.
+    order: Vec<usize>,
+    /// Lists of every step, kept for their memory.
+    held: Vec<(usize, Held<'static, T>)>,
+    work: Vec<Step<'static, T>>,
+}
+
+impl<T: Element, const N: usize> Parameters<T, N> {
     fn new(parameters: Vec<Parameter<T>>) -> Self {
-        let len = parameters.iter().map(Parameter::len).sum();
-        Self {
-            steps: vec![0; parameters.len()],
-            parameters,
-            state: std::array::from_fn(|_| Buffer::full(len, T::ZERO)),
-        }
+        let mut this = Self {
+            list: Vec::new(),
+            groups: Vec::new(),
+            steps: Vec::new(),
+            state: std::array::from_fn(|_| Buffer::stale(0)),
+            clip_norm: None,
+            clip_value: None,
+            order: Vec::new(),
+            held: Vec::new(),
+            work: Vec::new(),
+        };
+        this.group(parameters, ParamGroup::default());
+        this
     }
 
-    /// Calls `update` for every parameter with a gradient: step number, gradient, parameter, its states. States that
-    /// are not `used` are empty slices.
-    fn step(
-        &mut self,
-        used: [bool; N],
-        mut update: impl FnMut(u64, &[T], &mut [T], [&mut [T]; N]) -> Result<()>,
-    ) -> Result<()> {
-        let mut state = self.state.each_mut().map(|state| state.fresh_mut());
-        for (parameter, step) in self.parameters.iter().zip(&mut self.steps) {
-            let len = parameter.len();
-            let mine = state.each_mut().map(|rest| rest.split_off_mut(..len).expect("one state per element"));
-            let mut index = 0;
-            let mine = mine.map(|state| {
-                index += 1;
-                if used[index - 1] { state } else { &mut [] }
-            });
-            parameter.update(|values, grad| {
-                *step += 1;
-                update(*step, grad, values, mine)
-            })?;
+    /// Takes parameters in, those that are new, and gives all of them these settings.
+    fn group(&mut self, parameters: impl IntoIterator<Item = Parameter<T>>, group: ParamGroup) {
+        for parameter in parameters {
+            match self.list.iter().position(|known| known.is(&parameter)) {
+                Some(known) => self.groups[known] = group,
+                None => {
+                    self.list.push(parameter);
+                    self.groups.push(group);
+                    self.steps.push(0);
+                }
+            }
         }
+        self.order = (0..self.list.len()).collect();
+        self.order.sort_unstable_by_key(|&index| self.list[index].address());
+    }
+
+    /// Runs the steps of all parameters with a gradient in one pass.
+    fn step(&mut self, rule: impl Rule<N>) -> Result<()> {
+        let scale = match self.clip_norm {
+            Some(limit) => {
+                positive("clip_grad_norm", limit)?;
+                // As PyTorch's: not above 1, NaN if the norm is.
+                let scale = limit / (grad_norm(&self.list)? + 1e-6);
+                if scale > 1.0 { 1.0 } else { scale }
+            }
+            None => 1.0,
+        };
+        if let Some(limit) = self.clip_value {
+            positive("clip_grad_value", limit)?;
+        }
+
+        let mut held = recycled(std::mem::take(&mut self.held));
+        held.extend(self.order.iter().map(|&index| (index, self.list[index].hold())));
+        held.sort_unstable_by_key(|&(index, _)| index);
+
+        let total = held.iter().map(|(_, held)| held.len()).sum();
+        for (state, used) in self.state.iter_mut().zip(rule.used()) {
+            if used && state.len() < total {
+                let mut more = Buffer::full(total, T::ZERO);
+                more.fresh_mut()[..state.len()].copy_from_slice(state);
+                *state = more;
+            }
+        }
+        let mut state = self.state.each_mut().map(|state| state.fresh_mut());
+        let mut work = recycled(std::mem::take(&mut self.work));
+        for (index, held) in &mut held {
+            let len = held.len();
+            let mine =
+                state.each_mut().map(|rest| rest.split_off_mut(..len.min(rest.len())).unwrap_or_default());
+            let Some((values, grad)) = held.numbers() else { continue };
+            let (mut rule, group) = (rule, self.groups[*index]);
+            let (lr, weight_decay) = rule.lr_and_decay();
+            *lr *= group.lr_scale;
+            *weight_decay = group.weight_decay.unwrap_or(*weight_decay);
+            let mut step = rule.step(self.steps[*index] + 1, grad, values, mine)?;
+            if self.clip_norm.is_some() {
+                step = step.grad_scale(T::from_f64(scale));
+            }
+            if let Some(limit) = self.clip_value {
+                step = step.grad_clip(T::from_f64(limit));
+            }
+            work.push(step);
+        }
+        update::run(&mut work)?;
+        self.work = recycled(work);
+        for (index, _) in held.iter().filter(|(_, held)| held.has_grad()) {
+            self.steps[*index] += 1;
+        }
+        self.held = recycled(held);
         Ok(())
     }
 }
 
+fn positive(op: &'static str, limit: f64) -> Result<()> {
+    if limit > 0.0 {
+        Ok(())
+    } else {
+        Err(Error::value(op, format!("the limit is {limit}, expected more than 0")))
+    }
+}
+
+/// The memory of a list for another one whose elements only live otherwise: the standard library collects in place.
+fn recycled<A, B>(mut list: Vec<A>) -> Vec<B> {
+    list.clear();
+    list.into_iter().map(|_| unreachable!("the list is empty")).collect()
+}
+
 /// The methods every optimizer has: setters of its hyperparameters, and the trait.
 macro_rules! optimizer {
-    ($name:ident, { $($(#[$doc:meta])+ $setter:ident: $type:ty),+ $(,)? }, |$self:ident| $step:expr) => {
+    ($name:ident, { $($(#[$doc:meta])+ $setter:ident: $type:ty),+ $(,)? }) => {
         impl<T: Element> $name<T> {
             $(
                 $(#[$doc])+
@@ -98,18 +245,44 @@ macro_rules! optimizer {
                     self
                 }
             )+
+
+            /// Gives these parameters settings of their own; those that the optimizer does not have yet, it takes in.
+            #[must_use]
+            pub fn group(
+                mut self,
+                parameters: impl IntoIterator<Item = Parameter<T>>,
+                group: ParamGroup,
+            ) -> Self {
+                self.parameters.group(parameters, group);
+                self
+            }
+
+            /// In a step, scales the gradients so that the norm of all of them together, [`grad_norm`](super::grad_norm),
+            /// is at most `limit`. The gradients that the parameters show stay as they are.
+            #[must_use]
+            pub fn clip_grad_norm(mut self, limit: f64) -> Self {
+                self.parameters.clip_norm = Some(limit);
+                self
+            }
+
+            /// In a step, takes each element of a gradient as at least −`limit` and at most `limit`, after the norm is
+            /// clipped. The gradients that the parameters show stay as they are.
+            #[must_use]
+            pub fn clip_grad_value(mut self, limit: f64) -> Self {
+                self.parameters.clip_value = Some(limit);
+                self
+            }
         }
 
         impl<T: Element> Optimizer<T> for $name<T> {
             fn step(&mut self) -> Result<()> {
                 self.config.validate()?;
                 let _scope = crate::profile::scope(concat!("optim::", stringify!($name), "::step"));
-                let $self = self;
-                $step
+                self.parameters.step(self.config)
             }
 
             fn zero_grad(&self) {
-                self.group.parameters.iter().for_each(Parameter::zero_grad);
+                self.parameters.list.iter().for_each(Parameter::zero_grad);
             }
 
             fn lr(&self) -> f64 {

@@ -1,8 +1,8 @@
 //! RMSprop.
 
-use super::{Decay, Group, Optimizer, optimizer};
+use super::{Decay, Optimizer, ParamGroup, Parameters, Rule, optimizer};
 use crate::error::Result;
-use crate::kernels::update::{self, RmsProp};
+use crate::kernels::update::{RmsProp, Step};
 use crate::nn::Parameter;
 use crate::simd::Element;
 
@@ -10,13 +10,13 @@ use crate::simd::Element;
 /// [`update::rmsprop`].
 pub struct RMSprop<T: Element = f32> {
     config: RmsProp,
-    group: Group<T, 3>,
+    parameters: Parameters<T, 3>,
 }
 
 impl<T: Element> RMSprop<T> {
     /// With PyTorch's defaults: lr 0.01, alpha 0.99, eps 1e-8.
     pub fn new(parameters: Vec<Parameter<T>>) -> Self {
-        Self { config: RmsProp::default(), group: Group::new(parameters) }
+        Self { config: RmsProp::default(), parameters: Parameters::new(parameters) }
     }
 }
 
@@ -35,10 +35,24 @@ optimizer!(RMSprop, {
     weight_decay: f64,
     /// How λ acts: L2 by default.
     decay: Decay,
-}, |this| {
-    let config = &this.config;
-    let used = [true, config.centered, config.momentum != 0.0];
-    this.group.step(used, |_, grad, param, [square, mean, momentum]| {
-        update::rmsprop(config, grad, param, square, mean, momentum)
-    })
 });
+
+impl Rule<3> for RmsProp {
+    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
+        (&mut self.lr, &mut self.weight_decay)
+    }
+
+    fn used(&self) -> [bool; 3] {
+        [true, self.centered, self.momentum != 0.0]
+    }
+
+    fn step<'a, T: Element>(
+        &self,
+        _: u64,
+        grad: &'a [T],
+        param: &'a mut [T],
+        [square, mean, momentum]: [&'a mut [T]; 3],
+    ) -> Result<Step<'a, T>> {
+        Step::rmsprop(self, grad, param, square, mean, momentum)
+    }
+}
