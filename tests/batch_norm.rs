@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use gristmill::kernels::batch_norm::{self, Running};
+use gristmill::kernels::batch_norm::{self, After, Gate, Running};
+use gristmill::kernels::map;
 use gristmill::{Element, reference};
 use proptest::prelude::*;
 
@@ -354,4 +355,68 @@ fn bad_arguments_are_named() {
     assert_eq!(error.to_string(), "batch_norm_backward: dx has 5 elements, expected 6");
     let error = batch_norm::infer(&x, 3, None, None, &m, &m[..2], 1e-5, &mut [0.0; 6]).unwrap_err();
     assert_eq!(error.to_string(), "batch_norm_infer: running_var has 2 elements, expected 3");
+}
+
+#[test]
+fn what_follows_in_the_same_pass_has_the_bits_of_the_steps_one_by_one() {
+    fn check<T: Element>() {
+        for (rows, cols) in [(2, 1), (5, 3), (37, 16), (20, 17), (130, 50), (9, 600)] {
+            let len = rows * cols;
+            let (x, residual, dy) = (noise::<T>(len, 1), noise::<T>(len, 2), noise::<T>(len, 3));
+            let (gamma, beta) = (noise::<T>(cols, 4), noise::<T>(cols, 5));
+            let (gamma, beta) = (Some(&gamma[..]), Some(&beta[..]));
+            let zeros = |len: usize| vec![T::ZERO; len];
+            on_every_isa(|isa| {
+                let (mut y, mut mean, mut rstd) = (zeros(len), zeros(cols), zeros(cols));
+                batch_norm::forward(&x, cols, gamma, beta, 1e-5, None, &mut y, &mut mean, &mut rstd).unwrap();
+                let mut given = zeros(len);
+                batch_norm::infer(&x, cols, gamma, beta, &mean, &rstd, 1e-5, &mut given).unwrap();
+                for after in [After::Nothing, After::Relu, After::AddRelu(&residual)] {
+                    let one_by_one = |y: &[T]| {
+                        let (mut sum, mut out) = (y.to_vec(), zeros(len));
+                        if let After::AddRelu(residual) = after {
+                            map::binary(map::Binary::Add, y, residual, &mut sum).unwrap();
+                        }
+                        map::unary(map::Unary::Relu, &sum, &mut out).unwrap();
+                        if let After::Nothing = after { y.to_vec() } else { out }
+                    };
+                    let (mut z, mut m, mut r) = (zeros(len), zeros(cols), zeros(cols));
+                    batch_norm::forward_then(
+                        &x, cols, gamma, beta, 1e-5, None, after, &mut z, &mut m, &mut r,
+                    )
+                    .unwrap();
+                    assert!(z == one_by_one(&y) && m == mean && r == rstd, "{isa} {rows} x {cols} {after:?}");
+                    batch_norm::infer_then(&x, cols, gamma, beta, &mean, &rstd, 1e-5, after, &mut z).unwrap();
+                    assert!(z == one_by_one(&given), "{isa} infer {rows} x {cols} {after:?}");
+                }
+
+                let (mut gated, scale) = (zeros(len), T::from_f64(1.25));
+                map::gate(&y, scale, &dy, &mut gated).unwrap();
+                for ((&y, &dy), &gated) in y.iter().zip(&dy).zip(&gated) {
+                    assert!(gated == if y > T::ZERO { dy * scale } else { T::ZERO });
+                }
+                let gradients = |gate: bool| {
+                    let (mut dx, mut dgamma, mut dbeta) = (zeros(len), zeros(cols), zeros(cols));
+                    let outs = (&mut dx[..], &mut dgamma[..], &mut dbeta[..]);
+                    if gate {
+                        let gate = Gate { y: &y, scale };
+                        batch_norm::backward_gated(
+                            &x, cols, gamma, &mean, &rstd, gate, &dy, outs.0, outs.1, outs.2,
+                        )
+                    } else {
+                        batch_norm::backward(&x, cols, gamma, &mean, &rstd, &gated, outs.0, outs.1, outs.2)
+                    }
+                    .unwrap();
+                    [dx, dgamma, dbeta].concat()
+                };
+                assert!(gradients(true) == gradients(false), "{isa} {rows} x {cols} backward");
+            });
+        }
+    }
+    check::<f32>();
+    check::<f64>();
+    let (x, mut y, mut m, mut r) = ([1.0_f32; 4], [0.0; 4], [0.0; 2], [0.0; 2]);
+    let after = After::AddRelu(&[1.0; 3]);
+    let error = batch_norm::forward_then(&x, 2, None, None, 1e-5, None, after, &mut y, &mut m, &mut r);
+    assert_eq!(error.unwrap_err().to_string(), "batch_norm: residual has 3 elements, expected 4");
 }

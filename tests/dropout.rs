@@ -105,3 +105,20 @@ fn bad_arguments_are_named() {
         assert_eq!(error.to_string(), format!("dropout: {p} is not a probability"));
     }
 }
+
+#[test]
+fn in_place_is_forward() {
+    let key = dropout::Key::from(gristmill::Rng::seed(7).split());
+    for len in [0, 1, 63, 64, 65, 4095, 4097, 10_000] {
+        for p in [0.0, 0.4, 1.0] {
+            on_every_isa(|isa| {
+                let x = noise::<f32>(len, 3);
+                let (mut y, mut z) = (vec![0.0; len], x.clone());
+                dropout::forward(&x, p, key, &mut y).unwrap();
+                dropout::in_place(p, key, &mut z).unwrap();
+                assert_eq!(y, z, "{isa} {len} {p}");
+            });
+        }
+    }
+    assert!(dropout::in_place(f64::NAN, key, &mut [0.0_f32; 2]).is_err());
+}

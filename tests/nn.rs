@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{narrow, noise, same_bits_everywhere, unit};
-use gristmill::autograd::Reduction;
+use gristmill::autograd::{Epilogue, Reduction};
 use gristmill::data::{DataLoader, Mnist, Split};
 use gristmill::nn::init::{
     Fan, Nonlinearity, kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform,
@@ -247,6 +247,105 @@ fn optimizers_leave_alone_what_has_no_gradient_and_refuse_bad_numbers() {
     }
     assert!(Adam::new(vec![moved.clone()]).betas(1.0, 0.9).step().is_err());
     assert!(SGD::new(vec![moved], 0.1).nesterov(true).step().is_err());
+}
+
+/// A module that lets nothing be done for it, and does nothing for others: the composed twin of a layer.
+struct Plain<M>(M);
+
+impl<M: Module> Module for Plain<M> {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.0.forward(x)
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a>) {
+        visitor.child("0", &self.0);
+    }
+
+    fn describe(&self) -> String {
+        "Plain".into()
+    }
+}
+
+/// Linear → ReLU → Dropout → Residual(Linear → norm → ReLU → Dropout → Linear → norm) → ReLU → norm → ReLU, from the
+/// same random numbers, each layer behind `wrap`.
+macro_rules! network {
+    ($wrap:expr, $p:expr) => {{
+        let mut rng = Rng::seed(9);
+        let inner = Sequential::new()
+            .add($wrap(Linear::new(20, 9, &mut rng).unwrap()))
+            .add($wrap(BatchNorm1d::new(9).unwrap()))
+            .add($wrap(ReLU))
+            .add($wrap(Dropout::new($p, &mut rng).unwrap()))
+            .add($wrap(Linear::new(9, 20, &mut rng).unwrap()))
+            .add($wrap(BatchNorm1d::new(20).unwrap()));
+        Sequential::new()
+            .add($wrap(Linear::new(33, 20, &mut rng).unwrap().without_bias()))
+            .add($wrap(ReLU))
+            .add($wrap(Dropout::new($p, &mut rng).unwrap()))
+            .add($wrap(Residual::new(inner)))
+            .add($wrap(ReLU))
+            .add($wrap(BatchNorm1d::new(20).unwrap()))
+            .add($wrap(ReLU))
+    }};
+}
+
+#[test]
+fn what_layers_do_in_one_pass_has_the_bits_of_the_layers_one_by_one() {
+    fn itself<M>(layer: M) -> M {
+        layer
+    }
+    for p in [0.0, 0.3, 1.0] {
+        let (fused, composed): (Sequential, Sequential) = (network!(itself, p), network!(Plain, p));
+        let mut values = noise::<f32>(37 * 33, 5);
+        for bad in [None, Some(f32::NAN), Some(f32::INFINITY)] {
+            values[100] = bad.unwrap_or(values[100]);
+            for training in [true, false, true] {
+                let run = |model: &Sequential| -> Vec<Vec<u32>> {
+                    if training {
+                        model.train()
+                    } else {
+                        model.eval()
+                    }
+                    model.zero_grad();
+                    let x = Tensor::from_slice(&values, [37, 33]).unwrap().requires_grad();
+                    let y = model.forward(&x).unwrap();
+                    let weights = Tensor::from_slice(&noise::<f32>(37 * 20, 6), [37, 20]).unwrap();
+                    y.mul(&weights).unwrap().sum().unwrap().backward().unwrap();
+                    let states = model.state_dict().into_values().filter(|state| state.rank() == 1);
+                    let grads = model.parameters().into_iter().map(|p| p.grad().unwrap());
+                    let all = [y.detach(), x.grad().unwrap()].into_iter().chain(grads).chain(states);
+                    // One NaN is as good as another.
+                    let bits = |x: f32| if x.is_nan() { u32::MAX } else { x.to_bits() };
+                    all.map(|tensor| tensor.to_vec().into_iter().map(bits).collect()).collect()
+                };
+                let (a, b) = (run(&fused), run(&composed));
+                // The names of the states sort otherwise: as many of each numbers in any order.
+                let sorted = |mut lists: Vec<Vec<u32>>| {
+                    let states = lists.split_off(2 + fused.parameters().len());
+                    let mut states = states.concat();
+                    states.sort_unstable();
+                    (lists, states)
+                };
+                assert!(sorted(a) == sorted(b), "p {p}, bad {bad:?}, training {training}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_layer_is_checked() {
+    let mut rng = Rng::seed(1);
+    let (x, other) = (Tensor::<f32>::ones([4, 3]).unwrap(), Tensor::ones([4, 2]).unwrap());
+    let linear: Linear = Linear::new(3, 3, &mut rng).unwrap();
+    let norm = BatchNorm1d::new(3).unwrap();
+    let layers: [&dyn Module; 2] = [&linear, &norm];
+    for layer in layers {
+        let add = Epilogue { add: Some(&other), dropout: None };
+        let error = layer.forward_then(&x, add).unwrap_err().to_string();
+        assert!(error.ends_with("what is added is [4, 2], expected [4, 3]"), "{error}");
+        let key = Rng::seed(3).into();
+        assert!(layer.forward_then(&x, Epilogue { add: None, dropout: Some((1.5, key)) }).is_err());
+    }
 }
 
 /// A parameter of these numbers with this gradient.

@@ -78,88 +78,145 @@ compiled_once! {
         mean: &mut [T],
         rstd: &mut [T],
     ) -> Result<()> {
-        const OP: &str = "batch_norm";
-        let rows = training_rows(OP, x, cols)?;
-        same_len_if_any(OP, "gamma", gamma, cols)?;
-        same_len_if_any(OP, "beta", beta, cols)?;
-        same_len(OP, "y", y, x.len())?;
-        same_len(OP, "mean", mean, cols)?;
-        same_len(OP, "rstd", rstd, cols)?;
-        valid_eps(OP, eps)?;
-        if let Some(running) = &running {
-            same_len(OP, "running mean", running.mean, cols)?;
-            same_len(OP, "running var", running.var, cols)?;
-            if !(0.0..=1.0).contains(&running.momentum) {
-                return Err(Error::value(OP, format!("momentum is {}, expected 0 to 1", running.momentum)));
-            }
-        }
-        let settings = context::settings()?;
-
-        let (ones, zeros) = (unless_given(gamma, cols, T::ONE), unless_given(beta, cols, T::ZERO));
-        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-        let beta = beta.or(zeros.as_deref()).unwrap_or_default();
-        let grid = Grid { rows, cols };
-        let mut scratch = Scratch::new(5 * cols);
-        let [scale, center, var, factor, offset] = split(&mut scratch, cols);
-        scale.fill(T::ONE);
-        loop {
-            let sums = column_sums::<T, 1>(settings, grid, |rows, columns, sums| {
-                let x = &x[rows.start * cols..rows.end * cols];
-                settings.simd.run(Sum { x, cols, columns, scale, sums });
-            });
-            for (columns, sums) in grid.strips().zip(sums.chunks(grid.width())) {
-                settings.simd.run(Quotient { n: rows, sums: &sums[..columns.len()], out: &mut center[columns] });
-            }
-            let sums = column_sums::<T, 2>(settings, grid, |rows, columns, sums| {
-                let x = &x[rows.start * cols..rows.end * cols];
-                settings.simd.run(Deviations { x, cols, columns, scale, center, sums });
-            });
-            for (columns, sums) in grid.strips().zip(sums.chunks(2 * grid.width())) {
-                let [sums, squares] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
-                settings.simd.run(Statistics {
-                    n: rows,
-                    eps: T::from_f64(eps),
-                    inputs: [
-                        sums,
-                        squares,
-                        &scale[columns.clone()],
-                        &center[columns.clone()],
-                        &gamma[columns.clone()],
-                        &beta[columns.clone()],
-                    ],
-                    outputs: [
-                        &mut mean[columns.clone()],
-                        &mut var[columns.clone()],
-                        &mut rstd[columns.clone()],
-                        &mut factor[columns.clone()],
-                        &mut offset[columns],
-                    ],
-                });
-            }
-            let mut again = false;
-            for (scale, var) in scale.iter_mut().zip(&*var) {
-                if !var.is_finite() && *scale == T::ONE {
-                    (*scale, _) = rescue_scales();
-                    again = true;
-                }
-            }
-            if !again {
-                break;
-            }
-        }
-
-        if let Some(running) = running {
-            let correction = if running.unbiased { rows as f64 / (rows - 1) as f64 } else { 1.0 };
-            settings.simd.run(Mix {
-                keep: T::from_f64(1.0 - running.momentum),
-                take: [running.momentum, running.momentum * correction].map(T::from_f64),
-                new: [mean, var],
-                old: [running.mean, running.var],
-            });
-        }
-        scale_columns(settings, x, cols, [mean, factor, offset], y);
-        Ok(())
+        normalise(x, cols, gamma, beta, eps, running, After::Nothing, y, mean, rstd)
     }
+}
+
+/// What follows the normalisation in the same pass, with the bits that [`map`](super::map)'s functions give afterwards.
+#[derive(Clone, Copy, Debug)]
+pub enum After<'a, T> {
+    /// `y`.
+    Nothing,
+    /// `max(y, 0)`.
+    Relu,
+    /// `max(y + r, 0)` with a residual of the shape of y.
+    AddRelu(&'a [T]),
+}
+
+impl<T: Element> After<'_, T> {
+    fn check(self, op: &'static str, len: usize) -> Result<()> {
+        match self {
+            After::AddRelu(residual) => same_len(op, "residual", residual, len),
+            _ => Ok(()),
+        }
+    }
+}
+
+compiled_once! {
+    /// [`forward`] and what comes after it, in one pass.
+    ///
+    /// # Errors
+    /// Those of [`forward`], and [`Error::Shape`] when a residual has not as many elements as `x`.
+    pub fn forward_then<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        beta: Option<&[T]>,
+        eps: f64,
+        running: Option<Running<'_, T>>,
+        after: After<'_, T>,
+        y: &mut [T],
+        mean: &mut [T],
+        rstd: &mut [T],
+    ) -> Result<()> {
+        normalise(x, cols, gamma, beta, eps, running, after, y, mean, rstd)
+    }
+}
+
+fn normalise<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    eps: f64,
+    running: Option<Running<'_, T>>,
+    after: After<'_, T>,
+    y: &mut [T],
+    mean: &mut [T],
+    rstd: &mut [T],
+) -> Result<()> {
+    const OP: &str = "batch_norm";
+    let rows = training_rows(OP, x, cols)?;
+    same_len_if_any(OP, "gamma", gamma, cols)?;
+    same_len_if_any(OP, "beta", beta, cols)?;
+    same_len(OP, "y", y, x.len())?;
+    same_len(OP, "mean", mean, cols)?;
+    same_len(OP, "rstd", rstd, cols)?;
+    after.check(OP, x.len())?;
+    valid_eps(OP, eps)?;
+    if let Some(running) = &running {
+        same_len(OP, "running mean", running.mean, cols)?;
+        same_len(OP, "running var", running.var, cols)?;
+        if !(0.0..=1.0).contains(&running.momentum) {
+            return Err(Error::value(OP, format!("momentum is {}, expected 0 to 1", running.momentum)));
+        }
+    }
+    let settings = context::settings()?;
+
+    let (ones, zeros) = (unless_given(gamma, cols, T::ONE), unless_given(beta, cols, T::ZERO));
+    let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+    let beta = beta.or(zeros.as_deref()).unwrap_or_default();
+    let grid = Grid { rows, cols };
+    let mut scratch = Scratch::new(5 * cols);
+    let [scale, center, var, factor, offset] = split(&mut scratch, cols);
+    scale.fill(T::ONE);
+    loop {
+        let sums = column_sums::<T, 1>(settings, grid, |rows, columns, sums| {
+            let x = &x[rows.start * cols..rows.end * cols];
+            settings.simd.run(Sum { x, cols, columns, scale, sums });
+        });
+        for (columns, sums) in grid.strips().zip(sums.chunks(grid.width())) {
+            settings.simd.run(Quotient { n: rows, sums: &sums[..columns.len()], out: &mut center[columns] });
+        }
+        let sums = column_sums::<T, 2>(settings, grid, |rows, columns, sums| {
+            let x = &x[rows.start * cols..rows.end * cols];
+            settings.simd.run(Deviations { x, cols, columns, scale, center, sums });
+        });
+        for (columns, sums) in grid.strips().zip(sums.chunks(2 * grid.width())) {
+            let [sums, squares] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
+            settings.simd.run(Statistics {
+                n: rows,
+                eps: T::from_f64(eps),
+                inputs: [
+                    sums,
+                    squares,
+                    &scale[columns.clone()],
+                    &center[columns.clone()],
+                    &gamma[columns.clone()],
+                    &beta[columns.clone()],
+                ],
+                outputs: [
+                    &mut mean[columns.clone()],
+                    &mut var[columns.clone()],
+                    &mut rstd[columns.clone()],
+                    &mut factor[columns.clone()],
+                    &mut offset[columns],
+                ],
+            });
+        }
+        let mut again = false;
+        for (scale, var) in scale.iter_mut().zip(&*var) {
+            if !var.is_finite() && *scale == T::ONE {
+                (*scale, _) = rescue_scales();
+                again = true;
+            }
+        }
+        if !again {
+            break;
+        }
+    }
+
+    if let Some(running) = running {
+        let correction = if running.unbiased { rows as f64 / (rows - 1) as f64 } else { 1.0 };
+        settings.simd.run(Mix {
+            keep: T::from_f64(1.0 - running.momentum),
+            take: [running.momentum, running.momentum * correction].map(T::from_f64),
+            new: [mean, var],
+            old: [running.mean, running.var],
+        });
+    }
+    scale_columns(settings, x, cols, [mean, factor, offset], after, y);
+    Ok(())
 }
 
 compiled_once! {
@@ -180,24 +237,59 @@ compiled_once! {
         eps: f64,
         y: &mut [T],
     ) -> Result<()> {
-        const OP: &str = "batch_norm_infer";
-        whole_rows(OP, x, cols)?;
-        same_len_if_any(OP, "gamma", gamma, cols)?;
-        same_len_if_any(OP, "beta", beta, cols)?;
-        same_len(OP, "running_mean", running_mean, cols)?;
-        same_len(OP, "running_var", running_var, cols)?;
-        same_len(OP, "y", y, x.len())?;
-        valid_eps(OP, eps)?;
-        let settings = context::settings()?;
-
-        let zeros = unless_given(beta, cols, T::ZERO);
-        let beta = beta.or(zeros.as_deref()).unwrap_or_default();
-        let mut scratch = Scratch::new(2 * cols);
-        let [rstd, factor] = split(&mut scratch, cols);
-        factors(settings, gamma, running_var, eps, rstd, factor);
-        scale_columns(settings, x, cols, [running_mean, factor, beta], y);
-        Ok(())
+        normalise_given(x, cols, gamma, beta, running_mean, running_var, eps, After::Nothing, y)
     }
+}
+
+compiled_once! {
+    /// [`infer`] and what comes after it, in one pass.
+    ///
+    /// # Errors
+    /// Those of [`infer`], and [`Error::Shape`] when a residual has not as many elements as `x`.
+    pub fn infer_then<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        beta: Option<&[T]>,
+        running_mean: &[T],
+        running_var: &[T],
+        eps: f64,
+        after: After<'_, T>,
+        y: &mut [T],
+    ) -> Result<()> {
+        normalise_given(x, cols, gamma, beta, running_mean, running_var, eps, after, y)
+    }
+}
+
+fn normalise_given<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    running_mean: &[T],
+    running_var: &[T],
+    eps: f64,
+    after: After<'_, T>,
+    y: &mut [T],
+) -> Result<()> {
+    const OP: &str = "batch_norm_infer";
+    whole_rows(OP, x, cols)?;
+    same_len_if_any(OP, "gamma", gamma, cols)?;
+    same_len_if_any(OP, "beta", beta, cols)?;
+    same_len(OP, "running_mean", running_mean, cols)?;
+    same_len(OP, "running_var", running_var, cols)?;
+    same_len(OP, "y", y, x.len())?;
+    after.check(OP, x.len())?;
+    valid_eps(OP, eps)?;
+    let settings = context::settings()?;
+
+    let zeros = unless_given(beta, cols, T::ZERO);
+    let beta = beta.or(zeros.as_deref()).unwrap_or_default();
+    let mut scratch = Scratch::new(2 * cols);
+    let [rstd, factor] = split(&mut scratch, cols);
+    factors(settings, gamma, running_var, eps, rstd, factor);
+    scale_columns(settings, x, cols, [running_mean, factor, beta], after, y);
+    Ok(())
 }
 
 compiled_once! {
@@ -239,7 +331,7 @@ compiled_once! {
         factors(settings, gamma, running_var, eps, rstd, factor);
         if !dgamma.is_empty() || !dbeta.is_empty() {
             let grid = Grid { rows, cols };
-            let sums = gradient_sums(settings, grid, x, dy, running_mean);
+            let sums = gradient_sums(settings, grid, x, dy, None, running_mean);
             for (columns, sums) in grid.strips().zip(sums.chunks(3 * grid.width())) {
                 let [sum_dy, sum_dyd] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
                 if !dbeta.is_empty() {
@@ -254,7 +346,7 @@ compiled_once! {
                 }
             }
         }
-        scale_columns(settings, dy, cols, [zeros, factor, zeros], dx);
+        scale_columns(settings, dy, cols, [zeros, factor, zeros], After::Nothing, dx);
         Ok(())
     }
 }
@@ -279,52 +371,104 @@ compiled_once! {
         dgamma: &mut [T],
         dbeta: &mut [T],
     ) -> Result<()> {
-        const OP: &str = "batch_norm_backward";
-        let rows = training_rows(OP, x, cols)?;
-        same_len_if_any(OP, "gamma", gamma, cols)?;
-        same_len(OP, "mean", mean, cols)?;
-        same_len(OP, "rstd", rstd, cols)?;
-        same_len(OP, "dy", dy, x.len())?;
-        same_len(OP, "dx", dx, x.len())?;
-        same_len_or_empty(OP, "dgamma", dgamma, cols)?;
-        same_len_or_empty(OP, "dbeta", dbeta, cols)?;
-        let settings = context::settings()?;
-
-        let ones = unless_given(gamma, cols, T::ONE);
-        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-        let grid = Grid { rows, cols };
-        let sums = gradient_sums(settings, grid, x, dy, mean);
-        let mut scratch = Scratch::new(4 * cols);
-        let [factor, slope, offset, dgammas] = split(&mut scratch, cols);
-        for (columns, sums) in grid.strips().zip(sums.chunks(3 * grid.width())) {
-            let [sum_dy, sum_dyd, sum_d] = [0, 1, 2].map(|k| &sums[k * grid.width()..][..columns.len()]);
-            if !dbeta.is_empty() {
-                dbeta[columns.clone()].copy_from_slice(sum_dy);
-            }
-            settings.simd.run(Slopes {
-                n: rows,
-                inputs: [sum_dy, sum_dyd, sum_d, &rstd[columns.clone()], &gamma[columns.clone()]],
-                outputs: [
-                    &mut factor[columns.clone()],
-                    &mut slope[columns.clone()],
-                    &mut offset[columns.clone()],
-                    &mut dgammas[columns],
-                ],
-            });
-        }
-        dgamma.copy_from_slice(&dgammas[..dgamma.len()]);
-
-        let chunk = cols * (CHUNK / cols).max(1);
-        let params = [mean, factor, slope, offset];
-        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        parallel::for_each(
-            settings,
-            (Rows(x, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk)),
-            work,
-            |(x, dy, dx)| settings.simd.run(Gradient { x, dy, cols, params, dx }),
-        );
-        Ok(())
+        gradients(x, cols, gamma, mean, rstd, None, dy, dx, dgamma, dbeta)
     }
+}
+
+/// The output of the ReLU that came after, and of the dropout after that if any: the gradient is `scale·dy` where it is
+/// above 0, else 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate<'a, T> {
+    /// The output.
+    pub y: &'a [T],
+    /// 1, or what dropout multiplied with.
+    pub scale: T,
+}
+
+compiled_once! {
+    /// [`backward`] of a normalisation with a ReLU after it, from the gradient `dy` of what came out of that: with the bits
+    /// of the gradients one by one.
+    ///
+    /// # Errors
+    /// Those of [`backward`], and [`Error::Shape`] when the gate has not as many elements as `x`.
+    pub fn backward_gated<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        mean: &[T],
+        rstd: &[T],
+        gate: Gate<'_, T>,
+        dy: &[T],
+        dx: &mut [T],
+        dgamma: &mut [T],
+        dbeta: &mut [T],
+    ) -> Result<()> {
+        gradients(x, cols, gamma, mean, rstd, Some(gate), dy, dx, dgamma, dbeta)
+    }
+}
+
+fn gradients<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    mean: &[T],
+    rstd: &[T],
+    gate: Option<Gate<'_, T>>,
+    dy: &[T],
+    dx: &mut [T],
+    dgamma: &mut [T],
+    dbeta: &mut [T],
+) -> Result<()> {
+    const OP: &str = "batch_norm_backward";
+    let rows = training_rows(OP, x, cols)?;
+    same_len_if_any(OP, "gamma", gamma, cols)?;
+    same_len(OP, "mean", mean, cols)?;
+    same_len(OP, "rstd", rstd, cols)?;
+    same_len(OP, "dy", dy, x.len())?;
+    same_len(OP, "dx", dx, x.len())?;
+    same_len_or_empty(OP, "dgamma", dgamma, cols)?;
+    same_len_or_empty(OP, "dbeta", dbeta, cols)?;
+    same_len_if_any(OP, "gate", gate.map(|gate| gate.y), x.len())?;
+    let settings = context::settings()?;
+
+    let ones = unless_given(gamma, cols, T::ONE);
+    let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+    let grid = Grid { rows, cols };
+    let sums = gradient_sums(settings, grid, x, dy, gate, mean);
+    let mut scratch = Scratch::new(4 * cols);
+    let [factor, slope, offset, dgammas] = split(&mut scratch, cols);
+    for (columns, sums) in grid.strips().zip(sums.chunks(3 * grid.width())) {
+        let [sum_dy, sum_dyd, sum_d] = [0, 1, 2].map(|k| &sums[k * grid.width()..][..columns.len()]);
+        if !dbeta.is_empty() {
+            dbeta[columns.clone()].copy_from_slice(sum_dy);
+        }
+        settings.simd.run(Slopes {
+            n: rows,
+            inputs: [sum_dy, sum_dyd, sum_d, &rstd[columns.clone()], &gamma[columns.clone()]],
+            outputs: [
+                &mut factor[columns.clone()],
+                &mut slope[columns.clone()],
+                &mut offset[columns.clone()],
+                &mut dgammas[columns],
+            ],
+        });
+    }
+    dgamma.copy_from_slice(&dgammas[..dgamma.len()]);
+
+    let chunk = cols * (CHUNK / cols).max(1);
+    let params = [mean, factor, slope, offset];
+    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+    let parts = (
+        Rows(x, chunk),
+        Rows(dy, chunk),
+        Rows(gate.map_or(&[], |gate| gate.y), chunk),
+        RowsMut::new(dx, chunk),
+    );
+    parallel::for_each(settings, parts, work, |(x, dy, y, dx)| {
+        let gate = gate.map(|gate| Gate { y, ..gate });
+        settings.simd.run(Gradient { x, dy, gate, cols, params, dx });
+    });
+    Ok(())
 }
 
 /// The number of rows, at least two: a single row has no variance.
@@ -386,10 +530,19 @@ fn column_sums<T: Element, const K: usize>(
 }
 
 /// Σ dy, Σ dy·(x − center) and Σ (x − center) of each column.
-fn gradient_sums<T: Element>(settings: Settings, grid: Grid, x: &[T], dy: &[T], center: &[T]) -> Scratch<T> {
+fn gradient_sums<T: Element>(
+    settings: Settings,
+    grid: Grid,
+    x: &[T],
+    dy: &[T],
+    gate: Option<Gate<'_, T>>,
+    center: &[T],
+) -> Scratch<T> {
     column_sums::<T, 3>(settings, grid, |rows, columns, sums| {
-        let [x, dy] = [x, dy].map(|x| &x[rows.start * grid.cols..rows.end * grid.cols]);
-        settings.simd.run(GradientSums { x, dy, cols: grid.cols, columns, center, sums });
+        let part = rows.start * grid.cols..rows.end * grid.cols;
+        let gate = gate.map(|gate| Gate { y: &gate.y[part.clone()], ..gate });
+        let [x, dy] = [x, dy].map(|x| &x[part.clone()]);
+        settings.simd.run(GradientSums { x, dy, gate, cols: grid.cols, columns, center, sums });
     })
 }
 
@@ -409,12 +562,22 @@ fn factors<T: Element>(
     }
 }
 
-/// `y = (x − params[0])·params[1] + params[2]` in each column.
-fn scale_columns<T: Element>(settings: Settings, x: &[T], cols: usize, params: [&[T]; 3], y: &mut [T]) {
+/// `y = (x − params[0])·params[1] + params[2]` in each column, and what comes after.
+fn scale_columns<T: Element>(
+    settings: Settings,
+    x: &[T],
+    cols: usize,
+    params: [&[T]; 3],
+    after: After<'_, T>,
+    y: &mut [T],
+) {
     let chunk = cols * (CHUNK / cols.max(1)).max(1);
     let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-    parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(y, chunk)), work, |(x, y)| {
-        settings.simd.run(Scale { x, cols, params, y });
+    let residual: &[T] = if let After::AddRelu(residual) = after { residual } else { &[] };
+    let parts = (Rows(x, chunk), Rows(residual, chunk), RowsMut::new(y, chunk));
+    parallel::for_each(settings, parts, work, |(x, residual, y)| {
+        let after = if let After::AddRelu(_) = after { After::AddRelu(residual) } else { after };
+        settings.simd.run(Scale { x, cols, params, after, y });
     });
 }
 
@@ -480,10 +643,28 @@ impl<T: Element> Kernel for Deviations<'_, T> {
 struct GradientSums<'a, T> {
     x: &'a [T],
     dy: &'a [T],
+    gate: Option<Gate<'a, T>>,
     cols: usize,
     columns: Range<usize>,
     center: &'a [T],
     sums: &'a mut [T],
+}
+
+/// The gradient before a gate: that of a ReLU, which lets pass where `y` is NaN, too, and what dropout multiplied with.
+#[inline(always)]
+fn gated<T: Element, S: Simd>(s: S, scale: T, y: T::Vector<S>, dy: T::Vector<S>) -> T::Vector<S> {
+    let zero = s.splat(T::ZERO);
+    T::Vector::select(y.le(zero), zero, dy * s.splat(scale))
+}
+
+/// One row more in the sums.
+#[inline(always)]
+fn add_row<T: Element, S: Simd>(
+    [sum_dy, sum_dyd, sum_d]: [T::Vector<S>; 3],
+    dy: T::Vector<S>,
+    d: T::Vector<S>,
+) -> [T::Vector<S>; 3] {
+    [sum_dy + dy, dy.mul_add(d, sum_dyd), sum_d + d]
 }
 
 impl<T: Element> Kernel for GradientSums<'_, T> {
@@ -491,19 +672,28 @@ impl<T: Element> Kernel for GradientSums<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        columns::sums(
-            s,
-            [self.x, self.dy],
-            self.cols,
-            self.columns,
-            [self.center],
-            self.sums,
-            #[inline(always)]
-            |[sum_dy, sum_dyd, sum_d], [x, dy], [center]| {
-                let d = x - center;
-                [sum_dy + dy, dy.mul_add(d, sum_dyd), sum_d + d]
-            },
-        );
+        match self.gate {
+            None => columns::sums(
+                s,
+                [self.x, self.dy],
+                self.cols,
+                self.columns,
+                [self.center],
+                self.sums,
+                #[inline(always)]
+                |sums, [x, dy], [center]| add_row::<T, S>(sums, dy, x - center),
+            ),
+            Some(gate) => columns::sums(
+                s,
+                [self.x, self.dy, gate.y],
+                self.cols,
+                self.columns,
+                [self.center],
+                self.sums,
+                #[inline(always)]
+                |sums, [x, dy, y], [center]| add_row::<T, S>(sums, gated(s, gate.scale, y, dy), x - center),
+            ),
+        }
     }
 }
 
@@ -675,11 +865,28 @@ impl<T: Element> Kernel for Slopes<'_, T> {
     }
 }
 
-/// `y = (x − center)·factor + offset`.
+/// `(x − center)·factor + offset`.
+#[inline(always)]
+fn scaled<T: Element, S: Simd>(x: T::Vector<S>, [center, factor, offset]: [T::Vector<S>; 3]) -> T::Vector<S> {
+    (x - center).mul_add(factor, offset)
+}
+
+/// `factor·((dy − offset) − (x − center)·slope)`.
+#[inline(always)]
+fn gradient<T: Element, S: Simd>(
+    x: T::Vector<S>,
+    dy: T::Vector<S>,
+    [center, factor, slope, offset]: [T::Vector<S>; 4],
+) -> T::Vector<S> {
+    (x - center).neg_mul_add(slope, dy - offset) * factor
+}
+
+/// `y = after((x − center)·factor + offset)`.
 struct Scale<'a, T> {
     x: &'a [T],
     cols: usize,
     params: [&'a [T]; 3],
+    after: After<'a, T>,
     y: &'a mut [T],
 }
 
@@ -688,15 +895,37 @@ impl<T: Element> Kernel for Scale<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        columns::map::<T, S, 2, 1, 3>(
-            s,
-            [self.x],
-            self.cols,
-            self.params,
-            self.y,
-            #[inline(always)]
-            |[x], [center, factor, offset]| (x - center).mul_add(factor, offset),
-        );
+        let Self { x, cols, params, after, y } = self;
+        let zero = s.splat(T::ZERO);
+        match after {
+            After::Nothing => columns::map::<T, S, 2, 1, 3>(
+                s,
+                [x],
+                cols,
+                params,
+                y,
+                #[inline(always)]
+                |[x], params| scaled::<T, S>(x, params),
+            ),
+            After::Relu => columns::map::<T, S, 2, 1, 3>(
+                s,
+                [x],
+                cols,
+                params,
+                y,
+                #[inline(always)]
+                |[x], params| zero.max(scaled::<T, S>(x, params)),
+            ),
+            After::AddRelu(residual) => columns::map::<T, S, 2, 2, 3>(
+                s,
+                [x, residual],
+                cols,
+                params,
+                y,
+                #[inline(always)]
+                |[x, residual], params| zero.max(scaled::<T, S>(x, params) + residual),
+            ),
+        }
     }
 }
 
@@ -704,6 +933,7 @@ impl<T: Element> Kernel for Scale<'_, T> {
 struct Gradient<'a, T> {
     x: &'a [T],
     dy: &'a [T],
+    gate: Option<Gate<'a, T>>,
     cols: usize,
     params: [&'a [T]; 4],
     dx: &'a mut [T],
@@ -714,15 +944,27 @@ impl<T: Element> Kernel for Gradient<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let Self { x, dy, gate, cols, params, dx } = self;
         // Four params and three operands of one register each fill the 16 registers of AVX2.
-        columns::map::<T, S, 1, 2, 4>(
-            s,
-            [self.x, self.dy],
-            self.cols,
-            self.params,
-            self.dx,
-            #[inline(always)]
-            |[x, dy], [center, factor, slope, offset]| (x - center).neg_mul_add(slope, dy - offset) * factor,
-        );
+        match gate {
+            None => columns::map::<T, S, 1, 2, 4>(
+                s,
+                [x, dy],
+                cols,
+                params,
+                dx,
+                #[inline(always)]
+                |[x, dy], params| gradient::<T, S>(x, dy, params),
+            ),
+            Some(gate) => columns::map::<T, S, 1, 3, 4>(
+                s,
+                [x, dy, gate.y],
+                cols,
+                params,
+                dx,
+                #[inline(always)]
+                |[x, dy, y], params| gradient::<T, S>(x, gated(s, gate.scale, y, dy), params),
+            ),
+        }
     }
 }

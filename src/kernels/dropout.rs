@@ -67,38 +67,84 @@ compiled_once! {
     }
 }
 
+compiled_once! {
+    /// [`forward`] from `x` to `x` itself.
+    ///
+    /// # Errors
+    /// [`Error::Value`] when `p` is not in [0, 1].
+    pub fn in_place<T: Element>(p: f64, key: Key, x: &mut [T]) -> Result<()> {
+        match Rule::new("dropout", p)? {
+            Rule::Keep => {}
+            Rule::Drop => x.fill(T::ZERO),
+            Rule::Below(dropped, scale) => {
+                let settings = context::settings()?;
+                let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+                let parts = (Indices(x.len().div_ceil(CHUNK)), RowsMut::new(x, CHUNK));
+                parallel::for_each(settings, parts, work, |(index, x)| {
+                    settings.simd.run(Dropout { key, first_block: first_block(index), dropped, scale, x });
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a probability means.
+enum Rule<T> {
+    Keep,
+    Drop,
+    /// Words below this drop their element; the others are scaled.
+    Below(u32, T),
+}
+
+impl<T: Element> Rule<T> {
+    fn new(op: &'static str, p: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&p) {
+            return Err(Error::value(op, format!("{p} is not a probability")));
+        }
+        Ok(match u32::try_from(rng::words_below(p)) {
+            _ if p == 0.0 => Self::Keep,
+            Ok(dropped) => Self::Below(dropped, scale(p)),
+            Err(_) => Self::Drop,
+        })
+    }
+}
+
+/// What kept elements are multiplied with.
+pub(crate) fn scale<T: Element>(p: f64) -> T {
+    T::from_f64(1.0 / (1.0 - p))
+}
+
+/// The block of random words of the first element of a chunk.
+fn first_block(chunk: usize) -> u64 {
+    (chunk * (CHUNK / rng::BLOCK)) as u64
+}
+
 fn apply<T: Element>(op: &'static str, x: &[T], p: f64, key: Key, y: &mut [T]) -> Result<()> {
-    if !(0.0..=1.0).contains(&p) {
-        return Err(Error::value(op, format!("{p} is not a probability")));
+    match Rule::new(op, p)? {
+        Rule::Keep => y.copy_from_slice(x),
+        Rule::Drop => y.fill(T::ZERO),
+        Rule::Below(dropped, scale) => {
+            let settings = context::settings()?;
+            let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            let parts = (Indices(x.len().div_ceil(CHUNK)), Rows(x, CHUNK), RowsMut::new(y, CHUNK));
+            parallel::for_each(settings, parts, work, |(index, x, y)| {
+                y.copy_from_slice(x);
+                settings.simd.run(Dropout { key, first_block: first_block(index), dropped, scale, x: y });
+            });
+        }
     }
-    let settings = context::settings()?;
-    if p == 0.0 {
-        y.copy_from_slice(x);
-        return Ok(());
-    }
-    let Ok(dropped) = u32::try_from(rng::words_below(p)) else {
-        y.fill(T::ZERO);
-        return Ok(());
-    };
-    let scale = T::from_f64(1.0 / (1.0 - p));
-    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-    let parts = (Indices(x.len().div_ceil(CHUNK)), Rows(x, CHUNK), RowsMut::new(y, CHUNK));
-    parallel::for_each(settings, parts, work, |(index, x, y)| {
-        let first_block = (index * (CHUNK / rng::BLOCK)) as u64;
-        settings.simd.run(Dropout { x, key, first_block, dropped, scale, y });
-    });
     Ok(())
 }
 
 struct Dropout<'a, T> {
-    x: &'a [T],
     key: Key,
     /// The block of random words of the first element.
     first_block: u64,
     /// Words below this drop their element.
     dropped: u32,
     scale: T,
-    y: &'a mut [T],
+    x: &'a mut [T],
 }
 
 impl<T: Element> Dropout<'_, T> {
@@ -127,20 +173,19 @@ impl<T: Element> Kernel for Dropout<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let mut block = self.first_block;
-        let mut y = std::mem::take(&mut self.y).chunks_exact_mut(rng::BLOCK);
-        let mut x = self.x.chunks_exact(rng::BLOCK);
-        for (x, y) in (&mut x).zip(&mut y) {
+        let mut x = std::mem::take(&mut self.x).chunks_exact_mut(rng::BLOCK);
+        for x in &mut x {
             let dropped = self.mask(s, block);
             for at in (0..rng::BLOCK).step_by(T::LANES) {
-                s.store(self.scaled(s, s.load(&x[at..]), dropped >> at), &mut y[at..]);
+                s.store(self.scaled(s, s.load(&x[at..]), dropped >> at), &mut x[at..]);
             }
             block += 1;
         }
-        let (x, y) = (x.remainder(), y.into_remainder());
+        let x = x.into_remainder();
         if !x.is_empty() {
             let dropped = self.mask(s, block);
             for at in (0..x.len()).step_by(T::LANES) {
-                s.store_partial(self.scaled(s, s.load_partial(&x[at..]), dropped >> at), &mut y[at..]);
+                s.store_partial(self.scaled(s, s.load_partial(&x[at..]), dropped >> at), &mut x[at..]);
             }
         }
     }

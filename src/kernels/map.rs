@@ -79,6 +79,48 @@ pub enum Binary {
 }
 
 compiled_once! {
+    /// The gradient before a ReLU, and before the dropout of its result, from the output of both: `dx = scale·dy`, or 0
+    /// where `y ≤ 0`. `scale` is 1, or what dropout multiplied with. Where y is NaN, the gradient passes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ.
+    pub fn gate<T: Element>(y: &[T], scale: T, dy: &[T], dx: &mut [T]) -> Result<()> {
+        same_len("gate", "y", y, dx.len())?;
+        same_len("gate", "dy", dy, dx.len())?;
+        let settings = context::settings()?;
+        let parts = (Rows(y, CHUNK), Rows(dy, CHUNK), RowsMut::new(dx, CHUNK));
+        parallel::for_each(settings, parts, (dy.len() as f64 * 0.15) as usize, |(y, dy, dx)| {
+            settings.simd.run(Gate { y, scale, dy, dx });
+        });
+        Ok(())
+    }
+}
+
+struct Gate<'a, T> {
+    y: &'a [T],
+    scale: T,
+    dy: &'a [T],
+    dx: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Gate<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (zero, scale) = (s.splat(T::ZERO), s.splat(self.scale));
+        slices::map2(
+            s,
+            self.y,
+            self.dy,
+            self.dx,
+            #[inline(always)]
+            |y, dy| T::Vector::select(y.le(zero), zero, dy * scale),
+        );
+    }
+}
+
+compiled_once! {
     /// `y[i] = f(x[i])`.
     ///
     /// # Errors

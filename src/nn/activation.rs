@@ -1,6 +1,6 @@
 //! Layers without parameters.
 
-use super::{Module, Visitor};
+use super::{Follower, Module, Visitor};
 use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
@@ -25,10 +25,26 @@ macro_rules! layer {
     };
 }
 
-layer! {
-    /// max(x, 0).
-    ReLU, |x| x.relu()
+/// max(x, 0).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReLU;
+
+impl<T: Element> Module<T> for ReLU {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        x.relu()
+    }
+
+    fn follows(&self) -> Option<Follower<'_>> {
+        Some(Follower::ReLU)
+    }
+
+    fn visit<'a>(&'a self, _: &mut Visitor<'_, 'a, T>) {}
+
+    fn describe(&self) -> String {
+        "ReLU".into()
+    }
 }
+
 layer! {
     /// x·Φ(x), the exact form.
     GELU, |x| x.gelu()

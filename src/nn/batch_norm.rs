@@ -1,7 +1,7 @@
 //! Batch normalisation.
 
 use super::{Mode, Module, Parameter, State, Visitor};
-use crate::autograd::BatchStatistics;
+use crate::autograd::{BatchStatistics, Epilogue};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::batch_norm::Running;
@@ -103,31 +103,43 @@ impl<T: Element> BatchNorm1d<T> {
     }
 }
 
-impl<T: Element> Module<T> for BatchNorm1d<T> {
-    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+impl<T: Element> BatchNorm1d<T> {
+    #[track_caller]
+    fn normalise(&self, x: &Tensor<T>, then: Option<Epilogue<'_, T>>) -> Result<Tensor<T>> {
         let (weight, bias) = (self.weight.tensor(), self.bias.tensor());
         let affine = Some((&weight, &bias));
-        if self.mode.is_training() {
-            // On copies: no lock is held while the kernel runs.
-            let (mean, var) = self.running_stats();
-            let (mut mean, mut var) = (Buffer::copy_of(mean.data()), Buffer::copy_of(var.data()));
-            let y = x.batch_norm(
-                affine,
-                BatchStatistics::Batch(Some(Running {
-                    mean: mean.fresh_mut(),
-                    var: var.fresh_mut(),
-                    momentum: self.momentum,
-                    unbiased: self.unbiased,
-                })),
-                self.eps,
-            )?;
-            let shape = Shape::from_dims(&[self.features]);
-            self.running_mean.set(&Tensor::from_buffer(mean, shape))?;
-            self.running_var.set(&Tensor::from_buffer(var, shape))?;
-            return Ok(y);
-        }
+        let run = |statistics: BatchStatistics<'_, T>| match then {
+            Some(then) => x.batch_norm_then(affine, statistics, self.eps, then),
+            None => x.batch_norm(affine, statistics, self.eps),
+        };
         let (mean, var) = self.running_stats();
-        x.batch_norm(affine, BatchStatistics::Running { mean: mean.data(), var: var.data() }, self.eps)
+        if !self.mode.is_training() {
+            return run(BatchStatistics::Running { mean: mean.data(), var: var.data() });
+        }
+        // On copies: no lock is held while the kernel runs.
+        let (mut mean, mut var) = (Buffer::copy_of(mean.data()), Buffer::copy_of(var.data()));
+        let y = run(BatchStatistics::Batch(Some(Running {
+            mean: mean.fresh_mut(),
+            var: var.fresh_mut(),
+            momentum: self.momentum,
+            unbiased: self.unbiased,
+        })))?;
+        let shape = Shape::from_dims(&[self.features]);
+        self.running_mean.set(&Tensor::from_buffer(mean, shape))?;
+        self.running_var.set(&Tensor::from_buffer(var, shape))?;
+        Ok(y)
+    }
+}
+
+impl<T: Element> Module<T> for BatchNorm1d<T> {
+    #[track_caller]
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        self.normalise(x, None)
+    }
+
+    #[track_caller]
+    fn forward_then(&self, x: &Tensor<T>, then: Epilogue<'_, T>) -> Result<Tensor<T>> {
+        self.normalise(x, Some(then))
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{Mode, Module, Visitor};
+use super::{Follower, Mode, Module, Visitor};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Key;
 use crate::rng::Rng;
@@ -30,13 +30,24 @@ impl Dropout {
     }
 }
 
+impl Dropout {
+    /// The probability and the mask of the next forward pass, if something is dropped in it.
+    pub(super) fn draw(&self) -> Option<(f64, Key)> {
+        let drops = self.mode.is_training() && self.p > 0.0;
+        drops.then(|| (self.p, self.rng.lock().unwrap_or_else(PoisonError::into_inner).split().into()))
+    }
+}
+
 impl<T: Element> Module<T> for Dropout {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        if !self.mode.is_training() || self.p == 0.0 {
-            return Ok(x.clone());
+        match self.draw() {
+            Some((p, key)) => x.dropout(p, key),
+            None => Ok(x.clone()),
         }
-        let stream = self.rng.lock().unwrap_or_else(PoisonError::into_inner).split();
-        x.dropout(self.p, Key { seed: stream.seed, stream: stream.stream })
+    }
+
+    fn follows(&self) -> Option<Follower<'_>> {
+        Some(Follower::Dropout(self))
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

@@ -2,6 +2,7 @@
 
 use super::init::{self, Fan, Nonlinearity};
 use super::{Module, Parameter, Visitor};
+use crate::autograd::Epilogue;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 use crate::simd::Element;
@@ -76,6 +77,12 @@ impl<T: Element> Module<T> for Linear<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let bias = self.bias.as_ref().map(Parameter::tensor);
         x.linear(&self.weight.tensor(), bias.as_ref())
+    }
+
+    #[track_caller]
+    fn forward_then(&self, x: &Tensor<T>, then: Epilogue<'_, T>) -> Result<Tensor<T>> {
+        let bias = self.bias.as_ref().map(Parameter::tensor);
+        x.linear_then(&self.weight.tensor(), bias.as_ref(), then)
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

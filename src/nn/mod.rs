@@ -32,7 +32,7 @@ pub use dropout::Dropout;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use loss::{BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss};
-pub use module::{Item, Mode, Module, Visitor};
+pub use module::{Follower, Item, Mode, Module, Visitor};
 pub(crate) use parameter::Held;
 pub use parameter::{Parameter, State};
 pub use residual::Residual;

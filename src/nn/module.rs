@@ -4,10 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Parameter, State, checkpoint};
+use super::{Dropout, Parameter, State, checkpoint};
+use crate::autograd::Epilogue;
 use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
+
+/// A module that the layer before it may do in its own pass.
+#[derive(Clone, Copy)]
+pub enum Follower<'a> {
+    /// max(x, 0).
+    ReLU,
+    /// Dropout, behind a ReLU.
+    Dropout(&'a Dropout),
+}
 
 /// A layer or a network of layers.
 ///
@@ -44,6 +54,21 @@ pub trait Module<T: Element = f32>: Send {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when the input does not fit.
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>>;
+
+    /// The result for an input and what follows it. Layers that can do both in one pass have a method of their own; the
+    /// bits are the same.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Module::forward) and of the operations that follow.
+    fn forward_then(&self, x: &Tensor<T>, then: Epilogue<'_, T>) -> Result<Tensor<T>> {
+        then.apply(&self.forward(x)?)
+    }
+
+    /// What the module is when it follows another one, if a layer may do it in its own pass: [`Sequential`](super::Sequential)
+    /// asks for it.
+    fn follows(&self) -> Option<Follower<'_>> {
+        None
+    }
 
     /// Shows the visitor everything the module holds: parameters, states, modes and children.
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>);

@@ -1,6 +1,7 @@
 //! A shortcut around a module.
 
 use super::{Module, Visitor};
+use crate::autograd::Epilogue;
 use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
@@ -20,6 +21,13 @@ impl<T: Element> Residual<T> {
 impl<T: Element> Module<T> for Residual<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         self.inner.forward(x)?.add(x)
+    }
+
+    fn forward_then(&self, x: &Tensor<T>, then: Epilogue<'_, T>) -> Result<Tensor<T>> {
+        match then.add {
+            None => self.inner.forward_then(x, Epilogue { add: Some(x), ..then }),
+            Some(_) => then.apply(&self.forward(x)?),
+        }
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

@@ -1,6 +1,7 @@
 //! One module after the other.
 
-use super::{Module, Visitor};
+use super::{Follower, Module, Visitor};
+use crate::autograd::Epilogue;
 use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
@@ -26,11 +27,43 @@ impl<T: Element> Sequential<T> {
     }
 }
 
+impl<T: Element> Sequential<T> {
+    /// Runs the layers; the last of them does `then`, too. A ReLU, and dropout behind it, are left to the layer before.
+    fn run(&self, x: &Tensor<T>, then: Option<Epilogue<'_, T>>) -> Result<Tensor<T>> {
+        let _scope = crate::profile::scope("forward");
+        let mut x = x.clone();
+        let mut then = then;
+        let mut layers = self.layers.iter().peekable();
+        while let Some(layer) = layers.next() {
+            let mut epilogue = None;
+            if layers.next_if(|next| matches!(next.follows(), Some(Follower::ReLU))).is_some() {
+                let dropout = match layers.peek().and_then(|next| next.follows()) {
+                    Some(Follower::Dropout(dropout)) => {
+                        layers.next();
+                        dropout.draw()
+                    }
+                    _ => None,
+                };
+                epilogue = Some(Epilogue { add: None, dropout });
+            } else if layers.peek().is_none() {
+                epilogue = then.take();
+            }
+            x = match epilogue {
+                Some(epilogue) => layer.forward_then(&x, epilogue)?,
+                None => layer.forward(&x)?,
+            };
+        }
+        then.map_or(Ok(x.clone()), |then| then.apply(&x))
+    }
+}
+
 impl<T: Element> Module<T> for Sequential<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        let _scope = crate::profile::scope("forward");
-        let Some((first, rest)) = self.layers.split_first() else { return Ok(x.clone()) };
-        rest.iter().try_fold(first.forward(x)?, |x, layer| layer.forward(&x))
+        self.run(x, None)
+    }
+
+    fn forward_then(&self, x: &Tensor<T>, then: Epilogue<'_, T>) -> Result<Tensor<T>> {
+        self.run(x, Some(then))
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

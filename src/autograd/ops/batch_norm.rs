@@ -1,11 +1,13 @@
 //! Batch normalisation over the first axis.
 
+use super::epilogue::{Epilogue, Kept as KeptEpilogue};
 use super::layer_norm::{check_affine, norm_backward};
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::kernels::batch_norm::{self, Running};
+use crate::kernels::batch_norm::{self, After, Gate, Running};
+use crate::kernels::dropout;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
@@ -32,18 +34,43 @@ pub(crate) struct BatchNorm<T: Element> {
     x: Tensor<T>,
     gamma: Option<Tensor<T>>,
     kept: Kept<T>,
+    epilogue: Option<KeptEpilogue<T>>,
     parents: [Parent; 3],
 }
 
 impl<T: Element> Backward<T> for BatchNorm<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         let (x, dy, cols) = (&self.x, dy.compact(), self.x.shape()[1]);
+        // Alone, the gate opens in the passes over x. A residual's gradient is what comes through it.
+        let (dy, gate) = match &self.epilogue {
+            Some(then) if then.residual.is_some() || matches!(self.kept, Kept::Running { .. }) => {
+                let dy = then.backward(&dy)?;
+                gradients.add(then.residual, || Ok(dy.clone()))?;
+                (dy, None)
+            }
+            Some(then) => (dy, Some(Gate { y: then.y.data(), scale: then.scale })),
+            None => (dy, None),
+        };
         norm_backward(x, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
             let gamma = self.gamma.as_ref().map(Tensor::data);
             match &self.kept {
-                Kept::Batch { mean, rstd } => {
-                    batch_norm::backward(x.data(), cols, gamma, mean, rstd, dy.data(), dx, dgamma, dbeta)
-                }
+                Kept::Batch { mean, rstd } => match gate {
+                    None => {
+                        batch_norm::backward(x.data(), cols, gamma, mean, rstd, dy.data(), dx, dgamma, dbeta)
+                    }
+                    Some(gate) => batch_norm::backward_gated(
+                        x.data(),
+                        cols,
+                        gamma,
+                        mean,
+                        rstd,
+                        gate,
+                        dy.data(),
+                        dx,
+                        dgamma,
+                        dbeta,
+                    ),
+                },
                 Kept::Running { mean, var, eps } => batch_norm::infer_backward(
                     x.data(),
                     cols,
@@ -75,6 +102,33 @@ impl<T: Element> Tensor<T> {
         statistics: BatchStatistics<'_, T>,
         eps: f64,
     ) -> Result<Self> {
+        self.normalise(affine, statistics, eps, None)
+    }
+
+    /// [`batch_norm`](Tensor::batch_norm) and what follows it, in fewer passes: the bits of the operations one by one.
+    ///
+    /// # Errors
+    /// Those of [`batch_norm`](Tensor::batch_norm) and of the epilogue.
+    #[track_caller]
+    pub fn batch_norm_then(
+        &self,
+        affine: Option<(&Self, &Self)>,
+        statistics: BatchStatistics<'_, T>,
+        eps: f64,
+        then: Epilogue<'_, T>,
+    ) -> Result<Self> {
+        then.check("batch_norm", self.shape())?;
+        self.normalise(affine, statistics, eps, Some(then))
+    }
+
+    #[track_caller]
+    fn normalise(
+        &self,
+        affine: Option<(&Self, &Self)>,
+        statistics: BatchStatistics<'_, T>,
+        eps: f64,
+        then: Option<Epilogue<'_, T>>,
+    ) -> Result<Self> {
         let &[_, cols] = self.shape() else {
             let message = format!("expected [rows, features], got {:?}", self.shape());
             return Err(Error::shape("batch_norm", message));
@@ -82,6 +136,12 @@ impl<T: Element> Tensor<T> {
         check_affine("batch_norm", self, cols, affine)?;
         let x = self.compact();
         let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.compact(), beta.compact())).unzip();
+        let residual = then.and_then(|then| then.add).map(Tensor::compact);
+        let after = match (&then, &residual) {
+            (None, _) => After::Nothing,
+            (Some(_), None) => After::Relu,
+            (Some(_), Some(residual)) => After::AddRelu(residual.data()),
+        };
         let mut kept = None;
         let y = Tensor::build(x.dims(), |y| {
             let (gamma, beta) = (gamma.as_ref().map(Tensor::data), beta.as_ref().map(Tensor::data));
@@ -89,21 +149,26 @@ impl<T: Element> Tensor<T> {
                 BatchStatistics::Batch(running) => {
                     let (mut mean, mut rstd) = (Buffer::stale(cols), Buffer::stale(cols));
                     let (m, r) = (mean.fresh_mut(), rstd.fresh_mut());
-                    batch_norm::forward(x.data(), cols, gamma, beta, eps, running, y, m, r)?;
+                    batch_norm::forward_then(x.data(), cols, gamma, beta, eps, running, after, y, m, r)?;
                     Kept::Batch { mean, rstd }
                 }
                 BatchStatistics::Running { mean, var } => {
-                    batch_norm::infer(x.data(), cols, gamma, beta, mean, var, eps, y)?;
+                    batch_norm::infer_then(x.data(), cols, gamma, beta, mean, var, eps, after, y)?;
                     Kept::Running { mean: Buffer::copy_of(mean), var: Buffer::copy_of(var), eps }
                 }
             });
-            Ok(())
+            match then.and_then(|then| then.dropout) {
+                Some((p, key)) => dropout::in_place(p, key, y),
+                None => Ok(()),
+            }
         })?;
         let none = Tensor::scalar(T::ZERO);
         let (g, b) = affine.unwrap_or((&none, &none));
-        record("batch_norm", y, [self, g, b], |parents, _| {
+        let add = then.and_then(|then| then.add).unwrap_or(&none);
+        record("batch_norm", y, [self, g, b, add], |[x_parent, g, b, residual], y| {
             let kept = kept.take().expect("set by the forward pass");
-            Op::BatchNorm(BatchNorm { x, gamma, kept, parents })
+            let epilogue = then.map(|then| then.keep(y, residual));
+            Op::BatchNorm(BatchNorm { x, gamma, kept, epilogue, parents: [x_parent, g, b] })
         })
     }
 }

@@ -1,10 +1,13 @@
 //! The affine map of a linear layer in one pass: y = x·Wᵀ + b.
 
+use super::epilogue::{Epilogue, Kept};
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::context;
 use crate::error::{Error, Result};
-use crate::kernels::gemm::{Bias, MatMut, MatRef, gemm, gemm_with_epilogue, nanoseconds};
+use crate::kernels::dropout;
+use crate::kernels::gemm::{self, Bias, MatMut, MatRef, gemm, gemm_with_epilogue, nanoseconds};
+use crate::kernels::map::Unary;
 use crate::kernels::reduce::{self, Reduce};
 use crate::parallel;
 use crate::simd::Element;
@@ -16,6 +19,7 @@ const APART: usize = 100_000;
 pub(crate) struct Linear<T: Element> {
     x: Tensor<T>,
     weight: Tensor<T>,
+    epilogue: Option<Kept<T>>,
     parents: [Parent; 3],
 }
 
@@ -34,6 +38,11 @@ fn rows_mut<T: Element>(y: &mut [T], shape: Shape) -> Result<MatMut<'_, T>> {
 impl<T: Element> Backward<T> for Linear<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         let (x, weight, dy) = (&self.x, &self.weight, dy.compact());
+        let dy = match &self.epilogue {
+            Some(then) => then.backward(&dy)?,
+            None => dy,
+        };
+        gradients.add(self.epilogue.as_ref().and_then(|then| then.residual), || Ok(dy.clone()))?;
         let [of_x, of_weight, of_bias] = self.parents;
         let dx = || {
             Tensor::build(x.dims(), |dx| {
@@ -74,6 +83,20 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] when the shapes do not fit.
     #[track_caller]
     pub fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
+        self.affine(weight, bias, None)
+    }
+
+    /// [`linear`](Tensor::linear) and what follows it, in the same pass: the bits of the operations one by one.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shapes do not fit, [`Error::Value`] when dropout's p is no probability.
+    #[track_caller]
+    pub fn linear_then(&self, weight: &Self, bias: Option<&Self>, then: Epilogue<'_, T>) -> Result<Self> {
+        self.affine(weight, bias, Some(then))
+    }
+
+    #[track_caller]
+    fn affine(&self, weight: &Self, bias: Option<&Self>, then: Option<Epilogue<'_, T>>) -> Result<Self> {
         let fits = weight.rank() == 2
             && self.shape().last() == weight.shape().last()
             && bias.is_none_or(|bias| bias.shape() == &weight.shape()[..1]);
@@ -84,14 +107,27 @@ impl<T: Element> Tensor<T> {
         }
         let (x, w) = (self.compact(), weight.compact());
         let shape = Shape::new(&self.dims().with(self.rank() - 1, w.shape()[0]))?;
-        let add = bias.map(Tensor::compact);
+        then.map_or(Ok(()), |then| then.check("linear", &shape))?;
+        let bias_numbers = bias.map(Tensor::compact);
+        let residual = then.and_then(|then| then.add).map(Tensor::compact);
         let y = Tensor::build(shape, |y| {
-            let add = add.as_ref().map_or(Bias::None, |bias| Bias::PerColumn(bias.data()));
-            gemm_with_epilogue(T::ONE, rows(&x)?, rows(&w)?.t(), T::ZERO, add.into(), rows_mut(y, shape)?)
+            let epilogue = gemm::Epilogue {
+                bias: bias_numbers.as_ref().map_or(Bias::None, |bias| Bias::PerColumn(bias.data())),
+                residual: residual.as_ref().map(rows).transpose()?,
+                activation: then.map(|_| Unary::Relu),
+                relu_mask: None,
+            };
+            gemm_with_epilogue(T::ONE, rows(&x)?, rows(&w)?.t(), T::ZERO, epilogue, rows_mut(y, shape)?)?;
+            match then.and_then(|then| then.dropout) {
+                Some((p, key)) => dropout::in_place(p, key, y),
+                None => Ok(()),
+            }
         })?;
         let none = Tensor::scalar(T::ZERO);
-        record("linear", y, [self, weight, bias.unwrap_or(&none)], |parents, _| {
-            Op::Linear(Linear { x, weight: w, parents })
+        let (b, add) = (bias.unwrap_or(&none), then.and_then(|then| then.add).unwrap_or(&none));
+        record("linear", y, [self, weight, b, add], |[of_x, of_weight, of_bias, residual], y| {
+            let epilogue = then.map(|then| then.keep(y, residual));
+            Op::Linear(Linear { x, weight: w, epilogue, parents: [of_x, of_weight, of_bias] })
         })
     }
 }

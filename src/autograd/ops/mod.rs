@@ -5,6 +5,7 @@ mod binary;
 mod concat;
 mod cross_entropy;
 mod dropout;
+mod epilogue;
 mod layer_norm;
 mod linear;
 mod loss;
@@ -17,6 +18,7 @@ mod view;
 use std::sync::Arc;
 
 pub use batch_norm::BatchStatistics;
+pub use epilogue::Epilogue;
 pub use loss::Reduction;
 
 use super::custom::Custom;

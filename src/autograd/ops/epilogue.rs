@@ -1,0 +1,75 @@
+//! What follows an affine or normalising operation and can be done in its passes: residual, ReLU, dropout.
+
+use crate::autograd::Parent;
+use crate::error::{Error, Result};
+use crate::kernels::dropout::{self, Key};
+use crate::kernels::map;
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+/// `dropout(relu(y + add))` of a result `y`; without `add` and `dropout` the ReLU alone.
+///
+/// What an operation gives with an epilogue has the bits of the operations one by one, and so have its gradients.
+#[derive(Clone, Copy)]
+pub struct Epilogue<'a, T: Element> {
+    /// Of the shape of y.
+    pub add: Option<&'a Tensor<T>>,
+    /// Probability and mask, as for [`Tensor::dropout`].
+    pub dropout: Option<(f64, Key)>,
+}
+
+impl<T: Element> Default for Epilogue<'_, T> {
+    /// The ReLU alone.
+    fn default() -> Self {
+        Self { add: None, dropout: None }
+    }
+}
+
+impl<'a, T: Element> Epilogue<'a, T> {
+    /// The operations one by one.
+    ///
+    /// # Errors
+    /// Those of the operations.
+    #[track_caller]
+    pub fn apply(self, y: &Tensor<T>) -> Result<Tensor<T>> {
+        let y = match self.add {
+            Some(add) => y.add(add)?.relu()?,
+            None => y.relu()?,
+        };
+        match self.dropout {
+            Some((p, key)) => y.dropout(p, key),
+            None => Ok(y),
+        }
+    }
+
+    /// An error unless it fits a result of this shape.
+    pub(super) fn check(&self, op: &'static str, shape: &[usize]) -> Result<()> {
+        if let Some(add) = self.add.filter(|add| add.shape() != shape) {
+            let message = format!("what is added is {:?}, expected {shape:?}", add.shape());
+            return Err(Error::shape(op, message));
+        }
+        Ok(())
+    }
+
+    /// What the backward pass needs of it.
+    pub(super) fn keep(self, y: &Tensor<T>, residual: Parent) -> Kept<T> {
+        let scale = self.dropout.map_or(T::ONE, |(p, _)| dropout::scale(p));
+        Kept { y: y.detach(), scale, residual }
+    }
+}
+
+/// The output, which is above 0 where the gradient passes: a ReLU's is above 0 exactly there, and dropout multiplies it
+/// with 0 or with 1 and more.
+pub(super) struct Kept<T: Element> {
+    pub y: Tensor<T>,
+    /// What dropout multiplied with.
+    pub scale: T,
+    pub residual: Parent,
+}
+
+impl<T: Element> Kept<T> {
+    /// The gradient before the ReLU.
+    pub fn backward(&self, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        Tensor::build(dy.dims(), |dz| map::gate(self.y.data(), self.scale, dy.data(), dz))
+    }
+}
