@@ -3,6 +3,7 @@
 //! against the reference.
 
 use gristmill::buffer::Buffer;
+use gristmill::kernels::cross_entropy::{self, Options};
 use gristmill::kernels::dropout::{self, Key};
 use gristmill::kernels::gemm::{
     BatchMut, BatchRef, Bias, Epilogue, MatMut, MatRef, PackedB, gemm, gemm_batched, gemm_prepacked,
@@ -13,7 +14,7 @@ use gristmill::kernels::map::{self, Binary, Unary};
 use gristmill::kernels::reduce::{self, Reduce};
 use gristmill::kernels::update::{self, Adam, RmsProp, Sgd};
 use gristmill::kernels::{
-    batch_norm, cross_entropy, layer_norm, log_softmax, logsumexp, nll_loss, soft_cross_entropy, softmax,
+    batch_norm, layer_norm, log_softmax, logsumexp, nll_loss, soft_cross_entropy, softmax,
 };
 use gristmill::{Element, Result, Rng, reference};
 
@@ -634,15 +635,13 @@ fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     let same_targets = targets.clone();
     let (op, all) = op.strip_prefix("options_").map_or((op, false), |op| (op, true));
     let weight: Vec<T> = if all { numbers::<T>(cols, 4).iter().map(|w| w.abs()).collect() } else { vec![] };
-    let (smoothing, ignore_index) = if all { (0.1, Some(7 % cols)) } else { (0.0, None) };
+    let ignore_index = all.then_some(7 % cols);
     let wide_weight = if all { wide(&weight) } else { vec![1.0; cols] };
-    let options = move |weight| cross_entropy::Options {
-        label_smoothing: T::from_f64(smoothing),
-        weight: all.then_some(weight),
-        ignore_index,
-    };
-    // As the kernel has it.
-    let s = T::from_f64(smoothing).to_f64();
+    fn options<T: Element>(all: bool, weight: &[T], ignore_index: Option<usize>) -> Options<'_, T> {
+        let label_smoothing = if all { T::from_f64(0.1) } else { T::ZERO };
+        Options { label_smoothing, weight: all.then_some(weight), ignore_index }
+    }
+    let s = options::<T>(all, &[], None).label_smoothing.to_f64();
     let (x, extra) = (numbers::<T>(rows * cols, 1), if all { 3.0 } else { 0.0 });
     let mut lse = vec![T::ZERO; rows];
     let read = n + weight.len() as f64;
@@ -652,7 +651,14 @@ fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
             [x, weight],
             [vec![T::ZERO; rows]],
             move |[x, weight], [losses]| {
-                cross_entropy::forward(x, &targets, cols, options(weight), losses, &mut lse)
+                cross_entropy::forward(
+                    x,
+                    &targets,
+                    cols,
+                    options(all, weight, ignore_index),
+                    losses,
+                    &mut lse,
+                )
             },
             move |[x, _]| reference::cross_entropy(x, &same_targets, cols, s, &wide_weight, ignore_index),
         ),
@@ -663,7 +669,15 @@ fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
                 [x, numbers(rows, 2), weight],
                 [numbers(rows * cols, 3)],
                 move |[x, dy, weight], [dx]| {
-                    cross_entropy::backward(x, &targets, cols, options(weight), &lse, dy, dx)
+                    cross_entropy::backward(
+                        x,
+                        &targets,
+                        cols,
+                        options(all, weight, ignore_index),
+                        &lse,
+                        dy,
+                        dx,
+                    )
                 },
                 move |[x, dy, _]| {
                     let targets = &same_targets;
