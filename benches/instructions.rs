@@ -41,6 +41,8 @@ const CASES: &[&str] = &[
     "reduce/sum_cols/f64/127x129",
     "{softmax,log_softmax,logsumexp}/{forward,backward}/f32/127x129",
     "{softmax,cross_entropy}/{forward,backward}/f32/100x10",
+    "cross_entropy/options_{forward,backward}/f32/100x10",
+    "{soft_cross_entropy,nll_loss}/{forward,backward}/f32/100x10",
     "loss/{squared_error,bce_with_logits}{,_backward}/f32/1003",
     "layer_norm/{forward,backward}/f32/{100x100,127x129}",
     "layer_norm/{forward,backward}/f64/127x129",

@@ -4,7 +4,8 @@ mod common;
 
 use common::noise;
 use gristmill::autograd::{
-    BatchStatistics, CustomOp, Reduction, detect_anomaly, gradcheck, is_recording, no_grad,
+    BatchStatistics, CrossEntropyOptions, CustomOp, Reduction, detect_anomaly, gradcheck, is_recording,
+    no_grad,
 };
 use gristmill::kernels::dropout::Key;
 use gristmill::nn::*;
@@ -157,9 +158,25 @@ fn the_softmax_family_along_every_axis() {
 #[test]
 fn losses() {
     let (x, target) = (input(&[4, 5], 11), input(&[4, 5], 12));
+    let weight = input(&[5], 13).abs().unwrap();
     for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
         for smoothing in [0.0, 0.1, 1.0] {
-            check(|x| x[0].cross_entropy_with(&[1, 0, 4, 4], reduction, smoothing), std::slice::from_ref(&x));
+            for (weight, ignore_index) in [(None, None), (Some(&weight), None), (Some(&weight), Some(0))] {
+                let options =
+                    CrossEntropyOptions { reduction, label_smoothing: smoothing, ignore_index, weight };
+                check(|x| x[0].cross_entropy_with(&[1, 0, 4, 4], options), std::slice::from_ref(&x));
+                let options = CrossEntropyOptions { ignore_index: None, ..options };
+                gradcheck(|x| x[0].soft_cross_entropy(&x[1], options), &[x.clone(), target.clone()]).unwrap();
+                gradcheck(
+                    |x| view(&x[0])?.soft_cross_entropy(&view(&x[1])?, options),
+                    &[x.clone(), target.clone()],
+                )
+                .unwrap();
+                check(
+                    |x| x[0].nll_loss(&[1, 0, 4, 4], weight, ignore_index, reduction),
+                    std::slice::from_ref(&x),
+                );
+            }
         }
         // Losses of an input against itself have kinks: different inputs only.
         let check = |f: &dyn Fn(&T64, &T64) -> Result<T64>| {
@@ -171,6 +188,32 @@ fn losses() {
         check(&|x, t| x.huber_loss(t, 0.4, reduction));
         check(&|x, t| x.bce_with_logits_loss(&t.sigmoid()?, reduction));
     }
+}
+
+#[test]
+fn class_weights_have_no_gradient_and_probabilities_no_index() {
+    let (x, weight) = (input(&[2, 3], 11), input(&[3], 12).requires_grad());
+    let options = CrossEntropyOptions { weight: Some(&weight), ..Default::default() };
+    let text = |result: Result<T64>| result.unwrap_err().to_string();
+    assert_eq!(
+        text(x.cross_entropy_with(&[0, 1], options)),
+        "cross_entropy: there is no gradient of the class weights; detach them"
+    );
+    assert!(no_grad(|| x.cross_entropy_with(&[0, 1], options)).is_ok());
+    let options = CrossEntropyOptions { ignore_index: Some(1), ..Default::default() };
+    assert_eq!(
+        text(x.soft_cross_entropy(&x, options)),
+        "soft_cross_entropy: probabilities have no index 1 to ignore"
+    );
+    assert_eq!(
+        text(x.nll_loss(&[0, 1], Some(&input(&[2], 1)), None, Reduction::Mean)),
+        "nll_loss: weight has shape [2], expected [3]"
+    );
+    assert_eq!(text(x.nll_loss(&[0], None, None, Reduction::Mean)), "nll_loss: 1 targets for 2 rows");
+    assert_eq!(
+        text(x.flatten(0).unwrap().cross_entropy(&[0])),
+        "cross_entropy: input must be [rows, classes], got [6]"
+    );
 }
 
 #[test]

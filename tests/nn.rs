@@ -460,3 +460,76 @@ fn losses_as_modules_are_the_methods() {
     same(BCEWithLogitsLoss::default().forward(&x, &target), x.bce_with_logits_loss(&target, Reduction::Mean));
     same(CrossEntropyLoss::default().forward(&x, &[0, 2]), x.cross_entropy(&[0, 2]));
 }
+
+/// Losses and gradients of every combination of options, PyTorch's in f64.
+fn check_losses_of_classes<T: Element>() {
+    let tolerance = 50.0 * unit::<T>();
+    let tensor = |value: &serde_json::Value| {
+        let shape: Vec<usize> =
+            value["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
+        Tensor::from_slice(&narrow::<T>(&common::data(value)), shape).unwrap()
+    };
+    let cases = common::fixture("cross_entropy");
+    assert_eq!(cases.len(), 66);
+    for case in cases {
+        let (kind, smoothing) = (case["kind"].as_str().unwrap(), case["label_smoothing"].as_f64().unwrap());
+        let reduction = match case["reduction"].as_str().unwrap() {
+            "mean" => Reduction::Mean,
+            "sum" => Reduction::Sum,
+            _ => Reduction::None,
+        };
+        let weight = (!case["weight"].is_null()).then(|| tensor(&case["weight"]));
+        let ignore_index = case["ignore_index"].as_u64().map(|index| index as usize);
+        let mut loss = CrossEntropyLoss::new().reduction(reduction).label_smoothing(smoothing);
+        if let Some(weight) = &weight {
+            loss = loss.weight(weight);
+        }
+        if let Some(index) = ignore_index {
+            loss = loss.ignore_index(index);
+        }
+        let (x, dy) = (tensor(&case["x"]).requires_grad(), tensor(&case["dy"]));
+        let name = format!("{kind} {} {reduction:?}, weights {}", loss.describe(), weight.is_some());
+        let close = |what: &str, actual: Tensor<T>, expected: &serde_json::Value| {
+            let name = format!("{name}: {what}");
+            common::assert_close(&name, &actual.to_vec(), &common::data(expected), tolerance, tolerance);
+        };
+        let y = if kind == "probabilities" {
+            let targets = tensor(&case["targets"]).requires_grad();
+            let y = loss.forward_soft(&x, &targets).unwrap();
+            y.backward_with(&dy).unwrap();
+            close("dtargets", targets.grad().unwrap(), &case["dtargets"]);
+            y
+        } else {
+            let targets: Vec<usize> =
+                case["targets"].as_array().unwrap().iter().map(|t| t.as_u64().unwrap() as usize).collect();
+            let y = match kind {
+                "nll" => x.nll_loss(&targets, weight.as_ref(), ignore_index, reduction).unwrap(),
+                _ => loss.forward(&x, &targets).unwrap(),
+            };
+            y.backward_with(&dy).unwrap();
+            y
+        };
+        close("y", y.detach(), &case["y"]);
+        close("dx", x.grad().unwrap(), &case["dx"]);
+    }
+}
+
+#[test]
+fn losses_of_classes_follow_pytorch() {
+    common::on_every_isa(|_| {
+        check_losses_of_classes::<f64>();
+        check_losses_of_classes::<f32>();
+    });
+}
+
+#[test]
+fn the_mean_of_ignored_rows_alone_is_nan_with_gradients_of_zero() {
+    let x = Tensor::from_slice(&noise::<f64>(6, 2), [2, 3]).unwrap().requires_grad();
+    for smoothing in [0.0, 0.1] {
+        let loss =
+            CrossEntropyLoss::new().ignore_index(1).label_smoothing(smoothing).forward(&x, &[1, 1]).unwrap();
+        assert!(loss.item().unwrap().is_nan());
+        loss.backward().unwrap();
+        assert_eq!(x.grad().unwrap().to_vec(), [0.0; 6]);
+    }
+}

@@ -3,6 +3,7 @@
 //! against the reference.
 
 use gristmill::buffer::Buffer;
+use gristmill::kernels::cross_entropy::{self, Options};
 use gristmill::kernels::dropout::{self, Key};
 use gristmill::kernels::gemm::{
     BatchMut, BatchRef, Bias, Epilogue, MatMut, MatRef, PackedB, gemm, gemm_batched, gemm_prepacked,
@@ -12,7 +13,9 @@ use gristmill::kernels::loss::{self, Loss};
 use gristmill::kernels::map::{self, Binary, Unary};
 use gristmill::kernels::reduce::{self, Reduce};
 use gristmill::kernels::update::{self, Adam, RmsProp, Sgd};
-use gristmill::kernels::{batch_norm, cross_entropy, layer_norm, log_softmax, logsumexp, softmax};
+use gristmill::kernels::{
+    batch_norm, layer_norm, log_softmax, logsumexp, nll_loss, soft_cross_entropy, softmax,
+};
 use gristmill::{Element, Result, Rng, reference};
 
 /// What is added to variances.
@@ -194,6 +197,8 @@ fn build<T: Element>(family: &str, op: &str, shape: &[usize]) -> Option<Case> {
         ("reduce", &[rows, cols]) => reduction::<T>(op, rows, cols),
         ("softmax" | "log_softmax" | "logsumexp", &[rows, cols]) => along_rows::<T>(family, op, rows, cols),
         ("cross_entropy", &[rows, cols]) => classes::<T>(op, rows, cols),
+        ("soft_cross_entropy", &[rows, cols]) => probabilities::<T>(op, rows, cols),
+        ("nll_loss", &[rows, cols]) => likelihoods::<T>(op, rows, cols),
         ("loss", &[len]) => losses::<T>(op, len),
         ("layer_norm", &[rows, cols]) => layer_normalisation::<T>(op, rows, cols),
         ("batch_norm", &[rows, cols]) => batch_normalisation::<T>(op, rows, cols),
@@ -618,31 +623,119 @@ fn narrow<T: Element>(x: Vec<f64>) -> Vec<T> {
     x.into_iter().map(T::from_f64).collect()
 }
 
-/// Cross-entropy: the target of row i is class 7·i mod cols.
+/// The target of row i, of so many classes.
+fn target(row: usize, classes: usize) -> usize {
+    row * 7 % classes
+}
+
+/// `forward`, `backward`; `options_forward`, `options_backward`, with label smoothing, weights and rows to ignore.
 fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     let (n, exp) = ((rows * cols) as f64, operations::<T>(24, 34));
-    let targets: Vec<usize> = (0..rows).map(|row| row * 7 % cols).collect();
+    let targets: Vec<usize> = (0..rows).map(|row| target(row, cols)).collect();
     let same_targets = targets.clone();
-    let x = numbers::<T>(rows * cols, 1);
+    let (op, all) = op.strip_prefix("options_").map_or((op, false), |op| (op, true));
+    let weight: Vec<T> = if all { numbers::<T>(cols, 4).iter().map(|w| w.abs()).collect() } else { vec![] };
+    let ignore_index = all.then_some(7 % cols);
+    let wide_weight = if all { wide(&weight) } else { vec![1.0; cols] };
+    fn options<T: Element>(all: bool, weight: &[T], ignore_index: Option<usize>) -> Options<'_, T> {
+        let label_smoothing = if all { T::from_f64(0.1) } else { T::ZERO };
+        Options { label_smoothing, weight: all.then_some(weight), ignore_index }
+    }
+    let s = options::<T>(all, &[], None).label_smoothing.to_f64();
+    let (x, extra) = (numbers::<T>(rows * cols, 1), if all { 3.0 } else { 0.0 });
     let mut lse = vec![T::ZERO; rows];
+    let read = n + weight.len() as f64;
     match op {
         "forward" => call::<T, _, _>(
-            [(exp + 3.0) * n, n, 2.0 * rows as f64],
-            [x],
+            [(exp + 3.0 + extra) * n, read, 2.0 * rows as f64],
+            [x, weight],
             [vec![T::ZERO; rows]],
-            move |[x], [losses]| cross_entropy::forward(x, &targets, cols, T::ZERO, losses, &mut lse),
-            move |[x]| reference::cross_entropy(x, &same_targets, cols, 0.0),
+            move |[x, weight], [losses]| {
+                cross_entropy::forward(
+                    x,
+                    &targets,
+                    cols,
+                    options(all, weight, ignore_index),
+                    losses,
+                    &mut lse,
+                )
+            },
+            move |[x, _]| reference::cross_entropy(x, &same_targets, cols, s, &wide_weight, ignore_index),
         ),
         "backward" => {
             lse = narrow(reference::logsumexp(&wide(&x), cols));
             call::<T, _, _>(
-                [(exp + 3.0) * n, n, n],
-                [x, numbers(rows, 2)],
+                [(exp + 3.0 + extra / 3.0) * n, read, n],
+                [x, numbers(rows, 2), weight],
                 [numbers(rows * cols, 3)],
-                move |[x, dy], [dx]| cross_entropy::backward(x, &targets, cols, T::ZERO, &lse, dy, dx),
-                move |[x, dy]| reference::cross_entropy_backward(x, &same_targets, cols, 0.0, dy),
+                move |[x, dy, weight], [dx]| {
+                    cross_entropy::backward(
+                        x,
+                        &targets,
+                        cols,
+                        options(all, weight, ignore_index),
+                        &lse,
+                        dy,
+                        dx,
+                    )
+                },
+                move |[x, dy, _]| {
+                    let targets = &same_targets;
+                    reference::cross_entropy_backward(x, targets, cols, s, &wide_weight, ignore_index, dy)
+                },
             )
         }
+        _ => None,
+    }
+}
+
+fn probabilities<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
+    let (len, n, exp) = (rows * cols, (rows * cols) as f64, operations::<T>(24, 34));
+    let x = numbers::<T>(len, 1);
+    let targets = narrow::<T>(reference::softmax(&wide(&numbers::<T>(len, 2)), cols));
+    let (mut lse, ones) = (vec![T::ZERO; rows], vec![1.0; cols]);
+    match op {
+        "forward" => call::<T, _, _>(
+            [(exp + 8.0) * n, 2.0 * n, 2.0 * rows as f64],
+            [x, targets],
+            [vec![T::ZERO; rows]],
+            move |[x, t], [losses]| soft_cross_entropy::forward(x, t, cols, T::ZERO, None, losses, &mut lse),
+            move |[x, t]| reference::soft_cross_entropy(x, t, cols, 0.0, &ones),
+        ),
+        "backward" => {
+            lse = narrow(reference::logsumexp(&wide(&x), cols));
+            call::<T, _, _>(
+                [(exp + 9.0) * n, 2.0 * n, n],
+                [x, targets, numbers(rows, 4)],
+                [numbers(len, 3)],
+                move |[x, t, dy], [dx]| {
+                    soft_cross_entropy::backward(x, t, cols, T::ZERO, None, &lse, dy, dx, None)
+                },
+                move |[x, t, dy]| reference::soft_cross_entropy_backward(x, t, cols, 0.0, &ones, dy).0,
+            )
+        }
+        _ => None,
+    }
+}
+
+fn likelihoods<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
+    let targets: Vec<usize> = (0..rows).map(|row| target(row, cols)).collect();
+    let (same_targets, ones, r) = (targets.clone(), vec![1.0; cols], rows as f64);
+    match op {
+        "forward" => call::<T, _, _>(
+            [0.0, r, r],
+            [numbers(rows * cols, 1)],
+            [vec![T::ZERO; rows]],
+            move |[x], [losses]| nll_loss::forward(x, &targets, cols, None, None, losses),
+            move |[x]| reference::nll_loss(x, &same_targets, cols, &ones, None),
+        ),
+        "backward" => call::<T, _, _>(
+            [0.0, r, (rows * cols) as f64],
+            [numbers(rows, 2)],
+            [numbers(rows * cols, 3)],
+            move |[dy], [dx]| nll_loss::backward(&targets, cols, None, None, dy, dx),
+            move |[dy]| reference::nll_loss_backward(&same_targets, cols, &ones, None, dy),
+        ),
         _ => None,
     }
 }

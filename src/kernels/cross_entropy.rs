@@ -1,16 +1,20 @@
 //! Cross-entropy of logits with class indices, fused with the log-softmax, row by row:
-//! `loss = (1 − s)·(lse − z[target]) + s·(lse − mean z)`, where `lse = ln Σ exp(z[j])` and s is the label smoothing.
+//! `loss = (1 − s)·w[t]·(lse − z[t]) + s/classes·Σ w[c]·(lse − z[c])`, where t is the target, `lse = ln Σ exp(z[c])`, s
+//! the label smoothing and w the weight of each class ([`Options`]).
 //!
-//! It is computed as `(1 − s)·(m − z[target]) + s·mean(m − z) + ln Σ exp(z[j] − m)` with m the largest logit, all of
-//! whose terms are ≥ 0: nothing cancels, and the size of the logits does not matter. With d and u as in
-//! [`softmax`](super::softmax), the error of a loss is within `(2·loss + d + 4 + 5·ln classes)·u`, with smoothing
-//! `((d + 10)·loss + d + 4 + 5·ln classes)·u`; so a loss near 0, where the target dominates, has an absolute error of
-//! some units in the last place of 1.
+//! With m the largest logit it is computed as `(1 − s)·w[t]·(m − z[t]) + s/classes·Σ w[c]·(m − z[c]) + ω·ln Σ exp(z[c] − m)`,
+//! `ω = (1 − s)·w[t] + s/classes·Σ w[c]`. For weights ≥ 0 all terms are ≥ 0: nothing cancels, and the size of the logits does
+//! not matter. With d and u as in [`softmax`](super::softmax), the error of a loss is within
+//! `(2·loss + d + 4 + 5·ln classes)·u`, with weights or smoothing `((d + 10)·loss + ω·(d + 4 + 5·ln classes))·u`; so a loss
+//! near 0, where the target dominates, has an absolute error of some units in the last place of 1.
 //!
 //! A row with a NaN or with +∞, and a row of −∞ alone, have a NaN loss and NaN gradients, as in PyTorch. A target
-//! logit of −∞ has a loss of +∞; with smoothing, so has any logit of −∞.
+//! logit of −∞ has a loss of +∞; with smoothing, so has any logit of −∞. Zero times such a loss, by a weight or by a
+//! smoothing of 1, is NaN. A row that is to be ignored has a loss of 0 and gradients of 0 whatever its logits are.
 
-use super::{compiled_once, rows_per_chunk, same_len, whole_rows};
+use super::nll_loss::check_targets;
+use super::reduce::{self, Reduce};
+use super::{compiled_once, rows_per_chunk, same_len, same_len_if_any, whole_rows};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
@@ -19,20 +23,34 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 /// Measured on one core with AVX2, f32: `cargo bench --bench loss`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.6;
 
+/// How much classes and rows count; by default all the same, without smoothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a, T> {
+    /// From 0 to 1: the share of the target that goes to all classes alike.
+    pub label_smoothing: T,
+    /// The weight of each class; without it all are 1.
+    pub weight: Option<&'a [T]>,
+    /// Rows with this target do not count. It need not be a class.
+    pub ignore_index: Option<usize>,
+}
+
 compiled_once! {
     /// The loss of each row of `classes` logits, and its log-sum-exp, which [`backward`] needs; no reduction over rows.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `logits` is not whole rows or another slice has not one element per row, [`Error::Value`] when
-    /// a target is not a class or the label smoothing is outside 0 to 1.
+    /// [`Error::Shape`] when `logits` is not whole rows, another slice has not one element per row or there is not one weight
+    /// per class, [`Error::Value`] when a target is not a class or the label smoothing is outside 0 to 1.
     ///
     /// ```
-    /// use gristmill::kernels::cross_entropy;
+    /// use gristmill::kernels::cross_entropy::{self, Options};
     /// let (mut losses, mut logsumexp) = ([0.0_f64; 2], [0.0; 2]);
     /// let logits = [0.0, 0.0, 1000.0, 0.0];
-    /// cross_entropy::forward(&logits, &[0, 1], 2, 0.0, &mut losses, &mut logsumexp)?;
+    /// cross_entropy::forward(&logits, &[0, 1], 2, Options::default(), &mut losses, &mut logsumexp)?;
     /// assert_eq!(losses, [2f64.ln(), 1000.0]);
-    /// let error = cross_entropy::forward(&logits, &[0, 2], 2, 0.0, &mut losses, &mut logsumexp).unwrap_err();
+    /// let options = Options { weight: Some(&[1.0, 0.5]), ignore_index: Some(0), ..Options::default() };
+    /// cross_entropy::forward(&logits, &[0, 1], 2, options, &mut losses, &mut logsumexp)?;
+    /// assert_eq!(losses, [0.0, 500.0]);
+    /// let error = cross_entropy::forward(&logits, &[0, 2], 2, options, &mut losses, &mut logsumexp).unwrap_err();
     /// assert_eq!(error.to_string(), "cross_entropy: target 2 of row 1 is not one of 2 classes");
     /// # Ok::<(), gristmill::Error>(())
     /// ```
@@ -40,16 +58,17 @@ compiled_once! {
         logits: &[T],
         targets: &[usize],
         classes: usize,
-        label_smoothing: T,
+        options: Options<'_, T>,
         losses: &mut [T],
         logsumexp: &mut [T],
     ) -> Result<()> {
-        let rows = check(logits, targets, classes, label_smoothing)?;
+        let rows = check(logits, targets, classes, options)?;
         same_len("cross_entropy", "losses", losses, rows)?;
         same_len("cross_entropy", "logsumexp", logsumexp, rows)?;
         if rows == 0 {
             return Ok(());
         }
+        let rule = Rule::new(options, classes)?;
         let settings = context::settings()?;
         let chunk = rows_per_chunk(classes);
         let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
@@ -60,7 +79,7 @@ compiled_once! {
             RowsMut::new(logsumexp, chunk),
         );
         parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp)| {
-            settings.simd.run(Forward { logits, targets, classes, label_smoothing, losses, logsumexp });
+            settings.simd.run(Forward { logits, targets, classes, rule, losses, logsumexp });
         });
         Ok(())
     }
@@ -68,17 +87,18 @@ compiled_once! {
 
 compiled_once! {
     /// The gradient of the logits from the log-sum-exp of each row and the gradient of each loss:
-    /// `dlogits[i] = dloss·(p[i] − (1 − s)·[i = target] − s/classes)` with `p[i] = exp(z[i] − lse)`.
+    /// `dlogits[i] = dloss·(ω·p[i] − (1 − s)·w[t]·[i = t] − s/classes·w[i])` with `p[i] = exp(z[i] − lse)`.
     ///
-    /// Within `|dloss|·((|z[i] − lse| + 5)·p[i] + 4·s/classes + 3·[i = target])·u`, and `|dloss|·p[i]` times the error of lse,
-    /// which is at least `|lse|·u`.
+    /// Within `|dloss|·((|z[i] − lse| + 8)·ω·p[i] + 5·s/classes·w[i] + 4·(1 − s)·w[t]·[i = t])·u`, and `|dloss|·ω·p[i]` times
+    /// the error of lse, which is at least `|lse|·u`. With weights and smoothing, whose ω is a sum, 8 becomes d + 12.
     ///
     /// # Errors
     /// As [`forward`].
     ///
     /// ```
+    /// use gristmill::kernels::cross_entropy::{Options, backward};
     /// let mut dlogits = [0.0_f64; 2];
-    /// gristmill::kernels::cross_entropy::backward(&[0.0, 0.0], &[1], 2, 0.0, &[2f64.ln()], &[1.0], &mut dlogits)?;
+    /// backward(&[0.0, 0.0], &[1], 2, Options::default(), &[2f64.ln()], &[1.0], &mut dlogits)?;
     /// assert!((dlogits[0] - 0.5).abs() < 1e-15 && (dlogits[1] + 0.5).abs() < 1e-15);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
@@ -86,18 +106,19 @@ compiled_once! {
         logits: &[T],
         targets: &[usize],
         classes: usize,
-        label_smoothing: T,
+        options: Options<'_, T>,
         logsumexp: &[T],
         dlosses: &[T],
         dlogits: &mut [T],
     ) -> Result<()> {
-        let rows = check(logits, targets, classes, label_smoothing)?;
+        let rows = check(logits, targets, classes, options)?;
         same_len("cross_entropy", "logsumexp", logsumexp, rows)?;
         same_len("cross_entropy", "dlosses", dlosses, rows)?;
         same_len("cross_entropy", "dlogits", dlogits, logits.len())?;
         if rows == 0 {
             return Ok(());
         }
+        let rule = Rule::new(options, classes)?;
         let settings = context::settings()?;
         let chunk = rows_per_chunk(classes);
         let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
@@ -109,33 +130,74 @@ compiled_once! {
             RowsMut::new(dlogits, classes * chunk),
         );
         parallel::for_each(settings, parts, work, |(logits, targets, logsumexp, dlosses, dlogits)| {
-            let backward = Backward { logits, targets, classes, label_smoothing, logsumexp, dlosses, dlogits };
-            settings.simd.run(backward);
+            settings.simd.run(Backward { logits, targets, classes, rule, logsumexp, dlosses, dlogits });
         });
         Ok(())
     }
 }
 
-/// The number of rows, if logits and targets are what they should be.
-fn check<T: Element>(logits: &[T], targets: &[usize], classes: usize, label_smoothing: T) -> Result<usize> {
+/// The number of rows, if logits, targets and options are what they should be.
+fn check<T: Element>(
+    logits: &[T],
+    targets: &[usize],
+    classes: usize,
+    options: Options<'_, T>,
+) -> Result<usize> {
     let rows = whole_rows("cross_entropy", logits, classes)?;
     same_len("cross_entropy", "targets", targets, rows)?;
-    if let Some(row) = targets.iter().position(|&target| target >= classes) {
-        let message = format!("target {} of row {row} is not one of {classes} classes", targets[row]);
-        return Err(Error::value("cross_entropy", message));
-    }
-    if !(T::ZERO..=T::ONE).contains(&label_smoothing) {
-        let message = format!("label smoothing {label_smoothing} is outside 0 to 1");
-        return Err(Error::value("cross_entropy", message));
-    }
+    same_len_if_any("cross_entropy", "weight", options.weight, classes)?;
+    check_targets("cross_entropy", targets, classes, options.ignore_index)?;
+    check_smoothing("cross_entropy", options.label_smoothing)?;
     Ok(rows)
+}
+
+pub(super) fn check_smoothing<T: Element>(op: &'static str, label_smoothing: T) -> Result<()> {
+    if (T::ZERO..=T::ONE).contains(&label_smoothing) {
+        return Ok(());
+    }
+    Err(Error::value(op, format!("label smoothing {label_smoothing} is outside 0 to 1")))
+}
+
+/// [`Options`] as the kernels use them.
+#[derive(Clone, Copy)]
+struct Rule<'a, T> {
+    weight: Option<&'a [T]>,
+    ignore_index: Option<usize>,
+    /// 1 − s.
+    keep: T,
+    /// s/classes.
+    share: T,
+    /// s/classes·Σ w.
+    shared: T,
+}
+
+impl<'a, T: Element> Rule<'a, T> {
+    fn new(options: Options<'a, T>, classes: usize) -> Result<Self> {
+        let Options { label_smoothing, weight, ignore_index } = options;
+        let share = label_smoothing / T::from_f64(classes as f64);
+        let shared = match weight {
+            Some(weight) if share != T::ZERO => share * reduce::all(Reduce::Sum, weight)?,
+            _ => label_smoothing,
+        };
+        Ok(Self { weight, ignore_index, keep: T::ONE - label_smoothing, share, shared })
+    }
+
+    /// (1 − s)·w\[t\] and ω of a row; none if it is to be ignored.
+    #[inline(always)]
+    fn row(self, target: usize) -> Option<(T, T)> {
+        if self.ignore_index == Some(target) {
+            return None;
+        }
+        let hard = self.weight.map_or(self.keep, |weight| self.keep * weight[target]);
+        Some((hard, hard + self.shared))
+    }
 }
 
 struct Forward<'a, T> {
     logits: &'a [T],
     targets: &'a [usize],
     classes: usize,
-    label_smoothing: T,
+    rule: Rule<'a, T>,
     losses: &'a mut [T],
     logsumexp: &'a mut [T],
 }
@@ -145,7 +207,7 @@ impl<T: Element> Kernel for Forward<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { logits, targets, classes, label_smoothing, losses, logsumexp } = self;
+        let Self { logits, targets, classes, rule, losses, logsumexp } = self;
         // First the largest logits and the sums, in the places of the results: then all logarithms together.
         for ((z, max), sum) in logits.chunks_exact(classes).zip(&mut *logsumexp).zip(&mut *losses) {
             *max = slices::max(s, z);
@@ -165,20 +227,40 @@ impl<T: Element> Kernel for Forward<'_, T> {
         );
         let rows = logits.chunks_exact(classes).zip(targets);
         for (((z, &target), max), ln_sum) in rows.zip(logsumexp).zip(losses) {
-            let (lse, mut distance) = (*max + *ln_sum, *max - z[target]);
-            if label_smoothing != T::ZERO {
-                let max = s.splat(*max);
-                let distances = slices::sum(
-                    s,
-                    z,
-                    #[inline(always)]
-                    |z| max - z,
-                );
-                let mean = distances / T::from_f64(classes as f64);
-                distance = (T::ONE - label_smoothing) * distance + label_smoothing * mean;
-            }
-            (*max, *ln_sum) = (lse, distance + *ln_sum);
+            let (lse, ln) = (*max + *ln_sum, *ln_sum);
+            let loss = match rule.row(target) {
+                None => T::ZERO,
+                Some((hard, all)) => hard * (*max - z[target]) + (rule.smoothing(s, z, *max) + all * ln),
+            };
+            (*max, *ln_sum) = (lse, loss);
         }
+    }
+}
+
+impl<T: Element> Rule<'_, T> {
+    /// s/classes·Σ w·(max − z).
+    #[inline(always)]
+    fn smoothing<S: Simd>(self, s: S, z: &[T], max: T) -> T {
+        if self.share == T::ZERO {
+            return T::ZERO;
+        }
+        let max = s.splat(max);
+        let sum = match self.weight {
+            None => slices::sum(
+                s,
+                z,
+                #[inline(always)]
+                |z| max - z,
+            ),
+            Some(weight) => slices::sum2(
+                s,
+                z,
+                weight,
+                #[inline(always)]
+                |z, weight| (max - z) * weight,
+            ),
+        };
+        self.share * sum
     }
 }
 
@@ -186,7 +268,7 @@ struct Backward<'a, T> {
     logits: &'a [T],
     targets: &'a [usize],
     classes: usize,
-    label_smoothing: T,
+    rule: Rule<'a, T>,
     logsumexp: &'a [T],
     dlosses: &'a [T],
     dlogits: &'a mut [T],
@@ -197,19 +279,33 @@ impl<T: Element> Kernel for Backward<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let share = self.label_smoothing / T::from_f64(self.classes as f64);
-        let (z, dz) = (self.logits.chunks_exact(self.classes), self.dlogits.chunks_exact_mut(self.classes));
+        let Self { classes, rule, .. } = self;
+        let (z, dz) = (self.logits.chunks_exact(classes), self.dlogits.chunks_exact_mut(classes));
         let rows = z.zip(self.targets).zip(self.logsumexp).zip(self.dlosses).zip(dz);
         for ((((z, &target), &lse), &dloss), dz) in rows {
-            let (lse, g, offset) = (s.splat(lse), s.splat(dloss), s.splat(dloss * share));
-            slices::map(
-                s,
-                z,
-                dz,
-                #[inline(always)]
-                |z| T::exp(s, z - lse).mul_sub(g, offset),
-            );
-            dz[target] = dz[target] - dloss * (T::ONE - self.label_smoothing);
+            let Some((hard, all)) = rule.row(target) else {
+                dz.fill(T::ZERO);
+                continue;
+            };
+            let (lse, all, share) = (s.splat(lse), s.splat(dloss * all), s.splat(dloss * rule.share));
+            match rule.weight {
+                Some(weight) if rule.share != T::ZERO => slices::map2(
+                    s,
+                    z,
+                    weight,
+                    dz,
+                    #[inline(always)]
+                    |z, weight| T::exp(s, z - lse).mul_sub(all, share * weight),
+                ),
+                _ => slices::map(
+                    s,
+                    z,
+                    dz,
+                    #[inline(always)]
+                    |z| T::exp(s, z - lse).mul_sub(all, share),
+                ),
+            }
+            dz[target] = dz[target] - dloss * hard;
         }
     }
 }

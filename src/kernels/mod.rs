@@ -13,7 +13,9 @@ pub mod log_softmax;
 pub mod logsumexp;
 pub mod loss;
 pub mod map;
+pub mod nll_loss;
 pub mod reduce;
+pub mod soft_cross_entropy;
 pub mod softmax;
 pub mod update;
 

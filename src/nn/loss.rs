@@ -1,26 +1,104 @@
 //! Losses as objects with their options.
 
-use crate::autograd::Reduction;
+use crate::autograd::{CrossEntropyOptions, Reduction};
 use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// Cross-entropy of logits with class indices; see [`Tensor::cross_entropy_with`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CrossEntropyLoss {
-    /// Mean by default.
-    pub reduction: Reduction,
-    /// In [0, 1]; 0 by default.
-    pub label_smoothing: f64,
+/// Cross-entropy of logits with class indices or probabilities; by default their mean, with all classes and rows alike.
+///
+/// ```
+/// use gristmill::{Tensor, nn::CrossEntropyLoss};
+/// let loss = CrossEntropyLoss::new().label_smoothing(0.1).ignore_index(0);
+/// assert_eq!(loss.describe(), "CrossEntropyLoss(label_smoothing 0.1, ignore_index 0)");
+/// let logits = Tensor::<f64>::zeros([3, 4])?;
+/// assert!((loss.forward(&logits, &[0, 1, 2])?.item()? - 4f64.ln()).abs() < 1e-15);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct CrossEntropyLoss<T: Element = f32> {
+    reduction: Reduction,
+    label_smoothing: f64,
+    ignore_index: Option<usize>,
+    weight: Option<Tensor<T>>,
 }
 
-impl CrossEntropyLoss {
+impl<T: Element> Default for CrossEntropyLoss<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Element> CrossEntropyLoss<T> {
+    /// The mean over the rows, without further options.
+    pub fn new() -> Self {
+        Self { reduction: Reduction::Mean, label_smoothing: 0.0, ignore_index: None, weight: None }
+    }
+
+    /// What becomes of the losses of the rows.
+    #[must_use]
+    pub fn reduction(self, reduction: Reduction) -> Self {
+        Self { reduction, ..self }
+    }
+
+    /// The share of the target that goes to all classes alike, from 0 to 1.
+    #[must_use]
+    pub fn label_smoothing(self, label_smoothing: f64) -> Self {
+        Self { label_smoothing, ..self }
+    }
+
+    /// Rows with this class index do not count.
+    #[must_use]
+    pub fn ignore_index(self, index: usize) -> Self {
+        Self { ignore_index: Some(index), ..self }
+    }
+
+    /// The weight of each class, `[classes]`; without a gradient.
+    #[must_use]
+    pub fn weight(self, weight: &Tensor<T>) -> Self {
+        Self { weight: Some(weight.detach()), ..self }
+    }
+
     /// The loss of logits of `[rows, classes]` for one class index per row.
     ///
     /// # Errors
     /// As [`Tensor::cross_entropy_with`].
-    pub fn forward<T: Element>(&self, logits: &Tensor<T>, targets: &[usize]) -> Result<Tensor<T>> {
-        logits.cross_entropy_with(targets, self.reduction, T::from_f64(self.label_smoothing))
+    pub fn forward(&self, logits: &Tensor<T>, targets: &[usize]) -> Result<Tensor<T>> {
+        logits.cross_entropy_with(targets, self.options())
+    }
+
+    /// The loss of logits of `[rows, classes]` for as many class probabilities.
+    ///
+    /// # Errors
+    /// As [`Tensor::soft_cross_entropy`].
+    pub fn forward_soft(&self, logits: &Tensor<T>, targets: &Tensor<T>) -> Result<Tensor<T>> {
+        logits.soft_cross_entropy(targets, self.options())
+    }
+
+    /// The loss in a few words: what differs from the defaults.
+    pub fn describe(&self) -> String {
+        let mut options = vec![];
+        if self.reduction != Reduction::Mean {
+            options.push(format!("reduction {:?}", self.reduction));
+        }
+        if self.label_smoothing != 0.0 {
+            options.push(format!("label_smoothing {}", self.label_smoothing));
+        }
+        options.extend(self.ignore_index.map(|index| format!("ignore_index {index}")));
+        options.extend(self.weight.as_ref().map(|weight| format!("{} weights", weight.len())));
+        if options.is_empty() {
+            return "CrossEntropyLoss".to_owned();
+        }
+        format!("CrossEntropyLoss({})", options.join(", "))
+    }
+
+    fn options(&self) -> CrossEntropyOptions<'_, T> {
+        CrossEntropyOptions {
+            reduction: self.reduction,
+            label_smoothing: self.label_smoothing,
+            ignore_index: self.ignore_index,
+            weight: self.weight.as_ref(),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod view;
 use std::sync::Arc;
 
 pub use batch_norm::BatchStatistics;
+pub use cross_entropy::CrossEntropyOptions;
 pub use epilogue::Epilogue;
 pub use loss::Reduction;
 
@@ -75,9 +76,11 @@ ops! {
     Linear(linear::Linear<T>),
     Loss(loss::LossOp<T>),
     MatMul(matmul::MatMul<T>),
+    NllLoss(cross_entropy::NllLoss<T>),
     Permute(view::Permute),
     Reshape(view::Reshape),
     Slice(view::Slice),
+    SoftCrossEntropy(cross_entropy::SoftCrossEntropy<T>),
     Softmax(softmax::Softmax<T>),
     Sum(reduce::Sum<T>),
     Unary(unary::UnaryOp<T>),

@@ -1,0 +1,260 @@
+//! Cross-entropy of logits with class probabilities, fused with the log-softmax, row by row:
+//! `loss = Σ q[c]·w[c]·(lse − z[c])`, where `q = (1 − s)·target + s/classes`, `lse = ln Σ exp(z[c])`, s is the label smoothing
+//! and w the weight of each class.
+//!
+//! With m the largest logit it is computed as `Σ q[c]·w[c]·(m − z[c]) + ω·ln Σ exp(z[c] − m)`, `ω = Σ q[c]·w[c]`. For targets
+//! and weights ≥ 0 all terms are ≥ 0: nothing cancels, and the size of the logits does not matter. With d and u as in
+//! [`softmax`](super::softmax), the error of a loss is within `((2·d + 10)·loss + ω·(d + 4 + 5·ln classes))·u`.
+//!
+//! Targets need not sum to 1. A row with a NaN in logits or targets, with a logit of +∞, or of −∞ alone, has a NaN loss and
+//! NaN gradients. A logit of −∞ has a loss of +∞, but NaN where q·w is 0, as in PyTorch.
+#![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
+
+use super::cross_entropy::check_smoothing;
+use super::{compiled_once, rows_per_chunk, same_len, same_len_if_any, unless_given, whole_rows};
+use crate::context;
+use crate::error::Result;
+use crate::parallel::{self, Rows, RowsMut};
+use crate::simd::{Element, Float, Kernel, Simd, slices};
+
+/// An estimate from `cross_entropy`, not yet measured: `cargo bench --bench loss`.
+const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
+
+compiled_once! {
+    /// The loss of each row of `classes` logits with as many probabilities, and its log-sum-exp, which [`backward`] needs; no
+    /// reduction over rows.
+    ///
+    /// `weight` has one element per class; without it all are 1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `logits` is not whole rows or another slice does not fit,
+    /// [`Error::Value`](crate::Error::Value) when the label smoothing is outside 0 to 1.
+    ///
+    /// ```
+    /// let (mut losses, mut logsumexp) = ([0.0_f64], [0.0]);
+    /// let (logits, targets) = ([3.0, 3.0], [0.25, 0.75]);
+    /// gristmill::kernels::soft_cross_entropy::forward(&logits, &targets, 2, 0.0, None, &mut losses, &mut logsumexp)?;
+    /// assert_eq!(losses, [2f64.ln()]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn forward<T: Element>(
+        logits: &[T],
+        targets: &[T],
+        classes: usize,
+        label_smoothing: T,
+        weight: Option<&[T]>,
+        losses: &mut [T],
+        logsumexp: &mut [T],
+    ) -> Result<()> {
+        const OP: &str = "soft_cross_entropy";
+        let rows = whole_rows(OP, logits, classes)?;
+        same_len(OP, "targets", targets, logits.len())?;
+        same_len_if_any(OP, "weight", weight, classes)?;
+        same_len(OP, "losses", losses, rows)?;
+        same_len(OP, "logsumexp", logsumexp, rows)?;
+        check_smoothing(OP, label_smoothing)?;
+        let settings = context::settings()?;
+
+        let ones = unless_given(weight, classes, T::ONE);
+        let weight = weight.or(ones.as_deref()).unwrap_or_default();
+        let smoothing = Smoothing::new(label_smoothing, classes);
+        let chunk = rows_per_chunk(classes);
+        let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+        let parts = (
+            Rows(logits, classes * chunk),
+            Rows(targets, classes * chunk),
+            RowsMut::new(losses, chunk),
+            RowsMut::new(logsumexp, chunk),
+        );
+        parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp)| {
+            settings.simd.run(Forward { logits, targets, classes, smoothing, weight, losses, logsumexp });
+        });
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// The gradient of the logits, and if wanted that of the targets, from the log-sum-exp of each row and the gradient of
+    /// each loss: `dloss·(ω·p[i] − q[i]·w[i])` with `p[i] = exp(z[i] − lse)`, and `dloss·(1 − s)·w[i]·(lse − z[i])`.
+    ///
+    /// The first is within `|dloss|·((|z[i] − lse| + 2·d + 12)·ω·p[i] + 6·q[i]·w[i])·u`, and `|dloss|·ω·p[i]` times the error
+    /// of lse, which is at least `|lse|·u`; the second within 5u, relative, and `|dloss|·(1 − s)·w[i]` times the error of lse.
+    ///
+    /// # Errors
+    /// As [`forward`].
+    ///
+    /// ```
+    /// let (mut dlogits, lse) = ([0.0_f64; 2], [3.0 + 2f64.ln()]);
+    /// let (logits, targets) = ([3.0, 3.0], [0.25, 0.75]);
+    /// gristmill::kernels::soft_cross_entropy::backward(&logits, &targets, 2, 0.0, None, &lse, &[1.0], &mut dlogits, None)?;
+    /// assert!((dlogits[0] - 0.25).abs() < 1e-15 && (dlogits[1] + 0.25).abs() < 1e-15);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn backward<T: Element>(
+        logits: &[T],
+        targets: &[T],
+        classes: usize,
+        label_smoothing: T,
+        weight: Option<&[T]>,
+        logsumexp: &[T],
+        dlosses: &[T],
+        dlogits: &mut [T],
+        dtargets: Option<&mut [T]>,
+    ) -> Result<()> {
+        const OP: &str = "soft_cross_entropy";
+        let rows = whole_rows(OP, logits, classes)?;
+        same_len(OP, "targets", targets, logits.len())?;
+        same_len_if_any(OP, "weight", weight, classes)?;
+        same_len(OP, "logsumexp", logsumexp, rows)?;
+        same_len(OP, "dlosses", dlosses, rows)?;
+        same_len(OP, "dlogits", dlogits, logits.len())?;
+        same_len_if_any(OP, "dtargets", dtargets.as_deref(), logits.len())?;
+        check_smoothing(OP, label_smoothing)?;
+        let settings = context::settings()?;
+
+        let ones = unless_given(weight, classes, T::ONE);
+        let weight = weight.or(ones.as_deref()).unwrap_or_default();
+        let smoothing = Smoothing::new(label_smoothing, classes);
+        let chunk = rows_per_chunk(classes);
+        let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+        let parts = (
+            Rows(logits, classes * chunk),
+            Rows(targets, classes * chunk),
+            Rows(logsumexp, chunk),
+            Rows(dlosses, chunk),
+            RowsMut::new(dlogits, classes * chunk),
+            RowsMut::new(dtargets.unwrap_or_default(), classes * chunk),
+        );
+        parallel::for_each(settings, parts, work, |(logits, targets, logsumexp, dlosses, dlogits, dtargets)| {
+            settings.simd.run(Backward {
+                logits,
+                targets,
+                classes,
+                smoothing,
+                weight,
+                logsumexp,
+                dlosses,
+                dlogits,
+                dtargets,
+            });
+        });
+        Ok(())
+    }
+}
+
+/// `q = keep·target + share`.
+#[derive(Clone, Copy)]
+struct Smoothing<T> {
+    keep: T,
+    share: T,
+}
+
+impl<T: Element> Smoothing<T> {
+    fn new(label_smoothing: T, classes: usize) -> Self {
+        let share = label_smoothing / T::from_f64(classes.max(1) as f64);
+        Self { keep: T::ONE - label_smoothing, share }
+    }
+}
+
+struct Forward<'a, T> {
+    logits: &'a [T],
+    targets: &'a [T],
+    classes: usize,
+    smoothing: Smoothing<T>,
+    weight: &'a [T],
+    losses: &'a mut [T],
+    logsumexp: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { logits, targets, classes, smoothing, weight, losses, logsumexp } = self;
+        // First the largest logits and the sums, in the places of the results: then all logarithms together.
+        for ((z, max), sum) in logits.chunks_exact(classes).zip(&mut *logsumexp).zip(&mut *losses) {
+            *max = slices::max(s, z);
+            let max = s.splat(*max);
+            *sum = slices::sum(
+                s,
+                z,
+                #[inline(always)]
+                |z| T::exp(s, z - max),
+            );
+        }
+        slices::map_in_place(
+            s,
+            losses,
+            #[inline(always)]
+            |sum| T::ln(s, sum),
+        );
+        let (keep, share) = (s.splat(smoothing.keep), s.splat(smoothing.share));
+        let rows = logits.chunks_exact(classes).zip(targets.chunks_exact(classes));
+        for (((z, t), max), ln_sum) in rows.zip(logsumexp).zip(losses) {
+            let largest = s.splat(*max);
+            let [far, all] = slices::sums::<T, S, 2, 3, 2>(
+                s,
+                [z, t, weight],
+                #[inline(always)]
+                |[far, all], [z, t, weight]| {
+                    let q = t.mul_add(keep, share) * weight;
+                    [(largest - z).mul_add(q, far), all + q]
+                },
+            );
+            (*max, *ln_sum) = (*max + *ln_sum, far + all * *ln_sum);
+        }
+    }
+}
+
+struct Backward<'a, T> {
+    logits: &'a [T],
+    targets: &'a [T],
+    classes: usize,
+    smoothing: Smoothing<T>,
+    weight: &'a [T],
+    logsumexp: &'a [T],
+    dlosses: &'a [T],
+    dlogits: &'a mut [T],
+    /// May be empty.
+    dtargets: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Backward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { classes, weight, .. } = self;
+        let (keep, share) = (s.splat(self.smoothing.keep), s.splat(self.smoothing.share));
+        let inputs = self.logits.chunks_exact(classes).zip(self.targets.chunks_exact(classes));
+        let rows = inputs.zip(self.logsumexp.iter().zip(self.dlosses));
+        let mut dtargets = self.dtargets.chunks_exact_mut(classes);
+        for (((z, t), (&lse, &dloss)), dz) in rows.zip(self.dlogits.chunks_exact_mut(classes)) {
+            let [all] = slices::sums::<T, S, 2, 2, 1>(
+                s,
+                [t, weight],
+                #[inline(always)]
+                |[all], [t, weight]| [t.mul_add(keep, share).mul_add(weight, all)],
+            );
+            let (lse, all, g) = (s.splat(lse), s.splat(dloss * all), s.splat(dloss));
+            slices::map3(
+                s,
+                [z, t, weight],
+                dz,
+                #[inline(always)]
+                |z, t, weight| T::exp(s, z - lse).mul_sub(all, t.mul_add(keep, share) * weight * g),
+            );
+            if let Some(dt) = dtargets.next() {
+                slices::map2(
+                    s,
+                    z,
+                    weight,
+                    dt,
+                    #[inline(always)]
+                    |z, weight| (lse - z) * weight * (g * keep),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Writes tests/fixtures/{cross_entropy,rms_norm,group_norm}.json: what PyTorch computes in f64, forward and backward.
+
+    python3 -m venv target/venv && target/venv/bin/pip install numpy torch
+    target/venv/bin/python tools/fixtures.py
+
+A file is one object {"about", "versions", "cases"}, a tensor {"shape", "data"} row by row, in digits that read back to the
+same f64.
+"""
+
+import json
+import pathlib
+
+import torch
+import torch.nn.functional as F
+
+FIXTURES = pathlib.Path(__file__).parent.parent / "tests" / "fixtures"
+torch.set_default_dtype(torch.float64)
+
+
+def tensor(x):
+    x = x.detach()
+    return {"shape": list(x.shape), "data": x.reshape(-1).tolist()}
+
+
+def leaf(*shape, scale=1.0, shift=0.0):
+    return (torch.randn(*shape) * scale + shift).requires_grad_()
+
+
+def save(name, about, cases):
+    versions = {"torch": torch.__version__.split("+")[0]}
+    text = json.dumps({"about": about, "versions": versions, "cases": cases}, separators=(",", ":"))
+    (FIXTURES / f"{name}.json").write_text(text)
+    print(f"{name}.json: {len(cases)} cases, {len(text)} bytes")
+
+
+def gradients(y, inputs):
+    """The gradients of Σ y·dy for a random dy; returns dy, too."""
+    dy = torch.randn(y.shape)
+    y.backward(dy)
+    grads = {f"d{name}": tensor(x.grad) for name, x in inputs.items() if x is not None}
+    return {"y": tensor(y), "dy": tensor(dy), **grads}
+
+
+def cross_entropy():
+    """With every reduction: class indices (and the same as nll_loss of log_softmax), then class probabilities."""
+    rows, classes, ignored = 5, 7, 3
+    weight = torch.rand(classes) * 2 + 0.1
+    weight[4] = 0
+    targets = torch.randint(classes, (rows,))
+    targets[1], targets[2], targets[4] = ignored, 4, ignored
+    cases = []
+    for reduction in ["mean", "sum", "none"]:
+        for smoothing in [0.0, 0.1, 1.0]:
+            for w in [None, weight]:
+                for ignore in [None, ignored]:
+                    # Another index than any class ignores nothing.
+                    index = -100 if ignore is None else ignore
+                    z = leaf(rows, classes, scale=3)
+                    loss = F.cross_entropy(z, targets, w, None, index, None, reduction, smoothing)
+                    case = {"kind": "classes", "reduction": reduction, "label_smoothing": smoothing}
+                    case |= {"weight": None if w is None else tensor(w), "ignore_index": ignore}
+                    case |= {"x": tensor(z), "targets": targets.tolist(), **gradients(loss, {"x": z})}
+                    cases.append(case)
+                    if smoothing == 0:
+                        x = torch.log_softmax(leaf(rows, classes, scale=3), 1).detach().requires_grad_()
+                        loss = F.nll_loss(x, targets, w, None, index, None, reduction)
+                        cases.append(case | {"kind": "nll", "x": tensor(x), **gradients(loss, {"x": x})})
+                z = leaf(rows, classes, scale=3)
+                p = torch.softmax(leaf(rows, classes), 1).detach().requires_grad_()
+                loss = F.cross_entropy(z, p, w, reduction=reduction, label_smoothing=smoothing)
+                case = {"kind": "probabilities", "reduction": reduction, "label_smoothing": smoothing}
+                case |= {"weight": None if w is None else tensor(w), "ignore_index": None}
+                case |= {"x": tensor(z), "targets": tensor(p), **gradients(loss, {"x": z, "targets": p})}
+                cases.append(case)
+    save("cross_entropy", "cross_entropy and nll_loss with all options", cases)
+
+
+def rms_norm():
+    cases = []
+    for rows, cols, scale, eps in [(4, 5, 1, None), (3, 1, 1, 1e-5), (3, 50, 1e-3, 1e-6), (2, 130, 50, None)]:
+        x, weight = leaf(rows, cols, scale=scale), leaf(cols)
+        y = F.rms_norm(x, (cols,), weight, eps)
+        case = {"eps": eps, "x": tensor(x), "weight": tensor(weight)}
+        cases.append(case | gradients(y, {"x": x, "weight": weight}))
+    save("rms_norm", "RMSNorm over the last axis; an eps of null is that of f64", cases)
+
+
+def group_norm():
+    cases = []
+    for shape, groups, shift in [
+        ((3, 6, 4, 5), 2, 0), ((2, 4, 3), 4, 5), ((5, 12), 3, 0), ((1, 8, 7, 7), 1, 100), ((2, 6, 2, 2, 5), 3, 0)
+    ]:
+        x, weight, bias = leaf(*shape, shift=shift), leaf(shape[1]), leaf(shape[1])
+        y = F.group_norm(x, groups, weight, bias, 1e-5)
+        case = {"groups": groups, "eps": 1e-5, "x": tensor(x), "weight": tensor(weight), "bias": tensor(bias)}
+        cases.append(case | gradients(y, {"x": x, "weight": weight, "bias": bias}))
+    save("group_norm", "GroupNorm over groups of channels and all axes after them", cases)
+
+
+for seed, make in enumerate([cross_entropy, rms_norm, group_norm]):
+    torch.manual_seed(seed)
+    make()
