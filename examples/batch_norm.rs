@@ -26,16 +26,16 @@ fn layer(weight: &Tensor<f64>, bias: &Tensor<f64>) -> Result<BatchNorm1d<f64>> {
 }
 
 /// What one forward and backward pass in training gave, and dx by the formula.
-pub struct Passes {
-    pub x: Tensor<f64>,
-    pub y: Tensor<f64>,
-    pub dx: Option<Tensor<f64>>,
-    pub dweight: Option<Tensor<f64>>,
-    pub dbias: Option<Tensor<f64>>,
-    pub dx_on_paper: Tensor<f64>,
+pub(crate) struct Passes {
+    pub(crate) x: Tensor<f64>,
+    pub(crate) y: Tensor<f64>,
+    pub(crate) dx: Option<Tensor<f64>>,
+    pub(crate) dweight: Option<Tensor<f64>>,
+    pub(crate) dbias: Option<Tensor<f64>>,
+    pub(crate) dx_on_paper: Tensor<f64>,
 }
 
-pub fn passes() -> Result<Passes> {
+pub(crate) fn passes() -> Result<Passes> {
     let mut rng = Rng::numpy(123);
     let x = draw(&mut rng, &[3, FEATURES])?.requires_grad();
     let (weight, bias) = (draw(&mut rng, &[FEATURES])?, draw(&mut rng, &[FEATURES])?);
@@ -54,7 +54,11 @@ pub fn passes() -> Result<Passes> {
 }
 
 /// dx = (n·dx̂ − Σdx̂ − x̂·Σ(dx̂·x̂)) / (n·σ).
-pub fn backward_on_paper(x: &Tensor<f64>, weight: &Tensor<f64>, dy: &Tensor<f64>) -> Result<Tensor<f64>> {
+pub(crate) fn backward_on_paper(
+    x: &Tensor<f64>,
+    weight: &Tensor<f64>,
+    dy: &Tensor<f64>,
+) -> Result<Tensor<f64>> {
     let n = x.shape()[0] as f64;
     let sigma = x.var_axes(&[0], 0, true)?.add_scalar(EPS)?.sqrt()?;
     let normal = &(x - &x.mean_axes(&[0], true)?) / &sigma;
@@ -65,15 +69,15 @@ pub fn backward_on_paper(x: &Tensor<f64>, weight: &Tensor<f64>, dy: &Tensor<f64>
 }
 
 /// Three batches through one layer in training, the statistics after each, and the same batches in evaluation.
-pub struct History {
-    pub training: Vec<Tensor<f64>>,
-    pub mean: Vec<Tensor<f64>>,
-    pub var: Vec<Tensor<f64>>,
-    pub evaluation: Vec<Tensor<f64>>,
+pub(crate) struct History {
+    pub(crate) training: Vec<Tensor<f64>>,
+    pub(crate) mean: Vec<Tensor<f64>>,
+    pub(crate) var: Vec<Tensor<f64>>,
+    pub(crate) evaluation: Vec<Tensor<f64>>,
 }
 
 /// `momentum` is the weight of the new batch, as in PyTorch.
-pub fn running(momentum: f64, kind: RunningVar) -> Result<History> {
+pub(crate) fn running(momentum: f64, kind: RunningVar) -> Result<History> {
     let mut rng = Rng::numpy(123);
     let x = draw(&mut rng, &[3, 3, FEATURES])?;
     let (weight, bias) = (draw(&mut rng, &[FEATURES])?, draw(&mut rng, &[FEATURES])?);
@@ -92,20 +96,20 @@ pub fn running(momentum: f64, kind: RunningVar) -> Result<History> {
 }
 
 /// A NumPy library's layer: momentum is the weight of the old value, γ uniform, β 0.
-pub fn layer_of_old_weight(old_weight: f64, rng: &mut NumpyRng) -> Result<BatchNorm1d<f64>> {
+pub(crate) fn layer_of_old_weight(old_weight: f64, rng: &mut NumpyRng) -> Result<BatchNorm1d<f64>> {
     let weight = draw(rng, &[FEATURES])?;
     layer(&weight, &Tensor::zeros([FEATURES])?)?.momentum(1.0 - old_weight)
 }
 
 /// dx of each batch, dγ and dβ of all.
-pub struct Gradients {
-    pub dx: Vec<Tensor<f64>>,
-    pub dweight: Tensor<f64>,
-    pub dbias: Tensor<f64>,
+pub(crate) struct Gradients {
+    pub(crate) dx: Vec<Tensor<f64>>,
+    pub(crate) dweight: Tensor<f64>,
+    pub(crate) dbias: Tensor<f64>,
 }
 
 /// Three forward passes, then one backward pass for all outputs, or a backward pass after each forward pass.
-pub fn gradients(at_once: bool) -> Result<Gradients> {
+pub(crate) fn gradients(at_once: bool) -> Result<Gradients> {
     let mut rng = Rng::numpy(123);
     let layer = layer_of_old_weight(0.9, &mut rng)?;
     let (mut inputs, mut outputs, mut dy) = (Vec::new(), Vec::new(), Vec::new());
@@ -179,6 +183,10 @@ fn main() -> Result<()> {
 
     println!("\nThree forward passes of 3, 4 and 6 rows, then one backward pass; or each with its own");
     let (once, each) = (gradients(true)?, gradients(false)?);
+    for (once, each) in once.dx.iter().zip(&each.dx) {
+        show("dx[0], one backward pass", &once.slice(0, 0..1)?);
+        show("dx[0], three", &each.slice(0, 0..1)?);
+    }
     show("dγ, one backward pass", &once.dweight);
     show("dγ, three", &each.dweight);
     show("dβ, one backward pass", &once.dbias);

@@ -14,11 +14,11 @@ use gristmill::{Result, Rng, Tensor};
 const START: f64 = 1.2;
 
 /// An optimizer, and by how much a parameter falls in a step, from all its gradients so far.
-pub struct Rule {
-    pub name: &'static str,
+pub(crate) struct Rule {
+    pub(crate) name: &'static str,
     /// Its case in tests/fixtures/optimizers.json.
-    pub case: &'static str,
-    pub weight_decay: f64,
+    pub(crate) case: &'static str,
+    pub(crate) weight_decay: f64,
     make: fn(Vec<Parameter<f64>>) -> Box<dyn Optimizer<f64>>,
     fall: fn(&[f64]) -> f64,
 }
@@ -32,7 +32,7 @@ fn squares(grads: &[f64]) -> impl DoubleEndedIterator<Item = f64> {
     grads.iter().map(|g| g * g)
 }
 
-pub const RULES: [Rule; 5] = [
+pub(crate) const RULES: [Rule; 5] = [
     Rule {
         name: "SGD(lr 0.1)",
         case: "sgd",
@@ -112,17 +112,17 @@ impl<'a> Twin<'a> {
 }
 
 /// One x: the derivatives there, and p after the step.
-pub struct Row {
-    pub x: f64,
-    pub dy_dx: f64,
-    pub dy_dx_closed: f64,
-    pub dy_dp: f64,
-    pub p: f64,
-    pub p_closed: f64,
+pub(crate) struct Row {
+    pub(crate) x: f64,
+    pub(crate) dy_dx: f64,
+    pub(crate) dy_dx_closed: f64,
+    pub(crate) dy_dp: f64,
+    pub(crate) p: f64,
+    pub(crate) p_closed: f64,
 }
 
 /// y = p·x² for five random x.
-pub fn parabola(rule: &Rule) -> Result<Vec<Row>> {
+pub(crate) fn parabola(rule: &Rule) -> Result<Vec<Row>> {
     let mut rng = Rng::numpy(123);
     let mut twin = Twin::new(rule, &[START])?;
     (0..5)
@@ -146,10 +146,10 @@ pub fn parabola(rule: &Rule) -> Result<Vec<Row>> {
 }
 
 /// Parameters after a step: ours, by the closed form, PyTorch's.
-pub type Step = [Vec<f64>; 3];
+pub(crate) type Step = [Vec<f64>; 3];
 
 /// PyTorch's steps with its gradients, and ours.
-pub fn stored(rule: &Rule) -> Result<Vec<Step>, Box<dyn Error>> {
+pub(crate) fn stored(rule: &Rule) -> Result<Vec<Step>, Box<dyn Error>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/optimizers.json");
     let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     let file: serde_json::Value = serde_json::from_str(&text)?;
@@ -173,7 +173,7 @@ pub fn stored(rule: &Rule) -> Result<Vec<Step>, Box<dyn Error>> {
 }
 
 /// The largest distance of our numbers from the others.
-pub fn largest_difference(steps: &[Step]) -> f64 {
+pub(crate) fn largest_difference(steps: &[Step]) -> f64 {
     let differences = steps.iter().flat_map(|[ours, closed, pytorch]| {
         ours.iter().zip(closed.iter().zip(pytorch)).map(|(a, (b, c))| (a - b).abs().max((a - c).abs()))
     });
