@@ -6,6 +6,7 @@
 //! ```
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use clap::Parser;
 use gristmill::autograd::{Reduction, no_grad};
@@ -242,14 +243,23 @@ fn progress(config: &Config, name: &'static str) -> Result<ProgressBar, Box<dyn 
     Ok(bar)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let config = Config::parse();
+fn main() -> ExitCode {
+    match run(&Config::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     let [w0, w1, b] = TRUTH;
     println!(
         "y = x·({w0}, {w1}) + {b} + N(0, {NOISE}²): {} rows in batches of n = {}, {} epochs, lr {}, λ {}\n",
         config.samples, config.batch_size, config.epochs, config.lr, config.weight_decay
     );
-    let fits = fit(&config)?;
+    let fits = fit(config)?;
     println!("{:<24} {:^29}   {:^29}", "", "learned", "in theory");
     println!(
         "{:<24}        w0        w1         b          w0        w1         b    factor  square error",

@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use gristmill::autograd::{Reduction, no_grad};
@@ -336,7 +337,13 @@ fn run<T: Element>(config: &Config) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     let config = Config::parse();
-    if config.f64 { run::<f64>(&config) } else { run::<f32>(&config) }
+    match if config.f64 { run::<f64>(&config) } else { run::<f32>(&config) } {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

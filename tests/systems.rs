@@ -181,7 +181,7 @@ fn the_median_end_is_in_the_range_of_the_source<T: Element>() {
     };
     let mut ends: Vec<f64> = (0..7).map(end).collect();
     ends.sort_by(f64::total_cmp);
-    assert!((1e-6..1e-4).contains(&ends[3]), "{}: {ends:e?}", T::NAME);
+    assert!((1e-6..1e-4).contains(&ends[3]), "{}: {ends:?}", T::NAME);
 }
 
 #[test]
