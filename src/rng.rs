@@ -8,6 +8,10 @@
 //! No state but the position: any number can be had without those before it, on any thread and in any order.
 //! Everything here is integer arithmetic or `f64` with `+ − × ÷ √` only, so that all machines give the same bits.
 
+mod numpy;
+
+pub use numpy::NumpyRng;
+
 use crate::context;
 use crate::error::{Error, Result};
 use crate::simd::{Element, Int, Kernel, Simd};
@@ -143,6 +147,11 @@ impl Rng {
     /// The start of stream 0 of `seed`.
     pub const fn seed(seed: u64) -> Self {
         Self { seed, stream: 0, position: 0 }
+    }
+
+    /// NumPy's legacy generator, for the arrays of a NumPy program with this seed.
+    pub fn numpy(seed: u32) -> NumpyRng {
+        NumpyRng::new(seed)
     }
 
     /// The start of another stream of the same seed, whose number is drawn from this one (two words).

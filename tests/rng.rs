@@ -195,3 +195,56 @@ fn nothing_to_fill_draws_nothing() {
     check::<f32>();
     check::<f64>();
 }
+
+/// The draws NumPy made, in its order.
+#[test]
+fn numpy_agrees_on_its_legacy_generator() {
+    let numbers = |case: &serde_json::Value, name: &str| -> Vec<f64> {
+        case[name].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+    };
+    let mut seen = 0;
+    for case in fixture("numpy_legacy_rng") {
+        let mut rng = Rng::numpy(case["seed"].as_u64().unwrap() as u32);
+        let drawn: Vec<f64> = (0..8).map(|_| rng.random_sample()).collect();
+        assert_eq!(drawn, numbers(&case, "random_sample"));
+        for expected in numbers(&case, "standard_normal") {
+            let drawn = rng.standard_normal();
+            // The last bit is the logarithm's.
+            assert!((drawn - expected).abs() <= f64::EPSILON * expected.abs(), "{drawn} {expected}");
+        }
+        let drawn: Vec<f64> = (0..9).map(|_| rng.randint(0, 100).unwrap() as f64).collect();
+        assert_eq!(drawn, numbers(&case, "randint_0_100"));
+        let drawn: Vec<f64> = rng.permutation(20).iter().map(|&i| i as f64).collect();
+        assert_eq!(drawn, numbers(&case, "permutation_20"));
+        let drawn: Vec<f64> = (0..3).map(|_| rng.random_sample()).collect();
+        assert_eq!(drawn, numbers(&case, "random_sample_again"));
+        seen += 1;
+    }
+    assert_eq!(seen, 4);
+}
+
+/// The 10000th word after seed 5489, which the C++ standard names for its `mt19937`.
+#[test]
+fn the_legacy_generator_goes_on_after_its_first_words() {
+    let mut rng = Rng::numpy(5489);
+    let words: Vec<u32> = (0..10_000).map(|_| rng.next_u32()).collect();
+    assert_eq!(words[9_999], 4_123_659_995);
+}
+
+#[test]
+fn legacy_integers_fill_their_range_and_a_range_without_any_is_refused() {
+    let mut rng = Rng::numpy(1);
+    for (low, high) in [(5, 5), (1, -1), (i64::MAX, i64::MIN)] {
+        let error = rng.randint(low, high).unwrap_err().to_string();
+        assert!(error.starts_with("randint: ") && error.contains(&low.to_string()), "{error}");
+    }
+    assert_eq!(rng, Rng::numpy(1), "nothing was drawn");
+    assert_eq!(rng.randint(7, 8).unwrap(), 7);
+    assert_eq!(rng, Rng::numpy(1), "one possible result needs no draw");
+    let mut seen = [false; 6];
+    (0..200).for_each(|_| seen[(rng.randint(-3, 3).unwrap() + 3) as usize] = true);
+    assert_eq!(seen, [true; 6]);
+    // More than 32 bits: drawn from two words.
+    let wide: Vec<i64> = (0..50).map(|_| rng.randint(i64::MIN, i64::MAX).unwrap()).collect();
+    assert!(wide.iter().any(|&x| x > 1 << 40) && wide.iter().any(|&x| x < -(1 << 40)));
+}

@@ -13,11 +13,16 @@
 
 mod adam;
 mod rmsprop;
+mod schedule;
 mod sgd;
 
 pub use crate::kernels::update::Decay;
 pub use adam::{Adam, AdamW};
 pub use rmsprop::RMSprop;
+pub use schedule::{
+    Anneal, CosineAnnealingLR, ExponentialLR, LRScheduler, LinearLR, MultiStepLR, OneCycleLR, PlateauMode,
+    ReduceLROnPlateau, StepLR, ThresholdMode,
+};
 pub use sgd::SGD;
 
 use crate::buffer::Buffer;

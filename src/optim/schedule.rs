@@ -1,0 +1,445 @@
+//! Learning rates that change: functions of the step, and one rule that looks at a metric.
+//!
+//! ```
+//! use gristmill::{Tensor, nn::Parameter, optim::{CosineAnnealingLR, LRScheduler, Optimizer, SGD}};
+//! let w: Parameter = Parameter::new(&Tensor::ones([3])?);
+//! let mut optimizer = SGD::new(vec![w.clone()], 0.5);
+//! let schedule = CosineAnnealingLR::new(optimizer.lr(), 10);
+//! for step in 0..10 {
+//!     optimizer.set_lr(schedule.lr(step)?);
+//!     optimizer.zero_grad();
+//!     w.tensor().square()?.sum()?.backward()?;
+//!     optimizer.step()?;
+//! }
+//! assert!(optimizer.lr() < 0.02);
+//! # Ok::<(), gristmill::Error>(())
+//! ```
+
+use std::f64::consts::PI;
+
+use super::Optimizer;
+use crate::error::{Error, Result};
+use crate::simd::Element;
+
+/// Setters of the fields of these names.
+macro_rules! setters {
+    ($type:ident { $($(#[$doc:meta])+ $name:ident: $of:ty),+ $(,)? }) => {
+        impl $type {
+            $(
+                $(#[$doc])+
+                #[must_use]
+                pub fn $name(mut self, $name: $of) -> Self {
+                    self.$name = $name;
+                    self
+                }
+            )+
+        }
+    };
+}
+
+/// A learning rate that is a function of the step, PyTorch's closed form.
+///
+/// Nothing is counted inside: a run that goes on from a checkpoint asks for the step where it stands.
+pub trait LRScheduler {
+    /// The learning rate for step `step`, counted from 0. The unit is the caller's: batches or epochs.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a number of the schedule outside its domain.
+    fn lr(&self, step: u64) -> Result<f64>;
+}
+
+/// `lr · gamma` to the power of ⌊step / step_size⌋.
+#[derive(Clone, Debug)]
+pub struct StepLR {
+    lr: f64,
+    step_size: u64,
+    gamma: f64,
+}
+
+impl StepLR {
+    /// Starts at `lr` and falls after every `step_size` steps.
+    pub fn new(lr: f64, step_size: u64) -> Self {
+        Self { lr, step_size, gamma: 0.1 }
+    }
+}
+
+setters!(StepLR {
+    /// What a fall multiplies with; 0.1 by default.
+    gamma: f64,
+});
+
+impl LRScheduler for StepLR {
+    fn lr(&self, step: u64) -> Result<f64> {
+        at_least_zero("StepLR", &[("lr", self.lr), ("gamma", self.gamma)])?;
+        at_least_one("StepLR", "step_size", self.step_size)?;
+        Ok(self.lr * power(self.gamma, step / self.step_size))
+    }
+}
+
+/// `lr · gamma` to the power of the number of milestones reached.
+#[derive(Clone, Debug)]
+pub struct MultiStepLR {
+    lr: f64,
+    milestones: Vec<u64>,
+    gamma: f64,
+}
+
+impl MultiStepLR {
+    /// Starts at `lr` and falls at each of the steps `milestones`, in any order; one that is there twice counts twice.
+    pub fn new(lr: f64, milestones: &[u64]) -> Self {
+        Self { lr, milestones: milestones.to_vec(), gamma: 0.1 }
+    }
+}
+
+setters!(MultiStepLR {
+    /// What a fall multiplies with; 0.1 by default.
+    gamma: f64,
+});
+
+impl LRScheduler for MultiStepLR {
+    fn lr(&self, step: u64) -> Result<f64> {
+        at_least_zero("MultiStepLR", &[("lr", self.lr), ("gamma", self.gamma)])?;
+        let reached = self.milestones.iter().filter(|&&milestone| milestone <= step).count();
+        Ok(self.lr * power(self.gamma, reached as u64))
+    }
+}
+
+/// `lr · gamma^step`.
+#[derive(Clone, Debug)]
+pub struct ExponentialLR {
+    lr: f64,
+    gamma: f64,
+}
+
+impl ExponentialLR {
+    /// Starts at `lr`; every step multiplies with `gamma`.
+    pub fn new(lr: f64, gamma: f64) -> Self {
+        Self { lr, gamma }
+    }
+}
+
+impl LRScheduler for ExponentialLR {
+    fn lr(&self, step: u64) -> Result<f64> {
+        at_least_zero("ExponentialLR", &[("lr", self.lr), ("gamma", self.gamma)])?;
+        Ok(self.lr * power(self.gamma, step))
+    }
+}
+
+/// Half a cosine from `lr` down to `eta_min` (Loshchilov and Hutter 2017, without the restarts).
+///
+/// After `t_max` steps it rises again as it fell, as PyTorch's does.
+#[derive(Clone, Debug)]
+pub struct CosineAnnealingLR {
+    lr: f64,
+    t_max: u64,
+    eta_min: f64,
+}
+
+impl CosineAnnealingLR {
+    /// Starts at `lr` and reaches its lowest at step `t_max`.
+    pub fn new(lr: f64, t_max: u64) -> Self {
+        Self { lr, t_max, eta_min: 0.0 }
+    }
+}
+
+setters!(CosineAnnealingLR {
+    /// The lowest learning rate; 0 by default.
+    eta_min: f64,
+});
+
+impl LRScheduler for CosineAnnealingLR {
+    fn lr(&self, step: u64) -> Result<f64> {
+        at_least_zero("CosineAnnealingLR", &[("lr", self.lr), ("eta_min", self.eta_min)])?;
+        at_least_one("CosineAnnealingLR", "t_max", self.t_max)?;
+        // A period is 2·t_max; the angle stays small, so that its cosine is as right in the millionth step.
+        let within = step % self.t_max.saturating_mul(2);
+        Ok(Anneal::Cos.between(self.lr, self.eta_min, within as f64 / self.t_max as f64))
+    }
+}
+
+/// A straight line from `lr · start_factor` to `lr · end_factor`, then level: a warm-up.
+#[derive(Clone, Debug)]
+pub struct LinearLR {
+    lr: f64,
+    start_factor: f64,
+    end_factor: f64,
+    total_iters: u64,
+}
+
+impl LinearLR {
+    /// From a third of `lr` to `lr` in 5 steps.
+    pub fn new(lr: f64) -> Self {
+        Self { lr, start_factor: 1.0 / 3.0, end_factor: 1.0, total_iters: 5 }
+    }
+}
+
+setters!(LinearLR {
+    /// Where it starts; 1/3 by default.
+    start_factor: f64,
+    /// Where it ends; 1 by default.
+    end_factor: f64,
+    /// The first step on level ground; 5 by default.
+    total_iters: u64,
+});
+
+impl LRScheduler for LinearLR {
+    fn lr(&self, step: u64) -> Result<f64> {
+        let (start, end) = (self.start_factor, self.end_factor);
+        at_least_zero("LinearLR", &[("lr", self.lr), ("start_factor", start), ("end_factor", end)])?;
+        at_least_one("LinearLR", "total_iters", self.total_iters)?;
+        let part = step.min(self.total_iters) as f64 / self.total_iters as f64;
+        Ok(self.lr * Anneal::Linear.between(start, end, part))
+    }
+}
+
+/// The line between two learning rates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Anneal {
+    /// Half a cosine.
+    #[default]
+    Cos,
+    /// A straight line.
+    Linear,
+}
+
+impl Anneal {
+    fn between(self, start: f64, end: f64, part: f64) -> f64 {
+        match self {
+            Self::Cos => end + (start - end) / 2.0 * (1.0 + (PI * part).cos()),
+            Self::Linear => start + (end - start) * part,
+        }
+    }
+}
+
+/// One climb to a high learning rate and one descent to almost nothing (Smith and Topin 2018).
+///
+/// From `max_lr / div_factor` to `max_lr` and down to `max_lr / div_factor / final_div_factor`. PyTorch also turns the
+/// momentum, unless `cycle_momentum=False`; this schedule leaves it alone.
+#[derive(Clone, Debug)]
+pub struct OneCycleLR {
+    max_lr: f64,
+    total_steps: u64,
+    pct_start: f64,
+    anneal_strategy: Anneal,
+    div_factor: f64,
+    final_div_factor: f64,
+    three_phase: bool,
+}
+
+impl OneCycleLR {
+    /// A cycle of `total_steps` steps that climbs to `max_lr`.
+    pub fn new(max_lr: f64, total_steps: u64) -> Self {
+        Self {
+            max_lr,
+            total_steps,
+            pct_start: 0.3,
+            anneal_strategy: Anneal::Cos,
+            div_factor: 25.0,
+            final_div_factor: 1e4,
+            three_phase: false,
+        }
+    }
+
+    /// The learning rates at the corners, with their steps; a corner may lie between two steps.
+    fn corners(&self) -> Vec<(f64, f64)> {
+        let low = self.max_lr / self.div_factor;
+        let last = (self.total_steps - 1) as f64;
+        let climb = self.pct_start * self.total_steps as f64 - 1.0;
+        let mut corners = vec![(0.0, low), (climb, self.max_lr)];
+        if self.three_phase {
+            corners.push((2.0 * climb, low));
+        }
+        corners.push((last, low / self.final_div_factor));
+        corners
+    }
+}
+
+setters!(OneCycleLR {
+    /// The part of the steps in which it climbs; 0.3 by default.
+    pct_start: f64,
+    /// The line between the corners; half a cosine by default.
+    anneal_strategy: Anneal,
+    /// How much lower than `max_lr` it starts; 25 by default.
+    div_factor: f64,
+    /// How much lower than the start it ends; 10⁴ by default.
+    final_div_factor: f64,
+    /// Descends to the start as fast as it climbed, and then to the end; off by default.
+    three_phase: bool,
+});
+
+impl LRScheduler for OneCycleLR {
+    /// # Errors
+    /// [`Error::Value`] also after the last of the steps.
+    fn lr(&self, step: u64) -> Result<f64> {
+        const OP: &str = "OneCycleLR";
+        at_least_zero(OP, &[("max_lr", self.max_lr)])?;
+        in_domain(OP, "pct_start", self.pct_start, (0.0..=1.0).contains(&self.pct_start), "in [0, 1]")?;
+        for (name, value) in [("div_factor", self.div_factor), ("final_div_factor", self.final_div_factor)] {
+            in_domain(OP, name, value, value > 0.0 && value.is_finite(), "above 0")?;
+        }
+        if step >= self.total_steps {
+            return Err(Error::value(OP, format!("step {step} of a cycle of {} steps", self.total_steps)));
+        }
+        let (step, corners) = (step as f64, self.corners());
+        let phase = corners[1..].iter().position(|corner| step <= corner.0).unwrap_or(corners.len() - 2);
+        let ((start, from), (end, to)) = (corners[phase], corners[phase + 1]);
+        let part = if end > start { (step - start) / (end - start) } else { 1.0 };
+        Ok(self.anneal_strategy.between(from, to, part))
+    }
+}
+
+/// Which metric is the better one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlateauMode {
+    /// The lower one: a loss.
+    #[default]
+    Min,
+    /// The higher one: an accuracy.
+    Max,
+}
+
+/// What a metric must gain on the best to count as better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThresholdMode {
+    /// The threshold times the best.
+    #[default]
+    Rel,
+    /// The threshold.
+    Abs,
+}
+
+/// Lowers the learning rate when a metric has stopped improving.
+///
+/// ```
+/// use gristmill::{Tensor, nn::Parameter, optim::{Optimizer, ReduceLROnPlateau, SGD}};
+/// let mut optimizer = SGD::new(vec![Parameter::<f32>::new(&Tensor::ones([3])?)], 0.1);
+/// let mut plateau = ReduceLROnPlateau::new().patience(1);
+/// for loss in [1.0, 0.5, 0.5, 0.5] {
+///     plateau.step(&mut optimizer, loss)?;
+/// }
+/// assert!((optimizer.lr() - 0.01).abs() < 1e-12);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ReduceLROnPlateau {
+    mode: PlateauMode,
+    factor: f64,
+    patience: u64,
+    threshold: f64,
+    threshold_mode: ThresholdMode,
+    cooldown: u64,
+    min_lr: f64,
+    eps: f64,
+    best: Option<f64>,
+    bad: u64,
+    cooling: u64,
+}
+
+impl ReduceLROnPlateau {
+    /// Takes a tenth of the learning rate after 11 metrics in a row that are not lower than the best.
+    pub fn new() -> Self {
+        Self {
+            mode: PlateauMode::Min,
+            factor: 0.1,
+            patience: 10,
+            threshold: 1e-4,
+            threshold_mode: ThresholdMode::Rel,
+            cooldown: 0,
+            min_lr: 0.0,
+            eps: 1e-8,
+            best: None,
+            bad: 0,
+            cooling: 0,
+        }
+    }
+
+    /// Looks at a new metric and lowers the optimizer's learning rate if it is time. NaN counts as not better.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a number of the rule outside its domain; nothing is changed then.
+    pub fn step<T: Element>(
+        &mut self,
+        optimizer: &mut (impl Optimizer<T> + ?Sized),
+        metric: f64,
+    ) -> Result<()> {
+        const OP: &str = "ReduceLROnPlateau";
+        in_domain(OP, "factor", self.factor, (0.0..1.0).contains(&self.factor), "in [0, 1)")?;
+        at_least_zero(OP, &[("threshold", self.threshold), ("min_lr", self.min_lr), ("eps", self.eps)])?;
+        if self.is_better(metric) {
+            self.best = Some(metric);
+            self.bad = 0;
+        } else {
+            self.bad += 1;
+        }
+        if self.cooling > 0 {
+            self.cooling -= 1;
+            self.bad = 0;
+        }
+        if self.bad > self.patience {
+            self.cooling = self.cooldown;
+            self.bad = 0;
+            let (old, new) = (optimizer.lr(), (optimizer.lr() * self.factor).max(self.min_lr));
+            if old - new > self.eps {
+                optimizer.set_lr(new);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_better(&self, metric: f64) -> bool {
+        let Some(best) = self.best else { return !metric.is_nan() };
+        match (self.mode, self.threshold_mode) {
+            (PlateauMode::Min, ThresholdMode::Rel) => metric < best * (1.0 - self.threshold),
+            (PlateauMode::Min, ThresholdMode::Abs) => metric < best - self.threshold,
+            (PlateauMode::Max, ThresholdMode::Rel) => metric > best * (1.0 + self.threshold),
+            (PlateauMode::Max, ThresholdMode::Abs) => metric > best + self.threshold,
+        }
+    }
+}
+
+impl Default for ReduceLROnPlateau {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+setters!(ReduceLROnPlateau {
+    /// Whether lower or higher is better; lower by default.
+    mode: PlateauMode,
+    /// What the learning rate is multiplied with; 0.1 by default.
+    factor: f64,
+    /// How many metrics in a row may be no better; 10 by default.
+    patience: u64,
+    /// How much better counts as better; 1e-4 by default.
+    threshold: f64,
+    /// What the threshold is a part of; the best metric by default.
+    threshold_mode: ThresholdMode,
+    /// How many metrics after a fall do not count; 0 by default.
+    cooldown: u64,
+    /// The lowest learning rate; 0 by default.
+    min_lr: f64,
+    /// A fall by no more than this is left out; 1e-8 by default.
+    eps: f64,
+});
+
+/// `base` to a whole power; exponents above 2⁵³ are rounded.
+fn power(base: f64, exponent: u64) -> f64 {
+    base.powf(exponent as f64)
+}
+
+fn in_domain(op: &'static str, name: &str, value: f64, good: bool, domain: &str) -> Result<()> {
+    if good {
+        return Ok(());
+    }
+    Err(Error::value(op, format!("{name} is {value}, expected a number {domain}")))
+}
+
+fn at_least_zero(op: &'static str, numbers: &[(&str, f64)]) -> Result<()> {
+    numbers.iter().try_for_each(|&(name, value)| {
+        in_domain(op, name, value, value >= 0.0 && value.is_finite(), "of at least 0")
+    })
+}
+
+fn at_least_one(op: &'static str, name: &str, value: u64) -> Result<()> {
+    if value > 0 { Ok(()) } else { Err(Error::value(op, format!("{name} is 0, expected at least 1"))) }
+}
