@@ -25,31 +25,60 @@ pub enum Unary<T> {
         /// The factor of what is not positive; PyTorch's default is 0.01.
         slope: T,
     },
-    /// 1 / (1 + e⁻ˣ), within 2 ULP.
+    /// x within \[min, max\], exact; max where min > max. The derivative is 1 there, the ends included, else 0.
+    Clamp {
+        /// The lower end; PyTorch's hardtanh has −1.
+        min: T,
+        /// The upper end; PyTorch's hardtanh has 1.
+        max: T,
+    },
+    /// Rounded towards −∞, exact. The derivative is 0.
+    Floor,
+    /// Rounded towards +∞, exact. The derivative is 0.
+    Ceil,
+    /// The nearest integer, halves to the even one, exact. The derivative is 0.
+    Round,
+    /// −1, ±0 or 1, exact. The derivative is 0.
+    Sign,
+    /// 1 / (1 + e⁻ˣ), within 1 ULP.
     Sigmoid,
-    /// The hyperbolic tangent, within 2 ULP.
+    /// ln σ(x) = −ln(1 + e⁻ˣ), within 2 ULP.
+    LogSigmoid,
+    /// The hyperbolic tangent, within 1 ULP.
     Tanh,
+    /// The error function, within 1 ULP.
+    Erf,
     /// x·Φ(x) = x·½·(1 + erf(x/√2)), within 2 ULP for x > 0 and 3u·|x| for x < 0, where 1 + erf cancels.
     /// D. Hendrycks and K. Gimpel, 2016.
     Gelu,
     /// x·½·(1 + tanh(√(2/π)·(x + 0.044715·x³))), the approximation of [`Gelu`](Unary::Gelu) by the same authors, computed
     /// as x·σ(v) with v = 2√(2/π)·(x + 0.044715·x³), which does not cancel: within (5 + 5·|v|)·u of itself.
     GeluTanh,
-    /// x·σ(x), within 5u.
+    /// x·σ(x), within 1 ULP.
     Silu,
-    /// ln(1 + eˣ), within 8u; x where x > 20, as in PyTorch.
+    /// ln(1 + eˣ), within 2 ULP; x where x > 20, as in PyTorch.
     Softplus,
-    /// x where x > 0, else alpha·(eˣ − 1), within 5u.
+    /// x where x > 0, else alpha·(eˣ − 1), within 2 ULP.
     Elu {
         /// The limit at −∞ is −alpha; PyTorch's default is 1.
         alpha: T,
     },
-    /// eˣ, within 2 ULP.
+    /// eˣ, within 1 ULP.
     Exp,
-    /// The natural logarithm, within 2 ULP; −∞ of ±0, NaN of negative numbers.
+    /// 2ˣ, within 1 ULP.
+    Exp2,
+    /// eˣ − 1, also near 0, within 1 ULP.
+    Expm1,
+    /// The natural logarithm, within 1 ULP; −∞ of ±0, NaN of negative numbers.
     Ln,
+    /// The binary logarithm, within 1 ULP; −∞ of ±0, NaN of negative numbers.
+    Log2,
+    /// ln(1 + x), also near 0, within 1 ULP; −∞ of −1, NaN below.
+    Log1p,
     /// The square root, correctly rounded; NaN of negative numbers.
     Sqrt,
+    /// 1/√x, within 2 ULP: the square root and the quotient are rounded. ±∞ of ±0, NaN of negative numbers.
+    Rsqrt,
     /// x².
     Square,
     /// 1/x, correctly rounded.
@@ -305,16 +334,28 @@ pub(crate) fn with_function<T: Element, P: Pass<T>>(op: Unary<T>, pass: P) -> P:
         Unary::Abs => pass.with(Abs),
         Unary::Relu => pass.with(Relu),
         Unary::LeakyRelu { slope } => pass.with(LeakyRelu(slope)),
+        Unary::Clamp { min, max } => pass.with(Clamp { min, max }),
+        Unary::Floor => pass.with(Floor),
+        Unary::Ceil => pass.with(Ceil),
+        Unary::Round => pass.with(Round),
+        Unary::Sign => pass.with(Sign),
         Unary::Sigmoid => pass.with(Sigmoid),
+        Unary::LogSigmoid => pass.with(LogSigmoid),
         Unary::Tanh => pass.with(Tanh),
+        Unary::Erf => pass.with(Erf),
         Unary::Gelu => pass.with(Gelu),
         Unary::GeluTanh => pass.with(GeluTanh),
         Unary::Silu => pass.with(Silu),
         Unary::Softplus => pass.with(Softplus),
         Unary::Elu { alpha } => pass.with(Elu(alpha)),
         Unary::Exp => pass.with(Exp),
+        Unary::Exp2 => pass.with(Exp2),
+        Unary::Expm1 => pass.with(Expm1),
         Unary::Ln => pass.with(Ln),
+        Unary::Log2 => pass.with(Log2),
+        Unary::Log1p => pass.with(Log1p),
         Unary::Sqrt => pass.with(Sqrt),
+        Unary::Rsqrt => pass.with(Rsqrt),
         Unary::Square => pass.with(Square),
         Unary::Reciprocal => pass.with(Reciprocal),
         Unary::Powf(p) => pass.with(Powf::new(p)),
@@ -455,6 +496,19 @@ functions! {
     LeakyRelu(slope), (0.1, 0.15), |s, x| T::Vector::select(s.splat(T::ZERO).lt(x), x, slope * x), |s, x, _y, dy| {
         T::Vector::select(s.splat(T::ZERO).lt(x), dy, slope * dy)
     };
+    Floor, (0.1, 0.1), |_s, x| x.floor(), |s, _x, _y, _dy| s.splat(T::ZERO);
+    Ceil, (0.1, 0.1), |_s, x| x.ceil(), |s, _x, _y, _dy| s.splat(T::ZERO);
+    Round, (0.1, 0.1), |_s, x| x.round_ties_even(), |s, _x, _y, _dy| s.splat(T::ZERO);
+    Sign, (0.1, 0.1), |s, x| {
+        // Zero and NaN stay what they are.
+        T::Vector::select(x.eq(s.splat(T::ZERO)).or(x.is_nan()), x, s.splat(T::ONE).copysign(x))
+    }, |s, _x, _y, _dy| s.splat(T::ZERO);
+    LogSigmoid, (1.5, 0.75), |s, x| -T::softplus(s, -x), |s, x, _y, dy| dy * T::sigmoid(s, -x);
+    Erf, (0.9, 0.7), |s, x| T::erf(s, x), |s, x, _y, dy| {
+        // At ±40 the slope is 0 in f64 too.
+        let near = between(s, x, 40.0);
+        dy * (T::exp(s, -(near * near)) * constant::<T, S>(s, std::f64::consts::FRAC_2_SQRT_PI))
+    };
     Sigmoid, (0.7, 0.15), |s, x| T::sigmoid(s, x), |s, _x, y, dy| dy * (y * (s.splat(T::ONE) - y));
     Tanh, (0.75, 0.15), |s, x| T::tanh(s, x), |s, _x, y, dy| dy * y.neg_mul_add(y, s.splat(T::ONE));
     Gelu, (1.1, 1.6), |s, x| above(s, -HUGE, x) * normal_cdf::<T, S>(s, x), |s, x, _y, dy| {
@@ -475,14 +529,12 @@ functions! {
         let slope = square.mul_add(constant::<T, S>(s, 3.0) * cubic, linear);
         dy * (gate * (x * slope).mul_add(rest, s.splat(T::ONE)))
     };
-    Silu, (0.7, 0.8), |s, x| above(s, -HUGE, x) * T::sigmoid(s, x), |s, x, _y, dy| {
+    Silu, (0.7, 0.8), |s, x| T::silu(s, x), |s, x, _y, dy| {
         let (gate, rest) = gates::<T, S>(s, x);
         dy * (gate * between(s, x, HUGE).mul_add(rest, s.splat(T::ONE)))
     };
     Softplus, (1.5, 0.75), |s, x| {
-        let e = T::exp(s, -x.abs());
-        let value = s.splat(T::ZERO).max(x) + ln_1p::<T, S>(s, e);
-        T::Vector::select(constant::<T, S>(s, SOFTPLUS_THRESHOLD).lt(x), x, value)
+        T::Vector::select(constant::<T, S>(s, SOFTPLUS_THRESHOLD).lt(x), x, T::softplus(s, x))
     }, |s, x, _y, dy| {
         T::Vector::select(constant::<T, S>(s, SOFTPLUS_THRESHOLD).lt(x), dy, dy * T::sigmoid(s, x))
     };
@@ -492,10 +544,42 @@ functions! {
         T::Vector::select(s.splat(T::ZERO).lt(x), dy, dy * (alpha * T::exp(s, x)))
     };
     Exp, (0.45, 0.15), |s, x| T::exp(s, x), |_s, _x, y, dy| dy * y;
+    Exp2, (0.45, 0.15), |s, x| T::exp2(s, x), |s, _x, y, dy| {
+        dy * (y * constant::<T, S>(s, std::f64::consts::LN_2))
+    };
+    Expm1, (0.6, 0.5), |s, x| T::exp_m1(s, x), |s, x, _y, dy| dy * T::exp(s, x);
     Ln, (0.8, 0.15), |s, x| T::ln(s, x), |_s, x, _y, dy| dy / x;
+    Log2, (0.9, 0.15), |s, x| T::log2(s, x), |s, x, _y, dy| {
+        dy * constant::<T, S>(s, std::f64::consts::LOG2_E) / x
+    };
+    Log1p, (1.0, 0.15), |s, x| T::ln_1p(s, x), |s, x, _y, dy| dy / (s.splat(T::ONE) + x);
     Sqrt, (0.2, 0.15), |_s, x| x.sqrt(), |_s, _x, y, dy| dy / (y + y);
+    Rsqrt, (0.25, 0.15), |s, x| s.splat(T::ONE) / x.sqrt(), |s, _x, y, dy| {
+        dy * (constant::<T, S>(s, -0.5) * y * y * y)
+    };
     Square, (0.1, 0.15), |_s, x| x * x, |_s, x, _y, dy| dy * (x + x);
     Reciprocal, (0.15, 0.15), |s, x| s.splat(T::ONE) / x, |_s, _x, y, dy| -(dy * y * y);
+}
+
+#[derive(Clone, Copy)]
+struct Clamp<T> {
+    min: T,
+    max: T,
+}
+
+impl<T: Element> Function<T> for Clamp<T> {
+    const FORWARD_COST: f64 = 0.1;
+    const BACKWARD_COST: f64 = 0.15;
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: T::Vector<S>) -> T::Vector<S> {
+        // NaN and zeros of x stay: `min` and `max` give the second operand when the two do not differ.
+        s.splat(self.max).min(s.splat(self.min).max(x))
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, x: T::Vector<S>, _y: T::Vector<S>, dy: T::Vector<S>) -> T::Vector<S> {
+        let inside = s.splat(self.min).le(x).and(x.le(s.splat(self.max)));
+        T::Vector::select(inside.or(x.is_nan()), dy, s.splat(T::ZERO))
+    }
 }
 
 /// Stands for ±∞ where a factor is 0 there.
@@ -542,15 +626,6 @@ fn gates<T: Element, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector
     let small = e * large;
     let negative = x.lt(s.splat(T::ZERO));
     (T::Vector::select(negative, small, large), T::Vector::select(negative, large, small))
-}
-
-/// ln(1 + e) for 0 ≤ e ≤ 1: what rounding took from the sum is added, divided by the sum as far as that matters.
-#[inline(always)]
-fn ln_1p<T: Element, S: Simd>(s: S, e: T::Vector<S>) -> T::Vector<S> {
-    let one = s.splat(T::ONE);
-    let sum = one + e;
-    let lost = (one - sum) + e;
-    lost.mul_add(e.mul_add(constant::<T, S>(s, -0.5), one), T::ln(s, sum))
 }
 
 /// The largest exponent whose power is a product.

@@ -1,4 +1,4 @@
-//! The error function 2/√π ∫₀ˣ e^(−t²) dt, within 1.5 ULP.
+//! The error function 2/√π ∫₀ˣ e^(−t²) dt, within 1 ULP.
 //!
 //! |x| < 1: erf x = x + x·q(x²), where q is the minimax polynomial to erf(x)/x − 1; adding x last keeps the rounding
 //! errors of q small against the result.
@@ -69,7 +69,7 @@ pub fn f32<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let size = s.splat(4.0_f32).min(x.abs());
     let g = polynomial(s, size - s.splat(f32::ONE), FAR_F32);
     let near = polynomial(s, size * size, NEAR_F32);
-    join::<f32, S>(s, x, size, near, exp::normal_f32(s, -g))
+    join::<f32, S>(s, x, size, near, exp::normal::<f32, S>(s, -g))
 }
 
 /// erf x of 8 × f64.
@@ -78,7 +78,7 @@ pub fn f64<S: Simd>(s: S, x: S::F64) -> S::F64 {
     let size = s.splat(6.0_f64).min(x.abs());
     let g = polynomial(s, size - s.splat(f64::ONE), FAR_F64);
     let near = polynomial(s, size * size, NEAR_F64);
-    join::<f64, S>(s, x, size, near, exp::normal_f64(s, -g))
+    join::<f64, S>(s, x, size, near, exp::normal::<f64, S>(s, -g))
 }
 
 /// `size + size·near` below 1 and `1 − erfc` from there on, with the sign of x.

@@ -1,12 +1,12 @@
-//! eˣ − 1, within 2 ULP, also near 0 where the difference cancels.
+//! eˣ − 1, within 1 ULP, also near 0 where the difference cancels.
 //!
-//! As in [`exp`](super::exp), x = n·ln 2 + r; then eˣ − 1 = 2ⁿ·p + (2ⁿ − 1) with p = eʳ − 1 = r + r²·q(r), and the
-//! bracket is exact as long as it matters. With n = 1 and r < 0 the sum is smaller than its terms, so that p takes along
-//! what rounding took from r. To stay in range for large n, everything is divided by one half of 2ⁿ first and
-//! multiplied by it at last. q is fitted for a relative error of p (`tools/minimax.py`, fits `exp_m1 f32`, `exp_m1 f64`).
+//! As in [`exp`](super::exp), x = n·ln 2 + r + c; then eˣ − 1 = (2ⁿ − 1) + 2ⁿ·r + 2ⁿ·(c + r²·q(r)). The first two
+//! terms and their sum are formed with what rounding takes from them; that joins the third, which is the smallest. To
+//! stay in range for large n, everything is divided by one half of 2ⁿ first and multiplied by it at last. q is fitted
+//! for a relative error of eʳ − 1 (`tools/minimax.py`, fits `exp_m1 f32`, `exp_m1 f64`).
 
 use super::exp::reduce;
-use super::{Format, polynomial, power_of_two, round};
+use super::{Format, fast_two_sum, polynomial, power_of_two, round};
 use crate::simd::{Float, Simd};
 
 const TAIL_F32: [f32; 6] = [0.5, 0.16666666, 0.041666362, 0.00833339, 0.0013940654, 0.00019845879];
@@ -45,14 +45,19 @@ fn exp_m1<T: Format, S: Simd, const N: usize>(
     high: T,
     tail: [T; N],
 ) -> T::Vector<S> {
+    let magic = s.splat(T::MAGIC);
     let inside = s.splat(low).max(s.splat(high).min(x));
-    let (n, r, c) = reduce::<T, S>(s, inside);
-    let p = r + (r * r).mul_add(polynomial(s, r, tail), c);
+    let (biased, r, c) = reduce::<T, S>(s, inside);
+    let n = biased - magic;
     let half = round::<T, S>(s, n * s.splat(T::from_f64(0.5)));
     let rest = n - half;
-    let scale = power_of_two::<T, S>(s, half);
-    let one = power_of_two::<T, S>(s, -rest);
-    let value = p.mul_add(scale, scale - one) * power_of_two::<T, S>(s, rest);
+    let factor = power_of_two::<T, S>(s, half + magic);
+    let one = power_of_two::<T, S>(s, magic - rest);
+    let (whole, whole_lost) = fast_two_sum::<T, S>(s, factor, -one);
+    // Without the whole part, n = 0, the sum is exact too.
+    let (front, lost) = fast_two_sum::<T, S>(s, whole, r * factor);
+    let small = (r * r).mul_add(polynomial(s, r, tail), c);
+    let value = front + small.mul_add(factor, lost + whole_lost);
     // The sign of zero.
-    value.copysign(x)
+    (value * power_of_two::<T, S>(s, rest + magic)).copysign(x)
 }
