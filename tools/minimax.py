@@ -65,13 +65,15 @@ def remez(f, weight, low, high, terms):
 
 def show(name, precision, f, weight, low, high, terms):
     """Prints one fit as the coefficients of an f32 or f64 array, lowest first."""
-    rounded = [precision(mp.nstr(c, 40)) for c in remez(f, weight, low, high, terms)]
+    coefficients = remez(f, weight, low, high, terms)
+    rounded = [precision(mp.nstr(c, 40)) for c in coefficients]
     exact = [mpf(float(c)) for c in rounded][::-1]
     low, high = mpf(low), mpf(high)
     grid = [low + (high - low) * (i + mpf(1) / 2) / GRID for i in range(GRID)]
     error = max(abs(weight(x) * (f(x) - mp.polyval(exact, x))) for x in grid)
     print(f"{name}: {terms} terms, error 2^{float(mp.log(error, 2)):.1f}")
     print("    [" + ", ".join(str(c) for c in rounded) + "]")
+    print("    rest of the first:", precision(mp.nstr(coefficients[0] - exact[-1], 40)))
 
 
 def split(value, precision, bits):
@@ -168,6 +170,10 @@ def arguments(name):
         "log2": [0.5**0.5, 2**0.5, 1.0, 2.0, 2.2250738585072014e-308],
         "log1p": [0.5**0.5 - 1, 2**0.5 - 1, 1.0, 2.0**-53, 2.0**53],
         "log_sigmoid": [708.396418532264, 745.1332191019412, 36.7, 37.5],
+        "softplus": [708.396418532264, 745.1332191019412, 20.0],
+        "elu": [37.42994775023705, 0.34657359027997264, 1.0397207708399179],
+        "gelu": [2**0.5, 6 * 2**0.5, 5.9],
+        "gelu_tanh": [1.0, 6.0],
         "silu": [708.396418532264, 745.1332191019412, 752.0, 760.0, 36.7],
         "ln": [0.5**0.5, 2**0.5, 1.0, 2.0, 2.2250738585072014e-308],
         "tanh": [0.55, 19.061547465398498, 20.0],
@@ -181,7 +187,7 @@ def arguments(name):
             for _ in range(abs(steps)):
                 x = float(np.nextafter(x, np.inf if steps > 0 else -np.inf))
             near.append(x)
-    if name in ("exp", "sigmoid", "exp_m1", "exp2", "log_sigmoid", "silu"):
+    if name in ("exp", "sigmoid", "exp_m1", "exp2", "log_sigmoid", "silu", "softplus"):
         big += [random.uniform(8, 750) for _ in range(200)]
     if name == "log1p":
         return tiny + unit + big + near + [-x for x in tiny + near if x < 1] + [x - 1 for x in unit if x < 1]
@@ -196,6 +202,10 @@ def fixture():
         "exp_m1": mp.expm1,
         "ln": mp.log,
         "exp2": lambda x: mp.mpf(2) ** x,
+        "softplus": lambda x: x if x > 20 else mp.log1p(mp.exp(x)),
+        "elu": lambda x: x if x > 0 else mp.expm1(x),
+        "gelu": lambda x: x * mp.ncdf(x),
+        "gelu_tanh": lambda x: x / (1 + mp.exp(-2 * mp.sqrt(2 / mp.pi) * (x + mpf("0.044715") * x**3))),
         "log2": lambda x: mp.log(x) / mp.ln2,
         "log1p": mp.log1p,
         "log_sigmoid": lambda x: -mp.log1p(mp.exp(-x)),
@@ -206,15 +216,18 @@ def fixture():
     }
     for name, f in functions.items():
         for x in arguments(name):
+            if name.startswith("gelu") and x < 0:
+                continue
             if abs(x) > 1e4 and name not in ("ln", "log2", "log1p"):
                 # Beyond every threshold; the exact value has too large an exponent to compute.
                 exact = {"exp": mp.inf if x > 0 else 0, "exp_m1": mp.inf if x > 0 else -1, "sigmoid": int(x > 0)}
-                exact |= {"exp2": exact["exp"], "silu": max(x, 0.0), "log_sigmoid": min(x, 0.0)}
+                relu = {name: max(x, 0.0) for name in ("silu", "gelu", "gelu_tanh", "softplus")}
+                exact |= relu | {"exp2": exact["exp"], "elu": x if x > 0 else -1, "log_sigmoid": min(x, 0.0)}
                 y = mpf(exact.get(name, 1 if x > 0 else -1))
             else:
                 y = f(mpf(x))
             value, rest = nearest(y)
-            if value == 0 and (name == "log_sigmoid" or x < 0 and name in ("silu", "log1p", "tanh", "erf", "exp_m1")):
+            if value == 0 and (name == "log_sigmoid" or x < 0 and name in ("silu", "log1p", "tanh", "erf", "exp_m1", "elu")):
                 value = -0.0
             print(f"{name.replace('exp_m1', 'expm1')} {bits(x):016x} {bits(value):016x} {rest:.3f}")
 

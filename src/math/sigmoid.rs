@@ -23,8 +23,8 @@ pub(crate) fn silu<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     // The exponential ends at EXP_LOW, and −∞·0 is no number.
     let factor = s.splat(T::EXP_LOW).max(x);
     let value = factor.mul_add(quotient, factor * correction) * first * second;
-    // σ is 1 here, and ∞·0 no number.
-    T::Vector::select(s.splat(-T::EXP_LOW).lt(x), x, value)
+    // σ is 1 there, and ∞·0 no number; a product that vanishes keeps the sign.
+    T::Vector::select(s.splat(-T::EXP_LOW).lt(x), x, value.copysign(x))
 }
 
 /// σ(x) = (quotient + correction)·first·second, with two powers of two.
