@@ -284,7 +284,9 @@ fn special_values_give_limits() {
     let tiny = f64::from_bits(1);
     let nan = f64::NAN;
     // (function, [f(−∞), f(−0), f(0), f(+∞)], [f'(−∞), f'(−0), f'(0), f'(+∞)])
-    let table: [(Unary<f64>, [f64; 4], [f64; 4]); 24] = [
+    let (ln_2, log2_e, peak) =
+        (std::f64::consts::LN_2, std::f64::consts::LOG2_E, std::f64::consts::FRAC_2_SQRT_PI);
+    let table: [(Unary<f64>, [f64; 4], [f64; 4]); 36] = [
         (Unary::Neg, [inf, 0.0, -0.0, -inf], [-1.0, -1.0, -1.0, -1.0]),
         (Unary::Abs, [inf, 0.0, 0.0, inf], [-1.0, 0.0, 0.0, 1.0]),
         (Unary::Relu, [0.0, -0.0, 0.0, inf], [0.0, 0.0, 0.0, 1.0]),
@@ -295,6 +297,18 @@ fn special_values_give_limits() {
         (Unary::GeluTanh, [-0.0, -0.0, 0.0, inf], [0.0, 0.5, 0.5, 1.0]),
         (Unary::Silu, [-0.0, -0.0, 0.0, inf], [0.0, 0.5, 0.5, 1.0]),
         (Unary::Elu { alpha: 2.0 }, [-2.0, -0.0, 0.0, inf], [0.0, 2.0, 2.0, 1.0]),
+        (Unary::Clamp { min: -0.5, max: 1.25 }, [-0.5, -0.0, 0.0, 1.25], [0.0, 1.0, 1.0, 0.0]),
+        (Unary::Floor, [-inf, -0.0, 0.0, inf], [0.0; 4]),
+        (Unary::Ceil, [-inf, -0.0, 0.0, inf], [0.0; 4]),
+        (Unary::Round, [-inf, -0.0, 0.0, inf], [0.0; 4]),
+        (Unary::Sign, [-1.0, -0.0, 0.0, 1.0], [0.0; 4]),
+        (Unary::LogSigmoid, [-inf, -ln_2, -ln_2, -0.0], [1.0, 0.5, 0.5, 0.0]),
+        (Unary::Erf, [-1.0, -0.0, 0.0, 1.0], [0.0, peak, peak, 0.0]),
+        (Unary::Exp2, [0.0, 1.0, 1.0, inf], [0.0, ln_2, ln_2, inf]),
+        (Unary::Expm1, [-1.0, -0.0, 0.0, inf], [0.0, 1.0, 1.0, inf]),
+        (Unary::Log2, [nan, -inf, -inf, inf], [-0.0, -inf, inf, 0.0]),
+        (Unary::Log1p, [nan, -0.0, 0.0, inf], [-0.0, 1.0, 1.0, 0.0]),
+        (Unary::Rsqrt, [nan, -inf, inf, 0.0], [nan, inf, -inf, -0.0]),
         (Unary::Exp, [0.0, 1.0, 1.0, inf], [0.0, 1.0, 1.0, inf]),
         (Unary::Ln, [nan, -inf, -inf, inf], [-0.0, -inf, inf, 0.0]),
         (Unary::Sqrt, [nan, -0.0, 0.0, inf], [nan, -inf, inf, 0.0]),
@@ -344,6 +358,18 @@ fn special_values_give_limits() {
         assert_eq!(forward(Unary::Softplus, &[-inf, inf, 0.0]), [0.0, inf, std::f64::consts::LN_2]);
         assert!(forward(Unary::Softplus, &[nan])[0].is_nan());
         assert_eq!(backward(Unary::Relu, &[-1.0, 0.0, 1.0], &[inf, nan, inf]), [0.0, 0.0, inf]);
+        assert_eq!(backward(Unary::Floor, &[0.5, nan], &[nan, inf]), [0.0, 0.0]);
+        // As PyTorch's clamp: dy where min ≤ x ≤ max, else 0, also at NaN.
+        let clamp = Unary::Clamp { min: -1.0, max: 2.0 };
+        let x = [-1.0, 2.0, (-1.0_f64).next_down(), 2.0_f64.next_up(), nan];
+        assert_eq!(backward(clamp, &x, &[3.0, -4.0, inf, nan, 5.0]), [3.0, -4.0, 0.0, 0.0, 0.0]);
+        let crossed = Unary::Clamp { min: 1.0, max: -1.0 };
+        assert_eq!(forward(crossed, &[-2.0, 0.0, 2.0]), [-1.0; 3]);
+        assert_eq!(backward(crossed, &[-2.0, 0.0, 2.0], &[1.0; 3]), [0.0; 3]);
+        for x in [-2.0, -1.5, -0.5, 0.25, 0.5, 1.5, 2.5, 1e300] {
+            let all = [Unary::Floor, Unary::Ceil, Unary::Round, Unary::Sign].map(|op| forward(op, &[x])[0]);
+            assert_eq!(all, [x.floor(), x.ceil(), x.round_ties_even(), x.signum()], "{x}");
+        }
     });
 }
 

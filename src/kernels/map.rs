@@ -25,11 +25,12 @@ pub enum Unary<T> {
         /// The factor of what is not positive; PyTorch's default is 0.01.
         slope: T,
     },
-    /// x within \[min, max\], exact; max where min > max. The derivative is 1 there, the ends included, else 0.
+    /// x within \[min, max\], exact; max where min > max. The derivative is 1 where min ≤ x ≤ max, else 0, also at NaN:
+    /// that of PyTorch's `clamp` (its `hardtanh` has 0 at the ends and 1 at NaN).
     Clamp {
-        /// The lower end; PyTorch's hardtanh has −1.
+        /// The lower end; hardtanh's is −1.
         min: T,
-        /// The upper end; PyTorch's hardtanh has 1.
+        /// The upper end; hardtanh's is 1.
         max: T,
     },
     /// Rounded towards −∞, exact. The derivative is 0.
@@ -131,7 +132,7 @@ compiled_once! {
     ///
     /// The derivative has the relative error of the function and about 4u more; where it is a difference of terms
     /// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms.
-    /// Where relu and its relatives are flat, dx is 0 whatever dy is.
+    /// Where relu and its relatives are flat, dx is 0 whatever dy is; so is that of clamp, floor, ceil, round and sign.
     ///
     /// # Errors
     /// [`Error::Shape`] when the lengths differ.
@@ -578,7 +579,7 @@ impl<T: Element> Function<T> for Clamp<T> {
     #[inline(always)]
     fn gradient<S: Simd>(self, s: S, x: T::Vector<S>, _y: T::Vector<S>, dy: T::Vector<S>) -> T::Vector<S> {
         let inside = s.splat(self.min).le(x).and(x.le(s.splat(self.max)));
-        T::Vector::select(inside.or(x.is_nan()), dy, s.splat(T::ZERO))
+        T::Vector::select(inside, dy, s.splat(T::ZERO))
     }
 }
 

@@ -12,14 +12,14 @@ use crate::simd::{Float, Simd};
 /// 1 / (1 + e⁻ˣ) of a register.
 #[inline(always)]
 pub(crate) fn sigmoid<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    let ([first, second], quotient, correction) = parts::<T, S>(s, x);
+    let Parts { quotient, correction, scales: [first, second] } = parts::<T, S>(s, x);
     (quotient + correction) * first * second
 }
 
 /// x / (1 + e⁻ˣ) of a register.
 #[inline(always)]
 pub(crate) fn silu<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    let ([first, second], quotient, correction) = parts::<T, S>(s, x);
+    let Parts { quotient, correction, scales: [first, second] } = parts::<T, S>(s, x);
     // The exponential ends at EXP_LOW, and −∞·0 is no number.
     let factor = s.splat(T::EXP_LOW).max(x);
     let value = factor.mul_add(quotient, factor * correction) * first * second;
@@ -27,9 +27,15 @@ pub(crate) fn silu<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     T::Vector::select(s.splat(-T::EXP_LOW).lt(x), x, value.copysign(x))
 }
 
-/// σ(x) = (quotient + correction)·first·second, with two powers of two.
+/// σ(x) = (quotient + correction)·scales[0]·scales[1], with two powers of two.
+struct Parts<V> {
+    quotient: V,
+    correction: V,
+    scales: [V; 2],
+}
+
 #[inline(always)]
-fn parts<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> ([T::Vector<S>; 2], T::Vector<S>, T::Vector<S>) {
+fn parts<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> Parts<T::Vector<S>> {
     let (zero, one) = (s.splat(T::ZERO), s.splat(T::ONE));
     let (front, rest, n) = exp::parts::<T, S>(s, s.splat(T::EXP_LOW).max(-x.abs()));
     let (front, rest) = fast_two_sum::<T, S>(s, front, rest);
@@ -46,5 +52,5 @@ fn parts<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> ([T::Vector<S>; 2], T::Ve
         #[inline(always)]
         |scale| T::Vector::select(negative, scale, one),
     );
-    (scales, quotient, left * reciprocal)
+    Parts { quotient, correction: left * reciprocal, scales }
 }

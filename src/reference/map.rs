@@ -45,9 +45,9 @@ pub fn clamp(x: f64, min: f64, max: f64) -> f64 {
     if x > max { max } else { x }
 }
 
-/// 1 within \[min, max\], else 0.
+/// 1 where min ≤ x ≤ max, else 0, also at NaN.
 pub fn clamp_derivative(x: f64, min: f64, max: f64) -> f64 {
-    if x < min || x > max { 0.0 } else { 1.0 }
+    if min <= x && x <= max { 1.0 } else { 0.0 }
 }
 
 /// −ln(1 + e⁻ˣ), without overflow.

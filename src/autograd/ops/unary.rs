@@ -119,7 +119,7 @@ impl<T: Element> Tensor<T> {
         self.unary("leaky_relu", Unary::LeakyRelu { slope })
     }
 
-    /// x within \[min, max\], max where min > max; the derivative is 1 there, the ends included, else 0.
+    /// x within \[min, max\], max where min > max; the derivative is 1 where min ≤ x ≤ max, else 0, also at NaN.
     ///
     /// # Errors
     /// [`Error::Value`] if an end is NaN; ±∞ leave a side open.
@@ -133,7 +133,7 @@ impl<T: Element> Tensor<T> {
         self.unary("clamp", Unary::Clamp { min, max })
     }
 
-    /// [`clamp`](Self::clamp) to \[−1, 1\].
+    /// [`clamp`](Self::clamp) to \[−1, 1\], with its derivative: 1 at the ends, where PyTorch's hardtanh has 0.
     ///
     /// # Errors
     /// Only those of a bad setting or of recording.
