@@ -366,7 +366,7 @@ fn special_values_give_limits() {
         let crossed = Unary::Clamp { min: 1.0, max: -1.0 };
         assert_eq!(forward(crossed, &[-2.0, 0.0, 2.0]), [-1.0; 3]);
         assert_eq!(backward(crossed, &[-2.0, 0.0, 2.0], &[1.0; 3]), [0.0; 3]);
-        for x in [-2.0, -1.5, -0.5, 0.25, 0.5, 1.5, 2.5, 1e300] {
+        for x in [-2.0_f64, -1.5, -0.5, 0.25, 0.5, 1.5, 2.5, 1e300] {
             let all = [Unary::Floor, Unary::Ceil, Unary::Round, Unary::Sign].map(|op| forward(op, &[x])[0]);
             assert_eq!(all, [x.floor(), x.ceil(), x.round_ties_even(), x.signum()], "{x}");
         }

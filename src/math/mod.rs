@@ -18,7 +18,7 @@
 //! | [`sigmoid`] | 1 | 2 | 0, 1/2, 1 |
 //! | [`silu`](sigmoid) | 1 | 2 | −0, −0, +∞ |
 //! | [`softplus`] | 2 | 2 | 0, ln 2, +∞ |
-//! | [`erf`] | 1 | 2 | −1, −0, 1 |
+//! | [`erf`] | 1 (f64: 1.5) | 2 | −1, −0, 1 |
 //!
 //! NaN gives NaN; the logarithms of a negative number are NaN and of zero −∞. Where a sum would lose what the bound
 //! needs, it keeps what rounding takes from it (T. Dekker, 1971) and adds that with the smallest term. The coefficients
