@@ -284,8 +284,7 @@ fn special_values_give_limits() {
     let tiny = f64::from_bits(1);
     let nan = f64::NAN;
     // (function, [f(−∞), f(−0), f(0), f(+∞)], [f'(−∞), f'(−0), f'(0), f'(+∞)])
-    let (ln_2, log2_e, peak) =
-        (std::f64::consts::LN_2, std::f64::consts::LOG2_E, std::f64::consts::FRAC_2_SQRT_PI);
+    let (ln_2, peak) = (std::f64::consts::LN_2, std::f64::consts::FRAC_2_SQRT_PI);
     let table: [(Unary<f64>, [f64; 4], [f64; 4]); 36] = [
         (Unary::Neg, [inf, 0.0, -0.0, -inf], [-1.0, -1.0, -1.0, -1.0]),
         (Unary::Abs, [inf, 0.0, 0.0, inf], [-1.0, 0.0, 0.0, 1.0]),

@@ -93,10 +93,7 @@ fn near<T: Element, S: Simd, const N: usize>(
     front: [T; 2],
     tail: [T; N],
 ) -> T::Vector<S> {
-    let [first, second] = front.map(
-        #[inline(always)]
-        |c| s.splat(c),
-    );
+    let (first, second) = (s.splat(front[0]), s.splat(front[1]));
     let tail = polynomial(s, z, tail);
     let slope = tail.mul_add(z, second);
     let lost = tail.mul_add(z, second - slope);

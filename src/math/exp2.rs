@@ -25,7 +25,7 @@ pub(super) const TAIL_F64: [f64; 10] = [
 #[inline(always)]
 pub(crate) fn exp2<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     let (one, magic) = (s.splat(T::ONE), s.splat(T::MAGIC));
-    let [ln_2, ln_2_rest] = T::LN_2.map(|x| s.splat(x));
+    let (ln_2, ln_2_rest) = (s.splat(T::LN_2[0]), s.splat(T::LN_2[1]));
     let x = s.splat(T::EXP2_LOW).max(s.splat(T::EXP2_HIGH).min(x));
     let n = x + magic;
     let r = x - (n - magic);

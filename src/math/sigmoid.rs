@@ -48,9 +48,7 @@ fn parts<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> Parts<T::Vector<S>> {
     let quotient = dividend * reciprocal;
     let left = quotient.neg_mul_add(sum, dividend)
         + quotient.neg_mul_add(lost, T::Vector::select(negative, rest, zero));
-    let scales = [first, second].map(
-        #[inline(always)]
-        |scale| T::Vector::select(negative, scale, one),
-    );
+    // Not by `map`: an array's `map` may stay a function, without the instruction set.
+    let scales = [T::Vector::select(negative, first, one), T::Vector::select(negative, second, one)];
     Parts { quotient, correction: left * reciprocal, scales }
 }
