@@ -504,21 +504,21 @@ functions! {
         // Zero and NaN stay what they are.
         T::Vector::select(x.eq(s.splat(T::ZERO)).or(x.is_nan()), x, s.splat(T::ONE).copysign(x))
     }, |s, _x, _y, _dy| s.splat(T::ZERO);
-    LogSigmoid, (1.5, 0.75), |s, x| -T::softplus(s, -x), |s, x, _y, dy| dy * T::sigmoid(s, -x);
-    Erf, (0.9, 0.7), |s, x| T::erf(s, x), |s, x, _y, dy| {
+    LogSigmoid, (1.65, 1.1), |s, x| -T::softplus(s, -x), |s, x, _y, dy| dy * T::sigmoid(s, -x);
+    Erf, (1.15, 0.75), |s, x| T::erf(s, x), |s, x, _y, dy| {
         // At ±40 the slope is 0 in f64 too.
         let near = between(s, x, 40.0);
         dy * (T::exp(s, -(near * near)) * constant::<T, S>(s, std::f64::consts::FRAC_2_SQRT_PI))
     };
-    Sigmoid, (0.7, 0.15), |s, x| T::sigmoid(s, x), |s, _x, y, dy| dy * (y * (s.splat(T::ONE) - y));
-    Tanh, (0.75, 0.15), |s, x| T::tanh(s, x), |s, _x, y, dy| dy * y.neg_mul_add(y, s.splat(T::ONE));
-    Gelu, (1.1, 1.6), |s, x| above(s, -HUGE, x) * normal_cdf::<T, S>(s, x), |s, x, _y, dy| {
+    Sigmoid, (1.0, 0.15), |s, x| T::sigmoid(s, x), |s, _x, y, dy| dy * (y * (s.splat(T::ONE) - y));
+    Tanh, (1.25, 0.15), |s, x| T::tanh(s, x), |s, _x, y, dy| dy * y.neg_mul_add(y, s.splat(T::ONE));
+    Gelu, (1.3, 1.9), |s, x| above(s, -HUGE, x) * normal_cdf::<T, S>(s, x), |s, x, _y, dy| {
         // At ±40 the density is 0 in f64 too.
         let near = between(s, x, 40.0);
         let density = T::exp(s, near * near * constant::<T, S>(s, -0.5)) * constant::<T, S>(s, DENSITY_AT_0);
         dy * near.mul_add(density, normal_cdf::<T, S>(s, x))
     };
-    GeluTanh, (0.8, 0.95), |s, x| {
+    GeluTanh, (1.2, 1.1), |s, x| {
         let (linear, cubic) = (constant::<T, S>(s, GELU_LINEAR), constant::<T, S>(s, GELU_CUBIC));
         above(s, -HUGE, x) * T::sigmoid(s, x * (x * x).mul_add(cubic, linear))
     }, |s, x, _y, dy| {
@@ -530,32 +530,32 @@ functions! {
         let slope = square.mul_add(constant::<T, S>(s, 3.0) * cubic, linear);
         dy * (gate * (x * slope).mul_add(rest, s.splat(T::ONE)))
     };
-    Silu, (0.7, 0.8), |s, x| T::silu(s, x), |s, x, _y, dy| {
+    Silu, (1.2, 0.95), |s, x| T::silu(s, x), |s, x, _y, dy| {
         let (gate, rest) = gates::<T, S>(s, x);
         dy * (gate * between(s, x, HUGE).mul_add(rest, s.splat(T::ONE)))
     };
-    Softplus, (1.5, 0.75), |s, x| {
+    Softplus, (1.7, 1.1), |s, x| {
         T::Vector::select(constant::<T, S>(s, SOFTPLUS_THRESHOLD).lt(x), x, T::softplus(s, x))
     }, |s, x, _y, dy| {
         T::Vector::select(constant::<T, S>(s, SOFTPLUS_THRESHOLD).lt(x), dy, dy * T::sigmoid(s, x))
     };
-    Elu(alpha), (0.7, 0.6), |s, x| {
+    Elu(alpha), (0.9, 0.7), |s, x| {
         T::Vector::select(s.splat(T::ZERO).lt(x), x, alpha * T::exp_m1(s, x))
     }, |s, x, _y, dy| {
         T::Vector::select(s.splat(T::ZERO).lt(x), dy, dy * (alpha * T::exp(s, x)))
     };
-    Exp, (0.45, 0.15), |s, x| T::exp(s, x), |_s, _x, y, dy| dy * y;
+    Exp, (0.5, 0.15), |s, x| T::exp(s, x), |_s, _x, y, dy| dy * y;
     Exp2, (0.45, 0.15), |s, x| T::exp2(s, x), |s, _x, y, dy| {
         dy * (y * constant::<T, S>(s, std::f64::consts::LN_2))
     };
-    Expm1, (0.6, 0.5), |s, x| T::exp_m1(s, x), |s, x, _y, dy| dy * T::exp(s, x);
+    Expm1, (0.85, 0.6), |s, x| T::exp_m1(s, x), |s, x, _y, dy| dy * T::exp(s, x);
     Ln, (0.8, 0.15), |s, x| T::ln(s, x), |_s, x, _y, dy| dy / x;
-    Log2, (0.9, 0.15), |s, x| T::log2(s, x), |s, x, _y, dy| {
+    Log2, (0.75, 0.15), |s, x| T::log2(s, x), |s, x, _y, dy| {
         dy * constant::<T, S>(s, std::f64::consts::LOG2_E) / x
     };
-    Log1p, (1.0, 0.15), |s, x| T::ln_1p(s, x), |s, x, _y, dy| dy / (s.splat(T::ONE) + x);
+    Log1p, (1.05, 0.15), |s, x| T::ln_1p(s, x), |s, x, _y, dy| dy / (s.splat(T::ONE) + x);
     Sqrt, (0.2, 0.15), |_s, x| x.sqrt(), |_s, _x, y, dy| dy / (y + y);
-    Rsqrt, (0.25, 0.15), |s, x| s.splat(T::ONE) / x.sqrt(), |s, _x, y, dy| {
+    Rsqrt, (0.35, 0.15), |s, x| s.splat(T::ONE) / x.sqrt(), |s, _x, y, dy| {
         dy * (constant::<T, S>(s, -0.5) * y * y * y)
     };
     Square, (0.1, 0.15), |_s, x| x * x, |_s, x, _y, dy| dy * (x + x);
