@@ -72,7 +72,7 @@ pub enum Unary<T> {
     Expm1,
     /// The natural logarithm, within 1 ULP; −∞ of ±0, NaN of negative numbers.
     Ln,
-    /// The binary logarithm, within 1 ULP; −∞ of ±0, NaN of negative numbers.
+    /// The binary logarithm, within 1.2 ULP; −∞ of ±0, NaN of negative numbers.
     Log2,
     /// ln(1 + x), also near 0, within 1 ULP; −∞ of −1, NaN below.
     Log1p,

@@ -1,4 +1,4 @@
-//! The natural logarithm, ln(1 + x) and the binary logarithm, within 1 ULP.
+//! The natural logarithm and ln(1 + x), within 1 ULP, and the binary logarithm, within 1.2 ULP.
 //!
 //! x = 2ᵏ·(1 + f) with √½ ≤ 1 + f < √2, so that ln x = k·ln 2 + ln(1 + f) loses nothing where x is near 1 (k = 0).
 //! Subnormal x are multiplied by 2^mantissa first. ln(1 + f) is f and a small rest; the product of k and the front of
