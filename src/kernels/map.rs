@@ -4,6 +4,7 @@
 //! NaN gives NaN unless a function says otherwise, ±∞ give the limit of the function (never ∞·0 = NaN), −0 is kept by
 //! the odd functions, by relu and by those that are x times something, and empty slices are fine everywhere.
 //! The error bounds are in u, half the distance from 1 to the next number; 1 ULP is 1 u to 2 u.
+//! They hold with fused multiply-add; `docs/NUMERICS.md` has those without it, and what was measured.
 
 use super::{compiled_once, same_len, whole_rows};
 use crate::context;
