@@ -8,6 +8,8 @@ fn main() {
         &[
             "map/{abs,relu,leaky_relu,sigmoid,tanh,gelu,gelu_tanh,silu,softplus,elu}{,_backward}/{f32,f64}/1003",
             "map/{exp,ln,sqrt,square,reciprocal,pow_3,pow_1.7}{,_backward}/{f32,f64}/1003",
+            "map/{exp2,expm1,log2,log1p,rsqrt,erf,log_sigmoid}{,_backward}/{f32,f64}/1003",
+            "map/{clamp,floor,ceil,round,sign}{,_backward}/{f32,f64}/1003",
             "map/{add,mul,max,axpby,scale}/{f32,f64}/1003",
             "map/{relu,gelu,exp}{,_backward}/{f32,f64}/{127,30000,500000,8000000}",
             "map/{add,axpby}/{f32,f64}/{127,30000,500000,8000000}",

@@ -55,7 +55,7 @@ fn check(f: impl Fn(&[T64]) -> Result<T64>, inputs: &[T64]) {
 #[test]
 fn unary_functions() {
     let x = input(&[3, 5], 1);
-    let functions: [fn(&T64) -> Result<T64>; 18] = [
+    let functions: [fn(&T64) -> Result<T64>; 28] = [
         T64::neg,
         T64::abs,
         T64::relu,
@@ -65,7 +65,17 @@ fn unary_functions() {
         T64::gelu_tanh,
         T64::silu,
         T64::softplus,
+        T64::log_sigmoid,
+        T64::erf,
         T64::exp,
+        T64::exp2,
+        T64::expm1,
+        T64::floor,
+        T64::ceil,
+        T64::round,
+        T64::sign,
+        T64::hardtanh,
+        |x| x.clamp(-0.5, 0.7),
         T64::square,
         T64::reciprocal,
         |x| x.leaky_relu(0.1),
@@ -78,7 +88,8 @@ fn unary_functions() {
     for f in functions {
         check(|inputs| f(&inputs[0]), std::slice::from_ref(&x));
     }
-    let positive: [fn(&T64) -> Result<T64>; 4] = [T64::ln, T64::sqrt, |x| x.powf(0.5), |x| x.powf(-1.3)];
+    let positive: [fn(&T64) -> Result<T64>; 7] =
+        [T64::ln, T64::log2, T64::log1p, T64::sqrt, T64::rsqrt, |x| x.powf(0.5), |x| x.powf(-1.3)];
     for f in positive {
         check(|inputs| f(&inputs[0].abs()?.add_scalar(0.5)?), std::slice::from_ref(&x));
     }

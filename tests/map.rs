@@ -21,6 +21,18 @@ fn functions<T: Element>() -> Vec<Unary<T>> {
         Unary::Silu,
         Unary::Softplus,
         Unary::Elu { alpha: t(1.5) },
+        Unary::Clamp { min: t(-0.5), max: t(1.25) },
+        Unary::Floor,
+        Unary::Ceil,
+        Unary::Round,
+        Unary::Sign,
+        Unary::LogSigmoid,
+        Unary::Erf,
+        Unary::Exp2,
+        Unary::Expm1,
+        Unary::Log2,
+        Unary::Log1p,
+        Unary::Rsqrt,
         Unary::Exp,
         Unary::Ln,
         Unary::Sqrt,
@@ -47,6 +59,18 @@ fn value<T: Element>(op: Unary<T>, x: f64) -> f64 {
         Unary::Silu => reference::silu(x),
         Unary::Softplus => reference::softplus(x),
         Unary::Elu { alpha } => reference::elu(x, alpha.to_f64()),
+        Unary::Clamp { min, max } => reference::clamp(x, min.to_f64(), max.to_f64()),
+        Unary::Floor => x.floor(),
+        Unary::Ceil => x.ceil(),
+        Unary::Round => x.round_ties_even(),
+        Unary::Sign => reference::sign(x),
+        Unary::LogSigmoid => reference::log_sigmoid(x),
+        Unary::Erf => reference::erf(x),
+        Unary::Exp2 => x.exp2(),
+        Unary::Expm1 => x.exp_m1(),
+        Unary::Log2 => x.log2(),
+        Unary::Log1p => x.ln_1p(),
+        Unary::Rsqrt => reference::rsqrt(x),
         Unary::Exp => x.exp(),
         Unary::Ln => x.ln(),
         Unary::Sqrt => x.sqrt(),
@@ -70,6 +94,15 @@ fn derivative<T: Element>(op: Unary<T>, x: f64) -> f64 {
         Unary::Silu => reference::silu_derivative(x),
         Unary::Softplus => reference::softplus_derivative(x),
         Unary::Elu { alpha } => reference::elu_derivative(x, alpha.to_f64()),
+        Unary::Clamp { min, max } => reference::clamp_derivative(x, min.to_f64(), max.to_f64()),
+        Unary::Floor | Unary::Ceil | Unary::Round | Unary::Sign => 0.0,
+        Unary::LogSigmoid => reference::log_sigmoid_derivative(x),
+        Unary::Erf => reference::erf_derivative(x),
+        Unary::Exp2 => x.exp2() * std::f64::consts::LN_2,
+        Unary::Expm1 => x.exp(),
+        Unary::Log2 => std::f64::consts::LOG2_E / x,
+        Unary::Log1p => 1.0 / (1.0 + x),
+        Unary::Rsqrt => reference::rsqrt_derivative(x),
         Unary::Exp => x.exp(),
         Unary::Ln => 1.0 / x,
         Unary::Sqrt => 0.5 / x.sqrt(),
@@ -90,7 +123,10 @@ fn value_bound<T: Element>(op: Unary<T>, x: f64) -> (f64, f64) {
     match op {
         Unary::Neg | Unary::Abs | Unary::Relu => (0.0, 0.0),
         Unary::LeakyRelu { .. } | Unary::Sqrt | Unary::Square | Unary::Reciprocal => (1.0, 0.0),
-        Unary::Sigmoid | Unary::Tanh | Unary::Exp | Unary::Ln => (4.0, 0.0),
+        Unary::Clamp { .. } | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Sign => (0.0, 0.0),
+        Unary::Sigmoid | Unary::Tanh | Unary::Erf => (4.0, 0.0),
+        Unary::Exp | Unary::Exp2 | Unary::Expm1 | Unary::Ln | Unary::Log2 | Unary::Log1p => (4.0, 0.0),
+        Unary::LogSigmoid | Unary::Rsqrt => (4.0, 0.0),
         Unary::Gelu => (4.0, if x > 0.0 { 0.0 } else { 3.0 * x.abs() }),
         Unary::GeluTanh => (5.0 + 5.0 * reference::gelu_tanh_argument(x).abs(), 0.0),
         Unary::Silu | Unary::Elu { .. } => (5.0, 0.0),
@@ -110,6 +146,12 @@ fn derivative_bound<T: Element>(op: Unary<T>, x: f64) -> (f64, f64) {
         Unary::GeluTanh | Unary::Silu => (16.0 + 5.0 * x.abs(), 16.0),
         Unary::Sqrt | Unary::Exp | Unary::Ln | Unary::Square | Unary::Softplus => (6.0, 0.0),
         Unary::Elu { .. } | Unary::Reciprocal => (6.0, 0.0),
+        Unary::Clamp { .. } | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Sign => (1.0, 0.0),
+        Unary::LogSigmoid | Unary::Exp2 | Unary::Expm1 | Unary::Log2 | Unary::Log1p => (8.0, 0.0),
+        // x² and its rounding count in the exponent.
+        Unary::Erf => (8.0 + 2.0 * x * x, 0.0),
+        // Three factors with the error of the value, and three roundings.
+        Unary::Rsqrt => (12.0, 0.0),
         Unary::Powf(p) => (power_bound(p.to_f64() - 1.0, x) + 3.0, 0.0),
     }
 }
@@ -242,7 +284,8 @@ fn special_values_give_limits() {
     let tiny = f64::from_bits(1);
     let nan = f64::NAN;
     // (function, [f(−∞), f(−0), f(0), f(+∞)], [f'(−∞), f'(−0), f'(0), f'(+∞)])
-    let table: [(Unary<f64>, [f64; 4], [f64; 4]); 24] = [
+    let (ln_2, peak) = (std::f64::consts::LN_2, std::f64::consts::FRAC_2_SQRT_PI);
+    let table: [(Unary<f64>, [f64; 4], [f64; 4]); 36] = [
         (Unary::Neg, [inf, 0.0, -0.0, -inf], [-1.0, -1.0, -1.0, -1.0]),
         (Unary::Abs, [inf, 0.0, 0.0, inf], [-1.0, 0.0, 0.0, 1.0]),
         (Unary::Relu, [0.0, -0.0, 0.0, inf], [0.0, 0.0, 0.0, 1.0]),
@@ -253,6 +296,18 @@ fn special_values_give_limits() {
         (Unary::GeluTanh, [-0.0, -0.0, 0.0, inf], [0.0, 0.5, 0.5, 1.0]),
         (Unary::Silu, [-0.0, -0.0, 0.0, inf], [0.0, 0.5, 0.5, 1.0]),
         (Unary::Elu { alpha: 2.0 }, [-2.0, -0.0, 0.0, inf], [0.0, 2.0, 2.0, 1.0]),
+        (Unary::Clamp { min: -0.5, max: 1.25 }, [-0.5, -0.0, 0.0, 1.25], [0.0, 1.0, 1.0, 0.0]),
+        (Unary::Floor, [-inf, -0.0, 0.0, inf], [0.0; 4]),
+        (Unary::Ceil, [-inf, -0.0, 0.0, inf], [0.0; 4]),
+        (Unary::Round, [-inf, -0.0, 0.0, inf], [0.0; 4]),
+        (Unary::Sign, [-1.0, -0.0, 0.0, 1.0], [0.0; 4]),
+        (Unary::LogSigmoid, [-inf, -ln_2, -ln_2, -0.0], [1.0, 0.5, 0.5, 0.0]),
+        (Unary::Erf, [-1.0, -0.0, 0.0, 1.0], [0.0, peak, peak, 0.0]),
+        (Unary::Exp2, [0.0, 1.0, 1.0, inf], [0.0, ln_2, ln_2, inf]),
+        (Unary::Expm1, [-1.0, -0.0, 0.0, inf], [0.0, 1.0, 1.0, inf]),
+        (Unary::Log2, [nan, -inf, -inf, inf], [-0.0, -inf, inf, 0.0]),
+        (Unary::Log1p, [nan, -0.0, 0.0, inf], [-0.0, 1.0, 1.0, 0.0]),
+        (Unary::Rsqrt, [nan, -inf, inf, 0.0], [nan, inf, -inf, -0.0]),
         (Unary::Exp, [0.0, 1.0, 1.0, inf], [0.0, 1.0, 1.0, inf]),
         (Unary::Ln, [nan, -inf, -inf, inf], [-0.0, -inf, inf, 0.0]),
         (Unary::Sqrt, [nan, -0.0, 0.0, inf], [nan, -inf, inf, 0.0]),
@@ -302,6 +357,18 @@ fn special_values_give_limits() {
         assert_eq!(forward(Unary::Softplus, &[-inf, inf, 0.0]), [0.0, inf, std::f64::consts::LN_2]);
         assert!(forward(Unary::Softplus, &[nan])[0].is_nan());
         assert_eq!(backward(Unary::Relu, &[-1.0, 0.0, 1.0], &[inf, nan, inf]), [0.0, 0.0, inf]);
+        assert_eq!(backward(Unary::Floor, &[0.5, nan], &[nan, inf]), [0.0, 0.0]);
+        // As PyTorch's clamp: dy where min ≤ x ≤ max, else 0, also at NaN.
+        let clamp = Unary::Clamp { min: -1.0, max: 2.0 };
+        let x = [-1.0, 2.0, (-1.0_f64).next_down(), 2.0_f64.next_up(), nan];
+        assert_eq!(backward(clamp, &x, &[3.0, -4.0, inf, nan, 5.0]), [3.0, -4.0, 0.0, 0.0, 0.0]);
+        let crossed = Unary::Clamp { min: 1.0, max: -1.0 };
+        assert_eq!(forward(crossed, &[-2.0, 0.0, 2.0]), [-1.0; 3]);
+        assert_eq!(backward(crossed, &[-2.0, 0.0, 2.0], &[1.0; 3]), [0.0; 3]);
+        for x in [-2.0_f64, -1.5, -0.5, 0.25, 0.5, 1.5, 2.5, 1e300] {
+            let all = [Unary::Floor, Unary::Ceil, Unary::Round, Unary::Sign].map(|op| forward(op, &[x])[0]);
+            assert_eq!(all, [x.floor(), x.ceil(), x.round_ties_even(), x.signum()], "{x}");
+        }
     });
 }
 

@@ -384,6 +384,26 @@ fn function<T: Element>(op: &str) -> Option<(Unary<T>, Function, Function, [f64;
             |x| truth::elu_derivative(x, 1.0),
             [flops(28, 38), 2.0],
         ),
+        "clamp" => (
+            Unary::Clamp { min: -T::ONE, max: T::ONE },
+            |x| truth::clamp(x, -1.0, 1.0),
+            |x| truth::clamp_derivative(x, -1.0, 1.0),
+            [2.0, 2.0],
+        ),
+        "floor" => (Unary::Floor, f64::floor, |_| 0.0, [1.0, 0.0]),
+        "ceil" => (Unary::Ceil, f64::ceil, |_| 0.0, [1.0, 0.0]),
+        "round" => (Unary::Round, f64::round_ties_even, |_| 0.0, [1.0, 0.0]),
+        "sign" => (Unary::Sign, truth::sign, |_| 0.0, [2.0, 0.0]),
+        "log_sigmoid" => {
+            let flops = [flops(50, 60), flops(25, 35)];
+            (Unary::LogSigmoid, truth::log_sigmoid, truth::log_sigmoid_derivative, flops)
+        }
+        "erf" => (Unary::Erf, truth::erf, truth::erf_derivative, [flops(53, 97), flops(26, 36)]),
+        "exp2" => (Unary::Exp2, f64::exp2, |x| std::f64::consts::LN_2 * x.exp2(), [flops(27, 37), 2.0]),
+        "expm1" => (Unary::Expm1, f64::exp_m1, f64::exp, [flops(45, 55), flops(24, 34)]),
+        "log2" => (Unary::Log2, f64::log2, |x| std::f64::consts::LOG2_E / x, [flops(36, 37), 2.0]),
+        "log1p" => (Unary::Log1p, f64::ln_1p, |x| 1.0 / (1.0 + x), [flops(40, 41), 2.0]),
+        "rsqrt" => (Unary::Rsqrt, truth::rsqrt, truth::rsqrt_derivative, [2.0, 4.0]),
         "exp" => (Unary::Exp, f64::exp, f64::exp, [flops(24, 34), 1.0]),
         "ln" => (Unary::Ln, f64::ln, f64::recip, [flops(26, 26), 1.0]),
         "sqrt" => (Unary::Sqrt, f64::sqrt, |x| 0.5 / x.sqrt(), [1.0, 2.0]),
@@ -442,7 +462,7 @@ fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
     let (name, backward) = op.strip_suffix("_backward").map_or((op, false), |name| (name, true));
     let (kernel, value, slope, [forward_flops, backward_flops]) = function::<T>(name)?;
     let mut x = numbers::<T>(len, 1);
-    if ["ln", "sqrt", "reciprocal", "pow_1.7"].contains(&name) {
+    if ["ln", "log2", "log1p", "sqrt", "rsqrt", "reciprocal", "pow_1.7"].contains(&name) {
         x.iter_mut().for_each(|x| *x += T::from_f64(1.5));
     }
     if !backward {

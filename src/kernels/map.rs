@@ -4,6 +4,7 @@
 //! NaN gives NaN unless a function says otherwise, ±∞ give the limit of the function (never ∞·0 = NaN), −0 is kept by
 //! the odd functions, by relu and by those that are x times something, and empty slices are fine everywhere.
 //! The error bounds are in u, half the distance from 1 to the next number; 1 ULP is 1 u to 2 u.
+//! They hold with fused multiply-add; `docs/NUMERICS.md` has those without it, and what was measured.
 
 use super::{compiled_once, same_len, whole_rows};
 use crate::context;
@@ -25,31 +26,61 @@ pub enum Unary<T> {
         /// The factor of what is not positive; PyTorch's default is 0.01.
         slope: T,
     },
-    /// 1 / (1 + e⁻ˣ), within 2 ULP.
+    /// x within \[min, max\], exact; max where min > max. The derivative is 1 where min ≤ x ≤ max, else 0, also at NaN:
+    /// that of PyTorch's `clamp` (its `hardtanh` has 0 at the ends and 1 at NaN).
+    Clamp {
+        /// The lower end; hardtanh's is −1.
+        min: T,
+        /// The upper end; hardtanh's is 1.
+        max: T,
+    },
+    /// Rounded towards −∞, exact. The derivative is 0.
+    Floor,
+    /// Rounded towards +∞, exact. The derivative is 0.
+    Ceil,
+    /// The nearest integer, halves to the even one, exact. The derivative is 0.
+    Round,
+    /// −1, ±0 or 1, exact. The derivative is 0.
+    Sign,
+    /// 1 / (1 + e⁻ˣ), within 1 ULP.
     Sigmoid,
-    /// The hyperbolic tangent, within 2 ULP.
+    /// ln σ(x) = −ln(1 + e⁻ˣ), within 2 ULP.
+    LogSigmoid,
+    /// The hyperbolic tangent, within 1 ULP.
     Tanh,
+    /// The error function, within 1 ULP in f32 and 1.5 ULP in f64.
+    Erf,
     /// x·Φ(x) = x·½·(1 + erf(x/√2)), within 2 ULP for x > 0 and 3u·|x| for x < 0, where 1 + erf cancels.
     /// D. Hendrycks and K. Gimpel, 2016.
     Gelu,
     /// x·½·(1 + tanh(√(2/π)·(x + 0.044715·x³))), the approximation of [`Gelu`](Unary::Gelu) by the same authors, computed
     /// as x·σ(v) with v = 2√(2/π)·(x + 0.044715·x³), which does not cancel: within (5 + 5·|v|)·u of itself.
     GeluTanh,
-    /// x·σ(x), within 5u.
+    /// x·σ(x), within 1 ULP.
     Silu,
-    /// ln(1 + eˣ), within 8u; x where x > 20, as in PyTorch.
+    /// ln(1 + eˣ), within 2 ULP; x where x > 20, as in PyTorch.
     Softplus,
-    /// x where x > 0, else alpha·(eˣ − 1), within 5u.
+    /// x where x > 0, else alpha·(eˣ − 1), within 2 ULP.
     Elu {
         /// The limit at −∞ is −alpha; PyTorch's default is 1.
         alpha: T,
     },
-    /// eˣ, within 2 ULP.
+    /// eˣ, within 1 ULP.
     Exp,
-    /// The natural logarithm, within 2 ULP; −∞ of ±0, NaN of negative numbers.
+    /// 2ˣ, within 1 ULP.
+    Exp2,
+    /// eˣ − 1, also near 0, within 1 ULP.
+    Expm1,
+    /// The natural logarithm, within 1 ULP; −∞ of ±0, NaN of negative numbers.
     Ln,
+    /// The binary logarithm, within 1.2 ULP; −∞ of ±0, NaN of negative numbers.
+    Log2,
+    /// ln(1 + x), also near 0, within 1 ULP; −∞ of −1, NaN below.
+    Log1p,
     /// The square root, correctly rounded; NaN of negative numbers.
     Sqrt,
+    /// 1/√x, within 2 ULP: the square root and the quotient are rounded. ±∞ of ±0, NaN of negative numbers.
+    Rsqrt,
     /// x².
     Square,
     /// 1/x, correctly rounded.
@@ -144,7 +175,7 @@ compiled_once! {
     ///
     /// The derivative has the relative error of the function and about 4u more; where it is a difference of terms
     /// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms.
-    /// Where relu and its relatives are flat, dx is 0 whatever dy is.
+    /// Where relu and its relatives are flat, dx is 0 whatever dy is; so is that of clamp, floor, ceil, round and sign.
     ///
     /// # Errors
     /// [`Error::Shape`] when the lengths differ.
@@ -347,16 +378,28 @@ pub(crate) fn with_function<T: Element, P: Pass<T>>(op: Unary<T>, pass: P) -> P:
         Unary::Abs => pass.with(Abs),
         Unary::Relu => pass.with(Relu),
         Unary::LeakyRelu { slope } => pass.with(LeakyRelu(slope)),
+        Unary::Clamp { min, max } => pass.with(Clamp { min, max }),
+        Unary::Floor => pass.with(Floor),
+        Unary::Ceil => pass.with(Ceil),
+        Unary::Round => pass.with(Round),
+        Unary::Sign => pass.with(Sign),
         Unary::Sigmoid => pass.with(Sigmoid),
+        Unary::LogSigmoid => pass.with(LogSigmoid),
         Unary::Tanh => pass.with(Tanh),
+        Unary::Erf => pass.with(Erf),
         Unary::Gelu => pass.with(Gelu),
         Unary::GeluTanh => pass.with(GeluTanh),
         Unary::Silu => pass.with(Silu),
         Unary::Softplus => pass.with(Softplus),
         Unary::Elu { alpha } => pass.with(Elu(alpha)),
         Unary::Exp => pass.with(Exp),
+        Unary::Exp2 => pass.with(Exp2),
+        Unary::Expm1 => pass.with(Expm1),
         Unary::Ln => pass.with(Ln),
+        Unary::Log2 => pass.with(Log2),
+        Unary::Log1p => pass.with(Log1p),
         Unary::Sqrt => pass.with(Sqrt),
+        Unary::Rsqrt => pass.with(Rsqrt),
         Unary::Square => pass.with(Square),
         Unary::Reciprocal => pass.with(Reciprocal),
         Unary::Powf(p) => pass.with(Powf::new(p)),
@@ -497,15 +540,28 @@ functions! {
     LeakyRelu(slope), (0.1, 0.15), |s, x| T::Vector::select(s.splat(T::ZERO).lt(x), x, slope * x), |s, x, _y, dy| {
         T::Vector::select(s.splat(T::ZERO).lt(x), dy, slope * dy)
     };
-    Sigmoid, (0.7, 0.15), |s, x| T::sigmoid(s, x), |s, _x, y, dy| dy * (y * (s.splat(T::ONE) - y));
-    Tanh, (0.75, 0.15), |s, x| T::tanh(s, x), |s, _x, y, dy| dy * y.neg_mul_add(y, s.splat(T::ONE));
-    Gelu, (1.1, 1.6), |s, x| above(s, -HUGE, x) * normal_cdf::<T, S>(s, x), |s, x, _y, dy| {
+    Floor, (0.1, 0.1), |_s, x| x.floor(), |s, _x, _y, _dy| s.splat(T::ZERO);
+    Ceil, (0.1, 0.1), |_s, x| x.ceil(), |s, _x, _y, _dy| s.splat(T::ZERO);
+    Round, (0.1, 0.1), |_s, x| x.round_ties_even(), |s, _x, _y, _dy| s.splat(T::ZERO);
+    Sign, (0.1, 0.1), |s, x| {
+        // Zero and NaN stay what they are.
+        T::Vector::select(x.eq(s.splat(T::ZERO)).or(x.is_nan()), x, s.splat(T::ONE).copysign(x))
+    }, |s, _x, _y, _dy| s.splat(T::ZERO);
+    LogSigmoid, (1.65, 1.1), |s, x| -T::softplus(s, -x), |s, x, _y, dy| dy * T::sigmoid(s, -x);
+    Erf, (1.15, 0.75), |s, x| T::erf(s, x), |s, x, _y, dy| {
+        // At ±40 the slope is 0 in f64 too.
+        let near = between(s, x, 40.0);
+        dy * (T::exp(s, -(near * near)) * constant::<T, S>(s, std::f64::consts::FRAC_2_SQRT_PI))
+    };
+    Sigmoid, (1.0, 0.15), |s, x| T::sigmoid(s, x), |s, _x, y, dy| dy * (y * (s.splat(T::ONE) - y));
+    Tanh, (1.25, 0.15), |s, x| T::tanh(s, x), |s, _x, y, dy| dy * y.neg_mul_add(y, s.splat(T::ONE));
+    Gelu, (1.3, 1.9), |s, x| above(s, -HUGE, x) * normal_cdf::<T, S>(s, x), |s, x, _y, dy| {
         // At ±40 the density is 0 in f64 too.
         let near = between(s, x, 40.0);
         let density = T::exp(s, near * near * constant::<T, S>(s, -0.5)) * constant::<T, S>(s, DENSITY_AT_0);
         dy * near.mul_add(density, normal_cdf::<T, S>(s, x))
     };
-    GeluTanh, (0.8, 0.95), |s, x| {
+    GeluTanh, (1.2, 1.1), |s, x| {
         let (linear, cubic) = (constant::<T, S>(s, GELU_LINEAR), constant::<T, S>(s, GELU_CUBIC));
         above(s, -HUGE, x) * T::sigmoid(s, x * (x * x).mul_add(cubic, linear))
     }, |s, x, _y, dy| {
@@ -517,27 +573,57 @@ functions! {
         let slope = square.mul_add(constant::<T, S>(s, 3.0) * cubic, linear);
         dy * (gate * (x * slope).mul_add(rest, s.splat(T::ONE)))
     };
-    Silu, (0.7, 0.8), |s, x| above(s, -HUGE, x) * T::sigmoid(s, x), |s, x, _y, dy| {
+    Silu, (1.2, 0.95), |s, x| T::silu(s, x), |s, x, _y, dy| {
         let (gate, rest) = gates::<T, S>(s, x);
         dy * (gate * between(s, x, HUGE).mul_add(rest, s.splat(T::ONE)))
     };
-    Softplus, (1.5, 0.75), |s, x| {
-        let e = T::exp(s, -x.abs());
-        let value = s.splat(T::ZERO).max(x) + ln_1p::<T, S>(s, e);
-        T::Vector::select(constant::<T, S>(s, SOFTPLUS_THRESHOLD).lt(x), x, value)
+    Softplus, (1.7, 1.1), |s, x| {
+        T::Vector::select(constant::<T, S>(s, SOFTPLUS_THRESHOLD).lt(x), x, T::softplus(s, x))
     }, |s, x, _y, dy| {
         T::Vector::select(constant::<T, S>(s, SOFTPLUS_THRESHOLD).lt(x), dy, dy * T::sigmoid(s, x))
     };
-    Elu(alpha), (0.7, 0.6), |s, x| {
+    Elu(alpha), (0.9, 0.7), |s, x| {
         T::Vector::select(s.splat(T::ZERO).lt(x), x, alpha * T::exp_m1(s, x))
     }, |s, x, _y, dy| {
         T::Vector::select(s.splat(T::ZERO).lt(x), dy, dy * (alpha * T::exp(s, x)))
     };
-    Exp, (0.45, 0.15), |s, x| T::exp(s, x), |_s, _x, y, dy| dy * y;
+    Exp, (0.5, 0.15), |s, x| T::exp(s, x), |_s, _x, y, dy| dy * y;
+    Exp2, (0.45, 0.15), |s, x| T::exp2(s, x), |s, _x, y, dy| {
+        dy * (y * constant::<T, S>(s, std::f64::consts::LN_2))
+    };
+    Expm1, (0.85, 0.6), |s, x| T::exp_m1(s, x), |s, x, _y, dy| dy * T::exp(s, x);
     Ln, (0.8, 0.15), |s, x| T::ln(s, x), |_s, x, _y, dy| dy / x;
+    Log2, (0.75, 0.15), |s, x| T::log2(s, x), |s, x, _y, dy| {
+        dy * constant::<T, S>(s, std::f64::consts::LOG2_E) / x
+    };
+    Log1p, (1.05, 0.15), |s, x| T::ln_1p(s, x), |s, x, _y, dy| dy / (s.splat(T::ONE) + x);
     Sqrt, (0.2, 0.15), |_s, x| x.sqrt(), |_s, _x, y, dy| dy / (y + y);
+    Rsqrt, (0.35, 0.15), |s, x| s.splat(T::ONE) / x.sqrt(), |s, _x, y, dy| {
+        dy * (constant::<T, S>(s, -0.5) * y * y * y)
+    };
     Square, (0.1, 0.15), |_s, x| x * x, |_s, x, _y, dy| dy * (x + x);
     Reciprocal, (0.15, 0.15), |s, x| s.splat(T::ONE) / x, |_s, _x, y, dy| -(dy * y * y);
+}
+
+#[derive(Clone, Copy)]
+struct Clamp<T> {
+    min: T,
+    max: T,
+}
+
+impl<T: Element> Function<T> for Clamp<T> {
+    const FORWARD_COST: f64 = 0.1;
+    const BACKWARD_COST: f64 = 0.15;
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: T::Vector<S>) -> T::Vector<S> {
+        // NaN and zeros of x stay: `min` and `max` give the second operand when the two do not differ.
+        s.splat(self.max).min(s.splat(self.min).max(x))
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, x: T::Vector<S>, _y: T::Vector<S>, dy: T::Vector<S>) -> T::Vector<S> {
+        let inside = s.splat(self.min).le(x).and(x.le(s.splat(self.max)));
+        T::Vector::select(inside, dy, s.splat(T::ZERO))
+    }
 }
 
 /// Stands for ±∞ where a factor is 0 there.
@@ -584,15 +670,6 @@ fn gates<T: Element, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector
     let small = e * large;
     let negative = x.lt(s.splat(T::ZERO));
     (T::Vector::select(negative, small, large), T::Vector::select(negative, large, small))
-}
-
-/// ln(1 + e) for 0 ≤ e ≤ 1: what rounding took from the sum is added, divided by the sum as far as that matters.
-#[inline(always)]
-fn ln_1p<T: Element, S: Simd>(s: S, e: T::Vector<S>) -> T::Vector<S> {
-    let one = s.splat(T::ONE);
-    let sum = one + e;
-    let lost = (one - sum) + e;
-    lost.mul_add(e.mul_add(constant::<T, S>(s, -0.5), one), T::ln(s, sum))
 }
 
 /// The largest exponent whose power is a product.

@@ -1,14 +1,20 @@
-//! The natural logarithm, within 1 ULP.
+//! The natural logarithm and ln(1 + x), within 1 ULP, and the binary logarithm, within 1.2 ULP.
 //!
-//! x = 2ᵏ·(1 + f) with √½ ≤ 1 + f < √2, so that ln x = k·ln 2 + ln(1 + f) loses nothing where x is near 1 (k = 0). The
-//! product of k and the front of ln 2 is exact; it is added last. Subnormal x are multiplied by 2^mantissa first.
+//! x = 2ᵏ·(1 + f) with √½ ≤ 1 + f < √2, so that ln x = k·ln 2 + ln(1 + f) loses nothing where x is near 1 (k = 0).
+//! Subnormal x are multiplied by 2^mantissa first. ln(1 + f) is f and a small rest; the product of k and the front of
+//! ln 2 is exact, and what rounding takes from its sum with f joins the rest (T. Dekker, 1971).
 //!
-//! f32: ln(1 + f) = f + (f³·P(f) − f²/2), P the minimax polynomial (fit `ln f32` of `tools/minimax.py`); no division.
+//! f32: the rest is f³·P(f) − f²/2, P the minimax polynomial (fit `ln f32` of `tools/minimax.py`); no division.
 //! f64: a polynomial in f would need 20 terms. With s = f/(2 + f), ln(1 + f) = 2 atanh s = 2s + s·R, where
 //! R = z·P(z) and z = s² (fit `ln f64`). Because 2s = f − s·f = f − f²/2 + s·f²/2, the rounding of s touches small terms
 //! only in ln(1 + f) = f − (f²/2 − s·(f²/2 + R)).
+//!
+//! ln(1 + x): with u the rounded sum and c what rounding took from it, ln(u + c) = ln u + c/u, since (c/u)² is far below
+//! an ULP.
+//!
+//! log₂ x = k + (f + rest)·log₂ e, where the product f·log₂ e keeps what rounding takes from it, and log₂ e has two parts.
 
-use super::{Format, polynomial};
+use super::{Format, fast_two_sum, polynomial};
 use crate::simd::{Float, Int, Mask, Simd};
 
 const TAIL_F32: [f32; 9] = [
@@ -32,27 +38,60 @@ const TAIL_F64: [f64; 7] = [
     0.14796094347493968,
 ];
 
-/// ln x of 16 × f32.
+/// ln(1 + f) − f of 16 × f32, for √½ ≤ 1 + f < √2.
 #[inline(always)]
-pub fn f32<S: Simd>(s: S, x: S::F32) -> S::F32 {
-    let (k, f) = split::<f32, S>(s, x);
-    let cubic = f.mul_add(polynomial(s, f, TAIL_F32), s.splat(-0.5_f32));
-    let small = k.mul_add(s.splat(f32::LN_2_LOW), f * f * cubic);
-    let value = k.mul_add(s.splat(f32::LN_2_HIGH), f + small);
-    with_special_values::<f32, S>(s, x, value)
+pub(super) fn rest_f32<S: Simd>(s: S, f: S::F32) -> S::F32 {
+    f * f * f.mul_add(polynomial(s, f, TAIL_F32), s.splat(-0.5_f32))
 }
 
-/// ln x of 8 × f64.
+/// ln(1 + f) − f of 8 × f64.
 #[inline(always)]
-pub fn f64<S: Simd>(s: S, x: S::F64) -> S::F64 {
-    let (k, f) = split::<f64, S>(s, x);
+pub(super) fn rest_f64<S: Simd>(s: S, f: S::F64) -> S::F64 {
     let quotient = f / (f + s.splat(2.0_f64));
     let z = quotient * quotient;
     let half_square = f * f * s.splat(0.5_f64);
     let bracket = z.mul_add(polynomial(s, z, TAIL_F64), half_square);
-    let small = quotient.mul_add(bracket, k * s.splat(f64::LN_2_LOW)) - half_square;
-    let value = k.mul_add(s.splat(f64::LN_2_HIGH), f + small);
-    with_special_values::<f64, S>(s, x, value)
+    quotient.mul_sub(bracket, half_square)
+}
+
+/// ln x.
+#[inline(always)]
+pub(crate) fn ln<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
+    with_special_values::<T, S>(s, x, positive::<T, S>(s, x, -s.splat(T::ZERO)))
+}
+
+/// ln(1 + x).
+#[inline(always)]
+pub(crate) fn ln_1p<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
+    let one = s.splat(T::ONE);
+    let sum = one + x;
+    // Either may be the larger (D. Knuth's sum).
+    let part = sum - one;
+    let lost = (one - (sum - part)) + (x - part);
+    let value = with_special_values::<T, S>(s, sum, positive::<T, S>(s, sum, lost / sum));
+    // The sign of zero.
+    value.copysign(x)
+}
+
+/// ln x + `correction` of a positive finite x; −0 corrects nothing.
+#[inline(always)]
+pub(super) fn positive<T: Format, S: Simd>(s: S, x: T::Vector<S>, correction: T::Vector<S>) -> T::Vector<S> {
+    let (k, f) = split::<T, S>(s, x);
+    let small = k.mul_add(s.splat(T::LN_2_LOW), T::ln_rest(s, f)) + correction;
+    let (front, rest) = fast_two_sum::<T, S>(s, k * s.splat(T::LN_2_HIGH), f);
+    front + (rest + small)
+}
+
+/// log₂ x.
+#[inline(always)]
+pub(crate) fn log2<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
+    let log2_e = s.splat(T::LOG2_E);
+    let (k, f) = split::<T, S>(s, x);
+    let product = f * log2_e;
+    let product_rest = f.mul_add(s.splat(T::LOG2_E_REST), f.mul_sub(log2_e, product));
+    let (front, rest) = fast_two_sum::<T, S>(s, k, product);
+    let value = front + (rest + T::ln_rest(s, f).mul_add(log2_e, product_rest));
+    with_special_values::<T, S>(s, x, value)
 }
 
 /// `(k, f)` of positive finite numbers.

@@ -1,42 +1,48 @@
-//! Functions on registers: exp, exp_m1, ln, tanh, sigmoid, erf.
+//! Functions on registers: exp, exp2, exp_m1, ln, log2, ln_1p, tanh, sigmoid, silu, softplus, erf.
 //!
 //! They use additions, multiplications and at most one division, no tables and no branches. A lane does not depend on
 //! its neighbours, and every instruction set with fused multiply-add gives the same bits.
 //!
-//! The promise is 2 ULP of the exact value everywhere, subnormal results included. The largest error seen by
-//! `tests/math.rs`: for f32 over every argument with 2⁻¹⁴ ≤ |x| < 2⁸ and 4 million from all exponents (an ignored test
-//! goes over all 2³²), for f64 over the exact values of `tools/minimax.py`.
+//! The promise is in ULP of the exact value, for every argument, subnormal results included, in f32 and f64 alike.
+//! `docs/NUMERICS.md` has the largest error that was measured, over all 2³² arguments in f32, and says where it is.
 //!
-//! | function | f32 | f32 without FMA | f64 | f64 without FMA | at −∞, −0, +∞ |
-//! |---|---|---|---|---|---|
-//! | [`exp`] | 1.05 | 1.02 | 0.91 | 0.88 | 0, 1, +∞ |
-//! | [`exp_m1`] | 1.56 | 1.69 | 1.33 | 1.33 | −1, −0, +∞ |
-//! | [`ln`] | 0.90 | 0.89 | 0.79 | 0.79 | NaN, −∞, +∞ |
-//! | [`tanh`] | 1.52 | 1.53 | 0.96 | 0.96 | −1, −0, 1 |
-//! | [`sigmoid`] | 1.98 | 1.97 | 1.40 | 1.44 | 0, 1/2, 1 |
-//! | [`erf`] | 1.15 | 1.42 | 0.67 | 0.74 | −1, −0, 1 |
+//! | function | ULP | without FMA | at −∞, −0, +∞ |
+//! |---|---|---|---|
+//! | [`exp`] | 1 | 2 | 0, 1, +∞ |
+//! | [`exp2`] | 1 | 2 | 0, 1, +∞ |
+//! | [`exp_m1`] | 1 | 2 | −1, −0, +∞ |
+//! | [`ln`] | 1 | 2 | NaN, −∞, +∞ |
+//! | [`log2`](ln) | 1.2 | 2.5 | NaN, −∞, +∞ |
+//! | [`ln_1p`](ln) | 1 | 2 | NaN, −0, +∞ |
+//! | [`tanh`] | 1 | 2 | −1, −0, 1 |
+//! | [`sigmoid`] | 1 | 2 | 0, 1/2, 1 |
+//! | [`silu`](sigmoid) | 1 | 2.5 | −0, −0, +∞ |
+//! | [`softplus`] | 2 | 2 | 0, ln 2, +∞ |
+//! | [`erf`] | 1 (f64: 1.5) | 2 | −1, −0, 1 |
 //!
-//! NaN gives NaN; [`ln`] of a negative number is NaN and of either zero −∞. The coefficients are minimax fits printed
-//! by `tools/minimax.py`; J.-M. Muller, *Elementary Functions*, 3rd edition, describes the methods.
+//! NaN gives NaN; the logarithms of a negative number are NaN and of zero −∞. Where a sum would lose what the bound
+//! needs, it keeps what rounding takes from it (T. Dekker, 1971) and adds that with the smallest term. The coefficients
+//! are minimax fits printed by `tools/minimax.py`; J.-M. Muller, *Elementary Functions*, 3rd edition, describes the
+//! methods.
 
 pub mod erf;
 pub mod exp;
+pub mod exp2;
 pub mod exp_m1;
 pub mod ln;
 pub mod sigmoid;
+pub mod softplus;
 pub mod tanh;
 
-use crate::simd::{Element, Float, Simd};
+use crate::simd::{Element, Float, Int, Simd};
 
 /// What the functions need to know about a floating-point format.
-trait Format: Element {
+pub(crate) trait Format: Element {
     /// Stored bits of the significand.
     const MANTISSA_BITS: u32;
     /// 1.5 · 2^[`MANTISSA_BITS`](Self::MANTISSA_BITS): a number added to it is rounded to the nearest integer, which
     /// then stands in the low bits.
     const MAGIC: Self;
-    /// The exponent of 1 as stored.
-    const BIAS: Self;
     /// The smallest normal number.
     const MIN_POSITIVE: Self;
     /// log₂ e.
@@ -45,26 +51,81 @@ trait Format: Element {
     const LN_2_HIGH: Self;
     /// The rest of ln 2.
     const LN_2_LOW: Self;
+    /// ln 2 rounded, and what rounding took from it.
+    const LN_2: [Self; 2];
+    /// What rounding took from log₂ e.
+    const LOG2_E_REST: Self;
+    /// From here down eˣ is 0, and so is x·eˣ.
+    const EXP_LOW: Self;
+    /// From here on eˣ is infinite.
+    const EXP_HIGH: Self;
+    /// From here down 2ˣ is 0.
+    const EXP2_LOW: Self;
+    /// From here on 2ˣ is infinite.
+    const EXP2_HIGH: Self;
+
+    /// (eʳ − 1 − r)/r² for |r| ≤ ln 2 / 2.
+    fn exp_tail<S: Simd>(s: S, r: Self::Vector<S>) -> Self::Vector<S>;
+    /// (2ʳ − 1 − r·ln 2)/r² for |r| ≤ 1/2.
+    fn exp2_tail<S: Simd>(s: S, r: Self::Vector<S>) -> Self::Vector<S>;
+    /// ln(1 + f) − f for √½ ≤ 1 + f < √2.
+    fn ln_rest<S: Simd>(s: S, f: Self::Vector<S>) -> Self::Vector<S>;
 }
 
 impl Format for f32 {
     const MANTISSA_BITS: u32 = 23;
     const MAGIC: f32 = 12582912.0;
-    const BIAS: f32 = 127.0;
     const MIN_POSITIVE: f32 = f32::MIN_POSITIVE;
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN_2_HIGH: f32 = 0.69314575;
     const LN_2_LOW: f32 = 1.4286068e-06;
+    const LN_2: [f32; 2] = [std::f32::consts::LN_2, -1.9046542e-09];
+    const LOG2_E_REST: f32 = 1.925963e-08;
+    const EXP_LOW: f32 = -120.0;
+    const EXP_HIGH: f32 = 89.0;
+    const EXP2_LOW: f32 = -151.0;
+    const EXP2_HIGH: f32 = 129.0;
+
+    #[inline(always)]
+    fn exp_tail<S: Simd>(s: S, r: S::F32) -> S::F32 {
+        polynomial(s, r, exp::TAIL_F32)
+    }
+    #[inline(always)]
+    fn exp2_tail<S: Simd>(s: S, r: S::F32) -> S::F32 {
+        polynomial(s, r, exp2::TAIL_F32)
+    }
+    #[inline(always)]
+    fn ln_rest<S: Simd>(s: S, f: S::F32) -> S::F32 {
+        ln::rest_f32(s, f)
+    }
 }
 
 impl Format for f64 {
     const MANTISSA_BITS: u32 = 52;
     const MAGIC: f64 = 6755399441055744.0;
-    const BIAS: f64 = 1023.0;
     const MIN_POSITIVE: f64 = f64::MIN_POSITIVE;
     const LOG2_E: f64 = std::f64::consts::LOG2_E;
     const LN_2_HIGH: f64 = 0.6931471805601177;
     const LN_2_LOW: f64 = -1.7239444525614835e-13;
+    const LN_2: [f64; 2] = [std::f64::consts::LN_2, 2.3190468138462996e-17];
+    const LOG2_E_REST: f64 = 2.0355273740931033e-17;
+    const EXP_LOW: f64 = -760.0;
+    const EXP_HIGH: f64 = 710.0;
+    const EXP2_LOW: f64 = -1076.0;
+    const EXP2_HIGH: f64 = 1025.0;
+
+    #[inline(always)]
+    fn exp_tail<S: Simd>(s: S, r: S::F64) -> S::F64 {
+        polynomial(s, r, exp::TAIL_F64)
+    }
+    #[inline(always)]
+    fn exp2_tail<S: Simd>(s: S, r: S::F64) -> S::F64 {
+        polynomial(s, r, exp2::TAIL_F64)
+    }
+    #[inline(always)]
+    fn ln_rest<S: Simd>(s: S, f: S::F64) -> S::F64 {
+        ln::rest_f64(s, f)
+    }
 }
 
 /// `c[0] + c[1]·x + c[2]·x² + …` of at least two terms, as one chain of even powers and one of odd powers.
@@ -87,9 +148,38 @@ fn round<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     (x + magic) - magic
 }
 
-/// 2ⁿ of integers n with a normal result: n and the bias end up in the low bits and are shifted to the exponent.
+/// `(sum, lost)`: a + b rounded, and what rounding took from it; exact where |a| ≥ |b| or a = 0.
 #[inline(always)]
-fn power_of_two<T: Format, S: Simd>(s: S, n: T::Vector<S>) -> T::Vector<S> {
-    let biased = n + s.splat(T::MAGIC + T::BIAS);
-    T::Vector::from_bits(crate::simd::Int::shl(biased.to_bits(), T::MANTISSA_BITS))
+fn fast_two_sum<T: Element, S: Simd>(
+    _s: S,
+    a: T::Vector<S>,
+    b: T::Vector<S>,
+) -> (T::Vector<S>, T::Vector<S>) {
+    let sum = a + b;
+    (sum, (a - sum) + b)
+}
+
+/// 2ⁿ with a normal result, from n plus the magic number: n stands in the low bits and is shifted to the exponent.
+#[inline(always)]
+fn power_of_two<T: Format, S: Simd>(s: S, biased: T::Vector<S>) -> T::Vector<S> {
+    let one = s.splat(T::ONE).to_bits();
+    T::Vector::from_bits(biased.to_bits().shl(T::MANTISSA_BITS) + one)
+}
+
+/// `value`·2ⁿ from n plus the magic number, in two halves that are normal: a result beyond the normal range comes from
+/// the last multiplication alone.
+#[inline(always)]
+fn scale<T: Format, S: Simd>(s: S, value: T::Vector<S>, biased: T::Vector<S>) -> T::Vector<S> {
+    let (first, second) = halves::<T, S>(s, biased);
+    value * first * second
+}
+
+/// Two normal powers of two whose product is 2ⁿ.
+#[inline(always)]
+fn halves<T: Format, S: Simd>(s: S, biased: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+    let (n, one) = (biased.to_bits(), s.splat(T::ONE).to_bits());
+    // n/2 rounded down: the bits of −∞ are sign and exponent, without the bit that n/2 leaves in the mantissa.
+    let half = n.shl(T::MANTISSA_BITS - 1).and(s.splat(-T::INFINITY).to_bits());
+    let rest = n.shl(T::MANTISSA_BITS) - half;
+    (T::Vector::from_bits(half + one), T::Vector::from_bits(rest + one))
 }

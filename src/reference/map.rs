@@ -2,6 +2,11 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
+/// The error function 2/√π ∫₀ˣ e^(−t²) dt; the difference from 1 where that does not cancel.
+pub fn erf(x: f64) -> f64 {
+    if x.abs() < 1.0 { erf_series(x) } else { (1.0 - erfc(x.abs())).copysign(x) }
+}
+
 /// 2/√π ∫₀ˣ e^(−t²) dt by its series, 2/√π · e^(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (1·3·5·…·(2n + 1)); all terms have the same sign.
 fn erf_series(x: f64) -> f64 {
     let (mut term, mut sum) = (x, 0.0);
@@ -27,6 +32,47 @@ fn erfc(x: f64) -> f64 {
 /// The normal distribution Φ(x) = ½·(1 + erf(x/√2)), without cancellation.
 fn normal_cdf(x: f64) -> f64 {
     0.5 * erfc(-x * FRAC_1_SQRT_2)
+}
+
+/// −1, ±0 or 1; NaN of NaN.
+pub fn sign(x: f64) -> f64 {
+    if x == 0.0 || x.is_nan() { x } else { x.signum() }
+}
+
+/// x within \[min, max\]; NaN stays.
+pub fn clamp(x: f64, min: f64, max: f64) -> f64 {
+    let x = if x < min { min } else { x };
+    if x > max { max } else { x }
+}
+
+/// 1 where min ≤ x ≤ max, else 0, also at NaN.
+pub fn clamp_derivative(x: f64, min: f64, max: f64) -> f64 {
+    if min <= x && x <= max { 1.0 } else { 0.0 }
+}
+
+/// −ln(1 + e⁻ˣ), without overflow.
+pub fn log_sigmoid(x: f64) -> f64 {
+    if x < 0.0 { x - x.exp().ln_1p() } else { -(-x).exp().ln_1p() }
+}
+
+/// σ(−x)
+pub fn log_sigmoid_derivative(x: f64) -> f64 {
+    sigmoid(-x)
+}
+
+/// 2/√π·e^(−x²)
+pub fn erf_derivative(x: f64) -> f64 {
+    2.0 / PI.sqrt() * (-x * x).exp()
+}
+
+/// 1/√x
+pub fn rsqrt(x: f64) -> f64 {
+    1.0 / x.sqrt()
+}
+
+/// −½·x^(−3/2)
+pub fn rsqrt_derivative(x: f64) -> f64 {
+    -0.5 / (x * x.sqrt())
 }
 
 /// The sign; 0 of 0.

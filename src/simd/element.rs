@@ -69,14 +69,24 @@ pub trait Element:
 
     /// eˣ.
     fn exp<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// 2ˣ.
+    fn exp2<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
     /// eˣ − 1, also near 0.
     fn exp_m1<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
     /// The natural logarithm.
     fn ln<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// ln(1 + x), also near 0.
+    fn ln_1p<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// The binary logarithm.
+    fn log2<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
     /// The hyperbolic tangent.
     fn tanh<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
     /// 1 / (1 + e⁻ˣ).
     fn sigmoid<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// x / (1 + e⁻ˣ).
+    fn silu<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// ln(1 + eˣ).
+    fn softplus<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
     /// The error function 2/√π ∫₀ˣ e^(−t²) dt.
     fn erf<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
 }
@@ -126,12 +136,24 @@ macro_rules! element {
                 math::exp::$scalar(s, x)
             }
             #[inline(always)]
+            fn exp2<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::exp2::exp2::<$scalar, S>(s, x)
+            }
+            #[inline(always)]
             fn exp_m1<S: Simd>(s: S, x: S::$vector) -> S::$vector {
                 math::exp_m1::$scalar(s, x)
             }
             #[inline(always)]
             fn ln<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::ln::$scalar(s, x)
+                math::ln::ln::<$scalar, S>(s, x)
+            }
+            #[inline(always)]
+            fn ln_1p<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::ln::ln_1p::<$scalar, S>(s, x)
+            }
+            #[inline(always)]
+            fn log2<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::ln::log2::<$scalar, S>(s, x)
             }
             #[inline(always)]
             fn tanh<S: Simd>(s: S, x: S::$vector) -> S::$vector {
@@ -140,6 +162,14 @@ macro_rules! element {
             #[inline(always)]
             fn sigmoid<S: Simd>(s: S, x: S::$vector) -> S::$vector {
                 math::sigmoid::sigmoid::<$scalar, S>(s, x)
+            }
+            #[inline(always)]
+            fn silu<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::sigmoid::silu::<$scalar, S>(s, x)
+            }
+            #[inline(always)]
+            fn softplus<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::softplus::softplus::<$scalar, S>(s, x)
             }
             #[inline(always)]
             fn erf<S: Simd>(s: S, x: S::$vector) -> S::$vector {

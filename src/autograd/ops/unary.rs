@@ -62,6 +62,18 @@ unary! {
     abs = Unary::Abs;
     /// max(x, 0); the derivative at 0 is 0.
     relu = Unary::Relu;
+    /// Rounded towards −∞; the derivative is 0.
+    floor = Unary::Floor;
+    /// Rounded towards +∞; the derivative is 0.
+    ceil = Unary::Ceil;
+    /// The nearest integer, halves to the even one; the derivative is 0.
+    round = Unary::Round;
+    /// −1, ±0 or 1; the derivative is 0.
+    sign = Unary::Sign;
+    /// ln(1 / (1 + e⁻ˣ)).
+    log_sigmoid = Unary::LogSigmoid;
+    /// The error function.
+    erf = Unary::Erf;
     /// 1 / (1 + e⁻ˣ).
     sigmoid = Unary::Sigmoid;
     /// The hyperbolic tangent.
@@ -76,6 +88,16 @@ unary! {
     softplus = Unary::Softplus;
     /// eˣ.
     exp = Unary::Exp;
+    /// 2ˣ.
+    exp2 = Unary::Exp2;
+    /// eˣ − 1, also near 0.
+    expm1 = Unary::Expm1;
+    /// The binary logarithm.
+    log2 = Unary::Log2;
+    /// ln(1 + x), also near 0.
+    log1p = Unary::Log1p;
+    /// 1/√x.
+    rsqrt = Unary::Rsqrt;
     /// The natural logarithm.
     ln = Unary::Ln;
     /// The square root.
@@ -95,6 +117,29 @@ impl<T: Element> Tensor<T> {
     pub fn leaky_relu(&self, slope: T) -> Result<Self> {
         finite("leaky_relu", "slope", slope)?;
         self.unary("leaky_relu", Unary::LeakyRelu { slope })
+    }
+
+    /// x within \[min, max\], max where min > max; the derivative is 1 where min ≤ x ≤ max, else 0, also at NaN.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if an end is NaN; ±∞ leave a side open.
+    #[track_caller]
+    pub fn clamp(&self, min: T, max: T) -> Result<Self> {
+        for (name, end) in [("min", min), ("max", max)] {
+            if end.is_nan() {
+                return Err(Error::value("clamp", format!("{name} is NaN")));
+            }
+        }
+        self.unary("clamp", Unary::Clamp { min, max })
+    }
+
+    /// [`clamp`](Self::clamp) to \[−1, 1\], with its derivative: 1 at the ends, where PyTorch's hardtanh has 0.
+    ///
+    /// # Errors
+    /// Only those of a bad setting or of recording.
+    #[track_caller]
+    pub fn hardtanh(&self) -> Result<Self> {
+        self.unary("hardtanh", Unary::Clamp { min: -T::ONE, max: T::ONE })
     }
 
     /// x where x > 0, else alpha · (eˣ − 1).
