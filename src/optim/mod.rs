@@ -37,7 +37,7 @@ pub trait Optimizer<T: Element = f32> {
     /// Changes every parameter that has a gradient.
     ///
     /// # Errors
-    /// [`Error::Value`](crate::Error::Value) for a hyperparameter outside its domain; nothing is changed then.
+    /// [`Error::Value`] for a hyperparameter outside its domain; nothing is changed then.
     fn step(&mut self) -> Result<()>;
 
     /// Forgets the gradients of all parameters.

@@ -7,7 +7,7 @@ use crate::nn::Parameter;
 use crate::simd::Element;
 
 /// Gradients divided by the root of their running mean square (Tieleman and Hinton 2012); the formula stands in
-/// [`update::rmsprop`].
+/// [`update::rmsprop`](crate::kernels::update::rmsprop).
 pub struct RMSprop<T: Element = f32> {
     config: RmsProp,
     parameters: Parameters<T, 3>,

@@ -6,7 +6,7 @@ use crate::kernels::update::{Sgd, Step};
 use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// `v ← momentum·v + (1 − dampening)·g`, `p ← p − lr·v`; the formula stands in [`update::sgd`].
+/// `v ← momentum·v + (1 − dampening)·g`, `p ← p − lr·v`; the formula stands in [`update::sgd`](crate::kernels::update::sgd).
 pub struct SGD<T: Element = f32> {
     config: Sgd,
     parameters: Parameters<T, 1>,
