@@ -249,6 +249,18 @@ fn optimizers_leave_alone_what_has_no_gradient_and_refuse_bad_numbers() {
     assert!(SGD::new(vec![moved], 0.1).nesterov(true).step().is_err());
 }
 
+#[test]
+fn a_state_that_is_no_longer_used_rests() {
+    let parameter = with_gradient(&[1.0, 2.0], &[1.0, -1.0]);
+    let mut optimizer = SGD::new(vec![parameter.clone()], 0.5).momentum(0.5);
+    optimizer.step().unwrap();
+    let mut plain = optimizer.momentum(0.0);
+    plain.step().unwrap();
+    assert_eq!(parameter.value().to_vec(), [0.0, 3.0]);
+    plain.momentum(0.5).step().unwrap();
+    assert_eq!(parameter.value().to_vec(), [-0.75, 3.75], "the buffer is still the first gradient");
+}
+
 /// A module that lets nothing be done for it, and does nothing for others: the composed twin of a layer.
 struct Plain<M>(M);
 

@@ -187,7 +187,8 @@ impl<T: Element, const N: usize> Parameters<T, N> {
         held.sort_unstable_by_key(|&(index, _)| index);
 
         let total = held.iter().map(|(_, held)| held.len()).sum();
-        for (state, used) in self.state.iter_mut().zip(rule.used()) {
+        let used = rule.used();
+        for (state, used) in self.state.iter_mut().zip(used) {
             if used && state.len() < total {
                 let mut more = Buffer::full(total, T::ZERO);
                 more.fresh_mut()[..state.len()].copy_from_slice(state);
@@ -198,8 +199,11 @@ impl<T: Element, const N: usize> Parameters<T, N> {
         let mut work = recycled(std::mem::take(&mut self.work));
         for (index, held) in &mut held {
             let len = held.len();
-            let mine =
+            let mut mine =
                 state.each_mut().map(|rest| rest.split_off_mut(..len.min(rest.len())).unwrap_or_default());
+            for (mine, _) in mine.iter_mut().zip(used).filter(|(_, used)| !used) {
+                *mine = &mut [];
+            }
             let Some((values, grad)) = held.numbers() else { continue };
             let (mut rule, group) = (rule, self.groups[*index]);
             let (lr, weight_decay) = rule.lr_and_decay();
