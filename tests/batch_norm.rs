@@ -399,7 +399,7 @@ fn what_follows_in_the_same_pass_has_the_bits_of_the_steps_one_by_one() {
                     let (mut dx, mut dgamma, mut dbeta) = (zeros(len), zeros(cols), zeros(cols));
                     let outs = (&mut dx[..], &mut dgamma[..], &mut dbeta[..]);
                     if gate {
-                        let gate = Gate { y: &y, scale };
+                        let gate = Some(Gate { y: &y, scale });
                         batch_norm::backward_gated(
                             &x, cols, gamma, &mean, &rstd, gate, &dy, outs.0, outs.1, outs.2,
                         )

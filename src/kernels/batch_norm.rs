@@ -386,7 +386,7 @@ pub struct Gate<'a, T> {
 }
 
 compiled_once! {
-    /// [`backward`] of a normalisation with a ReLU after it, from the gradient `dy` of what came out of that: with the bits
+    /// [`backward`] of a normalisation with a ReLU after it if there is a gate, from the gradient `dy` of what came out of that: with the bits
     /// of the gradients one by one.
     ///
     /// # Errors
@@ -397,13 +397,13 @@ compiled_once! {
         gamma: Option<&[T]>,
         mean: &[T],
         rstd: &[T],
-        gate: Gate<'_, T>,
+        gate: Option<Gate<'_, T>>,
         dy: &[T],
         dx: &mut [T],
         dgamma: &mut [T],
         dbeta: &mut [T],
     ) -> Result<()> {
-        gradients(x, cols, gamma, mean, rstd, Some(gate), dy, dx, dgamma, dbeta)
+        gradients(x, cols, gamma, mean, rstd, gate, dy, dx, dgamma, dbeta)
     }
 }
 

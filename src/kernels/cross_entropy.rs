@@ -193,6 +193,33 @@ impl<'a, T: Element> Rule<'a, T> {
     }
 }
 
+/// The largest logit of each row, and `ln Σ exp(z − largest)`: first the sums, then all logarithms together.
+#[inline(always)]
+pub(super) fn largest_and_ln_sums<T: Element, S: Simd>(
+    s: S,
+    logits: &[T],
+    classes: usize,
+    largest: &mut [T],
+    ln_sums: &mut [T],
+) {
+    for ((z, max), sum) in logits.chunks_exact(classes).zip(largest).zip(&mut *ln_sums) {
+        *max = slices::max(s, z);
+        let max = s.splat(*max);
+        *sum = slices::sum(
+            s,
+            z,
+            #[inline(always)]
+            |z| T::exp(s, z - max),
+        );
+    }
+    slices::map_in_place(
+        s,
+        ln_sums,
+        #[inline(always)]
+        |sum| T::ln(s, sum),
+    );
+}
+
 struct Forward<'a, T> {
     logits: &'a [T],
     targets: &'a [usize],
@@ -208,23 +235,8 @@ impl<T: Element> Kernel for Forward<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { logits, targets, classes, rule, losses, logsumexp } = self;
-        // First the largest logits and the sums, in the places of the results: then all logarithms together.
-        for ((z, max), sum) in logits.chunks_exact(classes).zip(&mut *logsumexp).zip(&mut *losses) {
-            *max = slices::max(s, z);
-            let max = s.splat(*max);
-            *sum = slices::sum(
-                s,
-                z,
-                #[inline(always)]
-                |z| T::exp(s, z - max),
-            );
-        }
-        slices::map_in_place(
-            s,
-            losses,
-            #[inline(always)]
-            |sum| T::ln(s, sum),
-        );
+        // In the places of the results, until they are there.
+        largest_and_ln_sums(s, logits, classes, logsumexp, losses);
         let rows = logits.chunks_exact(classes).zip(targets);
         for (((z, &target), max), ln_sum) in rows.zip(logsumexp).zip(losses) {
             let (lse, ln) = (*max + *ln_sum, *ln_sum);

@@ -10,7 +10,7 @@
 //! NaN gradients. A logit of −∞ has a loss of +∞, but NaN where q·w is 0, as in PyTorch.
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
-use super::cross_entropy::check_smoothing;
+use super::cross_entropy::{check_smoothing, largest_and_ln_sums};
 use super::{compiled_once, rows_per_chunk, same_len, same_len_if_any, unless_given, whole_rows};
 use crate::context;
 use crate::error::Result;
@@ -172,23 +172,8 @@ impl<T: Element> Kernel for Forward<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { logits, targets, classes, smoothing, weight, losses, logsumexp } = self;
-        // First the largest logits and the sums, in the places of the results: then all logarithms together.
-        for ((z, max), sum) in logits.chunks_exact(classes).zip(&mut *logsumexp).zip(&mut *losses) {
-            *max = slices::max(s, z);
-            let max = s.splat(*max);
-            *sum = slices::sum(
-                s,
-                z,
-                #[inline(always)]
-                |z| T::exp(s, z - max),
-            );
-        }
-        slices::map_in_place(
-            s,
-            losses,
-            #[inline(always)]
-            |sum| T::ln(s, sum),
-        );
+        // In the places of the results, until they are there.
+        largest_and_ln_sums(s, logits, classes, logsumexp, losses);
         let (keep, share) = (s.splat(smoothing.keep), s.splat(smoothing.share));
         let rows = logits.chunks_exact(classes).zip(targets.chunks_exact(classes));
         for (((z, t), max), ln_sum) in rows.zip(logsumexp).zip(losses) {

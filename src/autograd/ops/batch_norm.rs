@@ -7,7 +7,6 @@ use crate::autograd::{Gradients, Parent, record};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::batch_norm::{self, After, Gate, Running};
-use crate::kernels::dropout;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
@@ -54,23 +53,18 @@ impl<T: Element> Backward<T> for BatchNorm<T> {
         norm_backward(x, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
             let gamma = self.gamma.as_ref().map(Tensor::data);
             match &self.kept {
-                Kept::Batch { mean, rstd } => match gate {
-                    None => {
-                        batch_norm::backward(x.data(), cols, gamma, mean, rstd, dy.data(), dx, dgamma, dbeta)
-                    }
-                    Some(gate) => batch_norm::backward_gated(
-                        x.data(),
-                        cols,
-                        gamma,
-                        mean,
-                        rstd,
-                        gate,
-                        dy.data(),
-                        dx,
-                        dgamma,
-                        dbeta,
-                    ),
-                },
+                Kept::Batch { mean, rstd } => batch_norm::backward_gated(
+                    x.data(),
+                    cols,
+                    gamma,
+                    mean,
+                    rstd,
+                    gate,
+                    dy.data(),
+                    dx,
+                    dgamma,
+                    dbeta,
+                ),
                 Kept::Running { mean, var, eps } => batch_norm::infer_backward(
                     x.data(),
                     cols,
@@ -157,10 +151,7 @@ impl<T: Element> Tensor<T> {
                     Kept::Running { mean: Buffer::copy_of(mean), var: Buffer::copy_of(var), eps }
                 }
             });
-            match then.and_then(|then| then.dropout) {
-                Some((p, key)) => dropout::in_place(p, key, y),
-                None => Ok(()),
-            }
+            then.map_or(Ok(()), |then| then.drop_from(y))
         })?;
         let none = Tensor::scalar(T::ZERO);
         let (g, b) = affine.unwrap_or((&none, &none));

@@ -51,6 +51,11 @@ impl<'a, T: Element> Epilogue<'a, T> {
         Ok(())
     }
 
+    /// Dropout alone, of numbers that have been through the rest.
+    pub(super) fn drop_from(self, y: &mut [T]) -> Result<()> {
+        self.dropout.map_or(Ok(()), |(p, key)| dropout::in_place(p, key, y))
+    }
+
     /// What the backward pass needs of it.
     pub(super) fn keep(self, y: &Tensor<T>, residual: Parent) -> Kept<T> {
         let scale = self.dropout.map_or(T::ONE, |(p, _)| dropout::scale(p));

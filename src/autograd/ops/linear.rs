@@ -5,7 +5,6 @@ use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::context;
 use crate::error::{Error, Result};
-use crate::kernels::dropout;
 use crate::kernels::gemm::{self, Bias, MatMut, MatRef, gemm, gemm_with_epilogue, nanoseconds};
 use crate::kernels::map::Unary;
 use crate::kernels::reduce::{self, Reduce};
@@ -118,10 +117,7 @@ impl<T: Element> Tensor<T> {
                 relu_mask: None,
             };
             gemm_with_epilogue(T::ONE, rows(&x)?, rows(&w)?.t(), T::ZERO, epilogue, rows_mut(y, shape)?)?;
-            match then.and_then(|then| then.dropout) {
-                Some((p, key)) => dropout::in_place(p, key, y),
-                None => Ok(()),
-            }
+            then.map_or(Ok(()), |then| then.drop_from(y))
         })?;
         let none = Tensor::scalar(T::ZERO);
         let (b, add) = (bias.unwrap_or(&none), then.and_then(|then| then.add).unwrap_or(&none));
