@@ -15,7 +15,7 @@ use clap::{Parser, ValueEnum};
 use gristmill::autograd::no_grad;
 use gristmill::context::settings;
 use gristmill::data::{DataLoader, Mnist, RandomCrop, Split};
-use gristmill::nn::{BatchNorm1d, Dropout, Flatten, LayerNorm, Linear, Module, ReLU, Residual, Sequential};
+use gristmill::nn::{Dropout, Flatten, LayerNorm, Module, Preset, ReLU, Residual, Sequential};
 use gristmill::optim::{Adam, AdamW, Optimizer, RMSprop, SGD};
 use gristmill::{Context, Result, Rng};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -40,6 +40,9 @@ struct Config {
     blocks: usize,
     #[arg(long, value_enum, default_value_t = Norm::Batch)]
     norm: Norm,
+    /// Conventions of layers and momentum
+    #[arg(long, value_enum, default_value_t = Conventions::Pytorch)]
+    preset: Conventions,
     /// Probability that an element is dropped
     #[arg(long, default_value_t = 0.1)]
     dropout: f64,
@@ -87,6 +90,22 @@ enum Norm {
 
 #[derive(ValueEnum, Serialize, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
+enum Conventions {
+    Pytorch,
+    Needle,
+}
+
+impl From<Conventions> for Preset {
+    fn from(conventions: Conventions) -> Self {
+        match conventions {
+            Conventions::Pytorch => Preset::PyTorch,
+            Conventions::Needle => Preset::Needle,
+        }
+    }
+}
+
+#[derive(ValueEnum, Serialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
 enum Rule {
     Sgd,
     /// SGD with momentum 0.9
@@ -119,28 +138,29 @@ struct Report {
 /// Flatten → Linear → ReLU → blocks × [Residual(Linear → norm → ReLU → Dropout → Linear → norm) → ReLU] → Linear.
 fn mlp_resnet(config: &Config, inputs: usize, classes: usize, rng: &mut Rng) -> Result<Sequential> {
     let (wide, narrow) = (config.hidden_dim, config.hidden_dim / 2);
+    let preset = Preset::from(config.preset);
     let norm = |layers: Sequential, features: usize| -> Result<Sequential> {
         Ok(match config.norm {
-            Norm::Batch => layers.add(BatchNorm1d::new(features)?),
+            Norm::Batch => layers.add(preset.batch_norm(features)?),
             Norm::Layer => layers.add(LayerNorm::new(features)?),
             Norm::None => layers,
         })
     };
-    let mut model = Sequential::new().add(Flatten).add(Linear::new(inputs, wide, rng)?).add(ReLU);
+    let mut model = Sequential::new().add(Flatten).add(preset.linear(inputs, wide, rng)?).add(ReLU);
     for _ in 0..config.blocks {
-        let inner = norm(Sequential::new().add(Linear::new(wide, narrow, rng)?), narrow)?;
+        let inner = norm(Sequential::new().add(preset.linear(wide, narrow, rng)?), narrow)?;
         let inner = inner.add(ReLU).add(Dropout::new(config.dropout, rng)?);
-        let inner = norm(inner.add(Linear::new(narrow, wide, rng)?), wide)?;
+        let inner = norm(inner.add(preset.linear(narrow, wide, rng)?), wide)?;
         model = model.add(Residual::new(inner)).add(ReLU);
     }
-    Ok(model.add(Linear::new(wide, classes, rng)?))
+    Ok(model.add(preset.linear(wide, classes, rng)?))
 }
 
 fn optimizer(config: &Config, model: &Sequential) -> Box<dyn Optimizer> {
     let (parameters, lr, decay) = (model.parameters(), config.lr, config.weight_decay);
     match config.optimizer {
         Rule::Sgd => Box::new(SGD::new(parameters, lr).weight_decay(decay)),
-        Rule::Momentum => Box::new(SGD::new(parameters, lr).momentum(0.9).weight_decay(decay)),
+        Rule::Momentum => Box::new(Preset::from(config.preset).sgd(parameters, lr, 0.9).weight_decay(decay)),
         Rule::Rmsprop => Box::new(RMSprop::new(parameters).lr(lr).weight_decay(decay)),
         Rule::Adam => Box::new(Adam::new(parameters).lr(lr).weight_decay(decay)),
         Rule::Adamw => Box::new(AdamW::new(parameters).lr(lr).weight_decay(decay)),
