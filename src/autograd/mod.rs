@@ -206,16 +206,26 @@ fn with_flag<R>(flag: &'static std::thread::LocalKey<Cell<bool>>, value: bool, f
 }
 
 /// Appends the node that `make` builds from the parents of `inputs`, if recording is on and one of them wants a
-/// gradient; gives `out` its place on the tape.
+/// gradient; gives `out` its place on the tape. An input that is `None` has no parent.
 #[track_caller]
-pub(crate) fn record<T: Element, const N: usize>(
+pub(crate) fn record<'a, T: Element, I: Into<Option<&'a Tensor<T>>>, const N: usize>(
     name: &'static str,
     out: Tensor<T>,
-    inputs: [&Tensor<T>; N],
+    inputs: [I; N],
     make: impl FnOnce([Parent; N], &Tensor<T>) -> Op<T>,
 ) -> Result<Tensor<T>> {
-    record_at(name, out, &inputs, Location::caller(), |parents, out| {
-        make(std::array::from_fn(|i| parents[i]), out)
+    let (inputs, at) = (inputs.map(Into::into), Location::caller());
+    if !wants_grad(inputs.iter().copied().flatten()) {
+        return Ok(out);
+    }
+    append(name, out, at, |tape, out| {
+        let mut parents = [None; N];
+        for (parent, input) in parents.iter_mut().zip(inputs) {
+            if let Some(input) = input {
+                *parent = tape.parent_of(name, input, at)?;
+            }
+        }
+        Ok(make(parents, out))
     })
 }
 
@@ -227,52 +237,50 @@ pub(crate) fn record_many<T: Element>(
     inputs: &[&Tensor<T>],
     make: impl FnOnce(Vec<Parent>) -> Op<T>,
 ) -> Result<Tensor<T>> {
-    record_at(name, out, inputs, Location::caller(), |parents, _| make(parents.to_vec()))
-}
-
-fn record_at<T: Element>(
-    name: &'static str,
-    out: Tensor<T>,
-    inputs: &[&Tensor<T>],
-    at: &'static Location<'static>,
-    make: impl FnOnce(&[Parent], &Tensor<T>) -> Op<T>,
-) -> Result<Tensor<T>> {
-    if !wants_grad(inputs) {
+    let at = Location::caller();
+    if !wants_grad(inputs.iter().copied()) {
         return Ok(out);
     }
+    append(name, out, at, |tape, _| {
+        let parents: Result<Vec<_>> = inputs.iter().map(|input| tape.parent_of(name, input, at)).collect();
+        Ok(make(parents?))
+    })
+}
+
+/// Appends the node that `make` builds, after the leaves that it adds.
+#[inline]
+fn append<T: Element>(
+    name: &'static str,
+    mut out: Tensor<T>,
+    at: &'static Location<'static>,
+    make: impl FnOnce(&mut Tape<T>, &Tensor<T>) -> Result<Op<T>>,
+) -> Result<Tensor<T>> {
     if DETECT_ANOMALY.get() && !all_finite(&out) {
         return Err(Error::autograd(name, format!("the result at {at} is not finite")));
     }
-    let recorded = with_tape(|tape| {
+    let track = with_tape(|tape| {
         let tape = &mut *tape.borrow_mut();
         tape.drop_if_forgotten();
         let before = tape.nodes.len();
-        let mut few = [None; 4];
-        let mut many = Vec::new();
-        let parents = if inputs.len() <= few.len() {
-            &mut few[..inputs.len()]
-        } else {
-            many.resize(inputs.len(), None);
-            &mut many[..]
-        };
-        for (parent, input) in parents.iter_mut().zip(inputs) {
-            match tape.parent_of(name, input, at) {
-                Ok(found) => *parent = found,
-                Err(error) => {
-                    tape.nodes.truncate(before);
-                    return Err(error);
-                }
+        match make(tape, &out) {
+            Ok(op) => {
+                tape.nodes.push(Node { op, at });
+                Ok(Track::Node(Handle { token: tape.token.clone(), index: tape.nodes.len() - 1 }))
+            }
+            Err(error) => {
+                tape.nodes.truncate(before);
+                Err(error)
             }
         }
-        let op = make(parents, &out);
-        Ok(tape.push(op, at, out))
     });
-    recorded.unwrap_or_else(|| Err(Error::autograd(name, "the thread is shutting down")))
+    out.track = Some(track.unwrap_or_else(|| Err(Error::autograd(name, "the thread is shutting down")))?);
+    Ok(out)
 }
 
 /// Whether an operation on these inputs is to be recorded.
-fn wants_grad<T: Element>(inputs: &[&Tensor<T>]) -> bool {
-    RECORDING.get() && inputs.iter().any(|input| input.track.is_some())
+#[inline]
+fn wants_grad<'a, T: Element>(mut inputs: impl Iterator<Item = &'a Tensor<T>>) -> bool {
+    RECORDING.get() && inputs.any(|input| input.track.is_some())
 }
 
 impl<T: Element> Tape<T> {
@@ -281,13 +289,6 @@ impl<T: Element> Tape<T> {
         if Arc::strong_count(&self.token) == 1 {
             self.nodes.clear();
         }
-    }
-
-    fn push(&mut self, op: Op<T>, at: &'static Location<'static>, mut out: Tensor<T>) -> Tensor<T> {
-        self.nodes.push(Node { op, at });
-        let index = self.nodes.len() - 1;
-        out.track = Some(Track::Node(Handle { token: self.token.clone(), index }));
-        out
     }
 }
 

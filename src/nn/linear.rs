@@ -124,14 +124,9 @@ impl<T: Element> Linear<T> {
         layout: WeightLayout,
     ) -> Result<Self> {
         let value = weight.value();
-        let (inputs, outputs) = match (value.shape(), layout) {
-            (&[outputs, inputs], WeightLayout::OutIn) | (&[inputs, outputs], WeightLayout::InOut) => {
-                (inputs, outputs)
-            }
-            (shape, _) => {
-                let axes = if layout == WeightLayout::OutIn { "outputs, inputs" } else { "inputs, outputs" };
-                return Err(Error::shape("Linear", format!("weight must be [{axes}], got {shape:?}")));
-            }
+        let Some((inputs, outputs)) = layout.sizes(value.shape()) else {
+            let axes = if layout == WeightLayout::OutIn { "outputs, inputs" } else { "inputs, outputs" };
+            return Err(Error::shape("Linear", format!("weight must be [{axes}], got {:?}", value.shape())));
         };
         if let Some(bias) = bias.map(Parameter::value).filter(|bias| bias.shape() != [outputs]) {
             let message = format!("bias {:?} does not fit weight {:?}", bias.shape(), value.shape());
