@@ -6,12 +6,18 @@
 //! This module makes tensors and reads them; what can be computed with them, with gradients, is in
 //! [`autograd`](crate::autograd), and all of it are methods of [`Tensor`].
 
+pub(crate) mod axis;
+mod convert;
 mod create;
 mod display;
+mod index;
 mod shape;
 mod strided;
 pub(crate) mod track;
+pub(crate) mod zip;
 
+pub(crate) use index::Region;
+pub use index::{Ellipsis, Index, NewAxis, Pick, step};
 pub(crate) use shape::resolve_axis;
 pub use shape::{MAX_RANK, Shape};
 
@@ -68,14 +74,7 @@ impl<T: Element> Tensor<T> {
 
     /// Whether the elements lie row by row without gaps.
     pub fn is_contiguous(&self) -> bool {
-        let mut step = 1;
-        for (&dim, &stride) in self.shape.iter().zip(self.strides.iter()).rev() {
-            if dim != 1 && stride != step {
-                return self.len() == 0;
-            }
-            step *= dim;
-        }
-        true
+        strided::has_no_gaps(&self.shape, &self.strides)
     }
 
     /// The same numbers row by row without gaps, untracked: a cheap clone if they already lie so, else a copy.
@@ -183,6 +182,12 @@ impl<T: Element> Tensor<T> {
             shape: self.shape.with(axis, end - start),
             ..detached
         }
+    }
+
+    /// A part of the elements, found from the strides of this tensor.
+    pub(crate) fn view_region(&self, region: Region) -> Self {
+        let Region { offset, shape, strides } = region;
+        Self { offset: self.offset + offset, shape, strides, ..self.detach() }
     }
 
     /// Repeated along axes of length 1 and along new axes in front, without a copy.
