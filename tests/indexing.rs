@@ -140,10 +140,7 @@ fn a_wrong_index_is_named() {
         (x.index((0, 0, ..)), "index: 3 axes are named, the shape [2, 3] has 2"),
         (x.index((Ellipsis, 0, Ellipsis)), "index: an index has room for one ellipsis"),
         (x.index(usize::MAX), "index: index 9223372036854775807 does not exist on axis 0 of [2, 3]"),
-        (
-            x.index((NewAxis, NewAxis, NewAxis, NewAxis, NewAxis)),
-            "index: the result has more than 6 axes",
-        ),
+        (x.index((NewAxis, NewAxis, NewAxis, NewAxis, NewAxis)), "index: the result has more than 6 axes"),
         (x.select(1, 3), "select: index 3 does not exist on axis 1 of [2, 3]"),
         (x.select(2, 0), "select: axis 2 does not exist in a tensor of rank 2"),
         (x.diagonal(4), "diagonal: diagonal 4 lies outside [2, 3]"),
@@ -169,10 +166,7 @@ fn a_wrong_index_is_named() {
             "masked_fill: a mask of [2, 2, 3] does not broadcast to [2, 3]",
         ),
         (x.masked_select(&counted(&[4])), "masked_select: shapes do not broadcast: [2, 3] and [4]"),
-        (
-            x.masked_fill(&x.requires_grad(), 0.0),
-            "masked_fill: there is no gradient of a mask; detach it",
-        ),
+        (x.masked_fill(&x.requires_grad(), 0.0), "masked_fill: there is no gradient of a mask; detach it"),
         (counted(&[2]).tril(0), "tril: [2] is not a matrix"),
         (x.cumsum(2), "cumsum: axis 2 does not exist in a tensor of rank 2"),
         (x.sort(2, true).map(|(y, _)| y), "sort: axis 2 does not exist in a tensor of rank 2"),
@@ -180,14 +174,8 @@ fn a_wrong_index_is_named() {
         (Tensor::linspace(0.0, f64::NAN, 2), "linspace: from 0 to NaN: an end is not finite"),
         (Tensor::arange_step(0.0, 1.0, 0.0), "arange_step: there is no way from 0 to 1 in steps of 0"),
         (Tensor::arange_step(0.0, 1.0, -0.5), "arange_step: there is no way from 0 to 1 in steps of -0.5"),
-        (
-            Tensor::arange_step(0.0, 1e300, 1e-9),
-            "shape: [18446744073709551615] has too many elements",
-        ),
-        (
-            Tensor::try_from(vec![vec![1.0], vec![]]),
-            "from: row 1 has 0 elements, row 0 has 1",
-        ),
+        (Tensor::arange_step(0.0, 1e300, 1e-9), "shape: [18446744073709551615] has too many elements"),
+        (Tensor::try_from(vec![vec![1.0], vec![]]), "from: row 1 has 0 elements, row 0 has 1"),
     ];
     for (result, expected) in cases {
         assert_eq!(text(result), expected);
@@ -293,7 +281,8 @@ fn sorting_is_stable_and_knows_nan() {
 
 #[test]
 fn of_elements_scattered_to_one_place_the_last_one_stays_and_has_the_gradient() {
-    let (x, source) = (T64::zeros([2]).unwrap().requires_grad(), Tensor::from([1.0, 2.0, 3.0]).requires_grad());
+    let (x, source) =
+        (T64::zeros([2]).unwrap().requires_grad(), Tensor::from([1.0, 2.0, 3.0]).requires_grad());
     let y = x.scatter(0, &[1, 1, 1], &source).unwrap();
     assert_eq!(y.to_vec(), [0.0, 3.0]);
     y.backward_with(&Tensor::from([5.0, 7.0])).unwrap();

@@ -119,7 +119,10 @@ fn printing_aligns_nests_and_cuts() {
     assert_eq!(show(&Tensor::from([1e-9, 12345.678])), "[1.0000e-09, 1.2346e+04]");
     assert_eq!(show(&Tensor::from([0.0, 1e10])), "[0.0000e+00, 1.0000e+10]");
     assert_eq!(show(&Tensor::from([0.0, 0.0])), "[0., 0.]");
-    assert_eq!(show(&counted(&[1001]).add_scalar(1000.0).unwrap()), "[1000., 1001., 1002.,  ..., 1998., 1999., 2000.]");
+    assert_eq!(
+        show(&counted(&[1001]).add_scalar(1000.0).unwrap()),
+        "[1000., 1001., 1002.,  ..., 1998., 1999., 2000.]"
+    );
     let large = show(&counted(&[40, 40]).mul_scalar(0.0).unwrap());
     assert_eq!(large.lines().count(), 7);
     assert!(large.starts_with("[[0., 0., 0.,  ..., 0., 0., 0.],\n [0., "), "{large}");

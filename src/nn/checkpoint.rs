@@ -12,7 +12,8 @@ use super::{Item, Module, Parameter, State, Visitor};
 use crate::error::{Error, Result};
 use crate::files::replace;
 use crate::simd::Element;
-use crate::tensor::Tensor;
+use crate::tensor::bytes::{Format, encode};
+use crate::tensor::{Shape, Tensor};
 
 /// Writes all parameters and states of a module to a safetensors file. A temporary file beside it is renamed at the
 /// end, so that the old file or the new one is there, whole.
@@ -31,7 +32,7 @@ pub fn save<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
         return Err(failed(&"two of its parameters or states have the same name"));
     }
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> =
-        values.into_iter().map(|(name, tensor)| (name, tensor.shape().to_vec(), to_bytes(&tensor))).collect();
+        values.into_iter().map(|(name, tensor)| (name, tensor.shape().to_vec(), encode(&tensor))).collect();
     let views = tensors
         .iter()
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(dtype::<T>(), shape.clone(), bytes)?)))
@@ -60,7 +61,8 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
             let message = format!("{name} holds {:?}, the model needs {:?}", view.dtype(), dtype::<T>());
             return Err(Error::file(path, message));
         }
-        let tensor = from_bytes(view.data(), view.shape())
+        let tensor = Shape::new(view.shape())
+            .and_then(|shape| Format::of::<T>().decode(view.data(), false, shape))
             .map_err(|error| Error::file(path, format!("{name}: {error}")))?;
         values.insert(name.to_owned(), tensor);
     }
@@ -70,32 +72,6 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 
 fn dtype<T: Element>() -> Dtype {
     if T::LANES == 16 { Dtype::F32 } else { Dtype::F64 }
-}
-
-fn to_bytes<T: Element>(tensor: &Tensor<T>) -> Vec<u8> {
-    let compact = tensor.compact();
-    let (width, values) = (size_of::<T>(), compact.data());
-    let mut bytes = Vec::with_capacity(values.len() * width);
-    for x in values {
-        // An f32 goes through f64 and back unchanged.
-        match dtype::<T>() {
-            Dtype::F32 => bytes.extend((x.to_f64() as f32).to_le_bytes()),
-            _ => bytes.extend(x.to_f64().to_le_bytes()),
-        }
-    }
-    bytes
-}
-
-fn from_bytes<T: Element>(bytes: &[u8], shape: &[usize]) -> Result<Tensor<T>> {
-    let values: Vec<T> = bytes
-        .chunks_exact(size_of::<T>())
-        .map(|bytes| match *bytes {
-            [a, b, c, d] => T::from_f64(f32::from_le_bytes([a, b, c, d]).into()),
-            [a, b, c, d, e, f, g, h] => T::from_f64(f64::from_le_bytes([a, b, c, d, e, f, g, h])),
-            _ => unreachable!("an element has 4 or 8 bytes"),
-        })
-        .collect();
-    Tensor::from_slice(&values, shape)
 }
 
 /// Gives each parameter and state its value; all of them or, on an error, none.

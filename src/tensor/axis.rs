@@ -47,7 +47,8 @@ pub(crate) fn check(op: &'static str, indices: &[usize], axis: usize, shape: &[u
     match indices.iter().enumerate().find(|&(_, &index)| index >= shape[axis]) {
         None => Ok(()),
         Some((place, index)) => {
-            let message = format!("index {index} at place {place} does not exist on axis {axis} of {shape:?}");
+            let message =
+                format!("index {index} at place {place} does not exist on axis {axis} of {shape:?}");
             Err(Error::value(op, message))
         }
     }
@@ -119,8 +120,7 @@ pub(crate) fn add<T: Element>(x: &[T], indices: &[usize], y: &mut [T], axis: Axi
     }
     let blocks = axis.blocks_per_job();
     let work = nanoseconds(x.len(), x.len() / inner);
-    let parts =
-        (RowsMut::new(y, blocks * axis.block()), Rows(x, blocks * indices.len() * inner));
+    let parts = (RowsMut::new(y, blocks * axis.block()), Rows(x, blocks * indices.len() * inner));
     parallel::for_each(context::settings()?, parts, work, |(y, x)| {
         for (y, x) in y.chunks_exact_mut(axis.block()).zip(x.chunks_exact(indices.len() * inner)) {
             for (&index, x) in indices.iter().zip(x.chunks_exact(inner)) {
@@ -132,7 +132,12 @@ pub(crate) fn add<T: Element>(x: &[T], indices: &[usize], y: &mut [T], axis: Axi
 }
 
 /// Copies from each place of `y`'s row to it: `y[o, k, i] = x[o, indices[o, k, i], i]`.
-pub(crate) fn gather<T: Copy + Send + Sync>(x: &[T], axis: Axis, indices: &[usize], y: &mut [T]) -> Result<()> {
+pub(crate) fn gather<T: Copy + Send + Sync>(
+    x: &[T],
+    axis: Axis,
+    indices: &[usize],
+    y: &mut [T],
+) -> Result<()> {
     let inner = axis.inner;
     if y.is_empty() {
         return Ok(());
@@ -140,13 +145,11 @@ pub(crate) fn gather<T: Copy + Send + Sync>(x: &[T], axis: Axis, indices: &[usiz
     let block = y.len() / axis.outer;
     let blocks = CHUNK.div_ceil(block);
     let work = nanoseconds(2 * y.len(), 0);
-    let parts = (
-        RowsMut::new(y, blocks * block),
-        Rows(indices, blocks * block),
-        Rows(x, blocks * axis.block()),
-    );
+    let parts =
+        (RowsMut::new(y, blocks * block), Rows(indices, blocks * block), Rows(x, blocks * axis.block()));
     parallel::for_each(context::settings()?, parts, work, |(y, indices, x)| {
-        let rows = y.chunks_exact_mut(block).zip(indices.chunks_exact(block)).zip(x.chunks_exact(axis.block()));
+        let rows =
+            y.chunks_exact_mut(block).zip(indices.chunks_exact(block)).zip(x.chunks_exact(axis.block()));
         for ((y, indices), x) in rows {
             for (y, indices) in y.chunks_exact_mut(inner).zip(indices.chunks_exact(inner)) {
                 for (i, (y, &index)) in y.iter_mut().zip(indices).enumerate() {
@@ -172,13 +175,11 @@ pub(crate) fn scatter<X: Copy + Sync, Y: Send>(
     }
     let (block, blocks) = (x.len() / axis.outer, axis.blocks_per_job());
     let work = nanoseconds(2 * x.len(), 0);
-    let parts = (
-        RowsMut::new(y, blocks * axis.block()),
-        Rows(indices, blocks * block),
-        Rows(x, blocks * block),
-    );
+    let parts =
+        (RowsMut::new(y, blocks * axis.block()), Rows(indices, blocks * block), Rows(x, blocks * block));
     parallel::for_each(context::settings()?, parts, work, |(y, indices, x)| {
-        let rows = y.chunks_exact_mut(axis.block()).zip(indices.chunks_exact(block)).zip(x.chunks_exact(block));
+        let rows =
+            y.chunks_exact_mut(axis.block()).zip(indices.chunks_exact(block)).zip(x.chunks_exact(block));
         for ((y, indices), x) in rows {
             for (indices, x) in indices.chunks_exact(inner).zip(x.chunks_exact(inner)) {
                 for (i, (&index, &x)) in indices.iter().zip(x).enumerate() {

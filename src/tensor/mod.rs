@@ -7,10 +7,17 @@
 //! [`autograd`](crate::autograd), and all of it are methods of [`Tensor`].
 
 pub(crate) mod axis;
+pub(crate) mod bytes;
 mod convert;
 mod create;
 mod display;
 mod index;
+#[cfg(feature = "ndarray")]
+mod ndarray;
+mod npy;
+#[cfg(feature = "npz")]
+mod npz;
+mod safetensors;
 mod shape;
 mod strided;
 pub(crate) mod track;
@@ -18,6 +25,9 @@ pub(crate) mod zip;
 
 pub(crate) use index::Region;
 pub use index::{Ellipsis, Index, NewAxis, Pick, step};
+#[cfg(feature = "npz")]
+pub use npz::{load_npz, save_npz};
+pub use safetensors::{load_safetensors, save_safetensors};
 pub(crate) use shape::resolve_axis;
 pub use shape::{MAX_RANK, Shape};
 

@@ -5,6 +5,7 @@ mod binary;
 mod concat;
 mod cross_entropy;
 mod dropout;
+mod einsum;
 mod epilogue;
 mod gather;
 mod index;

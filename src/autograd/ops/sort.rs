@@ -127,7 +127,8 @@ impl<T: Element> Tensor<T> {
         if inner == 1 {
             return order(self.compact().data(), len, keep, descending);
         }
-        let last = self.view_reshape(crate::tensor::Shape::from_dims(&[outer, len, inner])).view_transpose(1, 2);
+        let last =
+            self.view_reshape(crate::tensor::Shape::from_dims(&[outer, len, inner])).view_transpose(1, 2);
         let rows = order(last.compact().data(), len, keep, descending)?;
         let mut places = vec![0; rows.len()];
         for (places, rows) in places.chunks_exact_mut(keep * inner).zip(rows.chunks_exact(keep * inner)) {
