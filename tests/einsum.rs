@@ -29,7 +29,7 @@ fn naive(pattern: &str, operands: &[T64]) -> (Vec<usize>, Vec<f64>, Vec<f64>) {
     let inputs: Vec<&str> = inputs.split(',').collect();
     let mut lengths = BTreeMap::new();
     for (names, tensor) in inputs.iter().zip(operands) {
-        names.bytes().zip(tensor.shape()).for_each(|(name, &len)| drop(lengths.insert(name, len)));
+        names.bytes().zip(tensor.shape()).for_each(|(name, &len)| _ = lengths.insert(name, len));
     }
     let shape: Vec<usize> = output.bytes().map(|name| lengths[&name]).collect();
     let values: Vec<Vec<f64>> = operands.iter().map(Tensor::to_vec).collect();

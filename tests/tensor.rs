@@ -85,7 +85,7 @@ fn what_does_not_fit_is_named() {
         (x.sum_axes(&[0, -2], false), "sum: axis -2 is named twice in [0, -2]"),
         (x.permute(&[0, 0]), "permute: [0, 0] does not name each axis of [2, 3] once"),
         (x.broadcast_to([3, 3]), "broadcast_to: shapes do not broadcast: [2, 3] and [3, 3]"),
-        (x.gather_rows(&[2]), "gather_rows: row 2 does not exist in [2, 3]"),
+        (x.gather_rows(&[2]), "gather_rows: index 2 at place 0 does not exist on axis 0 of [2, 3]"),
         (Tensor::concat(&[&x, &counted(&[2, 2])], 0), "concat: [2, 3] and [2, 2] differ beside axis 0"),
         (Tensor::concat(&[], 0), "concat: there is nothing to join"),
         (Tensor::one_hot(&[0, 3], 3), "one_hot: label 3 of row 1 is not one of 3 classes"),

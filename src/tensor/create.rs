@@ -79,7 +79,7 @@ impl<T: Element> Tensor<T> {
     /// there is no memory.
     pub fn arange_step(start: f64, end: f64, step: f64) -> Result<Self> {
         let steps = (end - start) / step;
-        if !(start.is_finite() && end.is_finite() && step.is_finite() && steps >= 0.0) {
+        if !(start.is_finite() && end.is_finite() && step.is_finite() && step != 0.0 && steps >= 0.0) {
             let message = format!("there is no way from {start} to {end} in steps of {step}");
             return Err(Error::value("arange_step", message));
         }
