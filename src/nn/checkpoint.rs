@@ -12,7 +12,8 @@ use super::{Item, Module, Parameter, State, StateDict, Visitor};
 use crate::error::{Error, Result};
 use crate::files::replace;
 use crate::simd::Element;
-use crate::tensor::Tensor;
+use crate::tensor::bytes::{Format, encode};
+use crate::tensor::{Shape, Tensor};
 
 /// Before the names of tensors that are not the model's: no path of a model starts so.
 const ASIDE: char = '@';
@@ -197,7 +198,7 @@ fn write_file<T: Element>(
 ) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| cannot_be_written(path, error);
     let tensors: Vec<(&String, Vec<usize>, Vec<u8>)> =
-        tensors.iter().map(|(name, tensor)| (name, tensor.shape().to_vec(), to_bytes(tensor))).collect();
+        tensors.iter().map(|(name, tensor)| (name, tensor.shape().to_vec(), encode(tensor))).collect();
     let views = tensors
         .iter()
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(dtype::<T>(), shape.clone(), bytes)?)))
@@ -227,7 +228,8 @@ fn read_file<T: Element>(
             let message = format!("{name} holds {:?}, the model needs {:?}", view.dtype(), dtype::<T>());
             return Err(Error::file(path, message));
         }
-        let tensor = from_bytes(view.data(), view.shape())
+        let tensor = Shape::new(view.shape())
+            .and_then(|shape| Format::of::<T>().decode(view.data(), false, shape))
             .map_err(|error| Error::file(path, format!("{name}: {error}")))?;
         tensors.insert(name.to_owned(), tensor);
     }
@@ -236,32 +238,6 @@ fn read_file<T: Element>(
 
 fn dtype<T: Element>() -> Dtype {
     if T::LANES == 16 { Dtype::F32 } else { Dtype::F64 }
-}
-
-fn to_bytes<T: Element>(tensor: &Tensor<T>) -> Vec<u8> {
-    let compact = tensor.compact();
-    let (width, values) = (size_of::<T>(), compact.data());
-    let mut bytes = Vec::with_capacity(values.len() * width);
-    for x in values {
-        // An f32 goes through f64 and back unchanged.
-        match dtype::<T>() {
-            Dtype::F32 => bytes.extend((x.to_f64() as f32).to_le_bytes()),
-            _ => bytes.extend(x.to_f64().to_le_bytes()),
-        }
-    }
-    bytes
-}
-
-fn from_bytes<T: Element>(bytes: &[u8], shape: &[usize]) -> Result<Tensor<T>> {
-    let values: Vec<T> = bytes
-        .chunks_exact(size_of::<T>())
-        .map(|bytes| match *bytes {
-            [a, b, c, d] => T::from_f64(f32::from_le_bytes([a, b, c, d]).into()),
-            [a, b, c, d, e, f, g, h] => T::from_f64(f64::from_le_bytes([a, b, c, d, e, f, g, h])),
-            _ => unreachable!("an element has 4 or 8 bytes"),
-        })
-        .collect();
-    Tensor::from_slice(&values, shape)
 }
 
 /// Something of a module that has a value.
@@ -360,7 +336,7 @@ pub(super) fn assign<'a, T: Element + 'a>(
                 return Err(Error::shape(OP, message));
             }
             match found {
-                Some((other, first)) if to_bytes(first) != to_bytes(value) => {
+                Some((other, first)) if encode(first) != encode(value) => {
                     let message = format!("{other} and {name} are one in the model, but their values differ");
                     return Err(Error::value(OP, message));
                 }

@@ -61,6 +61,9 @@ impl<T: Element> Tensor<T> {
     }
 
     /// 0, 1, …, n − 1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there is no memory.
     pub fn arange(n: usize) -> Result<Self> {
         Self::build(Shape::new(&[n])?, |data| {
             data.iter_mut().enumerate().for_each(|(i, x)| *x = T::from_f64(i as f64));
@@ -68,7 +71,83 @@ impl<T: Element> Tensor<T> {
         })
     }
 
+    /// `start`, `start + step`, … as long as they are below `end`, or above it for a negative step: ⌈(end − start) / step⌉
+    /// numbers, each `start + i·step` of f64.
+    ///
+    /// # Errors
+    /// [`Error::Value`] when a number is not finite, the step is 0, or it leads away from the end; [`Error::Shape`] when
+    /// there is no memory.
+    pub fn arange_step(start: f64, end: f64, step: f64) -> Result<Self> {
+        let steps = (end - start) / step;
+        if !(start.is_finite() && end.is_finite() && step.is_finite() && step != 0.0 && steps >= 0.0) {
+            let message = format!("there is no way from {start} to {end} in steps of {step}");
+            return Err(Error::value("arange_step", message));
+        }
+        Self::build(Shape::new(&[steps.ceil() as usize])?, |data| {
+            data.iter_mut().enumerate().for_each(|(i, x)| *x = T::from_f64((i as f64).mul_add(step, start)));
+            Ok(())
+        })
+    }
+
+    /// `steps` numbers from `start` to `end` at equal distances, both included; `start` alone for one step. The first half
+    /// is computed from the start, the second from the end, so that both are exact.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// assert_eq!(Tensor::<f32>::linspace(0.0, 1.0, 5)?.to_vec(), [0.0, 0.25, 0.5, 0.75, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] when an end is not finite.
+    pub fn linspace(start: f64, end: f64, steps: usize) -> Result<Self> {
+        if !(start.is_finite() && end.is_finite()) {
+            let message = format!("from {start} to {end}: an end is not finite");
+            return Err(Error::value("linspace", message));
+        }
+        let gaps = steps.saturating_sub(1).max(1);
+        // The distance of the ends may be beyond the largest number.
+        let step = end / gaps as f64 - start / gaps as f64;
+        Self::build(Shape::new(&[steps])?, |data| {
+            for (i, x) in data.iter_mut().enumerate() {
+                *x = T::from_f64(if i < steps.div_ceil(2) {
+                    (i as f64).mul_add(step, start)
+                } else {
+                    ((gaps - i) as f64).mul_add(-step, end)
+                });
+            }
+            Ok(())
+        })
+    }
+
+    /// All elements equal to `value`, of the shape of this tensor.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there is no memory.
+    pub fn full_like(&self, value: T) -> Result<Self> {
+        Self::full(self.shape(), value)
+    }
+
+    /// Zeros of the shape of this tensor.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there is no memory.
+    pub fn zeros_like(&self) -> Result<Self> {
+        self.full_like(T::ZERO)
+    }
+
+    /// Ones of the shape of this tensor.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there is no memory.
+    pub fn ones_like(&self) -> Result<Self> {
+        self.full_like(T::ONE)
+    }
+
     /// The identity matrix of `[n, n]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there is no memory.
     pub fn eye(n: usize) -> Result<Self> {
         Self::build(Shape::new(&[n, n])?, |data| {
             data.fill(T::ZERO);

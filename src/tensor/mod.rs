@@ -6,12 +6,28 @@
 //! This module makes tensors and reads them; what can be computed with them, with gradients, is in
 //! [`autograd`](crate::autograd), and all of it are methods of [`Tensor`].
 
+pub(crate) mod axis;
+pub(crate) mod bytes;
+mod convert;
 mod create;
 mod display;
+mod index;
+#[cfg(feature = "ndarray")]
+mod ndarray;
+mod npy;
+#[cfg(feature = "npz")]
+mod npz;
+mod safetensors;
 mod shape;
 mod strided;
 pub(crate) mod track;
+pub(crate) mod zip;
 
+pub(crate) use index::Region;
+pub use index::{Ellipsis, Index, NewAxis, Pick, step};
+#[cfg(feature = "npz")]
+pub use npz::{load_npz, save_npz};
+pub use safetensors::{load_safetensors, save_safetensors};
 pub(crate) use shape::resolve_axis;
 pub use shape::{MAX_RANK, Shape};
 
@@ -220,6 +236,12 @@ impl<T: Element> Tensor<T> {
     pub(crate) fn view_slice(&self, axis: usize, start: usize, end: usize) -> Self {
         let strides = self.strides();
         self.view(start * strides[axis], self.shape.with(axis, end - start), &strides)
+    }
+
+    /// A part of the elements, found from the strides of this tensor.
+    pub(crate) fn view_region(&self, region: Region) -> Self {
+        let Region { offset, shape, strides } = region;
+        self.view(offset, shape, &strides)
     }
 
     /// Repeated along axes of length 1 and along new axes in front, without a copy.

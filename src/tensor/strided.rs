@@ -1,4 +1,4 @@
-//! Copying strided elements into rows without gaps.
+//! Copying strided elements into rows without gaps, and back.
 
 use crate::simd::Element;
 
@@ -35,4 +35,34 @@ pub(super) fn copy<T: Element>(from: &[T], shape: &[usize], strides: &[usize], t
             }
         }
     }
+}
+
+/// Copies the elements of `from`, row by row, to the places at `strides` of `to`, of which the first is element 0.
+pub(super) fn write<T: Element>(from: &[T], shape: &[usize], strides: &[usize], to: &mut [T]) {
+    match (shape, strides) {
+        _ if from.is_empty() => {}
+        ([], _) => to[0] = from[0],
+        (&[_], &[stride]) if stride > 1 => {
+            to.iter_mut().step_by(stride).zip(from).for_each(|(to, &from)| *to = from)
+        }
+        _ if has_no_gaps(shape, strides) => to[..from.len()].copy_from_slice(from),
+        _ => {
+            let inner = from.len() / shape[0];
+            for (i, from) in from.chunks_exact(inner).enumerate() {
+                write(from, &shape[1..], &strides[1..], &mut to[i * strides[0]..]);
+            }
+        }
+    }
+}
+
+/// Whether elements at these strides lie row by row without gaps.
+pub(super) fn has_no_gaps(shape: &[usize], strides: &[usize]) -> bool {
+    let mut step = 1;
+    for (&dim, &stride) in shape.iter().zip(strides).rev() {
+        if dim != 1 && stride != step {
+            return shape.contains(&0);
+        }
+        step *= dim;
+    }
+    true
 }

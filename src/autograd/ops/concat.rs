@@ -1,12 +1,10 @@
-//! Joining tensors, and picking rows.
+//! Joining tensors.
 
 use super::{Backward, Op};
-use crate::autograd::{Gradients, Parent, record, record_many};
-use crate::buffer::Buffer;
+use crate::autograd::{Gradients, Parent, record_many};
 use crate::error::{Error, Result};
-use crate::kernels::map;
 use crate::simd::Element;
-use crate::tensor::{Shape, Tensor, resolve_axis};
+use crate::tensor::{Shape, Tensor, axis, axis::Axis, resolve_axis};
 
 pub(crate) struct Concat {
     axis: usize,
@@ -22,28 +20,6 @@ impl<T: Element> Backward<T> for Concat {
             start += len;
         }
         Ok(())
-    }
-}
-
-pub(crate) struct Gather {
-    rows: Vec<usize>,
-    from: Shape,
-    parent: Parent,
-}
-
-impl<T: Element> Backward<T> for Gather {
-    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
-        gradients.add(self.parent, || {
-            let mut dx = Buffer::full(self.from.elements(), T::ZERO);
-            let width: usize = self.from[1..].iter().product();
-            if width > 0 {
-                let (dy, dx) = (dy.compact(), dx.fresh_mut());
-                for (&row, dy) in self.rows.iter().zip(dy.data().chunks_exact(width)) {
-                    map::accumulate(dy, &mut dx[row * width..][..width])?;
-                }
-            }
-            Ok(Tensor::from_buffer(dx, self.from))
-        })
     }
 }
 
@@ -66,21 +42,20 @@ impl<T: Element> Tensor<T> {
         }
         let lens: Vec<usize> = tensors.iter().map(|x| x.shape()[axis]).collect();
         let shape = Shape::new(&first.dims().with(axis, lens.iter().sum()))?;
-        let inner: usize = shape[axis + 1..].iter().product();
+        let parts: Vec<Self> = tensors.iter().map(|x| x.compact()).collect();
         let y = Tensor::build(shape, |y| {
-            let mut start = 0;
-            for (tensor, len) in tensors.iter().zip(&lens) {
-                let (part, block) = (len * inner, shape[axis] * inner);
-                if part > 0 {
-                    let x = tensor.compact();
-                    let blocks = y.chunks_exact_mut(block).zip(x.data().chunks_exact(part));
-                    blocks.for_each(|(y, x)| y[start..start + part].copy_from_slice(x));
-                }
-                start += part;
-            }
-            Ok(())
+            axis::concat(&parts.iter().map(Tensor::data).collect::<Vec<_>>(), Axis::of(&shape, axis), y)
         })?;
         record_many("concat", y, tensors, |parents| Op::Concat(Concat { axis, lens, parents }))
+    }
+
+    /// [`concat`](Tensor::concat) by its short name.
+    ///
+    /// # Errors
+    /// As [`concat`](Tensor::concat).
+    #[track_caller]
+    pub fn cat(tensors: &[&Self], axis: isize) -> Result<Self> {
+        Self::concat(tensors, axis)
     }
 
     /// Tensors of one shape joined along a new axis.
@@ -91,34 +66,5 @@ impl<T: Element> Tensor<T> {
     pub fn stack(tensors: &[&Self], axis: isize) -> Result<Self> {
         let parts = tensors.iter().map(|x| x.unsqueeze(axis)).collect::<Result<Vec<_>>>()?;
         Self::concat(&parts.iter().collect::<Vec<_>>(), axis)
-    }
-
-    /// The given indices of the first axis, in this order; an index may come again.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] for a scalar; [`Error::Value`] for an index that does not exist.
-    #[track_caller]
-    pub fn gather_rows(&self, rows: &[usize]) -> Result<Self> {
-        let Some(&count) = self.shape().first() else {
-            return Err(Error::shape("gather_rows", "a scalar has no rows"));
-        };
-        if let Some(row) = rows.iter().find(|&&row| row >= count) {
-            return Err(Error::value(
-                "gather_rows",
-                format!("row {row} does not exist in {:?}", self.shape()),
-            ));
-        }
-        let x = self.compact();
-        let width = x.shape()[1..].iter().product::<usize>();
-        let y = Tensor::build(Shape::new(&x.dims().with(0, rows.len()))?, |y| {
-            if width > 0 {
-                let places = rows.iter().zip(y.chunks_exact_mut(width));
-                places.for_each(|(&row, y)| y.copy_from_slice(&x.data()[row * width..][..width]));
-            }
-            Ok(())
-        })?;
-        record("gather_rows", y, [self], |[parent], _| {
-            Op::Gather(Gather { rows: rows.to_vec(), from: self.dims(), parent })
-        })
     }
 }

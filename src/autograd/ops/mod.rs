@@ -5,13 +5,18 @@ mod binary;
 mod concat;
 mod cross_entropy;
 mod dropout;
+mod einsum;
 mod epilogue;
+mod gather;
+mod index;
 mod layer_norm;
 mod linear;
 mod loss;
+mod mask;
 mod matmul;
 mod reduce;
 mod softmax;
+mod sort;
 mod unary;
 mod view;
 
@@ -70,24 +75,31 @@ ops! {
     Broadcast(view::Broadcast),
     Concat(concat::Concat),
     CrossEntropy(cross_entropy::CrossEntropy<T>),
+    Cumsum(sort::Cumsum),
     Custom(Custom<T>),
     Dropout(dropout::Dropout),
     Extreme(reduce::Extreme<T>),
-    Gather(concat::Gather),
+    Gather(gather::Gather),
     Hooked(Hooked<T>),
+    IndexAdd(gather::IndexAdd),
+    IndexSelect(gather::IndexSelect),
     LayerNorm(layer_norm::LayerNorm<T>),
     Linear(linear::Linear<T>),
     Loss(loss::LossOp<T>),
+    MaskedSelect(mask::MaskedSelect),
     MatMul(matmul::MatMul<T>),
     NllLoss(cross_entropy::NllLoss<T>),
+    Part(index::Part),
     Permute(view::Permute),
     Reshape(view::Reshape),
-    Slice(view::Slice),
+    Scatter(gather::Scatter),
     SoftCrossEntropy(cross_entropy::SoftCrossEntropy<T>),
     Softmax(softmax::Softmax<T>),
     Sum(reduce::Sum<T>),
+    Triangle(mask::Triangle),
     Unary(unary::UnaryOp<T>),
     Variance(reduce::Variance<T>),
+    Where(mask::Where<T>),
 }
 
 impl<T: Element> Op<T> {

@@ -1,10 +1,7 @@
 //! Other views of the same numbers.
 
-use std::ops::Range;
-
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
-use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::{MAX_RANK, Shape, Tensor, resolve_axis};
@@ -32,31 +29,6 @@ impl<T: Element> Backward<T> for Permute {
             let mut inverse = [0; MAX_RANK];
             self.axes[..dy.rank()].iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
             Ok(dy.view_permute(&inverse[..dy.rank()]))
-        })
-    }
-}
-
-pub(crate) struct Slice {
-    from: Shape,
-    axis: usize,
-    start: usize,
-    parent: Parent,
-}
-
-impl<T: Element> Backward<T> for Slice {
-    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
-        gradients.add(self.parent, || {
-            let mut dx = Buffer::full(self.from.elements(), T::ZERO);
-            let inner: usize = self.from[self.axis + 1..].iter().product();
-            let (block, part) = (self.from[self.axis] * inner, dy.shape()[self.axis] * inner);
-            if part > 0 {
-                let (dy, start) = (dy.compact(), self.start * inner);
-                let blocks = dx.fresh_mut().chunks_exact_mut(block);
-                blocks.zip(dy.data().chunks_exact(part)).for_each(|(dx, dy)| {
-                    dx[start..start + part].copy_from_slice(dy);
-                });
-            }
-            Ok(Tensor::from_buffer(dx, self.from))
         })
     }
 }
@@ -175,22 +147,6 @@ impl<T: Element> Tensor<T> {
     fn permuted(&self, name: &'static str, axes: [usize; MAX_RANK]) -> Result<Self> {
         let y = self.view_permute(&axes[..self.rank()]);
         record(name, y, [self], |[parent], _| Op::Permute(Permute { axes, parent }))
-    }
-
-    /// The indices `range` of one axis, without a copy.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the axis does not exist or is shorter.
-    #[track_caller]
-    pub fn slice(&self, axis: isize, range: Range<usize>) -> Result<Self> {
-        let axis = resolve_axis("slice", axis, self.rank())?;
-        if range.start > range.end || range.end > self.shape()[axis] {
-            let message = format!("{range:?} lies outside axis {axis} of {:?}", self.shape());
-            return Err(Error::shape("slice", message));
-        }
-        record("slice", self.view_slice(axis, range.start, range.end), [self], |[parent], _| {
-            Op::Slice(Slice { from: self.dims(), axis, start: range.start, parent })
-        })
     }
 
     /// Repeated along axes of length 1 and along new axes in front, without a copy.

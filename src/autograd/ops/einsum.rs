@@ -1,0 +1,206 @@
+//! Einstein's summation, as diagonals, permutations, sums and matrix products, each with its gradient.
+
+use crate::error::{Error, Result};
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+/// A tensor whose axes have names, all different.
+struct Named<T: Element> {
+    axes: Vec<char>,
+    tensor: Tensor<T>,
+}
+
+impl<T: Element> Named<T> {
+    /// With the diagonals of axes that have the same name.
+    #[track_caller]
+    fn new(mut axes: Vec<char>, tensor: &Tensor<T>) -> Result<Self> {
+        let mut tensor = tensor.clone();
+        while let Some(second) = (0..axes.len()).find(|&i| axes[..i].contains(&axes[i])) {
+            let name = axes[second];
+            let mut order: Vec<isize> = (0..axes.len() as isize).collect();
+            order.sort_by_key(|&axis| axes[axis as usize] == name);
+            // The two last axes of this name become one.
+            tensor = tensor.permute(&order)?.diagonal(0)?;
+            axes = order[..axes.len() - 1].iter().map(|&axis| axes[axis as usize]).collect();
+        }
+        Ok(Self { axes, tensor })
+    }
+
+    /// The sums over the axes that are not in `keep`.
+    #[track_caller]
+    fn sum_to(self, keep: impl Fn(char) -> bool) -> Result<Self> {
+        let gone = |&(_, &axis): &(usize, &char)| !keep(axis);
+        let sums: Vec<isize> = self.axes.iter().enumerate().filter(gone).map(|(i, _)| i as isize).collect();
+        if sums.is_empty() {
+            return Ok(self);
+        }
+        let tensor = self.tensor.sum_axes(&sums, false)?;
+        Ok(Self { axes: self.axes.into_iter().filter(|&axis| keep(axis)).collect(), tensor })
+    }
+
+    /// The axes in this order.
+    #[track_caller]
+    fn ordered(&self, axes: &[char]) -> Result<Tensor<T>> {
+        if self.axes == axes {
+            return Ok(self.tensor.clone());
+        }
+        let place = |axis| self.axes.iter().position(|other| other == axis).map(|place| place as isize);
+        self.tensor.permute(&axes.iter().filter_map(place).collect::<Vec<_>>())
+    }
+
+    /// The product with another tensor, summed over the axes of both that are not in `keep`.
+    #[track_caller]
+    fn product(self, other: Self, keep: impl Fn(char) -> bool) -> Result<Self> {
+        let (in_a, in_b) = (self.axes.clone(), other.axes.clone());
+        let a = self.sum_to(|axis| keep(axis) || in_b.contains(&axis))?;
+        let b = other.sum_to(|axis| keep(axis) || in_a.contains(&axis))?;
+        let both = |axis: &char| a.axes.contains(axis) && b.axes.contains(axis);
+        let of = |axes: &[char], f: &dyn Fn(&char) -> bool| -> Vec<char> {
+            axes.iter().copied().filter(|axis| f(axis)).collect()
+        };
+        let batch = of(&a.axes, &|axis| both(axis) && keep(*axis));
+        let inner = of(&a.axes, &|axis| both(axis) && !keep(*axis));
+        let (rows, cols) = (of(&a.axes, &|axis| !both(axis)), of(&b.axes, &|axis| !both(axis)));
+        let x = a.ordered(&[&batch[..], &rows, &inner].concat())?;
+        let y = b.ordered(&[&batch[..], &inner, &cols].concat())?;
+        let lengths =
+            |tensor: &Tensor<T>, from: usize, count: usize| tensor.shape()[from..][..count].to_vec();
+        let batch_dims = lengths(&x, 0, batch.len());
+        let (row_dims, col_dims) =
+            (lengths(&x, batch.len(), rows.len()), lengths(&y, batch.len() + inner.len(), cols.len()));
+        let axes = [&batch[..], &rows, &cols].concat();
+        if inner.is_empty() || (!batch.is_empty() && rows.is_empty() && cols.is_empty()) {
+            // No matrix product, or many of vectors by vectors.
+            let wide =
+                [&batch_dims[..], &row_dims, &vec![1; cols.len()], &x.shape()[axes.len() - cols.len()..]];
+            let tall = [&batch_dims[..], &vec![1; rows.len()], &y.shape()[batch.len()..]];
+            let product = reshaped(&x, &wide.concat())?.mul(&reshaped(&y, &tall.concat())?)?;
+            let sums: Vec<isize> = (0..inner.len()).map(|i| (axes.len() + i) as isize).collect();
+            let tensor = if sums.is_empty() { product } else { product.sum_axes(&sums, false)? };
+            return Ok(Self { axes, tensor });
+        }
+        let count = |dims: &[usize]| dims.iter().product::<usize>();
+        let depth = count(&lengths(&y, batch.len(), inner.len()));
+        let front: &[usize] = if batch.is_empty() { &[] } else { &[count(&batch_dims)] };
+        let x = reshaped(&x, &[front, &[count(&row_dims), depth]].concat())?;
+        let y = reshaped(&y, &[front, &[depth, count(&col_dims)]].concat())?;
+        let tensor = reshaped(&x.matmul(&y)?, &[batch_dims, row_dims, col_dims].concat())?;
+        Ok(Self { axes, tensor })
+    }
+}
+
+/// [`Tensor::reshape`], which copies what is not contiguous, only where the shape is another one.
+#[track_caller]
+fn reshaped<T: Element>(x: &Tensor<T>, shape: &[usize]) -> Result<Tensor<T>> {
+    if x.shape() == shape { Ok(x.clone()) } else { x.reshape(shape) }
+}
+
+/// The names of the axes of each operand and of the result.
+fn parse(pattern: &str, operands: usize) -> Result<(Vec<Vec<char>>, Vec<char>)> {
+    let bad = |why: String| Error::value("einsum", format!("{why} in {pattern:?}"));
+    let (inputs, output) = match pattern.split_once("->") {
+        Some((inputs, output)) => (inputs, Some(output)),
+        None => (pattern, None),
+    };
+    let names = |text: &str| -> Result<Vec<char>> {
+        let letters = text.chars().filter(|letter| !letter.is_whitespace());
+        letters
+            .map(|letter| match letter {
+                _ if letter.is_ascii_alphabetic() => Ok(letter),
+                '.' => Err(bad("an ellipsis is not supported".to_owned())),
+                _ => Err(bad(format!("{letter:?} is no name of an axis"))),
+            })
+            .collect()
+    };
+    let inputs = inputs.split(',').map(names).collect::<Result<Vec<_>>>()?;
+    if inputs.len() != operands {
+        return Err(bad(format!("{operands} tensors for the {} inputs", inputs.len())));
+    }
+    let all = inputs.concat();
+    let output = match output {
+        Some(output) => names(output)?,
+        None => {
+            let mut once = all.clone();
+            once.retain(|name| all.iter().filter(|other| *other == name).count() == 1);
+            once.sort_unstable();
+            once
+        }
+    };
+    if let Some(name) = output.iter().find(|name| !all.contains(name)) {
+        return Err(bad(format!("axis {name} of the result is in no input")));
+    }
+    if let Some(i) = (0..output.len()).find(|&i| output[..i].contains(&output[i])) {
+        return Err(bad(format!("axis {} comes twice in the result", output[i])));
+    }
+    Ok((inputs, output))
+}
+
+/// Whether axes of one name have one length.
+fn check<T: Element>(inputs: &[Vec<char>], operands: &[&Tensor<T>]) -> Result<()> {
+    let mut known: Vec<(char, usize, usize)> = Vec::new();
+    for (operand, (names, tensor)) in inputs.iter().zip(operands).enumerate() {
+        let shape = tensor.shape();
+        if names.len() != shape.len() {
+            let names: String = names.iter().collect();
+            let message = format!("{names:?} names {} axes of operand {operand} of {shape:?}", names.len());
+            return Err(Error::shape("einsum", message));
+        }
+        for (&name, &len) in names.iter().zip(shape) {
+            match known.iter().find(|other| other.0 == name) {
+                None => known.push((name, len, operand)),
+                Some(&(_, other, first)) if other != len => {
+                    let message = format!(
+                        "axis {name} has length {other} in operand {first} of {:?}, {len} in operand {operand} of {shape:?}",
+                        operands[first].shape()
+                    );
+                    return Err(Error::shape("einsum", message));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<T: Element> Tensor<T> {
+    /// Sums of products in Einstein's notation: a letter for each axis of each tensor, then those of the result. Axes of
+    /// the same letter are the same index; those that the result does not name are summed over. Without `->` the result
+    /// has the letters that come once, in the order of the alphabet.
+    ///
+    /// Tensors are multiplied from left to right, by matrix products wherever an axis of two tensors is summed over. A
+    /// letter that comes twice in one tensor takes its diagonal. The ellipsis of PyTorch is not supported, nor do axes of
+    /// length 1 broadcast.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// let (a, b) = (Tensor::<f32>::ones([2, 3])?, Tensor::ones([3, 4])?);
+    /// assert_eq!(Tensor::einsum("ij,jk->ik", &[&a, &b])?.shape(), [2, 4]); // the matrix product
+    /// assert_eq!(Tensor::einsum("ij->j", &[&a])?.to_vec(), [2.0, 2.0, 2.0]); // the sums of columns
+    /// assert_eq!(Tensor::einsum("ij,jk->kj", &[&a, &b])?.shape(), [4, 3]);
+    /// assert_eq!(Tensor::einsum("ii", &[&Tensor::<f32>::eye(5)?])?.item()?, 5.0); // the trace
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a pattern that cannot be read or is not supported; [`Error::Shape`] when it does not fit the
+    /// tensors, or an intermediate result has more than [`MAX_RANK`](crate::tensor::MAX_RANK) axes.
+    #[track_caller]
+    pub fn einsum(pattern: &str, operands: &[&Self]) -> Result<Self> {
+        let (inputs, output) = parse(pattern, operands.len())?;
+        check(&inputs, operands)?;
+        let mut result: Option<Named<T>> = None;
+        for (i, (axes, operand)) in inputs.iter().zip(operands).enumerate() {
+            let named = Named::new(axes.clone(), operand)?;
+            let later =
+                |axis| output.contains(&axis) || inputs[i + 1..].iter().any(|axes| axes.contains(&axis));
+            result = Some(match result {
+                None => named.sum_to(later)?,
+                Some(result) => result.product(named, later)?,
+            });
+        }
+        match result {
+            Some(result) => result.ordered(&output),
+            None => Err(Error::value("einsum", format!("there is no tensor for {pattern:?}"))),
+        }
+    }
+}

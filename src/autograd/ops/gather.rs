@@ -1,0 +1,323 @@
+//! Picking and putting by indices along an axis.
+//!
+//! Indices are slices of `usize`: those of places of an axis, one after the other, or one for each element of a result,
+//! row by row.
+
+use super::{Backward, Op};
+use crate::autograd::{Gradients, Parent, record};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::simd::Element;
+use crate::tensor::{Shape, Tensor, axis, axis::Axis, resolve_axis};
+
+/// Places of an axis of a tensor, taken or added to.
+pub(crate) struct Places {
+    indices: Buffer<usize>,
+    axis: usize,
+    from: Shape,
+    parents: [Parent; 2],
+}
+
+/// `y = x[…, indices, …]`; the second parent is none.
+pub(crate) struct IndexSelect(Places);
+
+impl<T: Element> Backward<T> for IndexSelect {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        let Places { indices, axis, from, parents } = &self.0;
+        gradients.add(parents[0], || {
+            let mut dx = Buffer::full(from.elements(), T::ZERO);
+            axis::add(dy.compact().data(), indices, dx.fresh_mut(), Axis::of(from, *axis))?;
+            Ok(Tensor::from_buffer(dx, *from))
+        })
+    }
+}
+
+/// `y = x`, then `y[…, indices, …] += source`.
+pub(crate) struct IndexAdd(Places);
+
+impl<T: Element> Backward<T> for IndexAdd {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        let Places { indices, axis, from, parents } = &self.0;
+        gradients.add(parents[1], || {
+            let (dy, shape) = (dy.compact(), from.with(*axis, indices.len()));
+            Tensor::build(shape, |dx| axis::select(dy.data(), Axis::of(from, *axis), indices, dx))
+        })?;
+        gradients.add(parents[0], || Ok(dy))
+    }
+}
+
+/// `y[o, k, i] = x[o, indices[o, k, i], i]`.
+pub(crate) struct Gather {
+    indices: Buffer<usize>,
+    axis: usize,
+    from: Shape,
+    parent: Parent,
+}
+
+impl<T: Element> Backward<T> for Gather {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        gradients.add(self.parent, || {
+            let mut dx = Buffer::full(self.from.elements(), T::ZERO);
+            let axis = Axis::of(&self.from, self.axis);
+            axis::scatter(dy.compact().data(), &self.indices, dx.fresh_mut(), axis, |dx, dy| *dx += dy)?;
+            Ok(Tensor::from_buffer(dx, self.from))
+        })
+    }
+}
+
+/// `y = x`, then `y[o, indices[o, k, i], i] = source[o, k, i]`, or `+=`.
+pub(crate) struct Scatter {
+    indices: Buffer<usize>,
+    axis: usize,
+    add: bool,
+    source: Shape,
+    parents: [Parent; 2],
+}
+
+impl<T: Element> Backward<T> for Scatter {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        let (dy, axis) = (dy.compact(), Axis::of(dy.shape(), self.axis));
+        gradients.add(self.parents[1], || {
+            Tensor::build(self.source, |dx| {
+                axis::gather(dy.data(), axis, &self.indices, dx)?;
+                if !self.add {
+                    // Of elements that went to the same place the last one stayed.
+                    let order: Vec<usize> = (0..dx.len()).collect();
+                    let (mut last, mut winners) = (vec![0; dy.len()], vec![0; dx.len()]);
+                    axis::scatter(&order, &self.indices, &mut last, axis, |last, k| *last = k)?;
+                    axis::gather(&last, axis, &self.indices, &mut winners)?;
+                    let lost = winners.iter().zip(&order).zip(dx).filter(|((winner, k), _)| winner != k);
+                    lost.for_each(|(_, dx)| *dx = T::ZERO);
+                }
+                Ok(())
+            })
+        })?;
+        gradients.add(self.parents[0], || {
+            if self.add {
+                return Ok(dy);
+            }
+            let mut dx = Buffer::copy_of(dy.data());
+            let put = |dx: &mut T, _: usize| *dx = T::ZERO;
+            axis::scatter(&self.indices, &self.indices, dx.fresh_mut(), axis, put)?;
+            Ok(Tensor::from_buffer(dx, dy.dims()))
+        })
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// The given places of an axis, in this order; a place may come again.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// let x: Tensor = Tensor::arange(6)?.reshape([2, 3])?;
+    /// assert_eq!(x.index_select(1, &[2, 0])?.to_vec(), [2.0, 0.0, 5.0, 3.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the axis does not exist; [`Error::Value`] for an index that does not.
+    #[track_caller]
+    pub fn index_select(&self, axis: isize, indices: &[usize]) -> Result<Self> {
+        self.selected("index_select", axis, indices)
+    }
+
+    /// The given indices of the first axis, in this order; an index may come again.
+    ///
+    /// # Errors
+    /// As [`index_select`](Tensor::index_select).
+    #[track_caller]
+    pub fn gather_rows(&self, rows: &[usize]) -> Result<Self> {
+        self.selected("gather_rows", 0, rows)
+    }
+
+    #[track_caller]
+    fn selected(&self, name: &'static str, axis: isize, indices: &[usize]) -> Result<Self> {
+        let axis = resolve_axis(name, axis, self.rank())?;
+        axis::check(name, indices, axis, self.shape())?;
+        let x = self.compact();
+        let shape = Shape::new(&x.dims().with(axis, indices.len()))?;
+        let y = Tensor::build(shape, |y| axis::select(x.data(), Axis::of(x.shape(), axis), indices, y))?;
+        record(name, y, [self], |[parent], _| {
+            let parents = [parent, None];
+            Op::IndexSelect(IndexSelect(Places {
+                indices: Buffer::copy_of(indices),
+                axis,
+                from: x.dims(),
+                parents,
+            }))
+        })
+    }
+
+    /// The axes `axes` the other way round.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when an axis does not exist.
+    #[track_caller]
+    pub fn flip(&self, axes: &[isize]) -> Result<Self> {
+        axes.iter().try_fold(self.clone(), |x, &axis| {
+            let len = x.shape()[resolve_axis("flip", axis, x.rank())?];
+            x.selected("flip", axis, &(0..len).rev().collect::<Vec<_>>())
+        })
+    }
+
+    /// An axis moved on by `shift` places, those at its end coming in at the front; a negative shift moves back.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the axis does not exist.
+    #[track_caller]
+    pub fn roll(&self, shift: isize, axis: isize) -> Result<Self> {
+        let len = self.shape()[resolve_axis("roll", axis, self.rank())?];
+        let shift = shift.rem_euclid(len.max(1) as isize) as usize;
+        self.selected("roll", axis, &(len - shift..len).chain(0..len - shift).collect::<Vec<_>>())
+    }
+
+    /// A copy in which the places `indices` of an axis have those of `source` added, one after the other; a place may
+    /// come again.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// let (zeros, ones) = (Tensor::<f32>::zeros([3, 2])?, Tensor::ones([3, 2])?);
+    /// assert_eq!(zeros.index_add(0, &[0, 2, 0], &ones)?.to_vec(), [2.0, 2.0, 0.0, 0.0, 1.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the axis does not exist, or `source` does not have the shape of this tensor with the axis
+    /// as long as `indices`; [`Error::Value`] for an index that does not exist.
+    #[track_caller]
+    pub fn index_add(&self, axis: isize, indices: &[usize], source: &Self) -> Result<Self> {
+        let axis = resolve_axis("index_add", axis, self.rank())?;
+        axis::check("index_add", indices, axis, self.shape())?;
+        let expected = self.dims().with(axis, indices.len());
+        if source.dims() != expected {
+            let message = format!(
+                "{} indices of axis {axis} of {:?} need a source of {expected:?}, got {:?}",
+                indices.len(),
+                self.shape(),
+                source.shape()
+            );
+            return Err(Error::shape("index_add", message));
+        }
+        let mut y = Buffer::copy_of(self.compact().data());
+        let at = Axis::of(self.shape(), axis);
+        axis::add(source.compact().data(), indices, y.fresh_mut(), at)?;
+        record("index_add", Tensor::from_buffer(y, self.dims()), [self, source], |parents, _| {
+            Op::IndexAdd(IndexAdd(Places {
+                indices: Buffer::copy_of(indices),
+                axis,
+                from: self.dims(),
+                parents,
+            }))
+        })
+    }
+
+    /// For each index the element at that place of an axis, the other axes being where the index is.
+    ///
+    /// `indices` are those of a tensor with the other axes of this one, row by row, so that their number says how long
+    /// the axis of the result is: one index per row of a matrix gives a column. What [`argsort`](Tensor::argsort),
+    /// [`topk`](Tensor::topk) and [`argmax`](Tensor::argmax) give is of this form. Where the other axes have no
+    /// elements, the axis of the result has none.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// let x: Tensor = Tensor::arange(6)?.reshape([2, 3])?;
+    /// let picked = x.gather(1, &[2, 0])?; // x[0, 2] and x[1, 0]
+    /// assert_eq!((picked.shape(), picked.to_vec()), ([2, 1].as_slice(), vec![2.0, 3.0]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the axis does not exist, or `indices` do not fill the other axes; [`Error::Value`] for an
+    /// index that does not exist.
+    #[track_caller]
+    pub fn gather(&self, axis: isize, indices: &[usize]) -> Result<Self> {
+        let axis = resolve_axis("gather", axis, self.rank())?;
+        let shape = self.indexed("gather", axis, indices)?;
+        self.gathered("gather", axis, indices, shape)
+    }
+
+    /// The shape that `indices` along an axis have.
+    fn indexed(&self, op: &'static str, axis: usize, indices: &[usize]) -> Result<Shape> {
+        axis::check(op, indices, axis, self.shape())?;
+        let others = self.dims().with(axis, 1).elements();
+        if indices.len() != indices.len().checked_div(others).unwrap_or(0) * others {
+            let count = indices.len();
+            let message = format!("{count} indices do not fill the axes beside {axis} of {:?}", self.shape());
+            return Err(Error::shape(op, message));
+        }
+        Ok(self.dims().with(axis, indices.len().checked_div(others).unwrap_or(0)))
+    }
+
+    /// [`gather`](Tensor::gather) with indices that are known to be right, of this shape.
+    #[track_caller]
+    pub(super) fn gathered(
+        &self,
+        name: &'static str,
+        axis: usize,
+        indices: &[usize],
+        shape: Shape,
+    ) -> Result<Self> {
+        let x = self.compact();
+        let y = Tensor::build(shape, |y| axis::gather(x.data(), Axis::of(x.shape(), axis), indices, y))?;
+        record(name, y, [self], |[parent], _| {
+            Op::Gather(Gather { indices: Buffer::copy_of(indices), axis, from: x.dims(), parent })
+        })
+    }
+
+    /// A copy in which each element of `source` is put at the place of an axis that its index says, the other axes being
+    /// where it is; the opposite of [`gather`](Tensor::gather). Of elements with the same place the last one stays, and
+    /// has the gradient.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the axis does not exist, or `source` does not have this tensor's shape beside it, or
+    /// another number of elements than `indices`; [`Error::Value`] for an index that does not exist.
+    #[track_caller]
+    pub fn scatter(&self, axis: isize, indices: &[usize], source: &Self) -> Result<Self> {
+        self.scattered("scatter", axis, indices, source, false)
+    }
+
+    /// [`scatter`](Tensor::scatter) that adds the elements, one after the other, to what is at their places.
+    ///
+    /// # Errors
+    /// As [`scatter`](Tensor::scatter).
+    #[track_caller]
+    pub fn scatter_add(&self, axis: isize, indices: &[usize], source: &Self) -> Result<Self> {
+        self.scattered("scatter_add", axis, indices, source, true)
+    }
+
+    #[track_caller]
+    fn scattered(
+        &self,
+        name: &'static str,
+        axis: isize,
+        indices: &[usize],
+        source: &Self,
+        add: bool,
+    ) -> Result<Self> {
+        let axis = resolve_axis(name, axis, self.rank())?;
+        axis::check(name, indices, axis, self.shape())?;
+        let fits = source.rank() == self.rank()
+            && source.dims().with(axis, 0) == self.dims().with(axis, 0)
+            && source.len() == indices.len();
+        if !fits {
+            let message = format!(
+                "{} indices and a source of {:?} do not fit axis {axis} of {:?}",
+                indices.len(),
+                source.shape(),
+                self.shape()
+            );
+            return Err(Error::shape(name, message));
+        }
+        let (mut y, from) = (Buffer::copy_of(self.compact().data()), source.compact());
+        let (at, to) = (Axis::of(self.shape(), axis), y.fresh_mut());
+        if add {
+            axis::scatter(from.data(), indices, to, at, |y, x| *y += x)?;
+        } else {
+            axis::scatter(from.data(), indices, to, at, |y, x| *y = x)?;
+        }
+        record(name, Tensor::from_buffer(y, self.dims()), [self, source], |parents, _| {
+            let indices = Buffer::copy_of(indices);
+            Op::Scatter(Scatter { indices, axis, add, source: source.dims(), parents })
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! Numbers as the bytes of files.
+
+use super::{Shape, Tensor};
+use crate::error::Result;
+use crate::simd::Element;
+
+/// How a file holds a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    F16,
+    BF16,
+    F32,
+    F64,
+    /// With this many bytes.
+    Signed(usize),
+    Unsigned(usize),
+    /// A byte; 0 is false.
+    Bool,
+}
+
+impl Format {
+    /// The format of the elements themselves.
+    pub fn of<T: Element>() -> Self {
+        if T::LANES == 16 { Format::F32 } else { Format::F64 }
+    }
+
+    /// Bytes of one number.
+    pub fn width(self) -> usize {
+        match self {
+            Format::Bool => 1,
+            Format::F16 | Format::BF16 => 2,
+            Format::F32 => 4,
+            Format::F64 => 8,
+            Format::Signed(width) | Format::Unsigned(width) => width,
+        }
+    }
+
+    /// The number in the low bytes of `bits`.
+    fn number(self, bits: u64) -> f64 {
+        match self {
+            Format::F16 => half(bits as u16),
+            Format::BF16 => f32::from_bits((bits as u32) << 16).into(),
+            Format::F32 => f32::from_bits(bits as u32).into(),
+            Format::F64 => f64::from_bits(bits),
+            Format::Signed(width) => {
+                let shift = 64 - 8 * width as u32;
+                ((bits << shift) as i64 >> shift) as f64
+            }
+            Format::Unsigned(_) => bits as f64,
+            Format::Bool => f64::from(u8::from(bits != 0)),
+        }
+    }
+
+    /// A tensor of the numbers in `bytes`, as many as its shape has, each the nearest of its type.
+    pub fn decode<T: Element>(self, bytes: &[u8], big_endian: bool, shape: Shape) -> Result<Tensor<T>> {
+        debug_assert_eq!(bytes.len(), shape.elements() * self.width());
+        Tensor::build(shape, |data| {
+            for (x, bytes) in data.iter_mut().zip(bytes.chunks_exact(self.width())) {
+                let mut low = [0; 8];
+                low[..bytes.len()].copy_from_slice(bytes);
+                if big_endian {
+                    low[..bytes.len()].reverse();
+                }
+                *x = T::from_f64(self.number(u64::from_le_bytes(low)));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A number of IEEE's 16 bits.
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1F), f64::from(bits & 0x3FF));
+    let size = match exponent {
+        0 => fraction * 2f64.powi(-24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1024.0 + fraction) * 2f64.powi(exponent - 25),
+    };
+    if bits >> 15 == 1 { -size } else { size }
+}
+
+/// The numbers row by row, the lowest byte of each first.
+pub(crate) fn encode<T: Element>(tensor: &Tensor<T>) -> Vec<u8> {
+    let compact = tensor.compact();
+    let mut bytes = Vec::with_capacity(compact.len() * size_of::<T>());
+    for x in compact.data() {
+        // An f32 goes through f64 and back unchanged.
+        match Format::of::<T>() {
+            Format::F32 => bytes.extend((x.to_f64() as f32).to_le_bytes()),
+            _ => bytes.extend(x.to_f64().to_le_bytes()),
+        }
+    }
+    bytes
+}
