@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example mnist
 //! cargo run --release --example mnist -- --epochs 3 --norm layer --plot curves.svg --json out.json
+//! cargo run --release --example mnist -- --load model.safetensors --evaluate --mistakes mistakes.svg
 //! ```
 
 use std::error::Error;
@@ -15,11 +16,13 @@ use clap::{Parser, ValueEnum};
 use gristmill::autograd::no_grad;
 use gristmill::context::settings;
 use gristmill::data::{DataLoader, Mnist, RandomCrop, Split};
+use gristmill::metrics::{ConfusionMatrix, Mean};
 use gristmill::nn::{Dropout, Flatten, LayerNorm, Module, Preset, ReLU, Residual, Sequential};
 use gristmill::optim::{Adam, AdamW, Optimizer, RMSprop, SGD};
+use gristmill::plot::{Curves, ImageGrid, Picture};
+use gristmill::train::Evaluation;
 use gristmill::{Context, Result, Rng};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use plotters::prelude::*;
 use serde::Serialize;
 
 /// Trains an MLP with residual blocks on MNIST.
@@ -66,7 +69,7 @@ struct Config {
     /// Start from this safetensors file
     #[arg(long)]
     load: Option<PathBuf>,
-    /// Do not train, only evaluate
+    /// Do not train, only evaluate, class by class
     #[arg(long)]
     evaluate: bool,
     /// Write configuration and results to this file
@@ -75,6 +78,9 @@ struct Config {
     /// Draw loss and error per epoch to this SVG file
     #[arg(long)]
     plot: Option<PathBuf>,
+    /// Draw the worst mistakes on the test images to this SVG file
+    #[arg(long)]
+    mistakes: Option<PathBuf>,
     /// No progress bar, no table
     #[arg(long)]
     quiet: bool,
@@ -167,66 +173,79 @@ fn optimizer(config: &Config, model: &Sequential) -> Box<dyn Optimizer> {
     }
 }
 
-/// Wrong answers and summed losses of the images seen so far.
-#[derive(Default)]
-struct Tally {
-    images: usize,
-    wrong: usize,
-    loss: f64,
-}
-
-impl Tally {
-    fn add(&mut self, predictions: &[usize], labels: &[usize], loss: f32) {
-        self.images += labels.len();
-        self.wrong += predictions.iter().zip(labels).filter(|(a, b)| a != b).count();
-        self.loss += f64::from(loss) * labels.len() as f64;
-    }
-
-    fn error(&self) -> f64 {
-        self.wrong as f64 / self.images.max(1) as f64
-    }
-
-    fn mean_loss(&self) -> f64 {
-        self.loss / self.images.max(1) as f64
-    }
-}
-
-/// One pass over the training images.
-fn train(
+/// One pass over a data set: learns with an optimizer, only measures without. `seen` is told the images of each batch
+/// and the mean loss so far.
+fn epoch(
     model: &Sequential,
     loader: &DataLoader<Mnist>,
-    optimizer: &mut dyn Optimizer,
-    bar: &ProgressBar,
-) -> Result<Tally> {
-    model.train();
-    let mut tally = Tally::default();
+    mut optimizer: Option<&mut dyn Optimizer>,
+    mut seen: impl FnMut(usize, f64),
+) -> Result<Evaluation> {
+    if optimizer.is_some() {
+        model.train()
+    } else {
+        model.eval()
+    }
+    let (mut loss, mut confusion) = (Mean::default(), ConfusionMatrix::new(loader.dataset().classes()));
     for batch in loader {
         let (images, labels) = batch?;
-        optimizer.zero_grad();
-        let logits = model.forward(&images)?;
-        let loss = logits.cross_entropy(&labels)?;
-        loss.backward()?;
-        optimizer.step()?;
-        tally.add(&logits.argmax()?, &labels, loss.item()?);
-        bar.inc(labels.len() as u64);
-        bar.set_message(format!("loss {:.4}", tally.mean_loss()));
+        let answer = || {
+            let logits = model.forward(&images)?;
+            Result::Ok((logits.cross_entropy(&labels)?, logits))
+        };
+        let (batch_loss, logits) = match &mut optimizer {
+            Some(optimizer) => {
+                optimizer.zero_grad();
+                let (loss, logits) = answer()?;
+                loss.backward()?;
+                optimizer.step()?;
+                (loss, logits)
+            }
+            None => no_grad(answer)?,
+        };
+        confusion.add(&logits.argmax()?, &labels)?;
+        loss.add(batch_loss.item()?.into(), labels.len() as f64);
+        seen(labels.len(), loss.mean());
     }
-    Ok(tally)
+    Ok(Evaluation { loss: loss.mean(), confusion })
 }
 
-/// One pass without learning.
-fn evaluate(model: &Sequential, loader: &DataLoader<Mnist>) -> Result<Tally> {
-    model.eval();
-    let mut tally = Tally::default();
-    for batch in loader {
-        let (images, labels) = batch?;
-        no_grad(|| {
-            let logits = model.forward(&images)?;
-            tally.add(&logits.argmax()?, &labels, logits.cross_entropy(&labels)?.item()?);
-            Result::Ok(())
+/// Trains a model for the epochs of the configuration; `done` is told what each gave.
+fn train_mnist(
+    config: &Config,
+    model: &Sequential,
+    rng: &mut Rng,
+    test: &DataLoader<Mnist>,
+    mut done: impl FnMut(Epoch) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    let images = Mnist::load(&config.data, Split::Train)?;
+    let count = images.len();
+    let mut loader = DataLoader::new(images).batch_size(config.batch_size).shuffle(rng.split());
+    if config.augment {
+        loader = loader.transform(RandomCrop::new(2));
+    }
+    let mut optimizer = optimizer(config, model);
+    for number in 1..=config.epochs {
+        let bar = progress(config, count, number)?;
+        let start = Instant::now();
+        let trained = epoch(model, &loader, Some(&mut *optimizer), |images, loss| {
+            bar.inc(images as u64);
+            bar.set_message(format!("loss {loss:.4}"));
+        })?;
+        let seconds = start.elapsed().as_secs_f64();
+        bar.finish_and_clear();
+        let tested = epoch(model, test, None, |_, _| ())?;
+        done(Epoch {
+            epoch: number,
+            train_error: trained.confusion.error(),
+            train_loss: trained.loss,
+            test_error: tested.confusion.error(),
+            test_loss: tested.loss,
+            seconds,
+            images_per_second: count as f64 / seconds,
         })?;
     }
-    Ok(tally)
+    Ok(())
 }
 
 fn progress(config: &Config, images: usize, epoch: usize) -> Result<ProgressBar, Box<dyn Error>> {
@@ -253,96 +272,92 @@ fn run(config: &Config) -> Result<Report, Box<dyn Error>> {
     }
     say(format!("{}kernels: {}, {} threads\n", model.summary(), settings.simd.isa(), settings.threads));
 
-    let mut epochs = Vec::new();
+    let mut epochs: Vec<Epoch> = Vec::new();
     if !config.evaluate {
-        let images = Mnist::load(&config.data, Split::Train)?;
-        let count = images.len();
-        let mut loader = DataLoader::new(images).batch_size(config.batch_size).shuffle(rng.split());
-        if config.augment {
-            loader = loader.transform(RandomCrop::new(2));
-        }
-        let mut optimizer = optimizer(config, &model);
         say("epoch  train error  train loss  test error  test loss  seconds  images/s".into());
-        for epoch in 1..=config.epochs {
-            let bar = progress(config, count, epoch)?;
-            let start = Instant::now();
-            let trained = train(&model, &loader, &mut *optimizer, &bar)?;
-            let seconds = start.elapsed().as_secs_f64();
-            bar.finish_and_clear();
-            let tested = evaluate(&model, &test)?;
-            let result = Epoch {
-                epoch,
-                train_error: trained.error(),
-                train_loss: trained.mean_loss(),
-                test_error: tested.error(),
-                test_loss: tested.mean_loss(),
-                seconds,
-                images_per_second: trained.images as f64 / seconds,
-            };
+        train_mnist(config, &model, &mut rng, &test, |result| {
             say(format!(
-                "{epoch:>5} {:>10.2} % {:>11.4} {:>9.2} % {:>10.4} {seconds:>8.2} {:>9.0}",
+                "{:>5} {:>10.2} % {:>11.4} {:>9.2} % {:>10.4} {:>8.2} {:>9.0}",
+                result.epoch,
                 100.0 * result.train_error,
                 result.train_loss,
                 100.0 * result.test_error,
                 result.test_loss,
+                result.seconds,
                 result.images_per_second
             ));
             epochs.push(result);
-            if let Some(path) = &config.save {
-                model.save(path)?;
-            }
-        }
+            Ok(config.save.iter().try_for_each(|path| model.save(path))?)
+        })?;
     }
     let (error, loss) = match epochs.last() {
         Some(last) => (last.test_error, last.test_loss),
         None => {
-            let tested = evaluate(&model, &test)?;
-            (tested.error(), tested.mean_loss())
+            let tested = epoch(&model, &test, None, |_, _| ())?;
+            say(format!("{}\n{}", tested.confusion, tested.confusion.report()));
+            (tested.confusion.error(), tested.loss)
         }
     };
     say(format!("\ntest error {:.2} %, test loss {loss:.4}", 100.0 * error));
+    if let Some(path) = &config.mistakes {
+        draw_mistakes(&mistakes(&model, &test)?, test.dataset())?.save(path)?;
+    }
     Ok(Report { config: config.clone(), isa: settings.simd.isa().name(), threads: settings.threads, epochs })
 }
 
-/// Loss on the left, error on the right, for training and test images.
-fn plot(epochs: &[Epoch]) -> Result<String, Box<dyn Error>> {
-    let mut svg = String::new();
-    let root = SVGBackend::with_string(&mut svg, (960, 400)).into_drawing_area();
-    root.fill(&WHITE)?;
-    type Pick = fn(&Epoch) -> f64;
-    let panels: [(&str, Pick, Pick); 2] = [
-        ("loss", |e| e.train_loss, |e| e.test_loss),
-        ("error, %", |e| 100.0 * e.train_error, |e| 100.0 * e.test_error),
-    ];
-    for (area, (name, train, test)) in root.split_evenly((1, 2)).iter().zip(panels) {
-        let top = epochs.iter().flat_map(|e| [train(e), test(e)]).fold(0.0, f64::max);
-        let last = epochs.len().max(2) as f64;
-        let mut chart = ChartBuilder::on(area)
-            .caption(name, ("sans-serif", 20))
-            .margin(12)
-            .x_label_area_size(40)
-            .y_label_area_size(52)
-            .build_cartesian_2d(1.0..last, 0.0..top * 1.05 + 1e-9)?;
-        let labels = epochs.len().clamp(2, 11);
-        chart
-            .configure_mesh()
-            .x_desc("epoch")
-            .x_labels(labels)
-            .x_label_formatter(&|x| format!("{x:.0}"))
-            .draw()?;
-        for (label, pick, color) in [("training", train, BLUE), ("test", test, RED)] {
-            let points = || epochs.iter().map(move |e| (e.epoch as f64, pick(e)));
-            chart
-                .draw_series(LineSeries::new(points(), color.stroke_width(2)))?
-                .label(label)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
-            chart.draw_series(points().map(|point| Circle::new(point, 3, color.filled())))?;
+/// A wrong answer.
+struct Mistake {
+    image: usize,
+    predicted: usize,
+    /// What the model gave for the prediction.
+    probability: f32,
+}
+
+/// All mistakes on a data set in its order, the surest first.
+fn mistakes(model: &Sequential, loader: &DataLoader<Mnist>) -> Result<Vec<Mistake>> {
+    model.eval();
+    let (mut mistakes, mut image) = (Vec::new(), 0);
+    for batch in loader {
+        let (images, labels) = batch?;
+        let probabilities = no_grad(|| model.forward(&images)?.softmax(-1))?;
+        let rows = probabilities.to_vec();
+        let rows = rows.chunks(rows.len() / labels.len());
+        for ((row, predicted), &label) in rows.zip(probabilities.argmax()?).zip(labels.iter()) {
+            if predicted != label {
+                mistakes.push(Mistake { image, predicted, probability: row[predicted] });
+            }
+            image += 1;
         }
-        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
     }
-    root.present()?;
-    drop(root);
-    Ok(svg)
+    mistakes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+    Ok(mistakes)
+}
+
+fn draw_mistakes(mistakes: &[Mistake], images: &Mnist) -> Result<Picture> {
+    let worst = &mistakes[..mistakes.len().min(40)];
+    let title =
+        format!("the {} surest of {} mistakes on {} images", worst.len(), mistakes.len(), images.len());
+    let mut grid = ImageGrid::new(title, 8);
+    for mistake in worst {
+        let pixels: Vec<f32> = images.image(mistake.image).iter().map(|&x| f32::from(x) / 255.0).collect();
+        let answer = format!("{}, not {}", mistake.predicted, images.label(mistake.image));
+        let details = format!("{:.1} %, #{}", 100.0 * mistake.probability, mistake.image);
+        grid = grid.image(&pixels, [images.rows(), images.cols(), 1], &[&answer, &details])?;
+    }
+    Ok(grid.draw())
+}
+
+/// Loss on the left, error on the right, for training and test images.
+fn plot(epochs: &[Epoch]) -> Picture {
+    let chart = |title, train: fn(&Epoch) -> f64, test: fn(&Epoch) -> f64| {
+        let points = |pick: fn(&Epoch) -> f64| epochs.iter().map(move |e| (e.epoch as f64, pick(e)));
+        let chart = Curves::new(title).x_label("epoch");
+        chart.line("training", points(train)).line("test", points(test)).draw()
+    };
+    Picture::row(&[
+        chart("loss", |e| e.train_loss, |e| e.test_loss),
+        chart("error, %", |e| 100.0 * e.train_error, |e| 100.0 * e.test_error),
+    ])
 }
 
 fn folder(path: &Path) -> &Path {
@@ -368,7 +383,7 @@ fn main() -> ExitCode {
 }
 
 fn work(config: &Config) -> Result<(), Box<dyn Error>> {
-    for path in [&config.save, &config.json, &config.plot].into_iter().flatten() {
+    for path in [&config.save, &config.json, &config.plot, &config.mistakes].into_iter().flatten() {
         if !folder(path).is_dir() {
             return Err(format!("{}: the folder does not exist", path.display()).into());
         }
@@ -382,7 +397,7 @@ fn work(config: &Config) -> Result<(), Box<dyn Error>> {
         write_whole(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     }
     if let Some(path) = &config.plot {
-        write_whole(path, &plot(&report.epochs)?)?;
+        plot(&report.epochs).save(path)?;
     }
     Ok(())
 }

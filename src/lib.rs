@@ -28,7 +28,9 @@
 //!
 //! - [`kernels`]: slices in, slices out. All there is with `default-features = false`, but for what they stand on.
 //! - [`Tensor`] and [`autograd`]: arrays with gradients. [`nn`], [`optim`], [`data`]: layers, optimizers, batches.
+//! - [`metrics`], [`train`]: accuracy and confusion; early stopping, history, checkpoints. [`plot`]: pictures.
 //! - [`Context`]: instruction set and threads, also through `GRISTMILL_ISA` and `GRISTMILL_THREADS`.
+//! - [`guide`]: chapters on tensors, gradients, layers, data sets, optimizers and kernels of one's own.
 //! - [`reference`](mod@reference): the naive twin of every kernel.
 #![cfg_attr(not(feature = "train"), allow(rustdoc::broken_intra_doc_links))]
 
@@ -40,19 +42,27 @@ pub mod context;
 pub mod data;
 pub mod error;
 mod files;
+#[cfg(all(feature = "train", any(doc, doctest)))]
+pub mod guide;
 pub mod kernels;
 pub mod math;
+#[cfg(feature = "train")]
+pub mod metrics;
 #[cfg(feature = "train")]
 pub mod nn;
 #[cfg(feature = "train")]
 pub mod optim;
 mod parallel;
+#[cfg(feature = "train")]
+pub mod plot;
 pub mod profile;
 pub mod reference;
 pub mod rng;
 pub mod simd;
 #[cfg(feature = "train")]
 pub mod tensor;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use context::Context;
 pub use error::{Error, Result};

@@ -177,6 +177,12 @@ impl Rng {
         unit(self.next_u64())
     }
 
+    /// −ln u for a uniform u in (0, 1]: an exponential number with mean 1. Two words.
+    #[cfg(feature = "train")]
+    pub(crate) fn exponential(&mut self) -> f64 {
+        -ln(self.uniform() + STEP)
+    }
+
     /// An integer in 0..n, all with the same probability: two words, rarely more.
     ///
     /// # Errors

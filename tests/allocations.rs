@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use gristmill::buffer::{Buffer, free_memory, limit_free_memory, release_memory};
-use gristmill::data::{DataLoader, TensorDataset};
+use gristmill::data::{DataLoader, LabeledTensors};
 use gristmill::nn::{BatchNorm1d, Dropout, Flatten, LayerNorm, Linear, Module, ReLU, Residual, Sequential};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Context, Result, Rng, Tensor};
@@ -66,7 +66,7 @@ fn epochs(prefetch: usize) -> Result<Vec<usize>> {
     let images = Tensor::rand([600, 28, 28, 1], 0.0, 1.0, &mut Rng::seed(1))?;
     let labels = (0..600).map(|i| i * 7 % 10).collect();
     let loader =
-        DataLoader::new(TensorDataset::new(&images, labels, 10)?).batch_size(20).shuffle(Rng::seed(2));
+        DataLoader::new(LabeledTensors::new(&images, labels, 10)?).batch_size(20).shuffle(Rng::seed(2));
     let loader = loader.prefetch(prefetch);
     let model = network()?;
     let mut optimizer = Adam::new(model.parameters()).weight_decay(1e-3);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use flate2::{Compression, write::GzEncoder};
 use gristmill::data::{
-    DataLoader, Dataset, Idx, Mnist, Normalize, RandomCrop, RandomFlipHorizontal, Split, TensorDataset,
+    DataLoader, Dataset, Idx, LabeledTensors, Mnist, Normalize, RandomCrop, RandomFlipHorizontal, Split,
     Transform, scale_pixels,
 };
 use gristmill::{Context, Error, Isa, Result, Rng, Tensor, context};
@@ -50,7 +50,7 @@ mod files {
     fn assert_unreadable(bytes: &[u8], reason: &str) {
         let dir = TempDir::new().unwrap();
         let path = put(&dir, "some.gz", bytes);
-        assert_blames(Idx::read(&path), &path, reason);
+        assert_blames(Idx::<u8>::read(&path), &path, reason);
     }
 
     #[test]
@@ -70,7 +70,7 @@ mod files {
     fn the_format_is_that_of_the_specification() {
         let dir = TempDir::new().unwrap();
         let path = put(&dir, "some.gz", &gzip(&[0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6]));
-        let array = Idx { dims: vec![2, 3], data: vec![1, 2, 3, 4, 5, 6] };
+        let array = Idx { dims: vec![2, 3], data: vec![1_u8, 2, 3, 4, 5, 6] };
         assert_eq!(Idx::read(&path).unwrap(), array);
     }
 
@@ -80,7 +80,7 @@ mod files {
         let bytes = idx(&[2, 3], &[1, 2, 3, 4, 5, 6]);
         for at in 0..=bytes.len() {
             let members = [gzip(&bytes[..at]), gzip(&bytes[at..])].concat();
-            let array = Idx::read(put(&dir, "some.gz", &members)).unwrap();
+            let array = Idx::<u8>::read(put(&dir, "some.gz", &members)).unwrap();
             assert_eq!(array.data, [1, 2, 3, 4, 5, 6]);
         }
     }
@@ -115,19 +115,19 @@ mod files {
     fn a_missing_file_and_a_folder_are_named() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("missing.gz");
-        let error = Idx::read(&path).unwrap_err().to_string();
+        let error = Idx::<u8>::read(&path).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{}: cannot be opened: ", path.display())), "{error}");
-        let error = Idx::read(dir.path()).unwrap_err().to_string();
+        let error = Idx::<u8>::read(dir.path()).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{}: cannot be ", dir.path().display())), "{error}");
     }
 
     #[test]
     fn a_wrong_header_is_named_with_what_was_found() {
-        assert_unreadable(b"", "is not gzip: expected the first bytes [1f, 8b], found []");
-        assert_unreadable(&idx(&[1], &[7]), "is not gzip: expected the first bytes [1f, 8b], found [00, 00]");
+        assert_unreadable(b"", "is neither gzip nor idx: the first bytes are []");
+        assert_unreadable(b"P5", "is neither gzip nor idx: the first bytes are [50, 35]");
         assert_unreadable(
             &gzip(b"hello world"),
-            "is not idx: expected a magic number 0x000008nn, found 0x68656c6c",
+            "is not idx: expected a magic number 0x0000ttnn, found 0x68656c6c",
         );
         let kind = |kind| gzip(&[0, 0, kind, 1, 0, 0, 0, 1, 0, 0, 0, 0]);
         assert_unreadable(&kind(0x0D), "holds elements of type 0x0d (f32), expected 0x08 (u8)");
@@ -170,8 +170,8 @@ mod files {
         let file = fs::File::options().write(true).open(&path).unwrap();
         for len in (0..whole.len()).rev() {
             file.set_len(len as u64).unwrap();
-            let error = Idx::read(&path).unwrap_err().to_string();
-            let expected = if len < 2 { "is not gzip" } else { "is truncated" };
+            let error = Idx::<u8>::read(&path).unwrap_err().to_string();
+            let expected = if len < 2 { "is neither gzip nor idx" } else { "is truncated" };
             assert!(error.starts_with(&format!("{}: {expected}", path.display())), "{len} bytes: {error}");
         }
     }
@@ -182,7 +182,7 @@ mod files {
         for more in [&[0][..], b"more", &[0x1F, 0x8B], &gzip(&[4])] {
             let dir = TempDir::new().unwrap();
             let path = put(&dir, "some.gz", &[&whole, more].concat());
-            assert!(Idx::read(&path).is_err(), "{more:x?}");
+            assert!(Idx::<u8>::read(&path).is_err(), "{more:x?}");
         }
     }
 
@@ -193,7 +193,7 @@ mod files {
         let real = fs::read("data/t10k-labels-idx1-ubyte.gz").unwrap();
         for whole in [small, real] {
             let path = put(&dir, "some.gz", &whole);
-            let expected = Idx::read(&path).unwrap();
+            let expected = Idx::<u8>::read(&path).unwrap();
             // The headers, and the checksum and the length at the end.
             let bytes = (0..whole.len()).filter(|&i| i < 150 || i + 8 >= whole.len());
             let mut file = fs::File::options().write(true).open(&path).unwrap();
@@ -624,14 +624,14 @@ mod loading {
             }
             let loader = DataLoader::new(numbered(0)).prefetch(prefetch);
             assert_eq!(only_error(&loader), "DataLoader: the data set is empty");
-            let flat = TensorDataset::new(&Tensor::zeros([3, 4]).unwrap(), vec![0; 3], 1).unwrap();
+            let flat = LabeledTensors::new(&Tensor::zeros([3, 4]).unwrap(), vec![0; 3], 1).unwrap();
             let loader = DataLoader::new(flat).transform(RandomCrop::new(1)).prefetch(prefetch);
             assert_eq!(
                 only_error(&loader),
                 "DataLoader: transforms need images [height, width, channels], got [4]"
             );
             let deep =
-                TensorDataset::new(&Tensor::zeros([3, 1, 1, 1, 1, 1]).unwrap(), vec![0; 3], 1).unwrap();
+                LabeledTensors::new(&Tensor::zeros([3, 1, 1, 1, 1, 1]).unwrap(), vec![0; 3], 1).unwrap();
             assert_eq!(contents(&DataLoader::new(deep).prefetch(prefetch)).0, [0.0; 3]);
         }
     }
@@ -682,11 +682,11 @@ mod loading {
                 assert_eq!(items.len(), 3);
                 assert_eq!(items[1].as_ref().unwrap().1, [2, 3]);
                 let error = items[2].as_ref().unwrap_err().to_string();
-                assert_eq!(error, "DataLoader: panic at image 5: image 5 is cursed");
+                assert_eq!(error, "DataLoader: panic at sample 5: image 5 is cursed");
             }
             let loader = DataLoader::new(numbered(7)).prefetch(prefetch);
             let loader = loader.transform(Probe { isas: Arc::default(), panics: true });
-            assert_eq!(only_error(&loader), "DataLoader: panic at image 0: no image pleases me");
+            assert_eq!(only_error(&loader), "DataLoader: panic at sample 0: no image pleases me");
         }
     }
 
@@ -762,25 +762,25 @@ mod loading {
     #[test]
     fn a_tensor_is_a_data_set() {
         let images = Tensor::from_slice(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [3, 1, 2]).unwrap();
-        let dataset = TensorDataset::new(&images, vec![2, 0, 1], 3).unwrap();
+        let dataset = LabeledTensors::new(&images, vec![2, 0, 1], 3).unwrap();
         assert_eq!((dataset.len(), dataset.shape(), dataset.classes()), (3, &[1, 2][..], 3));
         let loader = DataLoader::new(dataset).batch_size(2);
         assert_eq!(contents(&loader), (vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0], vec![2, 0, 1]));
 
-        let dataset = TensorDataset::new(&images, vec![0; 3], 1).unwrap();
+        let dataset = LabeledTensors::new(&images, vec![0; 3], 1).unwrap();
         let text = |result: Result<()>| result.unwrap_err().to_string();
-        assert_eq!(text(dataset.read(3, &mut [0.0; 2])), "TensorDataset: there is no image 3 among 3");
-        assert_eq!(text(dataset.read(2, &mut [0.0])), "TensorDataset: out has 1 elements, expected 2");
-        let scalars = TensorDataset::new(&Tensor::arange(3).unwrap(), vec![0; 3], 1).unwrap();
+        assert_eq!(text(dataset.read(3, &mut [0.0; 2])), "LabeledTensors: there is no image 3 among 3");
+        assert_eq!(text(dataset.read(2, &mut [0.0])), "LabeledTensors: out has 1 elements, expected 2");
+        let scalars = LabeledTensors::new(&Tensor::arange(3).unwrap(), vec![0; 3], 1).unwrap();
         assert_eq!(contents(&DataLoader::new(scalars).batch_size(2)).0, [0.0, 1.0, 2.0]);
 
-        let bad = |images: &Tensor, labels| TensorDataset::new(images, labels, 2).unwrap_err().to_string();
-        assert_eq!(bad(&images, vec![0; 2]), "TensorDataset: 2 labels do not fit images of shape [3, 1, 2]");
+        let bad = |images: &Tensor, labels| LabeledTensors::new(images, labels, 2).unwrap_err().to_string();
+        assert_eq!(bad(&images, vec![0; 2]), "LabeledTensors: 2 labels do not fit images of shape [3, 1, 2]");
         assert_eq!(
             bad(&Tensor::scalar(1.0), vec![]),
-            "TensorDataset: 0 labels do not fit images of shape []"
+            "LabeledTensors: 0 labels do not fit images of shape []"
         );
-        assert_eq!(bad(&images, vec![1, 2, 0]), "TensorDataset: label 2 of image 1 is not one of 2 classes");
+        assert_eq!(bad(&images, vec![1, 2, 0]), "LabeledTensors: label 2 of image 1 is not one of 2 classes");
     }
 
     #[test]

@@ -2,11 +2,18 @@
 
 use std::sync::Arc;
 
+use super::collate::{Collate, Picks};
+use super::loader::Batch;
+use crate::buffer::Buffer;
 use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::same_len;
 use crate::simd::{Kernel, Simd};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
+
+/// How many images ahead of reading one the data set is told. In random order, a batch of 100 images of MNIST takes
+/// 22 µs instead of 52 µs with 2, 4 or 8 (AVX2, `cargo bench --bench data`).
+const AHEAD: usize = 4;
 
 /// Images of one shape, each with a label.
 ///
@@ -102,68 +109,48 @@ impl<D: Dataset + ?Sized> Dataset for Arc<D> {
     }
 }
 
-/// Images that lie in memory as numbers.
-///
-/// ```
-/// use gristmill::{Tensor, data::{Dataset, TensorDataset}};
-/// let points = Tensor::from_slice(&[0.0, 0.5, 1.0, 1.5, 2.0, 2.5], [3, 2])?;
-/// let points = TensorDataset::new(&points, vec![0, 1, 1], 2)?;
-/// assert_eq!((points.len(), points.shape()), (3, &[2][..]));
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct TensorDataset {
-    images: Tensor<f32>,
-    labels: Vec<usize>,
-    classes: usize,
-}
+/// A batch is `(images, labels)`: the images are read straight into it, then each transform changes them in place.
+impl<D: Dataset> Collate for D {
+    type Batch = Batch;
 
-impl TensorDataset {
-    /// The images `images[0]`, `images[1]`, … of a tensor `[n, …]`, whose numbers are shared, with `n` labels below
-    /// `classes`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `images` has no axes or another number of images than there are labels;
-    /// [`Error::Value`] when a label is not one of the classes.
-    pub fn new(images: &Tensor<f32>, labels: Vec<usize>, classes: usize) -> Result<Self> {
-        const OP: &str = "TensorDataset";
-        if images.shape().first() != Some(&labels.len()) {
-            let message = format!("{} labels do not fit images of shape {:?}", labels.len(), images.shape());
-            return Err(Error::shape(OP, message));
-        }
-        if let Some((index, label)) = labels.iter().enumerate().find(|&(_, &label)| label >= classes) {
-            let message = format!("label {label} of image {index} is not one of {classes} classes");
-            return Err(Error::value(OP, message));
-        }
-        Ok(Self { images: images.compact(), labels, classes })
-    }
-}
-
-impl Dataset for TensorDataset {
-    fn len(&self) -> usize {
-        self.labels.len()
+    fn samples(&self) -> usize {
+        self.len()
     }
 
-    fn shape(&self) -> &[usize] {
-        &self.images.shape()[1..]
-    }
-
-    fn classes(&self) -> usize {
-        self.classes
-    }
-
-    fn read(&self, index: usize, out: &mut [f32]) -> Result<()> {
-        check_index("TensorDataset", index, self.len())?;
-        let size = self.images.len() / self.len();
-        same_len("TensorDataset", "out", out, size)?;
-        out.copy_from_slice(&self.images.data()[index * size..][..size]);
-        Ok(())
-    }
-
-    /// # Panics
-    /// If `index` is not below [`len`](Dataset::len).
-    fn label(&self, index: usize) -> usize {
-        self.labels[index]
+    fn collate(&self, picks: &mut Picks<'_>) -> Result<Batch> {
+        let transforms = picks.transforms;
+        let image_shape = match (self.shape().try_into(), transforms) {
+            (_, []) => [0; 3],
+            (Ok(shape), _) => shape,
+            (Err(_), _) => {
+                let found = self.shape();
+                let message = format!("transforms need images [height, width, channels], got {found:?}");
+                return Err(Error::shape("DataLoader", message));
+            }
+        };
+        let count = picks.len();
+        let mut labels = Buffer::stale(count);
+        let places = labels.fresh_mut();
+        let images = Tensor::build(Shape::join(&[&[count], self.shape()])?, |data| {
+            let size = data.len() / count;
+            for (i, label) in places.iter_mut().enumerate() {
+                if let Some(later) = picks.later(AHEAD) {
+                    self.read_soon(later);
+                }
+                let Some(pick) = picks.next() else { break };
+                let image = &mut data[i * size..][..size];
+                self.read(pick.index, image)?;
+                if !transforms.is_empty() {
+                    let mut rng = pick.rng();
+                    transforms
+                        .iter()
+                        .try_for_each(|transform| transform.apply(image, image_shape, &mut rng))?;
+                }
+                *label = self.label(pick.index);
+            }
+            Ok(())
+        })?;
+        Ok((images, labels))
     }
 }
 

@@ -8,34 +8,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use super::collate::{Collate, Picks};
 use super::dataset::Dataset;
+use super::sampler::{RandomSampler, Sampler, SequentialSampler};
 use super::transform::Transform;
 use crate::buffer::Buffer;
 use crate::context::{self, Context};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Tensor;
 
 const OP: &str = "DataLoader";
-/// How many images ahead of reading one the data set is told. In random order, a batch of 100 images of MNIST takes
-/// 22 µs instead of 52 µs with 2, 4 or 8 (AVX2, `cargo bench --bench data`).
-const AHEAD: usize = 4;
 
-/// Images of shape `[batch, …]` and their labels, a slice in recycled memory.
+/// What a [`Dataset`] is handed out in: images of shape `[batch, …]` and their labels, a slice in recycled memory.
 pub type Batch = (Tensor<f32>, Buffer<usize>);
 
 /// Hands out a data set in batches; each `for batch in &loader` is a new epoch.
 ///
-/// With [`shuffle`](DataLoader::shuffle) each epoch has an order of its own. Order and contents are a function of the
-/// generator and the number of the epoch; random transforms draw from a generator for each image of each epoch. Neither
-/// depends on the size of a batch or on [`prefetch`](DataLoader::prefetch).
+/// With [`shuffle`](DataLoader::shuffle) or a [`sampler`](DataLoader::sampler) each epoch has an order of its own. Order
+/// and contents are a function of the generator and the number of the epoch; random transforms draw from a generator for
+/// each image of each epoch. Neither depends on the size of a batch or on [`prefetch`](DataLoader::prefetch).
 ///
 /// The epoch of a loader with a batch size of 0 or an empty data set consists of an error. An error of the data set or
 /// of a transform is the last item of its epoch, and so is a panic, as [`Error::Value`]; the loader stays usable.
 ///
 /// ```
-/// use gristmill::{Rng, Tensor, data::{DataLoader, TensorDataset}};
-/// let points = TensorDataset::new(&Tensor::rand([10, 2], 0.0, 1.0, &mut Rng::seed(1))?, vec![0; 10], 1)?;
+/// use gristmill::{Rng, Tensor, data::{DataLoader, LabeledTensors}};
+/// let points = LabeledTensors::new(&Tensor::rand([10, 2], 0.0, 1.0, &mut Rng::seed(1))?, vec![0; 10], 1)?;
 /// let loader = DataLoader::new(points).batch_size(4).shuffle(Rng::seed(2));
 /// assert_eq!(loader.len(), 3);
 /// for epoch in 0..2 {
@@ -55,13 +54,21 @@ pub struct DataLoader<D> {
     batch_size: usize,
     drop_last: bool,
     prefetch: usize,
-    shuffle: bool,
+    sampler: Box<dyn Sampler>,
     rng: Rng,
     epoch: AtomicU64,
 }
 
 impl<D: Dataset + 'static> DataLoader<D> {
-    /// One image per batch, in the order of the data set, two batches made ahead.
+    /// Changes each image, after the transforms given before; images must be `[height, width, channels]`.
+    pub fn transform(mut self, transform: impl Transform + 'static) -> Self {
+        self.transforms.push(Arc::new(transform));
+        self
+    }
+}
+
+impl<D: Collate + 'static> DataLoader<D> {
+    /// One sample per batch, in the order of the data set, two batches made ahead.
     ///
     /// An `Arc` of a data set is a data set too.
     pub fn new(dataset: D) -> Self {
@@ -71,39 +78,39 @@ impl<D: Dataset + 'static> DataLoader<D> {
             batch_size: 1,
             drop_last: false,
             prefetch: 2,
-            shuffle: false,
+            sampler: Box::new(SequentialSampler),
             rng: Rng::seed(0),
             epoch: AtomicU64::new(0),
         }
     }
 
-    /// The number of images in a batch; the last batch of an epoch has what is left.
-    pub fn batch_size(mut self, images: usize) -> Self {
-        self.batch_size = images;
+    /// The number of samples in a batch; the last batch of an epoch has what is left.
+    pub fn batch_size(mut self, samples: usize) -> Self {
+        self.batch_size = samples;
         self
     }
 
-    /// Puts the images of every epoch in another random order. The generator serves random transforms too.
-    pub fn shuffle(mut self, rng: Rng) -> Self {
-        self.shuffle = true;
-        self.rng(rng)
+    /// Puts the samples of every epoch in another random order. The generator serves random transforms too.
+    pub fn shuffle(self, rng: Rng) -> Self {
+        self.sampler(RandomSampler::new()).rng(rng)
     }
 
-    /// The generator of random transforms when images are not shuffled; without it, `Rng::seed(0)`.
+    /// Chooses the samples of every epoch and their order; a sampler draws from the generator given to
+    /// [`rng`](DataLoader::rng).
+    pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
+        self.sampler = Box::new(sampler);
+        self
+    }
+
+    /// The generator of samplers and random transforms; without it, `Rng::seed(0)`.
     pub fn rng(mut self, rng: Rng) -> Self {
         self.rng = rng;
         self
     }
 
-    /// Whether a last batch with fewer images is left out.
+    /// Whether a last batch with fewer samples is left out.
     pub fn drop_last(mut self, drop_last: bool) -> Self {
         self.drop_last = drop_last;
-        self
-    }
-
-    /// Changes each image, after the transforms given before; images must be `[height, width, channels]`.
-    pub fn transform(mut self, transform: impl Transform + 'static) -> Self {
-        self.transforms.push(Arc::new(transform));
         self
     }
 
@@ -121,9 +128,9 @@ impl<D: Dataset + 'static> DataLoader<D> {
 
     /// The number of batches in an epoch; 0 if the batch size is 0.
     pub fn len(&self) -> usize {
-        match self.images_in_epoch() {
+        match self.whole_batches(self.sampler.count(self.dataset.samples())) {
             0 => 0,
-            images => images.div_ceil(self.batch_size),
+            samples => samples.div_ceil(self.batch_size),
         }
     }
 
@@ -143,12 +150,12 @@ impl<D: Dataset + 'static> DataLoader<D> {
         Batches(self.start(epoch).unwrap_or_else(|error| Source::Failed(Some(error))))
     }
 
-    fn images_in_epoch(&self) -> usize {
-        let images = self.dataset.len();
+    /// How many of the samples of an epoch are handed out.
+    fn whole_batches(&self, samples: usize) -> usize {
         match (self.batch_size, self.drop_last) {
             (0, _) => 0,
-            (_, false) => images,
-            (batch_size, true) => images - images % batch_size,
+            (_, false) => samples,
+            (batch_size, true) => samples - samples % batch_size,
         }
     }
 
@@ -156,28 +163,23 @@ impl<D: Dataset + 'static> DataLoader<D> {
         if self.batch_size == 0 {
             return Err(Error::value(OP, "the batch size must be at least 1, got 0"));
         }
-        if self.dataset.is_empty() {
+        if self.dataset.samples() == 0 {
             return Err(Error::value(OP, "the data set is empty"));
         }
-        let shape = self.dataset.shape();
-        let transforms = match (shape.try_into(), &self.transforms[..]) {
-            (_, []) => None,
-            (Ok(shape), transforms) => Some((shape, transforms.to_vec())),
-            (Err(_), _) => {
-                let message = format!("transforms need images [height, width, channels], got {shape:?}");
-                return Err(Error::shape(OP, message));
-            }
-        };
-
         let mut rng = nth_split(&self.rng, epoch);
-        let (mut order_rng, image_rng) = (rng.split(), rng.split());
-        let images = self.dataset.len();
-        let mut order = if self.shuffle { order_rng.permutation(images) } else { (0..images).collect() };
-        order.truncate(self.images_in_epoch());
+        let (mut order_rng, sample_rng) = (rng.split(), rng.split());
+        let samples = self.dataset.samples();
+        let mut order = self.sampler.order(samples, &mut order_rng)?;
+        if let Some(index) = order.iter().find(|&&index| index >= samples) {
+            let message = format!("the sampler gives index {index}, but there are {samples} samples");
+            return Err(Error::value(OP, message));
+        }
+        order.truncate(self.whole_batches(order.len()));
         let epoch = Epoch {
             dataset: self.dataset.clone(),
-            transforms,
-            rng: image_rng,
+            transforms: self.transforms.clone(),
+            rng: sample_rng,
+            draws: draws(&order, samples),
             order,
             done: 0,
             batch_size: self.batch_size,
@@ -189,8 +191,8 @@ impl<D: Dataset + 'static> DataLoader<D> {
     }
 }
 
-impl<D: Dataset + 'static> IntoIterator for &DataLoader<D> {
-    type Item = Result<Batch>;
+impl<D: Collate + 'static> IntoIterator for &DataLoader<D> {
+    type Item = Result<D::Batch>;
     type IntoIter = Batches<D>;
 
     fn into_iter(self) -> Batches<D> {
@@ -199,23 +201,36 @@ impl<D: Dataset + 'static> IntoIterator for &DataLoader<D> {
 }
 
 /// What call `n` of `rng.split()` gives.
-fn nth_split(rng: &Rng, n: u64) -> Rng {
+pub(super) fn nth_split(rng: &Rng, n: u64) -> Rng {
     Rng { position: rng.position.wrapping_add(n.wrapping_mul(2)), ..*rng }.split()
 }
 
-/// The batches of one epoch. Dropped early, it waits for the batch in the making and ends the worker.
-pub struct Batches<D>(Source<D>);
-
-enum Source<D> {
-    Failed(Option<Error>),
-    Here(Epoch<D>),
-    Ahead(Worker),
+/// For each sample of an epoch which split of its generator it draws from: split `index`, or `index + n·samples` when
+/// it comes for the `n`th time again. Empty when no sample comes again.
+fn draws(order: &[usize], samples: usize) -> Vec<u64> {
+    let mut seen = vec![0_u64; samples];
+    let mut draw = |&index: &usize| {
+        let again = seen[index];
+        seen[index] += 1;
+        index as u64 + again * samples as u64
+    };
+    let draws: Vec<u64> = order.iter().map(&mut draw).collect();
+    if seen.iter().all(|&times| times <= 1) { Vec::new() } else { draws }
 }
 
-impl<D: Dataset> Iterator for Batches<D> {
-    type Item = Result<Batch>;
+/// The batches of one epoch. Dropped early, it waits for the batch in the making and ends the worker.
+pub struct Batches<D: Collate>(Source<D>);
 
-    fn next(&mut self) -> Option<Result<Batch>> {
+enum Source<D: Collate> {
+    Failed(Option<Error>),
+    Here(Epoch<D>),
+    Ahead(Worker<D::Batch>),
+}
+
+impl<D: Collate> Iterator for Batches<D> {
+    type Item = Result<D::Batch>;
+
+    fn next(&mut self) -> Option<Result<D::Batch>> {
         let _scope = crate::profile::scope("DataLoader::next");
         match &mut self.0 {
             Source::Failed(error) => error.take().map(Err),
@@ -225,62 +240,44 @@ impl<D: Dataset> Iterator for Batches<D> {
     }
 }
 
-impl<D: Dataset> FusedIterator for Batches<D> {}
+impl<D: Collate> FusedIterator for Batches<D> {}
 
 type Chain = Vec<Arc<dyn Transform>>;
 
 /// Makes the batches of one epoch.
 struct Epoch<D> {
     dataset: Arc<D>,
-    /// With the shape of the images, if there are any.
-    transforms: Option<([usize; 3], Chain)>,
-    /// Image `i` draws from the split `i` of this.
+    transforms: Chain,
+    /// Sample `i` draws from the split `i` of this, or from that in `draws`, if there are any.
     rng: Rng,
     order: Vec<usize>,
+    draws: Vec<u64>,
     /// How many of `order` have been handed out.
     done: usize,
     batch_size: usize,
 }
 
-impl<D: Dataset> Epoch<D> {
-    fn next(&mut self) -> Option<Result<Batch>> {
-        let indices = &self.order[self.done..];
-        let indices = &indices[..indices.len().min(self.batch_size)];
-        if indices.is_empty() {
+impl<D: Collate> Epoch<D> {
+    fn next(&mut self) -> Option<Result<D::Batch>> {
+        let order = &self.order[self.done..];
+        let count = order.len().min(self.batch_size);
+        if count == 0 {
             return None;
         }
-        let (mut labels, mut read) = (Buffer::stale(indices.len()), 0);
+        let mut picks = Picks {
+            order,
+            draws: self.draws.get(self.done..).unwrap_or_default(),
+            count,
+            taken: 0,
+            rng: &self.rng,
+            transforms: &self.transforms,
+        };
         // A panic leaves behind a half-written batch only, which is dropped.
-        let gather = AssertUnwindSafe(|| self.gather(indices, labels.fresh_mut(), &mut read));
-        let images = catch_unwind(gather).unwrap_or_else(|panic| {
-            let place = format!("image {}", indices[read.min(indices.len() - 1)]);
-            Err(panicked(&place, &*panic))
-        });
-        self.done = if images.is_ok() { self.done + indices.len() } else { self.order.len() };
-        Some(images.map(|images| (images, labels)))
-    }
-
-    /// The images of `indices`, their labels, and while it runs how many of them were read.
-    fn gather(&self, indices: &[usize], labels: &mut [usize], read: &mut usize) -> Result<Tensor<f32>> {
-        let shape = self.dataset.shape();
-        let shape = Shape::join(&[&[indices.len()], shape])?;
-        Tensor::build(shape, |data| {
-            let size = data.len() / indices.len();
-            for (i, &index) in indices.iter().enumerate() {
-                if let Some(&later) = self.order.get(self.done + i + AHEAD) {
-                    self.dataset.read_soon(later);
-                }
-                let image = &mut data[i * size..][..size];
-                self.dataset.read(index, image)?;
-                if let Some((shape, transforms)) = &self.transforms {
-                    let mut rng = nth_split(&self.rng, index as u64);
-                    transforms.iter().try_for_each(|transform| transform.apply(image, *shape, &mut rng))?;
-                }
-                labels[i] = self.dataset.label(index);
-                *read = i + 1;
-            }
-            Ok(())
-        })
+        let collate = AssertUnwindSafe(|| self.dataset.collate(&mut picks));
+        let batch = catch_unwind(collate)
+            .unwrap_or_else(|panic| Err(panicked(&format!("sample {}", picks.latest()), &*panic)));
+        self.done = if batch.is_ok() { self.done + count } else { self.order.len() };
+        Some(batch)
     }
 }
 
@@ -291,15 +288,15 @@ fn panicked(place: &str, panic: &(dyn Any + Send)) -> Error {
 }
 
 /// A thread that makes the batches of one epoch ahead.
-struct Worker {
+struct Worker<B> {
     /// `None` once the epoch has ended.
-    batches: Option<Receiver<Result<Batch>>>,
+    batches: Option<Receiver<Result<B>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Worker {
+impl<B: Send + 'static> Worker<B> {
     /// Keeps up to `ahead` batches ready, at least one.
-    fn start<D: Dataset + 'static>(mut epoch: Epoch<D>, ahead: usize) -> Result<Self> {
+    fn start<D: Collate<Batch = B> + 'static>(mut epoch: Epoch<D>, ahead: usize) -> Result<Self> {
         // One batch more waits in the hands of the worker.
         let (sender, batches) = sync_channel(ahead.saturating_sub(1));
         // Kernels called by the data set or a transform run as they would on the caller's thread.
@@ -324,7 +321,7 @@ impl Worker {
         Ok(Self { batches: Some(batches), thread: Some(thread) })
     }
 
-    fn next(&mut self) -> Option<Result<Batch>> {
+    fn next(&mut self) -> Option<Result<B>> {
         if let Ok(batch) = self.batches.as_ref()?.recv() {
             return Some(batch);
         }
@@ -334,7 +331,7 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl<B> Drop for Worker<B> {
     fn drop(&mut self) {
         // Without a receiver the worker ends.
         self.batches = None;

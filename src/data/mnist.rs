@@ -11,6 +11,10 @@ use crate::simd::prefetch;
 /// The digits.
 const CLASSES: usize = 10;
 
+/// What the classes of Fashion-MNIST are.
+pub const FASHION_MNIST_CLASSES: [&str; 10] =
+    ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
+
 /// Which part of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
@@ -20,7 +24,8 @@ pub enum Split {
     Test,
 }
 
-/// Grey images in ten classes, one byte per pixel, in memory.
+/// Grey images in classes, one byte per pixel, in memory: MNIST, and with the same code Fashion-MNIST, KMNIST, EMNIST and
+/// whatever has images `[n, rows, cols]` and labels `[n]` in idx files.
 ///
 /// As a [`Dataset`], an image is `[rows, cols, 1]` of numbers in [0, 1]: pixel / 255.
 ///
@@ -35,10 +40,12 @@ pub struct Mnist {
     pixels: Vec<u8>,
     labels: Vec<u8>,
     shape: [usize; 3],
+    classes: usize,
 }
 
 impl Mnist {
-    /// Reads `train-images-idx3-ubyte.gz` and `train-labels-idx1-ubyte.gz` of a folder, or `t10k-…` for the test split.
+    /// Reads `train-images-idx3-ubyte.gz` and `train-labels-idx1-ubyte.gz` of a folder, or `t10k-…` for the test split;
+    /// without `.gz` where only that is there. The files of Fashion-MNIST and KMNIST have the same names.
     ///
     /// # Errors
     /// As [`from_files`](Mnist::from_files).
@@ -48,18 +55,32 @@ impl Mnist {
             Split::Train => "train",
             Split::Test => "t10k",
         };
-        Self::from_files(
-            dir.join(format!("{name}-images-idx3-ubyte.gz")),
-            dir.join(format!("{name}-labels-idx1-ubyte.gz")),
-        )
+        let file = |kind: &str| {
+            let zipped = dir.join(format!("{name}-{kind}-ubyte.gz"));
+            let plain = zipped.with_extension("");
+            if !zipped.exists() && plain.exists() { plain } else { zipped }
+        };
+        Self::from_files(file("images-idx3"), file("labels-idx1"))
     }
 
-    /// Reads images `[n, rows, cols]` and labels `[n]` from gzip idx files.
+    /// Reads images `[n, rows, cols]` and labels `[n]` below 10 from idx files.
+    ///
+    /// # Errors
+    /// As [`from_files_with_classes`](Mnist::from_files_with_classes).
+    pub fn from_files(images: impl AsRef<Path>, labels: impl AsRef<Path>) -> Result<Self> {
+        Self::from_files_with_classes(images, labels, CLASSES)
+    }
+
+    /// Reads images `[n, rows, cols]` and labels `[n]` below `classes` from idx files.
     ///
     /// # Errors
     /// [`Error::File`] when [`Idx::read`] fails, a file has another number of dimensions, the files hold different
-    /// numbers of images and labels, or a label is above 9.
-    pub fn from_files(images: impl AsRef<Path>, labels: impl AsRef<Path>) -> Result<Self> {
+    /// numbers of images and labels, or a label is not one of the classes.
+    pub fn from_files_with_classes(
+        images: impl AsRef<Path>,
+        labels: impl AsRef<Path>,
+        classes: usize,
+    ) -> Result<Self> {
         let (images_path, labels_path) = (images.as_ref(), labels.as_ref());
         let (images, labels) = (Idx::read(images_path)?, Idx::read(labels_path)?);
         let [count, rows, cols] = images.dims[..] else {
@@ -70,19 +91,19 @@ impl Mnist {
             let message = format!("labels have 1 dimension [n], found {:?}", labels.dims);
             return Err(Error::file(labels_path, message));
         }
-        let labels = labels.data;
+        let labels: Vec<u8> = labels.data;
         if labels.len() != count {
             let message =
                 format!("{} labels for the {count} images of {}", labels.len(), images_path.display());
             return Err(Error::file(labels_path, message));
         }
         if let Some((index, label)) =
-            labels.iter().enumerate().find(|&(_, &label)| usize::from(label) >= CLASSES)
+            labels.iter().enumerate().find(|&(_, &label)| usize::from(label) >= classes)
         {
-            let message = format!("label {label} of image {index} is not one of {CLASSES} classes");
+            let message = format!("label {label} of image {index} is not one of {classes} classes");
             return Err(Error::file(labels_path, message));
         }
-        Ok(Self { pixels: images.data, labels, shape: [rows, cols, 1] })
+        Ok(Self { pixels: images.data, labels, shape: [rows, cols, 1], classes })
     }
 
     /// The number of images.
@@ -123,9 +144,9 @@ impl Mnist {
         usize::from(self.labels[index])
     }
 
-    /// The number of classes: 10.
+    /// The number of classes: 10 digits, unless the files were read with another number.
     pub const fn classes(&self) -> usize {
-        CLASSES
+        self.classes
     }
 }
 

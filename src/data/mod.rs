@@ -1,10 +1,14 @@
 //! Data sets, what is done to their images, and the batches made of them.
 //!
-//! A [`Dataset`] writes image `i` as numbers into a slice it is given; [`Mnist`] and [`TensorDataset`] are two. A
+//! A [`Dataset`] writes image `i` as numbers into a slice it is given; [`Mnist`] and [`LabeledTensors`] are two. A
 //! [`DataLoader`] puts the images of an epoch in order, lets each [`Transform`] change them and hands them out in
 //! batches that a worker thread makes ahead. What is drawn at random for an image depends on the loader's generator,
 //! the epoch and the index of the image only: the same epoch is the same on every machine, whatever the size of a
 //! batch and however many are made ahead.
+//!
+//! Data without labels and samples of any other type go the same way: a [`TensorDataset`] hands out rows of several
+//! tensors, and [`Samples::collate`] makes batches of one's own type from samples of one's own type. [`random_split`]
+//! cuts a data set in parts; a [`Sampler`] says which samples an epoch has.
 //!
 //! ```no_run
 //! use gristmill::{Rng, data};
@@ -22,14 +26,24 @@
 //! # Ok::<(), gristmill::Error>(())
 //! ```
 
+mod collate;
+mod csv;
 mod dataset;
 mod idx;
 mod loader;
 mod mnist;
+mod sampler;
+mod split;
+mod tensors;
 mod transform;
 
-pub use dataset::{Dataset, TensorDataset, scale_pixels};
-pub use idx::Idx;
+pub use collate::{Collate, Collated, Pick, Picks, Samples, VecDataset};
+pub use csv::{Csv, CsvFormat};
+pub use dataset::{Dataset, scale_pixels};
+pub use idx::{Idx, IdxElement, read_idx};
 pub use loader::{Batch, Batches, DataLoader};
-pub use mnist::{Mnist, Split};
-pub use transform::{Normalize, RandomCrop, RandomFlipHorizontal, Transform};
+pub use mnist::{FASHION_MNIST_CLASSES, Mnist, Split};
+pub use sampler::{RandomSampler, Sampler, SequentialSampler, WeightedRandomSampler};
+pub use split::{Lengths, Subset, random_split};
+pub use tensors::{LabeledTensors, TensorDataset};
+pub use transform::{Compose, Normalize, RandomCrop, RandomFlipHorizontal, Transform};

@@ -29,6 +29,48 @@ pub trait Transform: Send + Sync {
     fn apply(&self, image: &mut [f32], shape: [usize; 3], rng: &mut Rng) -> Result<()>;
 }
 
+/// A closure is a transform, too.
+impl<F: Fn(&mut [f32], [usize; 3], &mut Rng) -> Result<()> + Send + Sync> Transform for F {
+    fn apply(&self, image: &mut [f32], shape: [usize; 3], rng: &mut Rng) -> Result<()> {
+        self(image, shape, rng)
+    }
+}
+
+/// Several transforms in their order as one. They draw from one generator, one after the other, as transforms given
+/// to a loader one by one do.
+///
+/// ```
+/// use gristmill::{Rng, data::{Compose, Normalize, RandomCrop, Transform}};
+/// let chain = Compose::new().add(RandomCrop::new(2)).add(Normalize::new(&[0.5], &[0.5])?);
+/// let mut image = [0.5; 9];
+/// chain.apply(&mut image, [3, 3, 1], &mut Rng::seed(4))?;
+/// assert!(image.iter().all(|&x| x == 0.0 || x == -1.0));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Default)]
+pub struct Compose(Vec<Box<dyn Transform>>);
+
+impl Compose {
+    /// Changes nothing until something is added.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Does this after the others.
+    #[must_use]
+    #[allow(clippy::should_implement_trait)]
+    pub fn add(mut self, transform: impl Transform + 'static) -> Self {
+        self.0.push(Box::new(transform));
+        self
+    }
+}
+
+impl Transform for Compose {
+    fn apply(&self, image: &mut [f32], shape: [usize; 3], rng: &mut Rng) -> Result<()> {
+        self.0.iter().try_for_each(|transform| transform.apply(image, shape, rng))
+    }
+}
+
 /// Mirrors an image, left for right, with a probability.
 #[derive(Clone, Debug)]
 pub struct RandomFlipHorizontal {

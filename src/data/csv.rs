@@ -1,0 +1,259 @@
+//! Tables of numbers in text: CSV.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::simd::Element;
+use crate::tensor::{Shape, Tensor};
+
+/// A table of numbers, `[rows, columns]`.
+///
+/// ```
+/// use gristmill::data::{Csv, DataLoader, TensorDataset};
+/// let path = std::env::temp_dir().join(format!("gristmill-doc-{}.csv", std::process::id()));
+/// std::fs::write(&path, "rooms,area,price\n3,70,210\n4,95.5,260\n")?;
+/// let table: Csv = Csv::read(&path)?;
+/// # std::fs::remove_file(&path)?;
+/// let (x, y) = table.split(&["price"])?;
+/// assert_eq!((x.to_vec(), y.to_vec()), (vec![3.0, 70.0, 4.0, 95.5], vec![210.0, 260.0]));
+/// let loader = DataLoader::new(TensorDataset::new([&x, &y])?).batch_size(2);
+/// # assert_eq!(loader.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Csv<T: Element = f32> {
+    path: PathBuf,
+    names: Vec<String>,
+    /// The line of each row, the first is 1.
+    lines: Vec<usize>,
+    values: Tensor<T>,
+}
+
+/// How a file is to be read.
+///
+/// ```no_run
+/// use gristmill::data::{Csv, CsvFormat};
+/// let table: Csv = CsvFormat { delimiter: b'\t', header: false, ..CsvFormat::default() }.read("numbers.tsv")?;
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CsvFormat {
+    /// What stands between two fields, an ASCII character; a comma by default.
+    pub delimiter: u8,
+    /// Whether the first line names the columns; yes by default. Without it they are called `0`, `1`, …
+    pub header: bool,
+    /// What stands for a missing number beside an empty field, such as `NA`; by default missing numbers are errors.
+    /// They become NaN.
+    pub missing: Option<&'static str>,
+}
+
+impl Default for CsvFormat {
+    fn default() -> Self {
+        Self { delimiter: b',', header: true, missing: None }
+    }
+}
+
+impl<T: Element> Csv<T> {
+    /// Reads a file with commas and a header; see [`CsvFormat::read`].
+    ///
+    /// # Errors
+    /// As [`CsvFormat::read`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        CsvFormat::default().read(path)
+    }
+
+    /// The names of the columns.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The numbers, `[rows, columns]`.
+    pub fn values(&self) -> &Tensor<T> {
+        &self.values
+    }
+
+    /// The columns of these names in this order, `[rows, names]`.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming a column that is not there.
+    pub fn columns(&self, names: &[&str]) -> Result<Tensor<T>> {
+        let places = names.iter().map(|name| self.place(name)).collect::<Result<Vec<_>>>()?;
+        self.pick(&places)
+    }
+
+    /// All other columns, `[rows, others]`, and the targets, `[rows, targets]`.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming a column that is not there.
+    pub fn split(&self, targets: &[&str]) -> Result<(Tensor<T>, Tensor<T>)> {
+        let places = targets.iter().map(|name| self.place(name)).collect::<Result<Vec<_>>>()?;
+        let others: Vec<usize> = (0..self.names.len()).filter(|place| !places.contains(place)).collect();
+        Ok((self.pick(&others)?, self.pick(&places)?))
+    }
+
+    /// All other columns, `[rows, others]`, and a column of class numbers 0, 1, ….
+    ///
+    /// # Errors
+    /// [`Error::File`] when the column is not there, or naming the line of what is not a whole number ≥ 0.
+    pub fn split_labels(&self, target: &str) -> Result<(Tensor<T>, Vec<usize>)> {
+        let (others, labels) = self.split(&[target])?;
+        let label = |(x, line): (T, &usize)| {
+            let x = x.to_f64();
+            // Above 2³², a class number is a mistake.
+            if x >= 0.0 && x.fract() == 0.0 && x <= f64::from(u32::MAX) {
+                return Ok(x as usize);
+            }
+            let message = format!("line {line}, column {target}: {x} is not the number of a class");
+            Err(Error::file(&self.path, message))
+        };
+        let labels = labels.to_vec().into_iter().zip(&self.lines).map(label).collect::<Result<_>>()?;
+        Ok((others, labels))
+    }
+
+    fn place(&self, name: &str) -> Result<usize> {
+        self.names.iter().position(|known| known == name).ok_or_else(|| {
+            Error::file(&self.path, format!("there is no column {name:?} among {:?}", self.names))
+        })
+    }
+
+    fn pick(&self, places: &[usize]) -> Result<Tensor<T>> {
+        let (rows, columns) = (self.lines.len(), self.names.len());
+        Tensor::build(Shape::new(&[rows, places.len()])?, |out| {
+            let from = self.values.data().chunks_exact(columns.max(1));
+            for (row, out) in from.zip(out.chunks_exact_mut(places.len().max(1))) {
+                places.iter().zip(out).for_each(|(&place, out)| *out = row[place]);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl CsvFormat {
+    /// Reads a file of numbers.
+    ///
+    /// Fields may be quoted, with `""` for a quote, but not go over several lines; blanks around them and empty lines do
+    /// not count. Numbers are what Rust's `f32` and `f64` parse, rounded to the nearest: `1`, `-2.5e3`, `NaN`, `inf`.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the file cannot be read or is not UTF-8; naming the line when it has another number of
+    /// fields than the first one or a quote is not closed; naming line and column when a field is not a number, is
+    /// missing, or is too large for the element type; when there are no columns or two have the same name.
+    pub fn read<T: Element>(self, path: impl AsRef<Path>) -> Result<Csv<T>> {
+        let path = path.as_ref();
+        let bytes = fs::read(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+        self.parse(&bytes, path).map_err(|reason| Error::file(path, reason))
+    }
+
+    fn parse<T: Element>(self, bytes: &[u8], path: &Path) -> Result<Csv<T>, String> {
+        if !self.delimiter.is_ascii() || matches!(self.delimiter, b'"' | b'\n' | b'\r') {
+            return Err(format!("{:?} cannot be a delimiter", char::from(self.delimiter)));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+            format!("line {line} is not UTF-8")
+        })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let mut lines = lines.map(|(i, line)| (i + 1, line)).peekable();
+
+        let Some(&(number, first)) = lines.peek() else { return Err("holds no columns".into()) };
+        let first = self.fields(number, first)?;
+        let names = match self.header {
+            true => {
+                lines.next();
+                first
+            }
+            false => (0..first.len()).map(|place| place.to_string()).collect(),
+        };
+        if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+            return Err(format!("line {number}: two columns are called {:?}", names[twice]));
+        }
+
+        let (mut numbers, mut values) = (Vec::new(), Vec::new());
+        for (number, line) in lines {
+            let fields = self.fields(number, line)?;
+            if fields.len() != names.len() {
+                let (found, expected) = (fields.len(), names.len());
+                return Err(format!("line {number} has {found} fields, expected {expected}"));
+            }
+            for (field, name) in fields.iter().zip(&names) {
+                let value = self.number(field);
+                values.push(value.map_err(|reason| format!("line {number}, column {name}: {reason}"))?);
+            }
+            numbers.push(number);
+        }
+        let values =
+            Tensor::from_slice(&values, [numbers.len(), names.len()]).map_err(|error| error.to_string())?;
+        Ok(Csv { path: path.to_owned(), names, lines: numbers, values })
+    }
+
+    fn number<T: Element>(self, field: &str) -> Result<T, String> {
+        if self.missing.is_some_and(|missing| field.is_empty() || field == missing) {
+            return Ok(T::from_f64(f64::NAN));
+        }
+        if field.is_empty() {
+            return Err("a number is missing".into());
+        }
+        // Through f64, a number could be rounded twice.
+        let value = if size_of::<T>() == 4 {
+            field.parse::<f32>().map(|x| T::from_f64(x.into()))
+        } else {
+            field.parse::<f64>().map(T::from_f64)
+        };
+        let value = value.map_err(|_| format!("{field:?} is not a number"))?;
+        let infinite = field.trim_start_matches(['+', '-']).starts_with(['i', 'I']);
+        if value.to_f64().is_infinite() && !infinite {
+            return Err(format!("{field} is too large for {}", T::NAME));
+        }
+        Ok(value)
+    }
+
+    /// The fields of a line, without their quotes and the blanks around them.
+    fn fields(self, number: usize, line: &str) -> Result<Vec<String>, String> {
+        let delimiter = char::from(self.delimiter);
+        let mut fields = Vec::new();
+        let mut rest = line;
+        loop {
+            let blank = |c: char| c.is_whitespace() && c != delimiter;
+            let start = rest.trim_start_matches(blank);
+            let Some(mut quoted) = start.strip_prefix('"') else {
+                let (field, more) = match start.split_once(delimiter) {
+                    Some((field, more)) => (field, Some(more)),
+                    None => (start, None),
+                };
+                fields.push(field.trim_matches(blank).to_owned());
+                match more {
+                    Some(more) => rest = more,
+                    None => return Ok(fields),
+                }
+                continue;
+            };
+            let mut field = String::new();
+            loop {
+                let Some((part, more)) = quoted.split_once('"') else {
+                    return Err(format!("line {number}: field {} lacks its closing quote", fields.len() + 1));
+                };
+                field += part;
+                match more.strip_prefix('"') {
+                    Some(more) => {
+                        field.push('"');
+                        quoted = more;
+                    }
+                    None => {
+                        quoted = more.trim_start_matches(blank);
+                        break;
+                    }
+                }
+            }
+            fields.push(field);
+            match quoted.strip_prefix(delimiter) {
+                Some(more) => rest = more,
+                None if quoted.is_empty() => return Ok(fields),
+                None => {
+                    return Err(format!("line {number}: text behind the quotes of field {}", fields.len()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Chapters: one thing each, with a program that runs.
+
+#[doc = include_str!("../docs/guide/tensors.md")]
+pub mod tensors {}
+
+#[doc = include_str!("../docs/guide/autograd.md")]
+pub mod autograd {}
+
+#[doc = include_str!("../docs/guide/layer.md")]
+pub mod layer {}
+
+#[doc = include_str!("../docs/guide/dataset.md")]
+pub mod dataset {}
+
+#[doc = include_str!("../docs/guide/optimizer.md")]
+pub mod optimizer {}
+
+#[doc = include_str!("../docs/guide/kernel.md")]
+pub mod kernel {}
+
+#[doc = include_str!("../docs/guide/reproducibility.md")]
+pub mod reproducibility {}
+
+#[doc = include_str!("../docs/guide/performance.md")]
+pub mod performance {}

@@ -1,0 +1,162 @@
+//! The best epoch so far: when to stop, and which model to keep.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::nn::{self, Module};
+use crate::optim::PlateauMode;
+use crate::simd::Element;
+
+/// The best value so far.
+#[derive(Clone, Debug)]
+struct Best {
+    mode: PlateauMode,
+    min_delta: f64,
+    value: Option<f64>,
+}
+
+impl Best {
+    const fn new() -> Self {
+        Self { mode: PlateauMode::Min, min_delta: 0.0, value: None }
+    }
+
+    /// Whether `value` is better than all before it, and keeps it then. NaN is never better.
+    fn beaten_by(&mut self, value: f64) -> bool {
+        let better = match (self.value, self.mode) {
+            (None, _) => !value.is_nan(),
+            (Some(best), PlateauMode::Min) => value < best - self.min_delta,
+            (Some(best), PlateauMode::Max) => value > best + self.min_delta,
+        };
+        if better {
+            self.value = Some(value);
+        }
+        better
+    }
+}
+
+/// Says when a value, such as the loss on data not learned from, no longer improves.
+///
+/// ```
+/// use gristmill::train::EarlyStopping;
+/// let mut stopping = EarlyStopping::new(2).min_delta(0.01);
+/// let losses = [0.9, 0.5, 0.499, 0.6, 0.1];
+/// let stopped = losses.iter().position(|&loss| stopping.step(loss));
+/// assert_eq!((stopped, stopping.best(), stopping.best_step()), (Some(3), Some(0.5), Some(1)));
+/// ```
+#[derive(Clone, Debug)]
+pub struct EarlyStopping {
+    best: Best,
+    patience: usize,
+    steps: usize,
+    best_step: Option<usize>,
+}
+
+impl EarlyStopping {
+    /// Stops at the `patience`th value in a row that is no improvement, at least the first; smaller is better.
+    pub const fn new(patience: usize) -> Self {
+        Self { best: Best::new(), patience, steps: 0, best_step: None }
+    }
+
+    /// By how much a value must be better than the best to be an improvement; more than 0 by default.
+    #[must_use]
+    pub const fn min_delta(mut self, min_delta: f64) -> Self {
+        self.best.min_delta = min_delta.abs();
+        self
+    }
+
+    /// Whether smaller or larger is better.
+    #[must_use]
+    pub const fn mode(mut self, mode: PlateauMode) -> Self {
+        self.best.mode = mode;
+        self
+    }
+
+    /// Takes the next value; says whether to stop. NaN is no improvement.
+    pub fn step(&mut self, value: f64) -> bool {
+        if self.best.beaten_by(value) {
+            self.best_step = Some(self.steps);
+        }
+        self.steps += 1;
+        let since = self.steps - self.best_step.map_or(0, |best| best + 1);
+        since > 0 && since >= self.patience
+    }
+
+    /// The best value.
+    pub const fn best(&self) -> Option<f64> {
+        self.best.value
+    }
+
+    /// Which value was the best, the first is 0.
+    pub const fn best_step(&self) -> Option<usize> {
+        self.best_step
+    }
+}
+
+/// Keeps the last model and the best one in a folder: `last.safetensors` and `best.safetensors`.
+///
+/// ```
+/// use gristmill::{Rng, nn::{Linear, Module}, train::Checkpoints};
+/// let dir = std::env::temp_dir().join(format!("gristmill-doc-kept-{}", std::process::id()));
+/// let model: Linear = Linear::new(2, 2, &mut Rng::seed(4))?;
+/// let mut kept = Checkpoints::new(&dir)?;
+/// assert!(kept.save(&model, 0.3)?);
+/// assert!(!kept.save(&model, 0.4)?);
+/// model.load(kept.best())?;
+/// # std::fs::remove_dir_all(dir)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    dir: PathBuf,
+    best: Best,
+}
+
+impl Checkpoints {
+    /// Keeps models in this folder, which is made if it is not there; smaller values are better.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the folder cannot be made.
+    pub fn new(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref().to_owned();
+        std::fs::create_dir_all(&dir)
+            .map_err(|error| Error::file(&dir, format!("the folder cannot be made: {error}")))?;
+        Ok(Self { dir, best: Best::new() })
+    }
+
+    /// Whether smaller or larger is better.
+    #[must_use]
+    pub const fn mode(mut self, mode: PlateauMode) -> Self {
+        self.best.mode = mode;
+        self
+    }
+
+    /// Where the last model is.
+    pub fn last(&self) -> PathBuf {
+        self.dir.join("last.safetensors")
+    }
+
+    /// Where the best model is.
+    pub fn best(&self) -> PathBuf {
+        self.dir.join("best.safetensors")
+    }
+
+    /// The value of the best model.
+    pub const fn best_value(&self) -> Option<f64> {
+        self.best.value
+    }
+
+    /// Writes the model as the last one, and as the best one if `value` is better than all before; says whether it is.
+    /// Files are replaced whole.
+    ///
+    /// # Errors
+    /// [`Error::File`] when a file cannot be written.
+    pub fn save<T: Element>(&mut self, model: &(impl Module<T> + ?Sized), value: f64) -> Result<bool> {
+        nn::save(model, self.last())?;
+        let better = self.best.clone().beaten_by(value);
+        if better {
+            nn::save(model, self.best())?;
+            self.best.value = Some(value);
+        }
+        Ok(better)
+    }
+}

@@ -1,0 +1,39 @@
+//! A model on data it did not learn from.
+
+use crate::autograd::no_grad;
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::metrics::{ConfusionMatrix, Mean};
+use crate::nn::Module;
+
+/// What a classifier made of a data set.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// The mean cross-entropy of the samples.
+    pub loss: f64,
+    /// Which class was taken for which: errors in all and by class.
+    pub confusion: ConfusionMatrix,
+}
+
+/// One pass over batches of images and labels without learning, with the model in evaluation mode, where it stays. The
+/// model gives logits `[batch, classes]`.
+///
+/// # Errors
+/// Those of the batches and of the model; [`Error::Value`] without batches.
+pub fn evaluate(
+    model: &(impl Module + ?Sized),
+    batches: impl IntoIterator<Item = Result<Batch>>,
+) -> Result<Evaluation> {
+    model.eval();
+    let mut loss = Mean::default();
+    let mut confusion = None;
+    for batch in batches {
+        let (images, labels) = batch?;
+        let logits = no_grad(|| model.forward(&images))?;
+        loss.add(logits.cross_entropy(&labels)?.item()?.into(), labels.len() as f64);
+        let classes = logits.shape().last().copied().unwrap_or(0);
+        confusion.get_or_insert_with(|| ConfusionMatrix::new(classes)).add(&logits.argmax()?, &labels)?;
+    }
+    let confusion = confusion.ok_or_else(|| Error::value("evaluate", "there are no batches"))?;
+    Ok(Evaluation { loss: loss.mean(), confusion })
+}
