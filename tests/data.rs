@@ -717,6 +717,32 @@ mod loading {
         }
     }
 
+    /// The threads that read, in the order of the samples.
+    #[derive(Clone, Default)]
+    struct Slow(Arc<Mutex<Vec<std::thread::ThreadId>>>);
+
+    impl Transform for Slow {
+        fn apply(&self, _: &mut [f32], _: [usize; 3], _: &mut Rng) -> Result<()> {
+            std::thread::sleep(std::time::Duration::from_micros(300));
+            self.0.lock().unwrap().push(std::thread::current().id());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn batches_that_take_long_are_made_ahead_unless_it_is_forbidden() {
+        let here = std::thread::current().id();
+        let slow = Slow::default();
+        let expected = contents(&DataLoader::new(numbered(12)).prefetch(0));
+        assert_eq!(contents(&DataLoader::new(numbered(12)).transform(slow.clone())), expected);
+        let threads = std::mem::take(&mut *slow.0.lock().unwrap());
+        assert_eq!(threads[0], here);
+        assert_eq!(threads.len(), 12);
+        assert!(threads[3..].iter().all(|&thread| thread != here));
+        assert_eq!(contents(&DataLoader::new(numbered(12)).transform(slow.clone()).prefetch(0)), expected);
+        assert!(slow.0.lock().unwrap().iter().all(|&thread| thread == here));
+    }
+
     #[test]
     fn a_data_set_is_told_what_will_be_read_across_batches() {
         let dataset = Arc::new(numbered(12));

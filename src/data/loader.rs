@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::collate::{Collate, Picks};
 use super::dataset::Dataset;
@@ -53,7 +54,8 @@ pub struct DataLoader<D> {
     transforms: Chain,
     batch_size: usize,
     drop_last: bool,
-    prefetch: usize,
+    /// `None`: made ahead if it pays.
+    prefetch: Option<usize>,
     sampler: Box<dyn Sampler>,
     rng: Rng,
     epoch: AtomicU64,
@@ -68,7 +70,7 @@ impl<D: Dataset + 'static> DataLoader<D> {
 }
 
 impl<D: Collate + 'static> DataLoader<D> {
-    /// One sample per batch, in the order of the data set, two batches made ahead.
+    /// One sample per batch, in the order of the data set.
     ///
     /// An `Arc` of a data set is a data set too.
     pub fn new(dataset: D) -> Self {
@@ -77,7 +79,7 @@ impl<D: Collate + 'static> DataLoader<D> {
             transforms: Vec::new(),
             batch_size: 1,
             drop_last: false,
-            prefetch: 2,
+            prefetch: None,
             sampler: Box::new(SequentialSampler),
             rng: Rng::seed(0),
             epoch: AtomicU64::new(0),
@@ -114,9 +116,11 @@ impl<D: Collate + 'static> DataLoader<D> {
         self
     }
 
-    /// How many batches a thread makes ahead; 0 makes each on the caller's thread when it is asked for.
+    /// How many batches a thread makes ahead; 0 makes each on the caller's thread when it is asked for. Without this call
+    /// the first batches of an epoch are made on the caller's thread, and the others too unless several took longer than
+    /// 100 µs: below that a batch costs less than to hand it over. Then a thread makes two ahead.
     pub fn prefetch(mut self, batches: usize) -> Self {
-        self.prefetch = batches;
+        self.prefetch = Some(batches);
         self
     }
 
@@ -185,8 +189,9 @@ impl<D: Collate + 'static> DataLoader<D> {
             batch_size: self.batch_size,
         };
         Ok(match self.prefetch {
-            0 => Source::Here(epoch),
-            ahead => Source::Ahead(Worker::start(epoch, ahead.min(self.len()))?),
+            None => Source::Watched(epoch, PATIENCE),
+            Some(0) => Source::Here(epoch),
+            Some(ahead) => Source::Ahead(Worker::start(epoch, ahead.min(self.len()))?),
         })
     }
 }
@@ -224,10 +229,37 @@ pub struct Batches<D: Collate>(Source<D>);
 enum Source<D: Collate> {
     Failed(Option<Error>),
     Here(Epoch<D>),
+    /// Here until so many more batches took long.
+    Watched(Epoch<D>, u32),
     Ahead(Worker<D::Batch>),
 }
 
-impl<D: Collate> Iterator for Batches<D> {
+/// What it takes to get a batch from another thread, which has to be woken for the next one: 30 to 130 µs were measured.
+const HAND_OVER: Duration = Duration::from_micros(100);
+/// Batches of an epoch that may take longer before a thread makes them ahead: the first ones touch memory for the first
+/// time.
+const PATIENCE: u32 = 3;
+/// Batches that it then makes ahead.
+const AHEAD: usize = 2;
+
+impl<D: Collate + 'static> Batches<D> {
+    /// The next batch made here; if batches take long, a thread makes those after it.
+    fn watched(&mut self) -> Option<Result<D::Batch>> {
+        let Source::Watched(epoch, patience) = &mut self.0 else { return None };
+        let start = Instant::now();
+        let batch = epoch.next();
+        *patience -= u32::from(start.elapsed() > HAND_OVER);
+        if *patience == 0
+            && let Source::Watched(epoch, _) = std::mem::replace(&mut self.0, Source::Failed(None))
+        {
+            self.0 =
+                Worker::start(epoch, AHEAD).map_or_else(|error| Source::Failed(Some(error)), Source::Ahead);
+        }
+        batch
+    }
+}
+
+impl<D: Collate + 'static> Iterator for Batches<D> {
     type Item = Result<D::Batch>;
 
     fn next(&mut self) -> Option<Result<D::Batch>> {
@@ -235,12 +267,13 @@ impl<D: Collate> Iterator for Batches<D> {
         match &mut self.0 {
             Source::Failed(error) => error.take().map(Err),
             Source::Here(epoch) => epoch.next(),
+            Source::Watched(..) => self.watched(),
             Source::Ahead(worker) => worker.next(),
         }
     }
 }
 
-impl<D: Collate> FusedIterator for Batches<D> {}
+impl<D: Collate + 'static> FusedIterator for Batches<D> {}
 
 type Chain = Vec<Arc<dyn Transform>>;
 
