@@ -5,12 +5,16 @@ mod binary;
 mod concat;
 mod cross_entropy;
 mod dropout;
+mod embedding;
 mod epilogue;
+mod group_norm;
 mod layer_norm;
 mod linear;
 mod loss;
 mod matmul;
+mod prelu;
 mod reduce;
+mod rms_norm;
 mod softmax;
 mod unary;
 mod view;
@@ -70,15 +74,19 @@ ops! {
     CrossEntropy(cross_entropy::CrossEntropy<T>),
     Custom(Custom<T>),
     Dropout(dropout::Dropout),
+    Embedding(embedding::Embedding),
     Extreme(reduce::Extreme<T>),
     Gather(concat::Gather),
+    GroupNorm(group_norm::GroupNorm<T>),
     LayerNorm(layer_norm::LayerNorm<T>),
     Linear(linear::Linear<T>),
     Loss(loss::LossOp<T>),
     MatMul(matmul::MatMul<T>),
     NllLoss(cross_entropy::NllLoss<T>),
     Permute(view::Permute),
+    Prelu(prelu::Prelu<T>),
     Reshape(view::Reshape),
+    RmsNorm(rms_norm::RmsNorm<T>),
     Slice(view::Slice),
     SoftCrossEntropy(cross_entropy::SoftCrossEntropy<T>),
     Softmax(softmax::Softmax<T>),
