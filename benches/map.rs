@@ -1,4 +1,5 @@
-//! Elementwise functions: all of them in the first-level cache, some out to memory; with a row or a column, too.
+//! Elementwise functions: all of them in the first-level cache, some out to memory; with a row or a column, too. The
+//! parametric ReLU with one slope, with columns and with channels.
 
 mod common;
 
@@ -14,6 +15,7 @@ fn main() {
             "map/{relu,gelu,exp}{,_backward}/{f32,f64}/{127,30000,500000,8000000}",
             "map/{add,axpby}/{f32,f64}/{127,30000,500000,8000000}",
             "map/{add_row,mul_col}/{f32,f64}/{100x10,100x100,127x129,128x1000,8192x768}",
+            "prelu/{forward,backward}/{f32,f64}/{1x1x1003,1x1x500000,100x100x1,8x32x1024}",
         ],
     );
 }

@@ -9,12 +9,14 @@ use gristmill::kernels::gemm::{
     BatchMut, BatchRef, Bias, Epilogue, MatMut, MatRef, PackedB, gemm, gemm_batched, gemm_prepacked,
     gemm_with_epilogue,
 };
+use gristmill::kernels::group_norm::{self, Layout};
 use gristmill::kernels::loss::{self, Loss};
 use gristmill::kernels::map::{self, Binary, Unary};
 use gristmill::kernels::reduce::{self, Reduce};
 use gristmill::kernels::update::{self, Adam, RmsProp, Sgd};
 use gristmill::kernels::{
-    batch_norm, layer_norm, log_softmax, logsumexp, nll_loss, soft_cross_entropy, softmax,
+    batch_norm, embedding, layer_norm, log_softmax, logsumexp, nll_loss, prelu, rms_norm, soft_cross_entropy,
+    softmax,
 };
 use gristmill::{Element, Result, Rng, reference};
 
@@ -201,7 +203,13 @@ fn build<T: Element>(family: &str, op: &str, shape: &[usize]) -> Option<Case> {
         ("nll_loss", &[rows, cols]) => likelihoods::<T>(op, rows, cols),
         ("loss", &[len]) => losses::<T>(op, len),
         ("layer_norm", &[rows, cols]) => layer_normalisation::<T>(op, rows, cols),
+        ("rms_norm", &[rows, cols]) => rms_normalisation::<T>(op, rows, cols),
+        ("group_norm", &[samples, channels, inner, groups]) => {
+            group_normalisation::<T>(op, samples, Layout { channels, inner, groups })
+        }
         ("batch_norm", &[rows, cols]) => batch_normalisation::<T>(op, rows, cols),
+        ("embedding", &[rows, dim, count]) => lookup::<T>(op, rows, dim, count),
+        ("prelu", &[samples, channels, inner]) => parametric_relu::<T>(op, samples, channels, inner),
         ("dropout", &[len]) => masked::<T>(op, len),
         ("rng", &[len]) => random::<T>(op, len),
         ("update", &[len]) => optimizer::<T>(op, len),
@@ -830,6 +838,84 @@ fn layer_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
     }
 }
 
+fn rms_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
+    let (len, n, c) = (rows * cols, (rows * cols) as f64, cols as f64);
+    let (x, gamma) = (numbers::<T>(len, 1), numbers::<T>(cols, 3));
+    let mut rstd = vec![T::ZERO; rows];
+    match op {
+        "forward" => call::<T, _, _>(
+            [4.0 * n, n + c, n + rows as f64],
+            [x, gamma],
+            [numbers(len, 5)],
+            move |[x, gamma], [y]| rms_norm::forward(x, cols, Some(gamma), EPS, y, &mut rstd),
+            move |[x, gamma]| reference::rms_norm(x, cols, gamma, EPS).0,
+        ),
+        "infer" => call::<T, _, _>(
+            [4.0 * n, n + c, n],
+            [x, gamma],
+            [numbers(len, 5)],
+            move |[x, gamma], [y]| rms_norm::infer(x, cols, Some(gamma), EPS, y),
+            move |[x, gamma]| reference::rms_norm(x, cols, gamma, EPS).0,
+        ),
+        "backward" => {
+            let mut y = x.clone();
+            rms_norm::forward(&x, cols, None, EPS, &mut y, &mut rstd).ok()?;
+            call::<T, _, _>(
+                [11.0 * n, 2.0 * n + c + rows as f64, n + c],
+                [x, gamma, numbers(len, 2)],
+                [y, vec![T::ZERO; cols]],
+                move |[x, gamma, dy], [dx, dgamma]| {
+                    rms_norm::backward(x, cols, Some(gamma), &rstd, dy, dx, dgamma)
+                },
+                move |[x, gamma, dy]| {
+                    let (dx, dgamma) = reference::rms_norm_backward(x, cols, gamma, EPS, dy);
+                    [dx, dgamma].concat()
+                },
+            )
+            .map(|case| case.sums_of(rows))
+        }
+        _ => None,
+    }
+}
+
+/// A shape is samples × channels × inner elements × groups.
+fn group_normalisation<T: Element>(op: &str, samples: usize, layout: Layout) -> Option<Case> {
+    let Layout { channels, inner, groups } = layout;
+    let (len, rows, shape) = (samples * channels * inner, samples * groups, [channels, inner, groups]);
+    let (n, c) = (len as f64, channels as f64);
+    let (x, gamma) = (numbers::<T>(len, 1), numbers::<T>(channels, 3));
+    let (mut mean, mut rstd) = (vec![T::ZERO; rows], vec![T::ZERO; rows]);
+    match op {
+        "forward" => call::<T, _, _>(
+            [7.0 * n, n + 2.0 * c, n + 2.0 * rows as f64],
+            [x, gamma, numbers(channels, 4)],
+            [numbers(len, 5)],
+            move |[x, gamma, beta], [y]| {
+                group_norm::forward(x, layout, Some(gamma), Some(beta), EPS, y, &mut mean, &mut rstd)
+            },
+            move |[x, gamma, beta]| reference::group_norm(x, shape, gamma, beta, EPS).0,
+        ),
+        "backward" => {
+            let mut y = x.clone();
+            group_norm::forward(&x, layout, None, None, EPS, &mut y, &mut mean, &mut rstd).ok()?;
+            call::<T, _, _>(
+                [12.0 * n, 2.0 * n + c + 2.0 * rows as f64, n + 2.0 * c],
+                [x, gamma, numbers(len, 2)],
+                [y, vec![T::ZERO; channels], vec![T::ZERO; channels]],
+                move |[x, gamma, dy], [dx, dgamma, dbeta]| {
+                    group_norm::backward(x, layout, Some(gamma), &mean, &rstd, dy, dx, dgamma, dbeta)
+                },
+                move |[x, gamma, dy]| {
+                    let (dx, dgamma, dbeta) = reference::group_norm_backward(x, shape, gamma, EPS, dy);
+                    [dx, dgamma, dbeta].concat()
+                },
+            )
+            .map(|case| case.sums_of(samples * inner))
+        }
+        _ => None,
+    }
+}
+
 fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     let (len, n, c) = (rows * cols, (rows * cols) as f64, cols as f64);
     let (x, gamma) = (numbers::<T>(len, 1), numbers::<T>(cols, 3));
@@ -876,6 +962,61 @@ fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
                 },
             )
         }
+        _ => None,
+    }
+}
+
+/// `count` rows of a table; indices come again and again, some more often than others.
+fn lookup<T: Element>(op: &str, rows: usize, dim: usize, count: usize) -> Option<Case> {
+    let indices: Vec<usize> = (0..count).map(|i| i * 7919 % rows * (i % 3) / 2).collect();
+    let (same, n) = (indices.clone(), (count * dim) as f64);
+    match op {
+        "forward" => {
+            let mut distinct = indices.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            call::<T, _, _>(
+                [0.0, (distinct.len() * dim) as f64, n],
+                [numbers(rows * dim, 1)],
+                [numbers(count * dim, 3)],
+                move |[table], [y]| embedding::forward(table, dim, &indices, y),
+                move |[table]| reference::embedding(table, dim, &same),
+            )
+        }
+        "backward" => call::<T, _, _>(
+            [n, n, (rows * dim) as f64],
+            [numbers(count * dim, 2)],
+            [numbers(rows * dim, 3)],
+            move |[dy], [dtable]| embedding::backward(&indices, dim, None, dy, dtable),
+            move |[dy]| reference::embedding_backward(&same, [rows, dim], None, dy),
+        )
+        .map(|case| case.sums_of(count)),
+        _ => None,
+    }
+}
+
+fn parametric_relu<T: Element>(op: &str, samples: usize, channels: usize, inner: usize) -> Option<Case> {
+    let (len, c) = (samples * channels * inner, channels as f64);
+    let (n, x, slope) = (len as f64, numbers::<T>(len, 1), numbers::<T>(channels, 3));
+    match op {
+        "forward" => call::<T, _, _>(
+            [n, n + c, n],
+            [x, slope],
+            [numbers(len, 5)],
+            move |[x, slope], [y]| prelu::forward(x, slope, inner, y),
+            move |[x, slope]| reference::prelu(x, slope, inner),
+        ),
+        "backward" => call::<T, _, _>(
+            [3.0 * n, 2.0 * n + c, n + c],
+            [x, slope, numbers(len, 2)],
+            [numbers(len, 5), vec![T::ZERO; channels]],
+            move |[x, slope, dy], [dx, dslope]| prelu::backward(x, slope, inner, dy, dx, dslope),
+            move |[x, slope, dy]| {
+                let (dx, dslope) = reference::prelu_backward(x, slope, inner, dy);
+                [dx, dslope].concat()
+            },
+        )
+        .map(|case| case.sums_of(samples * inner)),
         _ => None,
     }
 }

@@ -110,31 +110,24 @@ impl<T: Element> Kernel for Forward<'_, T> {
         for ((x, y), (mean, rstd)) in rows.zip(self.mean.iter_mut().zip(self.rstd)) {
             let moments = Moments::new(s, x, self.eps);
             (*mean, *rstd) = (moments.mean, moments.rstd);
-            let rest = s.splat(moments.rest * moments.rstd);
-            let (mean, rstd) = (s.splat(moments.mean), s.splat(moments.rstd));
-            slices::map3(
-                s,
-                [x, self.gamma, self.beta],
-                y,
-                #[inline(always)]
-                |x, gamma, beta| (x - mean).mul_sub(rstd, rest).mul_add(gamma, beta),
-            );
+            moments.normalise(s, x, self.gamma, self.beta, y);
         }
     }
 }
 
-struct Moments<T> {
+/// What normalises a row.
+pub(super) struct Moments<T> {
     /// The mean, rounded.
-    mean: T,
+    pub mean: T,
     /// The mean without its rounding, minus `mean`.
-    rest: T,
-    rstd: T,
+    pub rest: T,
+    pub rstd: T,
 }
 
 impl<T: Element> Moments<T> {
     /// Of one row.
     #[inline(always)]
-    fn new<S: Simd>(s: S, x: &[T], eps: T) -> Self {
+    pub fn new<S: Simd>(s: S, x: &[T], eps: T) -> Self {
         let inverse_n = T::ONE / T::from_f64(x.len() as f64);
         // A power of two that every element is multiplied with, and what undoes it: not 1 where squares overflow.
         let (mut scale, mut unscale) = (T::ONE, T::ONE);
@@ -173,6 +166,20 @@ impl<T: Element> Moments<T> {
             }
             (scale, unscale) = rescue_scales();
         }
+    }
+
+    /// `y = x̂·γ + β` in one row.
+    #[inline(always)]
+    pub fn normalise<S: Simd>(&self, s: S, x: &[T], gamma: &[T], beta: &[T], y: &mut [T]) {
+        let rest = s.splat(self.rest * self.rstd);
+        let (mean, rstd) = (s.splat(self.mean), s.splat(self.rstd));
+        slices::map3(
+            s,
+            [x, gamma, beta],
+            y,
+            #[inline(always)]
+            |x, gamma, beta| (x - mean).mul_sub(rstd, rest).mul_add(gamma, beta),
+        );
     }
 }
 
@@ -260,40 +267,52 @@ impl<T: Element> Kernel for Backward<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let inverse_n = T::ONE / T::from_f64(self.cols as f64);
         self.dgamma.fill(T::ZERO);
         self.dbeta.fill(T::ZERO);
         let inputs = self.x.chunks_exact(self.cols).zip(self.dy.chunks_exact(self.cols));
         let outputs = self.dx.chunks_exact_mut(self.cols);
         let moments = self.mean.iter().zip(self.rstd);
         for (((x, dy), dx), (&mean, &rstd)) in inputs.zip(outputs).zip(moments) {
-            let center = s.splat(mean);
-            let [sum_d, sum_g, sum_gd] = slices::sums::<T, S, 2, 3, 3>(
-                s,
-                [x, dy, self.gamma],
-                #[inline(always)]
-                |[sum_d, sum_g, sum_gd], [x, dy, gamma]| {
-                    let (d, g) = (x - center, dy * gamma);
-                    [sum_d + d, sum_g + g, g.mul_add(d, sum_gd)]
-                },
-            );
-            // The mean that was saved is rounded: `rest` is what it lacks.
-            let rest = sum_d * inverse_n;
-            let mean_g = s.splat(sum_g * inverse_n);
-            let mean_gx = s.splat((sum_gd - rest * sum_g) * inverse_n * rstd);
-            let (rest, rstd) = (s.splat(rest * rstd), s.splat(rstd));
-            slices::update(
-                s,
-                [x, dy, self.gamma],
-                [&mut *dx, &mut *self.dgamma, &mut *self.dbeta],
-                #[inline(always)]
-                |[x, dy, gamma], [_, dgamma, dbeta]| {
-                    let normal = (x - center).mul_sub(rstd, rest);
-                    // Rounded as in the sum: a single column gives exactly 0.
-                    let g = dy * gamma - mean_g;
-                    [normal.neg_mul_add(mean_gx, g) * rstd, dy.mul_add(normal, dgamma), dbeta + dy]
-                },
-            );
+            backward_row(s, [x, dy, self.gamma], mean, rstd, [dx, &mut *self.dgamma, &mut *self.dbeta]);
         }
     }
+}
+
+/// From x, dy and γ of one row to dx; adds to dγ and dβ.
+#[inline(always)]
+pub(super) fn backward_row<T: Element, S: Simd>(
+    s: S,
+    inputs: [&[T]; 3],
+    mean: T,
+    rstd: T,
+    outputs: [&mut [T]; 3],
+) {
+    let inverse_n = T::ONE / T::from_f64(inputs[0].len() as f64);
+    let center = s.splat(mean);
+    let [sum_d, sum_g, sum_gd] = slices::sums::<T, S, 2, 3, 3>(
+        s,
+        inputs,
+        #[inline(always)]
+        |[sum_d, sum_g, sum_gd], [x, dy, gamma]| {
+            let (d, g) = (x - center, dy * gamma);
+            [sum_d + d, sum_g + g, g.mul_add(d, sum_gd)]
+        },
+    );
+    // The mean that was saved is rounded: `rest` is what it lacks.
+    let rest = sum_d * inverse_n;
+    let mean_g = s.splat(sum_g * inverse_n);
+    let mean_gx = s.splat((sum_gd - rest * sum_g) * inverse_n * rstd);
+    let (rest, rstd) = (s.splat(rest * rstd), s.splat(rstd));
+    slices::update(
+        s,
+        inputs,
+        outputs,
+        #[inline(always)]
+        |[x, dy, gamma], [_, dgamma, dbeta]| {
+            let normal = (x - center).mul_sub(rstd, rest);
+            // Rounded as in the sum: a single column gives exactly 0.
+            let g = dy * gamma - mean_g;
+            [normal.neg_mul_add(mean_gx, g) * rstd, dy.mul_add(normal, dgamma), dbeta + dy]
+        },
+    );
 }

@@ -5,16 +5,21 @@
 //! Results are the same bits for any number of threads and on any instruction set with fused multiply-add.
 
 pub mod batch_norm;
+mod channels;
 pub mod cross_entropy;
 pub mod dropout;
+pub mod embedding;
 pub mod gemm;
+pub mod group_norm;
 pub mod layer_norm;
 pub mod log_softmax;
 pub mod logsumexp;
 pub mod loss;
 pub mod map;
 pub mod nll_loss;
+pub mod prelu;
 pub mod reduce;
+pub mod rms_norm;
 pub mod soft_cross_entropy;
 pub mod softmax;
 pub mod update;

@@ -21,6 +21,9 @@ pub enum RunningVar {
 /// `(x − mean) / sqrt(var + eps) · weight + bias` of each feature of x of `[rows, features]` (Ioffe and Szegedy
 /// 2015): over the batch in training, with running statistics at evaluation.
 ///
+/// x may be `[samples, features, length]`, too: its statistics are over samples and length, and it takes a copy each way
+/// to have the features last (see [`Tensor::batch_norm`]).
+///
 /// Defaults are PyTorch's: eps 1e-5, momentum 0.1 (the weight of the new batch), unbiased running variance, weight 1,
 /// bias 0.
 pub struct BatchNorm1d<T: Element = f32> {

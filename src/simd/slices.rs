@@ -354,6 +354,53 @@ pub(crate) fn sums<T: Element, S: Simd, const A: usize, const N: usize, const K:
     sums
 }
 
+/// `y[i]` from `x[0][i]` and `x[1][i]`, and a sum over them: `step` gives a register of y and adds its terms to the sum so
+/// far. In the order of [`sums`] with four accumulators.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "see above")]
+pub(crate) fn map_and_sum<T: Element, S: Simd>(
+    s: S,
+    x: [&[T]; 2],
+    y: &mut [T],
+    step: impl Fn([T::Vector<S>; 2], T::Vector<S>) -> (T::Vector<S>, T::Vector<S>),
+) -> T {
+    let len = y.len();
+    assert!(x.iter().all(|x| x.len() == len));
+    let mut total = s.splat(T::ZERO);
+    let mut at = 0;
+    while at < len {
+        let end = len.min(at + BLOCK);
+        let mut acc = [s.splat(T::ZERO); 4];
+        while at + 4 * T::LANES <= end {
+            for a in 0..4 {
+                let from = at + a * T::LANES;
+                // SAFETY: `from + LANES <= end <= len`, the length of every slice.
+                unsafe {
+                    let first = T::Vector::load_ptr(s, x[0].as_ptr().add(from));
+                    let second = T::Vector::load_ptr(s, x[1].as_ptr().add(from));
+                    let (result, sum) = step([first, second], acc[a]);
+                    result.store_ptr(y.as_mut_ptr().add(from));
+                    acc[a] = sum;
+                }
+            }
+            at += 4 * T::LANES;
+        }
+        for a in 0..4 {
+            if at < end {
+                let part = at..end.min(at + T::LANES);
+                let inside = <T::Vector<S> as Float<S>>::Mask::first(s, part.len());
+                let terms = [s.load_partial(&x[0][part.clone()]), s.load_partial(&x[1][part.clone()])];
+                let (result, sum) = step(terms, acc[a]);
+                s.store_partial(result, &mut y[part.clone()]);
+                acc[a] = T::Vector::select(inside, sum, acc[a]);
+                at = part.end;
+            }
+        }
+        total = total + ((acc[0] + acc[1]) + (acc[2] + acc[3]));
+    }
+    total.reduce_add()
+}
+
 /// Adds up the rows of `len` elements in pairs, pairs of pairs, …; the sum is left in the first row.
 pub(crate) fn merge_rows<T: Element>(rows: &mut [T], len: usize) {
     let count = rows.len().checked_div(len).unwrap_or(0);

@@ -87,6 +87,9 @@ impl<T: Element> Tensor<T> {
     /// `(x − mean) / sqrt(var + eps) · gamma + beta` for x of `[rows, features]`, with mean and biased variance of
     /// each feature over the batch, or with running ones. `affine` is (gamma, beta), both of `[features]`.
     ///
+    /// x of `[samples, features, length]` is taken as samples · length rows: it is copied with the features last, and so
+    /// is the gradient; what comes out is a view of the result.
+    ///
     /// # Errors
     /// [`Error::Shape`] when the shapes do not fit, or when a batch to be trained on has fewer than two rows;
     /// [`Error::Value`] for an eps that is negative or not finite.
@@ -97,10 +100,17 @@ impl<T: Element> Tensor<T> {
         statistics: BatchStatistics<'_, T>,
         eps: f64,
     ) -> Result<Self> {
+        if let &[samples, features, length] = self.shape() {
+            check_affine("batch_norm", self, features, affine)?;
+            let rows = self.transpose(1, 2)?.reshape([samples * length, features])?;
+            let y = rows.normalise(affine, statistics, eps, None)?;
+            return y.reshape([samples, length, features])?.transpose(1, 2);
+        }
         self.normalise(affine, statistics, eps, None)
     }
 
-    /// [`batch_norm`](Tensor::batch_norm) and what follows it, in fewer passes: the bits of the operations one by one.
+    /// [`batch_norm`](Tensor::batch_norm) and what follows it, in fewer passes if x is `[rows, features]`: the bits of the
+    /// operations one by one.
     ///
     /// # Errors
     /// Those of [`batch_norm`](Tensor::batch_norm) and of the epilogue.
@@ -113,6 +123,9 @@ impl<T: Element> Tensor<T> {
         then: Epilogue<'_, T>,
     ) -> Result<Self> {
         then.check("batch_norm", self.shape())?;
+        if self.rank() == 3 {
+            return then.apply(&self.batch_norm(affine, statistics, eps)?);
+        }
         self.normalise(affine, statistics, eps, Some(then))
     }
 
@@ -125,7 +138,8 @@ impl<T: Element> Tensor<T> {
         then: Option<Epilogue<'_, T>>,
     ) -> Result<Self> {
         let &[_, cols] = self.shape() else {
-            let message = format!("expected [rows, features], got {:?}", self.shape());
+            let message =
+                format!("expected [rows, features] or [samples, features, length], got {:?}", self.shape());
             return Err(Error::shape("batch_norm", message));
         };
         check_affine("batch_norm", self, cols, affine)?;

@@ -6,15 +6,19 @@ mod concat;
 mod cross_entropy;
 mod dropout;
 mod einsum;
+mod embedding;
 mod epilogue;
 mod gather;
+mod group_norm;
 mod index;
 mod layer_norm;
 mod linear;
 mod loss;
 mod mask;
 mod matmul;
+mod prelu;
 mod reduce;
+mod rms_norm;
 mod softmax;
 mod sort;
 mod unary;
@@ -78,8 +82,10 @@ ops! {
     Cumsum(sort::Cumsum),
     Custom(Custom<T>),
     Dropout(dropout::Dropout),
+    Embedding(embedding::Embedding),
     Extreme(reduce::Extreme<T>),
     Gather(gather::Gather),
+    GroupNorm(group_norm::GroupNorm<T>),
     Hooked(Hooked<T>),
     IndexAdd(gather::IndexAdd),
     IndexSelect(gather::IndexSelect),
@@ -91,7 +97,9 @@ ops! {
     NllLoss(cross_entropy::NllLoss<T>),
     Part(index::Part),
     Permute(view::Permute),
+    Prelu(prelu::Prelu<T>),
     Reshape(view::Reshape),
+    RmsNorm(rms_norm::RmsNorm<T>),
     Scatter(gather::Scatter),
     SoftCrossEntropy(cross_entropy::SoftCrossEntropy<T>),
     Softmax(softmax::Softmax<T>),

@@ -1,0 +1,62 @@
+//! Group normalisation: over groups of channels and all axes after them.
+
+use super::layer_norm::{check_affine, norm_backward};
+use super::{Backward, Op};
+use crate::autograd::{Gradients, Parent, record};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::kernels::group_norm::{self, Layout};
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+pub(crate) struct GroupNorm<T: Element> {
+    x: Tensor<T>,
+    layout: Layout,
+    gamma: Option<Tensor<T>>,
+    mean: Buffer<T>,
+    rstd: Buffer<T>,
+    parents: [Parent; 3],
+}
+
+impl<T: Element> Backward<T> for GroupNorm<T> {
+    fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
+        let (x, dy, layout) = (&self.x, dy.compact(), self.layout);
+        let affine = self.gamma.is_some();
+        norm_backward(x.dims(), layout.channels, affine, self.parents, gradients, |dx, dgamma, dbeta| {
+            let gamma = self.gamma.as_ref().map(Tensor::data);
+            let (mean, rstd) = (&self.mean, &self.rstd);
+            group_norm::backward(x.data(), layout, gamma, mean, rstd, dy.data(), dx, dgamma, dbeta)
+        })
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// `(x − mean) / sqrt(var + eps) · gamma + beta` for x of `[samples, channels, …]` (Wu and He 2018): mean and biased
+    /// variance are of each group of neighbouring channels, with all axes after them, of each sample. `affine` is (gamma,
+    /// beta), both of `[channels]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the shapes do not fit or the channels do not fall into equal groups; [`Error::Value`] for an
+    /// eps that is negative or not finite.
+    #[track_caller]
+    pub fn group_norm(&self, groups: usize, affine: Option<(&Self, &Self)>, eps: f64) -> Result<Self> {
+        let &[samples, channels, ref rest @ ..] = self.shape() else {
+            let message = format!("expected [samples, channels, …], got {:?}", self.shape());
+            return Err(Error::shape("group_norm", message));
+        };
+        check_affine("group_norm", self, channels, affine)?;
+        let layout = Layout { channels, inner: rest.iter().product(), groups };
+        let x = self.compact();
+        let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.compact(), beta.compact())).unzip();
+        let rows = if x.len() == 0 { 0 } else { samples.saturating_mul(groups) };
+        let (mut mean, mut rstd) = (Buffer::try_stale(rows)?, Buffer::try_stale(rows)?);
+        let y = Tensor::build(x.dims(), |y| {
+            let (gamma, beta) = (gamma.as_ref().map(Tensor::data), beta.as_ref().map(Tensor::data));
+            group_norm::forward(x.data(), layout, gamma, beta, eps, y, mean.fresh_mut(), rstd.fresh_mut())
+        })?;
+        let inputs = [Some(self), affine.map(|(gamma, _)| gamma), affine.map(|(_, beta)| beta)];
+        record("group_norm", y, inputs, |parents, _| {
+            Op::GroupNorm(GroupNorm { x, layout, gamma, mean, rstd, parents })
+        })
+    }
+}

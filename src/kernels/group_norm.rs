@@ -1,0 +1,375 @@
+//! Group normalisation of `[samples, channels, inner]`: the channels of a sample fall into groups of neighbours, and
+//! `y = (x − mean)·rstd·γ + β` with `rstd = 1 / √(var + eps)` of each group (Wu and He 2018).
+//!
+//! γ and β are per channel. A group lies in memory as one row, and what
+//! [`layer_norm`](super::layer_norm) says about rows holds for it, with n its elements, D its channels, and `k + D` for k
+//! in `dx`: the error bounds, squares that overflow, NaN and infinities, constant groups. With one group and `inner = 1`
+//! the results are those of `layer_norm`, bit by bit.
+#![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
+
+use super::layer_norm::{Moments, backward_row};
+use super::{
+    channels, compiled_once, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps,
+    whole_rows,
+};
+use crate::buffer::Scratch;
+use crate::context;
+use crate::error::{Error, Result};
+use crate::parallel::{self, Indices, Rows, RowsMut};
+use crate::simd::{Element, Float, Kernel, Simd, slices};
+
+/// Elements per parallel chunk, at least: 64 KiB of f32.
+const CHUNK: usize = 16 * 1024;
+/// Samples per chunk in the backward pass of short channels, at least: each chunk has sums of two samples.
+const SAMPLES: usize = 16;
+/// Those of layer normalisation.
+const NANOSECONDS_PER_ELEMENT: f64 = 0.25;
+const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.5;
+
+/// How the elements of x lie: `[samples, channels, inner]`, the channels in groups of equal size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Channels of a sample.
+    pub channels: usize,
+    /// Elements of a channel, such as height × width.
+    pub inner: usize,
+    /// Groups of a sample.
+    pub groups: usize,
+}
+
+impl Layout {
+    /// The number of rows: groups of all samples.
+    fn rows<T>(self, op: &'static str, x: &[T]) -> Result<usize> {
+        let Self { channels, inner, groups } = self;
+        if groups == 0 || !channels.is_multiple_of(groups) {
+            let message = format!("{channels} channels do not fall into {groups} equal groups");
+            return Err(Error::shape(op, message));
+        }
+        let Some(sample) = channels.checked_mul(inner) else {
+            return Err(Error::shape(op, format!("{channels} channels of {inner} elements are too many")));
+        };
+        Ok(whole_rows(op, x, sample)? * groups)
+    }
+
+    /// Channels of a group.
+    fn depth(self) -> usize {
+        self.channels / self.groups
+    }
+
+    /// Elements of a group.
+    fn row(self) -> usize {
+        self.depth() * self.inner
+    }
+}
+
+compiled_once! {
+    /// Normalises each group of `x`, to `y` of the same length; `mean` and `rstd`, one per sample and group, are for
+    /// [`backward`].
+    ///
+    /// `gamma` and `beta` have one element per channel; without them γ = 1 and β = 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice does
+    /// not fit, [`Error::Value`] when `eps` is negative or not finite.
+    ///
+    /// ```
+    /// use gristmill::kernels::group_norm::{self, Layout};
+    /// // One sample of four channels in two groups, two elements each.
+    /// let layout = Layout { channels: 4, inner: 2, groups: 2 };
+    /// let x = [1.0_f32, 1.0, 3.0, 3.0, 10.0, 14.0, 14.0, 10.0];
+    /// let (mut y, mut mean, mut rstd) = ([0.0; 8], [0.0; 2], [0.0; 2]);
+    /// group_norm::forward(&x, layout, Some(&[1.0, 1.0, 1.0, 5.0]), None, 0.0, &mut y, &mut mean, &mut rstd)?;
+    /// assert_eq!(y, [-1.0, -1.0, 1.0, 1.0, -1.0, 1.0, 5.0, -5.0]);
+    /// assert_eq!((mean, rstd), ([2.0, 12.0], [1.0, 0.5]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn forward<T: Element>(
+        x: &[T],
+        layout: Layout,
+        gamma: Option<&[T]>,
+        beta: Option<&[T]>,
+        eps: f64,
+        y: &mut [T],
+        mean: &mut [T],
+        rstd: &mut [T],
+    ) -> Result<()> {
+        const OP: &str = "group_norm";
+        let rows = layout.rows(OP, x)?;
+        let Layout { channels, inner, .. } = layout;
+        same_len_if_any(OP, "gamma", gamma, channels)?;
+        same_len_if_any(OP, "beta", beta, channels)?;
+        same_len(OP, "y", y, x.len())?;
+        same_len(OP, "mean", mean, rows)?;
+        same_len(OP, "rstd", rstd, rows)?;
+        valid_eps(OP, eps)?;
+        let settings = context::settings()?;
+
+        let (ones, zeros) = (unless_given(gamma, channels, T::ONE), unless_given(beta, channels, T::ZERO));
+        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+        let beta = beta.or(zeros.as_deref()).unwrap_or_default();
+        let repeated = channels::are_short::<T>(inner).then(|| [gamma, beta].map(|x| channels::repeat(x, inner)));
+        let [gamma, beta] = repeated.as_ref().map_or([gamma, beta], |repeated| repeated.each_ref().map(|x| &x[..]));
+        let eps = T::from_f64(eps);
+        let chunk = (CHUNK / layout.row().max(1)).max(1);
+        let len = chunk * layout.row();
+        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+        let parts = (
+            Indices(rows.div_ceil(chunk)),
+            Rows(x, len),
+            RowsMut::new(y, len),
+            RowsMut::new(mean, chunk),
+            RowsMut::new(rstd, chunk),
+        );
+        parallel::for_each(settings, parts, work, |(index, x, y, mean, rstd)| {
+            let first = index * chunk;
+            settings.simd.run(Forward { x, layout, first, gamma, beta, eps, y, mean, rstd });
+        });
+        Ok(())
+    }
+}
+
+struct Forward<'a, T> {
+    x: &'a [T],
+    layout: Layout,
+    /// The number of the first row.
+    first: usize,
+    /// One per channel or, if channels are short, one per element of a sample; β likewise.
+    gamma: &'a [T],
+    beta: &'a [T],
+    eps: T,
+    y: &'a mut [T],
+    mean: &'a mut [T],
+    rstd: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Layout { inner, groups, .. } = self.layout;
+        // Parameters of a group.
+        let params = self.gamma.len() / groups;
+        let rows = self.x.chunks_exact(self.layout.row()).zip(self.y.chunks_exact_mut(self.layout.row()));
+        for (row, (x, y)) in rows.enumerate() {
+            let moments = Moments::new(s, x, self.eps);
+            (self.mean[row], self.rstd[row]) = (moments.mean, moments.rstd);
+            let group = (self.first + row) % groups * params;
+            let (gamma, beta) = (&self.gamma[group..][..params], &self.beta[group..][..params]);
+            if channels::are_short::<T>(inner) {
+                moments.normalise(s, x, gamma, beta, y);
+                continue;
+            }
+            let rest = s.splat(moments.rest * moments.rstd);
+            let (mean, rstd) = (s.splat(moments.mean), s.splat(moments.rstd));
+            let channels = x.chunks_exact(inner).zip(y.chunks_exact_mut(inner));
+            for ((x, y), (&gamma, &beta)) in channels.zip(gamma.iter().zip(beta)) {
+                let (gamma, beta) = (s.splat(gamma), s.splat(beta));
+                slices::map(
+                    s,
+                    x,
+                    y,
+                    #[inline(always)]
+                    |x| (x - mean).mul_sub(rstd, rest).mul_add(gamma, beta),
+                );
+            }
+        }
+    }
+}
+
+compiled_once! {
+    /// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
+    ///
+    /// `dx` is that of [`layer_norm::backward`](super::layer_norm::backward) for each group; per channel
+    /// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(k + samples per chunk + log₂ samples + 64)·q·u·Σ|dy|·(|x̂| + 1)` and
+    /// the same of `Σ|dy|`. All are overwritten; `dgamma` or `dbeta` may be empty when not wanted.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice does
+    /// not fit.
+    pub fn backward<T: Element>(
+        x: &[T],
+        layout: Layout,
+        gamma: Option<&[T]>,
+        mean: &[T],
+        rstd: &[T],
+        dy: &[T],
+        dx: &mut [T],
+        dgamma: &mut [T],
+        dbeta: &mut [T],
+    ) -> Result<()> {
+        const OP: &str = "group_norm_backward";
+        let rows = layout.rows(OP, x)?;
+        let Layout { channels, inner, groups } = layout;
+        same_len_if_any(OP, "gamma", gamma, channels)?;
+        same_len(OP, "mean", mean, rows)?;
+        same_len(OP, "rstd", rstd, rows)?;
+        same_len(OP, "dy", dy, x.len())?;
+        same_len(OP, "dx", dx, x.len())?;
+        same_len_or_empty(OP, "dgamma", dgamma, channels)?;
+        same_len_or_empty(OP, "dbeta", dbeta, channels)?;
+        let settings = context::settings()?;
+
+        if rows == 0 {
+            dgamma.fill(T::ZERO);
+            dbeta.fill(T::ZERO);
+            return Ok(());
+        }
+        let ones = unless_given(gamma, channels, T::ONE);
+        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
+        if channels::are_short::<T>(inner) {
+            let gamma = &channels::repeat(gamma, inner)[..];
+            let (samples, sample) = (rows / groups, channels * inner);
+            let chunk = (CHUNK / sample).clamp(SAMPLES.min(samples), samples);
+            // The sums of each chunk: of dgamma, then of dbeta.
+            let mut sums = Scratch::new(samples.div_ceil(chunk) * 2 * sample);
+            let parts = (
+                Rows(x, chunk * sample),
+                Rows(dy, chunk * sample),
+                Rows(mean, chunk * groups),
+                Rows(rstd, chunk * groups),
+                RowsMut::new(dx, chunk * sample),
+                RowsMut::new(&mut sums, 2 * sample),
+            );
+            parallel::for_each(settings, parts, work, |(x, dy, mean, rstd, dx, sums)| {
+                settings.simd.run(ShortBackward { x, layout, gamma, mean, rstd, dy, dx, sums });
+            });
+            slices::merge_rows(&mut sums, 2 * sample);
+            channels::sum(&sums[..sample], inner, dgamma);
+            channels::sum(&sums[sample..2 * sample], inner, dbeta);
+            return Ok(());
+        }
+        let chunk = (CHUNK / layout.row()).max(1);
+        // For each row the sums of its channels: of dgamma, then of dbeta.
+        let mut sums = Scratch::new(rows * 2 * layout.depth());
+        let parts = (
+            (Indices(rows.div_ceil(chunk)), Rows(x, chunk * layout.row()), Rows(dy, chunk * layout.row())),
+            (Rows(mean, chunk), Rows(rstd, chunk)),
+            RowsMut::new(dx, chunk * layout.row()),
+            RowsMut::new(&mut sums, chunk * 2 * layout.depth()),
+        );
+        parallel::for_each(settings, parts, work, |((index, x, dy), (mean, rstd), dx, sums)| {
+            let first = index * chunk;
+            settings.simd.run(LongBackward { x, layout, first, gamma, mean, rstd, dy, dx, sums });
+        });
+        slices::merge_rows(&mut sums, 2 * channels);
+        for (group, sums) in sums[..2 * channels].chunks_exact(2 * layout.depth()).enumerate() {
+            let (dgammas, dbetas) = sums.split_at(layout.depth());
+            let place = group * layout.depth()..(group + 1) * layout.depth();
+            if !dgamma.is_empty() {
+                dgamma[place.clone()].copy_from_slice(dgammas);
+            }
+            if !dbeta.is_empty() {
+                dbeta[place].copy_from_slice(dbetas);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of whole samples, with γ and the sums per element of a sample.
+struct ShortBackward<'a, T> {
+    x: &'a [T],
+    layout: Layout,
+    gamma: &'a [T],
+    mean: &'a [T],
+    rstd: &'a [T],
+    dy: &'a [T],
+    dx: &'a mut [T],
+    sums: &'a mut [T],
+}
+
+impl<T: Element> Kernel for ShortBackward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.sums.fill(T::ZERO);
+        let (dgamma, dbeta) = self.sums.split_at_mut(self.gamma.len());
+        let len = self.layout.row();
+        let inputs = self.x.chunks_exact(len).zip(self.dy.chunks_exact(len));
+        let moments = self.mean.iter().zip(self.rstd);
+        for (row, (((x, dy), dx), (&mean, &rstd))) in
+            inputs.zip(self.dx.chunks_exact_mut(len)).zip(moments).enumerate()
+        {
+            let group = row % self.layout.groups * len;
+            let (dgamma, dbeta) = (&mut dgamma[group..][..len], &mut dbeta[group..][..len]);
+            backward_row(s, [x, dy, &self.gamma[group..][..len]], mean, rstd, [dx, dgamma, dbeta]);
+        }
+    }
+}
+
+/// Of whole rows, with γ per channel and sums per channel of each row.
+struct LongBackward<'a, T> {
+    x: &'a [T],
+    layout: Layout,
+    /// The number of the first row.
+    first: usize,
+    gamma: &'a [T],
+    mean: &'a [T],
+    rstd: &'a [T],
+    dy: &'a [T],
+    dx: &'a mut [T],
+    sums: &'a mut [T],
+}
+
+impl<T: Element> Kernel for LongBackward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Layout { inner, groups, .. } = self.layout;
+        let (len, depth) = (self.layout.row(), self.layout.depth());
+        let inverse_n = T::ONE / T::from_f64(len as f64);
+        let inputs = self.x.chunks_exact(len).zip(self.dy.chunks_exact(len));
+        let outputs = self.dx.chunks_exact_mut(len).zip(self.sums.chunks_exact_mut(2 * depth));
+        for (row, ((x, dy), (dx, sums))) in inputs.zip(outputs).enumerate() {
+            let (mean, rstd) = (self.mean[row], self.rstd[row]);
+            let gamma = &self.gamma[(self.first + row) % groups * depth..][..depth];
+            let (dgamma, dbeta) = sums.split_at_mut(depth);
+            let center = s.splat(mean);
+            let (mut sum_d, mut sum_g, mut sum_gd) = (T::ZERO, T::ZERO, T::ZERO);
+            let channels = x.chunks_exact(inner).zip(dy.chunks_exact(inner)).zip(gamma);
+            for (((x, dy), &gamma), (dgamma, dbeta)) in channels.zip(dgamma.iter_mut().zip(&mut *dbeta)) {
+                let [of_d, of_dy, of_dyd] = slices::sums::<T, S, 2, 2, 3>(
+                    s,
+                    [x, dy],
+                    #[inline(always)]
+                    |[of_d, of_dy, of_dyd], [x, dy]| {
+                        let d = x - center;
+                        [of_d + d, of_dy + dy, dy.mul_add(d, of_dyd)]
+                    },
+                );
+                sum_d += of_d;
+                sum_g += gamma * of_dy;
+                sum_gd += gamma * of_dyd;
+                (*dgamma, *dbeta) = (of_dyd, of_dy);
+            }
+            // The mean that was saved is rounded: `rest` is what it lacks.
+            let rest = sum_d * inverse_n;
+            for (dgamma, dbeta) in dgamma.iter_mut().zip(&*dbeta) {
+                *dgamma = (*dgamma - rest * *dbeta) * rstd;
+            }
+            // dx = γ·rstd·dy − rstd·mean(g) − x̂·rstd·mean(g·x̂).
+            let offset = s.splat(-(sum_g * inverse_n) * rstd);
+            let slope = s.splat((sum_gd - rest * sum_g) * inverse_n * rstd * rstd);
+            let (rest, rstds) = (s.splat(rest * rstd), s.splat(rstd));
+            let channels = x.chunks_exact(inner).zip(dy.chunks_exact(inner));
+            for (((x, dy), dx), &gamma) in channels.zip(dx.chunks_exact_mut(inner)).zip(gamma) {
+                let factor = s.splat(gamma * rstd);
+                slices::map2(
+                    s,
+                    x,
+                    dy,
+                    dx,
+                    #[inline(always)]
+                    |x, dy| {
+                        let normal = (x - center).mul_sub(rstds, rest);
+                        normal.neg_mul_add(slope, dy.mul_add(factor, offset))
+                    },
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Root mean square normalisation over rows: `y = x·rstd·γ` with `rstd = 1 / √(mean(x²) + eps)` (Zhang and Sennrich
+//! 2019).
+//!
+//! With `k = min(n, 4096)/16 + n/4096 + 20` and `u` the unit roundoff, `rstd` is within `k·u`, relative, `y` within
+//! `2·k·u·|y|`, and `dx` within `4·k·u·rstd·(|g| + |x̂|·mean|g·x̂|)` for `g = dy·γ` and `x̂ = x·rstd`, unless squares fall
+//! below the smallest number and `eps` does not hide it.
+//!
+//! Where squares overflow (|x| above 1e19 in `f32`), the row is summed once more, scaled by a power of two: all rows of
+//! finite numbers come out right. NaN in a row gives NaN in that whole row. ±∞ gives NaN in its place and ±0 in the
+//! others of its row, as in PyTorch. A row of zeros gives zeros, and with `eps = 0` NaN.
+#![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
+
+use super::{
+    compiled_once, rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps,
+    whole_rows,
+};
+use crate::buffer::Scratch;
+use crate::context;
+use crate::error::Result;
+use crate::parallel::{self, Rows, RowsMut};
+use crate::simd::{Element, Float, Kernel, Simd, slices};
+
+/// Elements per parallel chunk, at least: 64 KiB of f32.
+const CHUNK: usize = 16 * 1024;
+/// Rows per chunk in the backward pass, at least: each chunk has a row of sums of its own.
+const ROWS: usize = 16;
+/// Estimates from layer normalisation, by the instructions: `cargo bench --bench layer_norm`.
+const NANOSECONDS_PER_ELEMENT: f64 = 0.2;
+const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.4;
+
+compiled_once! {
+    /// Normalises each row of `cols` elements of `x`, to `y` of the same length; `rstd`, one per row, is for
+    /// [`backward`].
+    ///
+    /// `gamma` has `cols` elements; without it γ = 1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit,
+    /// [`Error::Value`](crate::Error::Value) when `eps` is negative or not finite.
+    ///
+    /// ```
+    /// let (mut y, mut rstd) = ([0.0_f32; 4], [0.0; 2]);
+    /// let x = [2.0, -2.0, 1e30, 1e30];
+    /// gristmill::kernels::rms_norm::forward(&x, 2, Some(&[1.0, 3.0]), 0.0, &mut y, &mut rstd)?;
+    /// assert_eq!(y[..2], [1.0, -3.0]);
+    /// assert!((y[2] - 1.0).abs() < 1e-6 && (y[3] - 3.0).abs() < 1e-6);
+    /// assert_eq!(rstd[0], 0.5);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn forward<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        eps: f64,
+        y: &mut [T],
+        rstd: &mut [T],
+    ) -> Result<()> {
+        let rows = whole_rows("rms_norm", x, cols)?;
+        same_len("rms_norm", "rstd", rstd, rows)?;
+        normalise("rms_norm", x, cols, gamma, eps, y, rstd)
+    }
+}
+
+compiled_once! {
+    /// [`forward`] with nothing left for a backward pass.
+    ///
+    /// # Errors
+    /// As [`forward`].
+    pub fn infer<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        eps: f64,
+        y: &mut [T],
+    ) -> Result<()> {
+        normalise("rms_norm_infer", x, cols, gamma, eps, y, &mut [])
+    }
+}
+
+fn normalise<T: Element>(
+    op: &'static str,
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    eps: f64,
+    y: &mut [T],
+    rstd: &mut [T],
+) -> Result<()> {
+    whole_rows(op, x, cols)?;
+    same_len_if_any(op, "gamma", gamma, cols)?;
+    same_len(op, "y", y, x.len())?;
+    valid_eps(op, eps)?;
+    let settings = context::settings()?;
+
+    let ones = unless_given(gamma, cols, T::ONE);
+    let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+    let eps = T::from_f64(eps);
+    let chunk = (CHUNK / cols.max(1)).max(1);
+    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+    let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk * cols), RowsMut::new(rstd, chunk));
+    parallel::for_each(settings, parts, work, |(x, y, rstd)| {
+        settings.simd.run(Forward { x, cols, gamma, eps, y, rstd });
+    });
+    Ok(())
+}
+
+struct Forward<'a, T> {
+    x: &'a [T],
+    cols: usize,
+    gamma: &'a [T],
+    eps: T,
+    y: &'a mut [T],
+    /// Empty when not wanted.
+    rstd: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let rows = self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols));
+        for (row, (x, y)) in rows.enumerate() {
+            let rstd = inverse_root_mean_square(s, x, self.eps);
+            if let Some(place) = self.rstd.get_mut(row) {
+                *place = rstd;
+            }
+            let rstd = s.splat(rstd);
+            slices::map2(
+                s,
+                x,
+                self.gamma,
+                y,
+                #[inline(always)]
+                |x, gamma| x * rstd * gamma,
+            );
+        }
+    }
+}
+
+/// `1 / √(mean(x²) + eps)` of one row.
+#[inline(always)]
+fn inverse_root_mean_square<T: Element, S: Simd>(s: S, x: &[T], eps: T) -> T {
+    let inverse_n = T::ONE / T::from_f64(x.len() as f64);
+    let [squares] = slices::sums::<T, S, 4, 1, 1>(
+        s,
+        [x],
+        #[inline(always)]
+        |[squares], [x]| [x.mul_add(x, squares)],
+    );
+    let mean = squares * inverse_n;
+    if mean.is_finite() {
+        return T::ONE / (mean + eps).sqrt();
+    }
+    // Squares overflow, or x is not finite.
+    let (scale, unscale) = rescue_scales();
+    let factor = s.splat(scale);
+    let [squares] = slices::sums::<T, S, 4, 1, 1>(
+        s,
+        [x],
+        #[inline(always)]
+        |[squares], [x]| {
+            let x = x * factor;
+            [x.mul_add(x, squares)]
+        },
+    );
+    let mean = squares * inverse_n;
+    let true_mean = mean * unscale * unscale;
+    if true_mean.is_finite() {
+        return T::ONE / (true_mean + eps).sqrt();
+    }
+    // The mean is no number of this type, and eps nothing beside it.
+    scale / mean.sqrt()
+}
+
+compiled_once! {
+    /// The gradients of [`forward`], given its `x`, `gamma` and `rstd`.
+    ///
+    /// With `g = dy·γ`, `x̂ = x·rstd` and the mean over the row: `dx = rstd·(g − x̂·mean(g·x̂))`. Over the rows:
+    /// `dgamma = Σ dy·x̂`, within `(k + rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. Both are overwritten; `dgamma` may
+    /// be empty when not wanted.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit.
+    pub fn backward<T: Element>(
+        x: &[T],
+        cols: usize,
+        gamma: Option<&[T]>,
+        rstd: &[T],
+        dy: &[T],
+        dx: &mut [T],
+        dgamma: &mut [T],
+    ) -> Result<()> {
+        const OP: &str = "rms_norm_backward";
+        let rows = whole_rows(OP, x, cols)?;
+        same_len_if_any(OP, "gamma", gamma, cols)?;
+        same_len(OP, "rstd", rstd, rows)?;
+        same_len(OP, "dy", dy, x.len())?;
+        same_len(OP, "dx", dx, x.len())?;
+        same_len_or_empty(OP, "dgamma", dgamma, cols)?;
+        let settings = context::settings()?;
+
+        if rows == 0 {
+            dgamma.fill(T::ZERO);
+            return Ok(());
+        }
+        let ones = unless_given(gamma, cols, T::ONE);
+        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+        let chunk = (CHUNK / cols).clamp(ROWS.min(rows), rows);
+        let mut sums = Scratch::new(rows.div_ceil(chunk) * cols);
+        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
+        let parts = (
+            Rows(x, chunk * cols),
+            Rows(dy, chunk * cols),
+            Rows(rstd, chunk),
+            RowsMut::new(dx, chunk * cols),
+            RowsMut::new(&mut sums, cols),
+        );
+        parallel::for_each(settings, parts, work, |(x, dy, rstd, dx, dgamma)| {
+            settings.simd.run(Backward { x, cols, gamma, rstd, dy, dx, dgamma });
+        });
+        slices::merge_rows(&mut sums, cols);
+        dgamma.copy_from_slice(&sums[..dgamma.len()]);
+        Ok(())
+    }
+}
+
+struct Backward<'a, T> {
+    x: &'a [T],
+    cols: usize,
+    gamma: &'a [T],
+    rstd: &'a [T],
+    dy: &'a [T],
+    dx: &'a mut [T],
+    dgamma: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Backward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let inverse_n = T::ONE / T::from_f64(self.cols as f64);
+        self.dgamma.fill(T::ZERO);
+        let inputs = self.x.chunks_exact(self.cols).zip(self.dy.chunks_exact(self.cols));
+        let outputs = self.dx.chunks_exact_mut(self.cols);
+        for (((x, dy), dx), &rstd) in inputs.zip(outputs).zip(self.rstd) {
+            let rstd = s.splat(rstd);
+            // Of x̂, not of x: its products do not overflow.
+            let [sum_gx] = slices::sums::<T, S, 4, 3, 1>(
+                s,
+                [x, dy, self.gamma],
+                #[inline(always)]
+                |[sum_gx], [x, dy, gamma]| [(dy * gamma).mul_add(x * rstd, sum_gx)],
+            );
+            let mean_gx = s.splat(sum_gx * inverse_n);
+            slices::update(
+                s,
+                [x, dy, self.gamma],
+                [&mut *dx, &mut *self.dgamma],
+                #[inline(always)]
+                |[x, dy, gamma], [_, dgamma]| {
+                    let normal = x * rstd;
+                    [normal.neg_mul_add(mean_gx, dy * gamma) * rstd, dy.mul_add(normal, dgamma)]
+                },
+            );
+        }
+    }
+}

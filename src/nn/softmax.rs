@@ -1,0 +1,53 @@
+//! Softmax layers.
+
+use super::{Module, Visitor};
+use crate::error::Result;
+use crate::simd::Element;
+use crate::tensor::Tensor;
+
+macro_rules! softmax {
+    ($(#[$doc:meta])+ $name:ident, $method:ident) => {
+        $(#[$doc])+
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name {
+            /// The axis; −1, the last one, by default.
+            pub dim: isize,
+        }
+
+        impl $name {
+            /// Along this axis, counted from the end if negative.
+            pub fn new(dim: isize) -> Self {
+                Self { dim }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new(-1)
+            }
+        }
+
+        impl<T: Element> Module<T> for $name {
+            #[track_caller]
+            fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+                x.$method(self.dim)
+            }
+
+            fn visit<'a>(&'a self, _: &mut Visitor<'_, 'a, T>) {}
+
+            fn describe(&self) -> String {
+                format!("{}({})", stringify!($name), self.dim)
+            }
+        }
+    };
+}
+
+softmax! {
+    /// `exp(x) / Σ exp(x)` along one axis. For [`CrossEntropyLoss`](super::CrossEntropyLoss), which takes logits, there is
+    /// no need of it.
+    Softmax, softmax
+}
+softmax! {
+    /// The logarithm of [`Softmax`], along one axis; what [`nll_loss`](Tensor::nll_loss) takes.
+    LogSoftmax, log_softmax
+}
