@@ -26,7 +26,7 @@ pub fn load_npz<T: Element>(path: impl AsRef<Path>) -> Result<BTreeMap<String, T
     let mut arrays = BTreeMap::new();
     for index in 0..archive.len() {
         let entry = archive.by_index(index).map_err(bad)?;
-        let name = entry.name().to_owned();
+        let name = entry.name().map_err(bad)?.into_owned();
         let array = npy::read(entry).map_err(|reason| Error::file(path, format!("{name} {reason}")))?;
         arrays.insert(name.strip_suffix(".npy").unwrap_or(&name).to_owned(), array);
     }
