@@ -121,6 +121,24 @@ fn without_an_arrow_the_letters_that_come_once_are_the_result() {
 }
 
 #[test]
+fn an_ellipsis_stands_for_the_other_axes() {
+    let x = Tensor::from_slice(&noise::<f64>(24, 1), [2, 3, 4]).unwrap();
+    let y = Tensor::from_slice(&noise::<f64>(40, 2), [2, 4, 5]).unwrap();
+    let same = |pattern: &str, spelled: &str, operands: &[&T64]| {
+        let (a, b) = (Tensor::einsum(pattern, operands).unwrap(), Tensor::einsum(spelled, operands).unwrap());
+        assert_eq!((a.shape(), a.to_vec()), (b.shape(), b.to_vec()), "{pattern}");
+    };
+    same("...ij,...jk->...ik", "aij,ajk->aik", &[&x, &y]);
+    same("...ij,...jk", "aij,ajk->aik", &[&x, &y]);
+    same("i...->...i", "iab->abi", &[&x]);
+    same("i...j->ij", "iaj->ij", &[&x]);
+    same("...", "abc->abc", &[&x]);
+    same("...abc,...c->c...ab", "abc,c->cab", &[&x, &Tensor::from([1.0, 2.0, 3.0, 4.0])]);
+    same("...c,...->...c", "abc,ab->abc", &[&x, &x.select(2, 0).unwrap()]);
+    same("...a,...b->...ab", "xya,yb->xyab", &[&x, &Tensor::from([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])]);
+}
+
+#[test]
 fn what_does_not_fit_is_named() {
     let (x, y) = (T64::ones([2, 3]).unwrap(), T64::ones([4, 2]).unwrap());
     let cases = [
@@ -129,7 +147,13 @@ fn what_does_not_fit_is_named() {
         ("ij->i", "einsum: 2 tensors for the 1 inputs in \"ij->i\""),
         ("ij,kl->in", "einsum: axis n of the result is in no input in \"ij,kl->in\""),
         ("ij,kl->ikk", "einsum: axis k comes twice in the result in \"ij,kl->ikk\""),
-        ("...j,kl->k", "einsum: an ellipsis is not supported in \"...j,kl->k\""),
+        ("..j,kl->k", "einsum: '.' is no name of an axis in \"..j,kl->k\""),
+        ("...i...,kl->k", "einsum: an input has two ellipses in \"...i...,kl->k\""),
+        (
+            "...i,...k->ik",
+            "einsum: axis of the ellipsis has length 2 in operand 0 of [2, 3], 4 in operand 1 of [4, 2]",
+        ),
+        ("...ijk,kl->k", "einsum: \"ijk\" names 3 axes of operand 0 of [2, 3]"),
         ("i1,kl->k", "einsum: '1' is no name of an axis in \"i1,kl->k\""),
         ("ii,kl->k", "einsum: axis i has length 2 in operand 0 of [2, 3], 3 in operand 0 of [2, 3]"),
     ];

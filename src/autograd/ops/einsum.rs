@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::simd::Element;
-use crate::tensor::Tensor;
+use crate::tensor::{MAX_RANK, Tensor};
 
 /// A tensor whose axes have names, all different.
 struct Named<T: Element> {
@@ -95,34 +95,55 @@ fn reshaped<T: Element>(x: &Tensor<T>, shape: &[usize]) -> Result<Tensor<T>> {
     if x.shape() == shape { Ok(x.clone()) } else { x.reshape(shape) }
 }
 
-/// The names of the axes of each operand and of the result.
-fn parse(pattern: &str, operands: usize) -> Result<(Vec<Vec<char>>, Vec<char>)> {
+/// The names of the axes of each operand and of the result. Those behind an ellipsis are called 0 to 5, the last one 5.
+fn parse(pattern: &str, ranks: &[usize]) -> Result<(Vec<Vec<char>>, Vec<char>)> {
     let bad = |why: String| Error::value("einsum", format!("{why} in {pattern:?}"));
     let (inputs, output) = match pattern.split_once("->") {
         Some((inputs, output)) => (inputs, Some(output)),
         None => (pattern, None),
     };
-    let names = |text: &str| -> Result<Vec<char>> {
-        let letters = text.chars().filter(|letter| !letter.is_whitespace());
-        letters
-            .map(|letter| match letter {
-                _ if letter.is_ascii_alphabetic() => Ok(letter),
-                '.' => Err(bad("an ellipsis is not supported".to_owned())),
-                _ => Err(bad(format!("{letter:?} is no name of an axis"))),
-            })
+    // An ellipsis becomes one dot.
+    let letters = |text: &str| -> Result<Vec<char>> {
+        let text: String = text.split_whitespace().collect();
+        let names: Vec<char> = text.replacen("...", ".", 1).chars().collect();
+        let known = |name: &&char| !(name.is_ascii_alphabetic() || **name == '.' && text.contains("..."));
+        match names.iter().find(known) {
+            Some(name) => Err(bad(format!("{name:?} is no name of an axis"))),
+            None if names.iter().filter(|name| **name == '.').count() > 1 => {
+                Err(bad("an input has two ellipses".to_owned()))
+            }
+            None => Ok(names),
+        }
+    };
+    let spread = |names: Vec<char>, hidden: &[char]| -> Vec<char> {
+        names
+            .iter()
+            .flat_map(|name| if *name == '.' { hidden } else { std::slice::from_ref(name) })
+            .copied()
             .collect()
     };
-    let inputs = inputs.split(',').map(names).collect::<Result<Vec<_>>>()?;
-    if inputs.len() != operands {
-        return Err(bad(format!("{operands} tensors for the {} inputs", inputs.len())));
+    let inputs: Vec<&str> = inputs.split(',').collect();
+    if inputs.len() != ranks.len() {
+        return Err(bad(format!("{} tensors for the {} inputs", ranks.len(), inputs.len())));
     }
-    let all = inputs.concat();
+    let (mut named, mut hidden) = (Vec::new(), &HIDDEN[MAX_RANK..]);
+    for (names, &rank) in inputs.into_iter().zip(ranks) {
+        let names = letters(names)?;
+        let count = if names.contains(&'.') { (rank + 1).saturating_sub(names.len()) } else { 0 };
+        let own = &HIDDEN[MAX_RANK - count..];
+        hidden = if own.len() > hidden.len() { own } else { hidden };
+        named.push(spread(names, own));
+    }
+    let all = named.concat();
     let output = match output {
-        Some(output) => names(output)?,
+        Some(output) => spread(letters(output)?, hidden),
         None => {
             let mut once = all.clone();
-            once.retain(|name| all.iter().filter(|other| *other == name).count() == 1);
+            once.retain(|name| {
+                hidden.contains(name) || all.iter().filter(|other| *other == name).count() == 1
+            });
             once.sort_unstable();
+            once.dedup();
             once
         }
     };
@@ -132,8 +153,11 @@ fn parse(pattern: &str, operands: usize) -> Result<(Vec<Vec<char>>, Vec<char>)> 
     if let Some(i) = (0..output.len()).find(|&i| output[..i].contains(&output[i])) {
         return Err(bad(format!("axis {} comes twice in the result", output[i])));
     }
-    Ok((inputs, output))
+    Ok((named, output))
 }
+
+/// The names of axes behind an ellipsis.
+const HIDDEN: [char; MAX_RANK] = ['0', '1', '2', '3', '4', '5'];
 
 /// Whether axes of one name have one length.
 fn check<T: Element>(inputs: &[Vec<char>], operands: &[&Tensor<T>]) -> Result<()> {
@@ -149,8 +173,10 @@ fn check<T: Element>(inputs: &[Vec<char>], operands: &[&Tensor<T>]) -> Result<()
             match known.iter().find(|other| other.0 == name) {
                 None => known.push((name, len, operand)),
                 Some(&(_, other, first)) if other != len => {
+                    let axis =
+                        if HIDDEN.contains(&name) { "of the ellipsis".into() } else { name.to_string() };
                     let message = format!(
-                        "axis {name} has length {other} in operand {first} of {:?}, {len} in operand {operand} of {shape:?}",
+                        "axis {axis} has length {other} in operand {first} of {:?}, {len} in operand {operand} of {shape:?}",
                         operands[first].shape()
                     );
                     return Err(Error::shape("einsum", message));
@@ -168,8 +194,9 @@ impl<T: Element> Tensor<T> {
     /// has the letters that come once, in the order of the alphabet.
     ///
     /// Tensors are multiplied from left to right, by matrix products wherever an axis of two tensors is summed over. A
-    /// letter that comes twice in one tensor takes its diagonal. The ellipsis of PyTorch is not supported, nor do axes of
-    /// length 1 broadcast.
+    /// letter that comes twice in one tensor takes its diagonal. An ellipsis `...` stands for the other axes of a tensor,
+    /// the last of which are the same in all; without `->` they come first. Unlike in PyTorch, axes of length 1 do not
+    /// broadcast.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -177,6 +204,7 @@ impl<T: Element> Tensor<T> {
     /// assert_eq!(Tensor::einsum("ij,jk->ik", &[&a, &b])?.shape(), [2, 4]); // the matrix product
     /// assert_eq!(Tensor::einsum("ij->j", &[&a])?.to_vec(), [2.0, 2.0, 2.0]); // the sums of columns
     /// assert_eq!(Tensor::einsum("ij,jk->kj", &[&a, &b])?.shape(), [4, 3]);
+    /// assert_eq!(Tensor::einsum("...j->...", &[&a])?.to_vec(), [3.0, 3.0]); // the sums of rows
     /// assert_eq!(Tensor::einsum("ii", &[&Tensor::<f32>::eye(5)?])?.item()?, 5.0); // the trace
     /// # Ok::<(), gristmill::Error>(())
     /// ```
@@ -186,7 +214,8 @@ impl<T: Element> Tensor<T> {
     /// tensors, or an intermediate result has more than [`MAX_RANK`](crate::tensor::MAX_RANK) axes.
     #[track_caller]
     pub fn einsum(pattern: &str, operands: &[&Self]) -> Result<Self> {
-        let (inputs, output) = parse(pattern, operands.len())?;
+        let ranks: Vec<usize> = operands.iter().map(|operand| operand.rank()).collect();
+        let (inputs, output) = parse(pattern, &ranks)?;
         check(&inputs, operands)?;
         let mut result: Option<Named<T>> = None;
         for (i, (axes, operand)) in inputs.iter().zip(operands).enumerate() {

@@ -44,7 +44,8 @@ impl<T: Element> Tensor<T> {
     /// count from the end. [`step`](crate::tensor::step) takes every so many-th place of a range,
     /// [`Ellipsis`](crate::tensor::Ellipsis) all axes between others, [`NewAxis`](crate::tensor::NewAxis) adds one.
     ///
-    /// Unlike in PyTorch, a range that goes beyond its axis is an error and is not cut.
+    /// Unlike in PyTorch, a range that goes beyond its axis is an error and is not cut. Clippy takes literals such as
+    /// `1..-1` for mistakes; `#![allow(clippy::reversed_empty_ranges)]` tells it otherwise.
     ///
     /// ```
     /// use gristmill::Tensor;
