@@ -5,7 +5,9 @@
 //! Results are the same bits for any number of threads and on any instruction set with fused multiply-add.
 
 pub mod batch_norm;
+pub mod convert;
 pub mod cross_entropy;
+pub mod cumsum;
 pub mod dropout;
 pub mod gemm;
 pub mod layer_norm;
@@ -14,10 +16,13 @@ pub mod logsumexp;
 pub mod loss;
 pub mod map;
 pub mod nll_loss;
+pub mod norm;
+pub mod pow;
 pub mod reduce;
 pub mod soft_cross_entropy;
 pub mod softmax;
 pub mod update;
+pub mod zip;
 
 use crate::buffer::Scratch;
 use crate::error::{Error, Result};

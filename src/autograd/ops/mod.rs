@@ -10,6 +10,7 @@ mod layer_norm;
 mod linear;
 mod loss;
 mod matmul;
+mod norm;
 mod reduce;
 mod softmax;
 mod unary;
@@ -69,6 +70,7 @@ ops! {
     Concat(concat::Concat),
     CrossEntropy(cross_entropy::CrossEntropy<T>),
     Custom(Custom<T>),
+    Dot(norm::Dot<T>),
     Dropout(dropout::Dropout),
     Extreme(reduce::Extreme<T>),
     Gather(concat::Gather),
@@ -78,6 +80,7 @@ ops! {
     MatMul(matmul::MatMul<T>),
     NllLoss(cross_entropy::NllLoss<T>),
     Permute(view::Permute),
+    Reduction(norm::Reduction<T>),
     Reshape(view::Reshape),
     Slice(view::Slice),
     SoftCrossEntropy(cross_entropy::SoftCrossEntropy<T>),
