@@ -8,6 +8,7 @@ use gristmill::autograd::{
     no_grad,
 };
 use gristmill::kernels::dropout::Key;
+use gristmill::kernels::norm::Norm;
 use gristmill::nn::*;
 use gristmill::{Result, Rng, Tensor};
 
@@ -55,7 +56,12 @@ fn check(f: impl Fn(&[T64]) -> Result<T64>, inputs: &[T64]) {
 #[test]
 fn unary_functions() {
     let x = input(&[3, 5], 1);
-    let functions: [fn(&T64) -> Result<T64>; 28] = [
+    let functions: [fn(&T64) -> Result<T64>; 33] = [
+        T64::sin,
+        T64::cos,
+        T64::mish,
+        |x| x.powi(3),
+        |x| x.powi(-2),
         T64::neg,
         T64::abs,
         T64::relu,
@@ -154,6 +160,78 @@ fn reductions_over_any_axes() {
     }
     check(|x| x[0].sum()?.mul(&x[0].mean()?), std::slice::from_ref(&x));
     check(|x| x[0].max()?.add(&x[0].min()?), &[x]);
+}
+
+#[test]
+fn products_norms_and_deviations_over_any_axes() {
+    let x = input(&[2, 3, 4], 1);
+    let all: [&[isize]; 8] = [&[], &[0], &[1], &[-1], &[0, 1], &[0, 2], &[1, 2], &[0, 1, 2]];
+    for axes in all {
+        for keep in [false, true] {
+            check(|x| x[0].prod_axes(axes, keep), std::slice::from_ref(&x));
+            check(|x| x[0].logsumexp_axes(axes, keep), std::slice::from_ref(&x));
+            for norm in [Norm::L1, Norm::L2, Norm::Max] {
+                check(|x| x[0].norm_axes(norm, axes, keep), std::slice::from_ref(&x));
+            }
+            if !axes.is_empty() {
+                check(|x| x[0].std_axes(axes, 1, keep), std::slice::from_ref(&x));
+            }
+        }
+    }
+    check(|x| x[0].prod(), std::slice::from_ref(&x));
+    check(|x| x[0].norm(Norm::L2), std::slice::from_ref(&x));
+    // The product of the others where one is 0, and where two are.
+    for zeros in 1..3 {
+        let values: Vec<f64> = (0..6).map(|i| if i < zeros { 0.0 } else { 0.5 + i as f64 }).collect();
+        let x = T64::from_slice(&values, &[2, 3]).unwrap();
+        gradcheck(|x| x[0].prod_axes(&[0], false), &[x.clone()]).unwrap();
+        gradcheck(|x| x[0].prod(), &[x]).unwrap();
+    }
+    let (a, b) = (input(&[5], 2), input(&[5], 3));
+    check(|x| x[0].dot(&x[1]), &[a.clone(), b]);
+    assert!(a.dot(&x).unwrap_err().to_string().starts_with("dot: [5] and [2, 3, 4]"));
+    // Where all are alike the deviation is 0, and so is its gradient.
+    let alike = T64::full(&[4], 0.3).unwrap().requires_grad();
+    alike.std_axes(&[0], 0, false).unwrap().backward().unwrap();
+    assert_eq!(alike.grad().unwrap().to_vec(), [0.0; 4]);
+}
+
+#[test]
+fn reductions_over_any_axes_agree_with_the_reference() {
+    let x = T64::from_slice(&[0.0, 1.0, -2.0, 3.0, 0.0, -5.0], &[2, 3]).unwrap();
+    let t = |y: Result<T64>| y.unwrap().to_vec();
+    assert_eq!(t(x.any_axes(&[0], false)), [1.0; 3]);
+    assert_eq!(t(x.all_axes(&[0], false)), [0.0, 0.0, 1.0]);
+    assert_eq!(t(x.all_axes(&[1], true)), [0.0; 2]);
+    assert_eq!(t(x.count_nonzero_axes(&[1], false)), [2.0, 2.0]);
+    assert_eq!(t(x.count_nonzero_axes(&[0, 1], false)), [4.0]);
+    assert_eq!((x.any().unwrap(), x.all().unwrap(), x.count_nonzero().unwrap()), (true, false, 4));
+    assert_eq!(x.argmax_axis(0).unwrap(), [1, 0, 0]);
+    assert_eq!(x.argmin_axis(0).unwrap(), [0, 1, 1]);
+    assert_eq!(x.argmin().unwrap(), [2, 2]);
+    assert_eq!(x.argmax_axis(-1).unwrap(), x.argmax().unwrap());
+    assert_eq!((x.argmax_all().unwrap(), x.argmin_all().unwrap()), (3, 5));
+    let y = x.reshape(&[1, 2, 3]).unwrap().transpose(1, 2).unwrap();
+    assert_eq!(y.argmin_axis(1).unwrap(), [2, 2]);
+    assert!(x.argmax_axis(2).is_err() && T64::zeros(&[0, 2]).unwrap().argmin_axis(0).is_err());
+    assert_eq!(t(x.prod_axes(&[1], false)), [0.0, 0.0]);
+    assert_eq!(t(x.norm_axes(Norm::L1, &[0], true)), [3.0, 1.0, 7.0]);
+    assert_eq!(t(x.norm_axes(Norm::Max, &[1], false)), [2.0, 5.0]);
+    assert_eq!(t(T64::zeros(&[0, 2]).unwrap().logsumexp_axes(&[0], false)), [f64::NEG_INFINITY; 2]);
+}
+
+#[test]
+fn powers_with_every_way_to_broadcast() {
+    let positive = |x: &T64| x.abs()?.add_scalar(0.4);
+    for (a, b) in
+        [(&[3, 4][..], &[3, 4][..]), (&[3, 4], &[4]), (&[3, 4], &[3, 1]), (&[], &[3, 4]), (&[3, 1], &[1, 4])]
+    {
+        let inputs = [input(a, 1), input(b, 2)];
+        check(|x| positive(&x[0])?.pow(&x[1]), &inputs);
+    }
+    // Of negative bases, with whole exponents, the base has a gradient.
+    let (x, n) = (input(&[4], 3), T64::from_slice(&[2.0, 3.0, 0.0, -1.0], &[4]).unwrap());
+    gradcheck(|x| x[0].pow(&n), &[x]).unwrap();
 }
 
 #[test]

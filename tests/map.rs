@@ -16,6 +16,9 @@ fn functions<T: Element>() -> Vec<Unary<T>> {
         Unary::LeakyRelu { slope: t(0.01) },
         Unary::Sigmoid,
         Unary::Tanh,
+        Unary::Sin,
+        Unary::Cos,
+        Unary::Mish,
         Unary::Gelu,
         Unary::GeluTanh,
         Unary::Silu,
@@ -42,6 +45,7 @@ fn functions<T: Element>() -> Vec<Unary<T>> {
     all.extend(
         [-17.0, -2.5, -2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 3.0, 7.0, 16.0, 21.0].map(|p| Unary::Powf(t(p))),
     );
+    all.extend([-17, -2, -1, 0, 1, 2, 3, 16, 21].map(Unary::Powi));
     all
 }
 
@@ -54,6 +58,9 @@ fn value<T: Element>(op: Unary<T>, x: f64) -> f64 {
         Unary::LeakyRelu { slope } => reference::leaky_relu(x, slope.to_f64()),
         Unary::Sigmoid => reference::sigmoid(x),
         Unary::Tanh => x.tanh(),
+        Unary::Sin => x.sin(),
+        Unary::Cos => x.cos(),
+        Unary::Mish => reference::mish(x),
         Unary::Gelu => reference::gelu(x),
         Unary::GeluTanh => reference::gelu_tanh(x),
         Unary::Silu => reference::silu(x),
@@ -77,6 +84,7 @@ fn value<T: Element>(op: Unary<T>, x: f64) -> f64 {
         Unary::Square => x * x,
         Unary::Reciprocal => 1.0 / x,
         Unary::Powf(p) => x.powf(p.to_f64()),
+        Unary::Powi(n) => x.powf(n.into()),
     }
 }
 
@@ -89,6 +97,9 @@ fn derivative<T: Element>(op: Unary<T>, x: f64) -> f64 {
         Unary::LeakyRelu { slope } => reference::leaky_relu_derivative(x, slope.to_f64()),
         Unary::Sigmoid => reference::sigmoid_derivative(x),
         Unary::Tanh => reference::tanh_derivative(x),
+        Unary::Sin => x.cos(),
+        Unary::Cos => -x.sin(),
+        Unary::Mish => reference::mish_derivative(x),
         Unary::Gelu => reference::gelu_derivative(x),
         Unary::GeluTanh => reference::gelu_tanh_derivative(x),
         Unary::Silu => reference::silu_derivative(x),
@@ -109,6 +120,7 @@ fn derivative<T: Element>(op: Unary<T>, x: f64) -> f64 {
         Unary::Square => 2.0 * x,
         Unary::Reciprocal => -1.0 / (x * x),
         Unary::Powf(p) => reference::powf_derivative(x, p.to_f64()),
+        Unary::Powi(n) => reference::powi_derivative(x, n),
     }
 }
 
@@ -125,6 +137,8 @@ fn value_bound<T: Element>(op: Unary<T>, x: f64) -> (f64, f64) {
         Unary::LeakyRelu { .. } | Unary::Sqrt | Unary::Square | Unary::Reciprocal => (1.0, 0.0),
         Unary::Clamp { .. } | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Sign => (0.0, 0.0),
         Unary::Sigmoid | Unary::Tanh | Unary::Erf => (4.0, 0.0),
+        Unary::Sin | Unary::Cos | Unary::Powi(_) => (2.0, 0.0),
+        Unary::Mish => (5.0, 0.0),
         Unary::Exp | Unary::Exp2 | Unary::Expm1 | Unary::Ln | Unary::Log2 | Unary::Log1p => (4.0, 0.0),
         Unary::LogSigmoid | Unary::Rsqrt => (4.0, 0.0),
         Unary::Gelu => (4.0, if x > 0.0 { 0.0 } else { 3.0 * x.abs() }),
@@ -153,6 +167,9 @@ fn derivative_bound<T: Element>(op: Unary<T>, x: f64) -> (f64, f64) {
         // Three factors with the error of the value, and three roundings.
         Unary::Rsqrt => (12.0, 0.0),
         Unary::Powf(p) => (power_bound(p.to_f64() - 1.0, x) + 3.0, 0.0),
+        Unary::Powi(_) => (5.0, 0.0),
+        Unary::Sin | Unary::Cos => (3.0, 0.0),
+        Unary::Mish => (16.0, 16.0),
     }
 }
 
@@ -223,7 +240,11 @@ fn check_unary<T: Element>(x: &[f64], dy: &[f64]) {
             assert_within(&format!("{isa} {op:?} gradient"), &actual, &expected, |i| {
                 let (relative, absolute) = derivative_bound(op, x[i].to_f64());
                 // A subnormal factor is multiplied by p or a polynomial of degree 3, and by dy.
-                let p = if let Unary::Powf(p) = op { p.to_f64().abs() } else { 0.0 };
+                let p = match op {
+                    Unary::Powf(p) => p.to_f64().abs(),
+                    Unary::Powi(n) => f64::from(n).abs(),
+                    _ => 0.0,
+                };
                 let lost = step * (1.0 + p) * (1.0 + x[i].to_f64().abs()).powi(3);
                 let dy = dy[i].to_f64().abs();
                 u * (own(relative) * expected[i].abs() + own(absolute) * dy) + lost * (1.0 + dy)
@@ -307,7 +328,14 @@ fn special_values_give_limits() {
     let nan = f64::NAN;
     // (function, [f(−∞), f(−0), f(0), f(+∞)], [f'(−∞), f'(−0), f'(0), f'(+∞)])
     let (ln_2, peak) = (std::f64::consts::LN_2, std::f64::consts::FRAC_2_SQRT_PI);
-    let table: [(Unary<f64>, [f64; 4], [f64; 4]); 36] = [
+    let table: [(Unary<f64>, [f64; 4], [f64; 4]); 43] = [
+        (Unary::Sin, [nan, -0.0, 0.0, nan], [nan, 1.0, 1.0, nan]),
+        (Unary::Cos, [nan, 1.0, 1.0, nan], [nan, 0.0, 0.0, nan]),
+        (Unary::Mish, [-0.0, -0.0, 0.0, inf], [0.0, 0.6, 0.6, 1.0]),
+        (Unary::Powi(0), [1.0; 4], [0.0; 4]),
+        (Unary::Powi(3), [-inf, -0.0, 0.0, inf], [inf, 0.0, 0.0, inf]),
+        (Unary::Powi(-2), [0.0, inf, inf, 0.0], [0.0, inf, -inf, -0.0]),
+        (Unary::Powi(i32::MIN), [0.0, inf, inf, 0.0], [0.0, inf, -inf, -0.0]),
         (Unary::Neg, [inf, 0.0, -0.0, -inf], [-1.0, -1.0, -1.0, -1.0]),
         (Unary::Abs, [inf, 0.0, 0.0, inf], [-1.0, 0.0, 0.0, 1.0]),
         (Unary::Relu, [0.0, -0.0, 0.0, inf], [0.0, 0.0, 0.0, 1.0]),
@@ -359,7 +387,7 @@ fn special_values_give_limits() {
             same("value", &forward(op, &x), &y);
             same("gradient", &backward(op, &x, &[1.0; 4]), &slope);
             let of_nan = forward(op, &[nan]);
-            let constant = matches!(op, Unary::Powf(p) if p == 0.0);
+            let constant = matches!(op, Unary::Powf(p) if p == 0.0) || op == Unary::Powi(0);
             assert!(of_nan[0].is_nan() != constant, "{isa} {op:?} of NaN: {of_nan:?}");
             assert!(forward::<f64>(op, &[]).is_empty());
             let product =
@@ -420,6 +448,8 @@ fn pair<T: Element>(op: Binary, a: T, b: T) -> T {
         Binary::Div => a / b,
         Binary::Min => T::from_f64(reference::minimum(a.to_f64(), b.to_f64())),
         Binary::Max => T::from_f64(reference::maximum(a.to_f64(), b.to_f64())),
+        // Not one rounding: tests/math.rs.
+        Binary::Pow => T::from_f64(a.to_f64().powf(b.to_f64())),
     }
 }
 

@@ -4,8 +4,9 @@
 mod common;
 
 use common::narrow;
-use gristmill::kernels::map::{self, Unary};
+use gristmill::kernels::map::{self, Binary, Unary};
 use gristmill::{Context, Element, Isa, reference::map as reference};
+use sha2::{Digest, Sha256};
 
 /// A function under the name that the table has for it, and its value in f64.
 struct Function {
@@ -40,10 +41,13 @@ fn functions() -> Vec<Function> {
         "log2" Unary::Log2, f64::log2;
         "log1p" Unary::Log1p, f64::ln_1p;
         "tanh" Unary::Tanh, f64::tanh;
+        "sin" Unary::Sin, f64::sin;
+        "cos" Unary::Cos, f64::cos;
         "sigmoid" Unary::Sigmoid, reference::sigmoid;
         "log_sigmoid" Unary::LogSigmoid, reference::log_sigmoid;
         "erf" Unary::Erf, libm::erf;
         "silu" Unary::Silu, reference::silu;
+        "mish" Unary::Mish, reference::mish;
         "softplus" Unary::Softplus, reference::softplus;
         "elu" Unary::Elu { alpha: 1.0 }, |x| reference::elu(x, 1.0);
         "gelu" Unary::Gelu, |x| 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2), from 0.0;
@@ -133,7 +137,11 @@ fn the_table_has_every_function_and_its_bounds_cover_what_was_measured() {
             }
         }
     }
-    assert_eq!(rows.len(), functions().len() * 4, "rows that no function has");
+    for power in POWERS {
+        let of_power = rows.iter().filter(|row| row.key[0] == power);
+        assert_eq!(of_power.filter(|row| row.measured <= row.bound).count(), 4, "{power}");
+    }
+    assert_eq!(rows.len(), (functions().len() + POWERS.len()) * 4, "rows that no function has");
 }
 
 /// The largest error so far and where it is.
@@ -227,6 +235,14 @@ fn structured_f32() -> Vec<f32> {
         151.0,
         103.97208,
         104.0,
+        // Multiples of π/4, and where sin and cos go another way.
+        0.7853982,
+        1.5707964,
+        3.1415927,
+        4.712389,
+        6.2831855,
+        1048575.9,
+        1048576.0,
         f32::MAX,
         f32::INFINITY,
     ];
@@ -284,6 +300,13 @@ fn exhaustive_f32_stays_within_the_bounds() {
     let chosen = std::env::var("GRISTMILL_FUNCTIONS").ok();
     let bless = std::env::var_os("GRISTMILL_BLESS").is_some();
     let is_chosen = |name: &str| chosen.as_ref().is_none_or(|all| all.split(',').any(|one| one == name));
+    for name in POWERS.into_iter().filter(|name| is_chosen(name)) {
+        for isa in Isa::available() {
+            for (element, worst) in ["f32", "f64"].into_iter().zip(measure_power(isa, name, 10_000_000)) {
+                settle(&key(name, element, isa), worst, bless);
+            }
+        }
+    }
     for function in functions().iter().filter(|function| is_chosen(function.name)) {
         for (isa, worst) in Isa::available().zip(exhaust(function)) {
             settle(&key(function.name, "f32", isa), worst, bless);
@@ -344,6 +367,149 @@ fn measure_f64(isa: Isa, function: &Function) -> Worst {
     worst
 }
 
+/// Functions of two arguments: not all pairs can be measured.
+const POWERS: [&str; 2] = ["pow", "powi"];
+
+/// `count` pairs of f32: bases of any size and near 1, exponents that lead to results of any size.
+fn power_pairs(name: &str, count: usize) -> Vec<(f32, f32)> {
+    let random: Vec<f64> = random_f64(count.div_ceil(6) + 1)[count.div_ceil(6) + 1..]
+        .iter()
+        .zip([0.4, 1.2, 4.0, 8.0, 25.0, 800.0].iter().flat_map(|range| vec![range; count.div_ceil(6) + 1]))
+        .map(|(x, range)| x / range)
+        .collect();
+    let pair = |i: usize| {
+        let [a, b] = [random[i], random[(i * 7 + 3) % random.len()]];
+        let base = match i % 3 {
+            0 => (a * 149.0).exp2(),
+            1 => 1.0 + a * (-22.0 * b.abs()).exp2(),
+            _ => 0.05 + a.abs() * 4.0,
+        } as f32;
+        let exponent = (b * 152.0 / f64::from(base).log2()) as f32;
+        match name {
+            "pow" => (base, exponent),
+            // A whole number, and the base that leads to the same size.
+            _ => {
+                let n = exponent.clamp(-1e9, 1e9).round();
+                let base = if n == 0.0 { base } else { (b * 152.0 / f64::from(n)).exp2() as f32 };
+                (if i % 2 == 0 { base } else { -base }, n)
+            }
+        }
+    };
+    (0..count).map(pair).collect()
+}
+
+fn run_power<T: Element>(isa: Isa, name: &str, pairs: &[(T, T)]) -> Vec<T> {
+    let (a, b): (Vec<T>, Vec<T>) = pairs.iter().copied().unzip();
+    if name == "powi" {
+        return a.iter().zip(b).map(|(&a, b)| run(isa, Unary::Powi(b.to_f64() as i32), &[a])[0]).collect();
+    }
+    let mut y = vec![T::NAN; a.len()];
+    Context::new().isa(isa).threads(1).run(|| map::binary(Binary::Pow, &a, &b, &mut y)).unwrap().unwrap();
+    y
+}
+
+/// The largest errors of `count` pairs of f32, and of the exact values in f64.
+fn measure_power(isa: Isa, name: &str, count: usize) -> [Worst; 2] {
+    let mut worst = [Worst::default(); 2];
+    let pairs = power_pairs(name, count);
+    for (&(a, b), y) in pairs.iter().zip(run_power(isa, name, &pairs)) {
+        worst[0].take(error_f32(y, f64::from(a).powf(b.into())), a.into(), y.into());
+    }
+    let bits = |text: &str| f64::from_bits(u64::from_str_radix(text, 16).unwrap());
+    let lines: Vec<[f64; 4]> = include_str!("fixtures/pow_f64.txt")
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            [bits(words[0]), bits(words[1]), bits(words[2]), words[3].parse().unwrap()]
+        })
+        .collect();
+    let pairs: Vec<(f64, f64)> = lines.iter().map(|line| (line[0], line[1])).collect();
+    for (line, y) in lines.iter().zip(run_power(isa, name, &pairs)) {
+        worst[1].take((distance_f64(y, line[2]) - line[3]).abs(), line[0], y);
+    }
+    worst
+}
+
+#[test]
+fn powers_stay_within_the_bounds() {
+    for name in POWERS {
+        for isa in Isa::available() {
+            for (element, worst) in ["f32", "f64"].into_iter().zip(measure_power(isa, name, 60_000)) {
+                check(&key(name, element, isa), worst);
+            }
+        }
+    }
+}
+
+/// C99, F.9.4.4, and what follows from it for whole exponents.
+#[test]
+fn powers_have_the_special_cases_of_c() {
+    fn check<T: Element>() {
+        let (inf, nan, tiny) = (f64::INFINITY, f64::NAN, f64::from_bits(1));
+        let huge = if T::NAME == "f32" { f64::from(f32::MAX) } else { f64::MAX };
+        let bases = [0.0, 0.5, 1.0, 2.0, 3.0, huge, inf, nan];
+        let exponents = [
+            0.0,
+            0.5,
+            1.0,
+            2.0,
+            3.0,
+            7.5,
+            1e9,
+            9007199254740991.0,
+            huge,
+            inf,
+            nan,
+            if T::NAME == "f64" { tiny } else { 0.5 },
+        ];
+        let both = |x: &[f64]| -> Vec<f64> { x.iter().flat_map(|&x| [x, -x]).collect() };
+        for a in both(&bases) {
+            for b in both(&exponents) {
+                let (a, b) = (T::from_f64(a), T::from_f64(b));
+                // The C library's; rounded to T where that is f32.
+                let exact = T::from_f64(a.to_f64().powf(b.to_f64()));
+                for isa in Isa::available() {
+                    let y = run_power(isa, "pow", &[(a, b)])[0];
+                    let near = (y.to_f64() / exact.to_f64() - 1.0).abs() <= 2.0 * T::EPSILON.to_f64();
+                    let same = y.to_f64().to_bits() == exact.to_f64().to_bits();
+                    let alike = y.is_nan() && exact.is_nan() || same || near && exact.is_finite();
+                    assert!(alike, "{isa} {} {a}^{b} = {y}, expected {exact}", T::NAME);
+                    let whole = b.to_f64() as i32;
+                    if f64::from(whole) == b.to_f64() {
+                        let y = run_power(isa, "powi", &[(a, b)])[0];
+                        let near = (y.to_f64() / exact.to_f64() - 1.0).abs() <= 2.0 * T::EPSILON.to_f64();
+                        let same = y.to_f64().to_bits() == exact.to_f64().to_bits();
+                        assert!(
+                            y.is_nan() && exact.is_nan() || same || near && exact.is_finite(),
+                            "{isa} {a} to the {whole}: {y}, expected {exact}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+#[test]
+fn powers_have_the_same_bits_in_every_lane_and_on_every_isa() {
+    fn check<T: Element>(pairs: &[(T, T)]) {
+        let mut expected = None;
+        for isa in Isa::available().filter(|isa| isa.has_fma()) {
+            let whole = bits(&run_power(isa, "pow", pairs));
+            let alone: Vec<u64> =
+                pairs.iter().flat_map(|&pair| bits(&run_power(isa, "pow", &[pair]))).collect();
+            assert!(whole == alone, "{isa} depends on the lane");
+            assert!(*expected.get_or_insert_with(|| whole.clone()) == whole, "{isa}");
+        }
+    }
+    let pairs = power_pairs("pow", 3001);
+    check::<f32>(&pairs);
+    check::<f64>(&pairs.iter().map(|&(a, b)| (a.into(), b.into())).collect::<Vec<_>>());
+}
+
 const SPECIAL: [f64; 8] =
     [0.0, -0.0, 1.0, -1.0, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN_POSITIVE];
 
@@ -395,7 +561,7 @@ fn f64_stays_within_the_bounds_and_the_error_of_libm() {
 
 fn check_special_values<T: Element>(op: impl Fn(&Function) -> Unary<T>) {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
-    let table: [(&str, &[(f64, f64)]); 13] = [
+    let table: [(&str, &[(f64, f64)]); 16] = [
         ("exp", &[(-inf, 0.0), (-1e9, 0.0), (-0.0, 1.0), (0.0, 1.0), (1e9, inf), (inf, inf)]),
         ("exp2", &[(-inf, 0.0), (-1e9, 0.0), (-0.0, 1.0), (0.0, 1.0), (3.0, 8.0), (1e9, inf), (inf, inf)]),
         ("expm1", &[(-inf, -1.0), (-1e9, -1.0), (-0.0, -0.0), (0.0, 0.0), (1e9, inf), (inf, inf)]),
@@ -403,6 +569,9 @@ fn check_special_values<T: Element>(op: impl Fn(&Function) -> Unary<T>) {
         ("log2", &[(-inf, nan), (-1.0, nan), (-0.0, -inf), (0.0, -inf), (1.0, 0.0), (8.0, 3.0), (inf, inf)]),
         ("log1p", &[(-inf, nan), (-2.0, nan), (-1.0, -inf), (-0.0, -0.0), (0.0, 0.0), (inf, inf)]),
         ("tanh", &[(-inf, -1.0), (-1e9, -1.0), (-0.0, -0.0), (0.0, 0.0), (1e9, 1.0), (inf, 1.0)]),
+        ("sin", &[(-inf, nan), (-0.0, -0.0), (0.0, 0.0), (inf, nan)]),
+        ("cos", &[(-inf, nan), (-0.0, 1.0), (0.0, 1.0), (inf, nan)]),
+        ("mish", &[(-inf, -0.0), (-1e9, -0.0), (-0.0, -0.0), (0.0, 0.0), (1e9, 1e9), (inf, inf)]),
         ("sigmoid", &[(-inf, 0.0), (-1e9, 0.0), (-0.0, 0.5), (0.0, 0.5), (1e9, 1.0), (inf, 1.0)]),
         ("log_sigmoid", &[(-inf, -inf), (-1e9, -1e9), (1e9, -0.0), (inf, -0.0)]),
         ("erf", &[(-inf, -1.0), (-1e9, -1.0), (-0.0, -0.0), (0.0, 0.0), (1e9, 1.0), (inf, 1.0)]),
@@ -459,4 +628,69 @@ fn check_same_bits<T: Element>(x: &[T], op: impl Fn(&Function) -> Unary<T>) {
 fn lanes_and_instruction_sets_give_the_same_bits() {
     check_same_bits(&structured_f32(), |function| function.f32);
     check_same_bits(&random_f64(500), |function| function.f64);
+}
+
+/// SHA-256 of the bits of all results, one after the other, little end first; every NaN counts as the same.
+fn hash<T: Element>(y: &[T]) -> String {
+    let mut hash = Sha256::new();
+    for y in y {
+        let y = if y.is_nan() { f64::NAN } else { y.to_f64() };
+        hash.update(if y.is_nan() { u64::MAX } else { y.to_bits() }.to_le_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One line per function and type: `name type hash`, of the results at arguments that no library computes.
+fn hashes(isa: Isa) -> String {
+    let mut singles = structured_f32();
+    singles.extend((0..=u32::MAX).step_by(65_521).map(f32::from_bits));
+    let doubles: Vec<f64> =
+        random_f64(3000).into_iter().chain(structured_f32().into_iter().map(f64::from)).collect();
+    let mut lines = String::new();
+    let mut add = |name: &str, [f32, f64]: [String; 2]| {
+        lines += &format!("{name} f32 {f32}\n{name} f64 {f64}\n");
+    };
+    for function in functions() {
+        add(
+            function.name,
+            [hash(&run(isa, function.f32, &singles)), hash(&run(isa, function.f64, &doubles))],
+        );
+    }
+    fn pairs<T: Element>(x: &[T]) -> Vec<(T, T)> {
+        let other = x.iter().cycle().skip(x.len() / 3);
+        // Bases and exponents of any bits, and of moderate size.
+        let scaled = |x: T| T::from_f64(x.to_f64() % 16.0);
+        let all = x.iter().zip(other).flat_map(|(&a, &b)| [(a, b), (scaled(a).abs(), scaled(b))]);
+        all.collect()
+    }
+    let (of_f32, of_f64) = (pairs(&singles), pairs(&doubles));
+    add("pow", [hash(&run_power(isa, "pow", &of_f32)), hash(&run_power(isa, "pow", &of_f64))]);
+    let powers = [-70_000, -17, -2, -1, 0, 1, 2, 3, 10, 1001];
+    add(
+        "powi",
+        [
+            hash(&powers.iter().flat_map(|&n| run(isa, Unary::Powi(n), &singles)).collect::<Vec<_>>()),
+            hash(&powers.iter().flat_map(|&n| run(isa, Unary::Powi(n), &doubles)).collect::<Vec<_>>()),
+        ],
+    );
+    lines
+}
+
+/// The bits of every function on every instruction set with fused multiply-add, also of other processors; the portable build
+/// for plain x86-64 has none and may differ. With GRISTMILL_BLESS=1 the file is written anew.
+#[test]
+fn results_have_the_golden_hashes() {
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/math_hashes.txt");
+    for isa in Isa::available().filter(|isa| isa.has_fma()) {
+        let actual = hashes(isa);
+        if std::env::var_os("GRISTMILL_BLESS").is_some() {
+            std::fs::write(FILE, &actual).unwrap();
+        }
+        let golden = include_str!("fixtures/math_hashes.txt");
+        let golden = if std::env::var_os("GRISTMILL_BLESS").is_some() { &actual } else { golden };
+        for (actual, golden) in actual.lines().zip(golden.lines()) {
+            assert_eq!(actual, golden, "{isa}");
+        }
+        assert_eq!(actual.lines().count(), golden.lines().count());
+    }
 }

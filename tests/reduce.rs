@@ -16,6 +16,10 @@ fn expected(op: Reduce, x: &[f64]) -> f64 {
         Reduce::Max => reference::max(x),
         Reduce::Min => reference::min(x),
         Reduce::SumOfSquares => reference::sum_of_squares(x),
+        Reduce::Prod => reference::prod(x),
+        Reduce::Any => reference::any(x),
+        Reduce::All => reference::all(x),
+        Reduce::CountNonzero => reference::count_nonzero(x) as f64,
     }
 }
 
@@ -37,7 +41,8 @@ fn column_depth(n: usize) -> f64 {
 fn bound<T: Element>(op: Reduce, x: &[f64], depth: f64) -> f64 {
     let units = (depth + 1.0) * unit::<T>() + (x.len() as f64 + 1.0) * unit::<f64>();
     match op {
-        Reduce::Max | Reduce::Min => 0.0,
+        Reduce::Max | Reduce::Min | Reduce::Any | Reduce::All | Reduce::CountNonzero => 0.0,
+        Reduce::Prod => units * reference::prod(x).abs(),
         Reduce::Sum => units * x.iter().map(|x| x.abs()).sum::<f64>(),
         Reduce::Mean => units * x.iter().map(|x| x.abs()).sum::<f64>() / x.len() as f64,
         Reduce::SumOfSquares => units * reference::sum_of_squares(x),
@@ -126,6 +131,166 @@ proptest! {
     }
 }
 
+/// Products, counts and places of one matrix; a third of the numbers are 0 for the counts.
+fn check_counts<T: Element>(rows: usize, cols: usize, seed: u64) {
+    let near_one: Vec<T> =
+        noise::<f64>(rows * cols, seed).iter().map(|x| T::from_f64(1.0 + x / 8.0)).collect();
+    let sparse: Vec<T> = (noise::<T>(rows * cols, seed + 1).into_iter().enumerate())
+        .map(|(i, x)| if (i as u64 * 7 + seed) % 3 == 0 || seed % 3 == 0 { T::ZERO } else { x })
+        .collect();
+    let (wide, wide_sparse) = (widen(&near_one), widen(&sparse));
+    let relative = |n: usize| n as f64 * (unit::<T>() + unit::<f64>());
+    let count = |x: &[f64]| reference::count_nonzero(x) as f64;
+    on_every_isa(|isa| {
+        let name = format!("{isa} product of {rows}×{cols}");
+        let all = reduce::all(Reduce::Prod, &near_one).unwrap();
+        // Thousands of factors near 1 may leave the range, and subnormal products lose bits.
+        let safe = |exact: f64| exact.abs() > 1e-30 && exact.abs() < 1e30;
+        if safe(reference::prod(&wide)) {
+            assert_close(&name, &[all], &[reference::prod(&wide)], relative(wide.len()), 0.0);
+        }
+        let (mut by_row, mut by_col) = (vec![T::NAN; rows], vec![T::NAN; cols]);
+        reduce::rows(Reduce::Prod, &near_one, cols, &mut by_row).unwrap();
+        for (y, exact) in by_row.iter().zip(reference::by_row(&wide, cols, reference::prod)) {
+            assert!(
+                !safe(exact) || (y.to_f64() - exact).abs() <= relative(cols) * exact.abs(),
+                "{name}: {y} {exact}"
+            );
+        }
+        reduce::cols(Reduce::Prod, &near_one, cols, &mut by_col).unwrap();
+        for (y, exact) in by_col.iter().zip(reference::by_column(&wide, cols, reference::prod)) {
+            assert!(
+                !safe(exact) || (y.to_f64() - exact).abs() <= relative(rows) * exact.abs(),
+                "{name}: {y} {exact}"
+            );
+        }
+
+        let counts: [(Reduce, &dyn Fn(&[f64]) -> f64); 3] =
+            [(Reduce::Any, &reference::any), (Reduce::All, &reference::all), (Reduce::CountNonzero, &count)];
+        for (op, exact) in counts {
+            for (x, wide) in [(&sparse, &wide_sparse), (&near_one, &wide)] {
+                let name = format!("{isa} {op:?} of {rows}×{cols}");
+                assert_eq!(reduce::all(op, x).unwrap().to_f64(), exact(wide), "{name}");
+                reduce::rows(op, x, cols, &mut by_row).unwrap();
+                assert_eq!(widen(&by_row), reference::by_row(wide, cols, exact), "{name}");
+                reduce::cols(op, x, cols, &mut by_col).unwrap();
+                assert_eq!(widen(&by_col), reference::by_column(wide, cols, exact), "{name}");
+            }
+        }
+        assert_eq!(reduce::count_nonzero(&sparse).unwrap(), reference::count_nonzero(&wide_sparse));
+
+        // Zeros are ties.
+        assert_eq!(reduce::argmin(&sparse).ok(), reference::argmin(&wide_sparse));
+        let (mut by_row, mut by_col) = (vec![usize::MAX; rows], vec![usize::MAX; cols]);
+        reduce::argmin_rows(&sparse, cols, &mut by_row).unwrap();
+        assert_eq!(by_row, reference::by_row(&wide_sparse, cols, |x| reference::argmin(x).unwrap()));
+        reduce::argmin_cols(&sparse, cols, &mut by_col).unwrap();
+        assert_eq!(by_col, reference::by_column(&wide_sparse, cols, |x| reference::argmin(x).unwrap()));
+        reduce::argmax_cols(&sparse, cols, &mut by_col).unwrap();
+        assert_eq!(by_col, reference::by_column(&wide_sparse, cols, |x| reference::argmax(x).unwrap()));
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn products_counts_and_places_match_the_reference(rows in 1usize..12, cols in 1usize..150, seed in 0u64..1000) {
+        check_counts::<f32>(rows, cols, seed);
+        check_counts::<f64>(rows, cols, seed);
+    }
+}
+
+#[test]
+fn products_counts_and_places_on_every_path() {
+    for (rows, cols) in [(1, 70_000), (2, 66_000), (1000, 1), (700, 10), (129, 1100), (300, 63)] {
+        check_counts::<f32>(rows, cols, 2);
+        check_counts::<f64>(rows, cols, 3);
+    }
+}
+
+/// Law 3: an element's lane, or its place in a tail, changes nothing.
+#[test]
+fn counts_and_places_see_special_values_at_every_place() {
+    fn check<T: Element>() {
+        on_every_isa(|isa| {
+            for len in 1..70 {
+                for place in 0..len {
+                    let name = format!("{isa} {place} of {len}");
+                    let mut x = vec![T::ZERO; len];
+                    for special in [T::NAN, T::INFINITY, -T::INFINITY, T::ONE] {
+                        x[place] = special;
+                        assert_eq!(reduce::count_nonzero(&x).unwrap(), 1, "{name}");
+                        assert_eq!(reduce::all(Reduce::Any, &x).unwrap(), T::ONE, "{name}");
+                        let mut y = vec![T::NAN; len];
+                        for op in [Reduce::Any, Reduce::All, Reduce::CountNonzero] {
+                            reduce::cols(op, &x, len, &mut y).unwrap();
+                            assert!((0..len).all(|i| (y[i] == T::ONE) == (i == place)), "{name} {op:?}");
+                            let expected = if op == Reduce::All && len > 1 { T::ZERO } else { T::ONE };
+                            reduce::cols(op, &x, 1, &mut y[..1]).unwrap();
+                            assert_eq!(y[0], expected, "{name} {op:?}");
+                        }
+                    }
+                    let mut x = vec![T::ONE; len];
+                    x[place] = -T::ZERO;
+                    assert_eq!(reduce::all(Reduce::All, &x).unwrap(), T::ZERO, "{name}");
+                    assert_eq!(reduce::argmin(&x).unwrap(), place, "{name}");
+                    let product = reduce::all(Reduce::Prod, &x).unwrap();
+                    assert!(product == T::ZERO && product.to_f64().is_sign_negative(), "{name}");
+                    x[place] = T::NAN;
+                    x[len - 1 - place] = if place == len - 1 - place { T::NAN } else { -T::INFINITY };
+                    let mut y = [0];
+                    reduce::argmin_cols(&x, 1, &mut y).unwrap();
+                    assert_eq!([reduce::argmin(&x).unwrap(), y[0]], [place; 2], "{name}");
+                    reduce::argmax_cols(&x, 1, &mut y).unwrap();
+                    assert_eq!(y, [place], "{name}");
+                    assert!(reduce::all(Reduce::Prod, &x).unwrap().is_nan(), "{name}");
+                }
+            }
+        });
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+#[test]
+fn the_gradient_of_a_product_is_the_product_of_the_others() {
+    fn check<T: Element>() {
+        for zeros in 0..3 {
+            for cols in [1, 2, 17, 40] {
+                let mut x: Vec<f64> = noise::<f64>(3 * cols, 5).iter().map(|x| x + 1.5).collect();
+                x[..zeros.min(cols)].fill(0.0);
+                let (x, dy) = (narrow::<T>(&x), narrow::<T>(&[1.0, -0.5, 2.0]));
+                let mut dx = vec![T::NAN; x.len()];
+                reduce::prod_backward(&x, &dy, cols, &mut dx).unwrap();
+                let exact: Vec<f64> = (widen(&x).chunks(cols).zip(&dy))
+                    .flat_map(|(x, dy)| reference::prod_backward(x, dy.to_f64()))
+                    .collect();
+                assert_close("gradient", &dx, &exact, 2.0 * cols as f64 * unit::<T>(), 0.0);
+            }
+        }
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+/// Half of the numbers take back what the others gave, but for a millionth: the error is within the bound all the same.
+#[test]
+fn sums_that_cancel_stay_within_the_bound() {
+    for len in [64, 1000, 4096, 70_000, 1_000_000] {
+        let mut x = noise::<f32>(len, 1);
+        for i in 0..len / 2 {
+            x[len - 1 - i] = -x[i] * (1.0 + 1e-6 * (i % 7) as f32);
+        }
+        let wide = widen(&x);
+        let limit = bound::<f32>(Reduce::Sum, &wide, row_depth::<f32>(len));
+        on_every_isa(|isa| {
+            let y = reduce::all(Reduce::Sum, &x).unwrap();
+            assert_close(&format!("{isa} sum of {len}"), &[y], &[reference::sum(&wide)], 0.0, limit);
+        });
+    }
+}
+
 #[test]
 fn every_path_by_size_is_right() {
     for (rows, cols) in
@@ -184,6 +349,17 @@ fn the_same_bits_on_every_isa_and_number_of_threads() {
                 extend(rows, &|y| reduce::rows(op, &x, cols, y).unwrap());
                 extend(cols, &|y| reduce::cols(op, &x, cols, y).unwrap());
             }
+            for op in [Reduce::Prod, Reduce::Any, Reduce::All, Reduce::CountNonzero] {
+                extend(1, &|y| y[0] = reduce::all(op, &x).unwrap());
+                extend(rows, &|y| reduce::rows(op, &x, cols, y).unwrap());
+                extend(cols, &|y| reduce::cols(op, &x, cols, y).unwrap());
+            }
+            extend(1, &|y| y[0] = T::from_f64(reduce::argmin(&x).unwrap() as f64));
+            extend(cols, &|y| {
+                let mut places = vec![0; cols];
+                reduce::argmax_cols(&x, cols, &mut places).unwrap();
+                y.iter_mut().zip(places).for_each(|(y, place)| *y = T::from_f64(place as f64));
+            });
             extend(1, &|y| y[0] = T::from_f64(reduce::argmax(&x).unwrap() as f64));
             extend(rows, &|y| reduce::variance_rows(&x, cols, 0, y).unwrap());
             extend(cols, &|y| reduce::variance_cols(&x, cols, 0, y).unwrap());
@@ -287,6 +463,11 @@ fn nothing_has_a_sum_but_no_largest() {
     assert_eq!(reduce::all(Reduce::Sum, &none).unwrap(), 0.0);
     assert_eq!(reduce::all(Reduce::SumOfSquares, &none).unwrap(), 0.0);
     assert!(reduce::all(Reduce::Mean, &none).unwrap().is_nan());
+    assert_eq!(reduce::all(Reduce::Prod, &none).unwrap(), 1.0);
+    assert_eq!(reduce::all(Reduce::Any, &none).unwrap(), 0.0);
+    assert_eq!(reduce::all(Reduce::All, &none).unwrap(), 1.0);
+    assert_eq!(reduce::count_nonzero(&none).unwrap(), 0);
+    assert!(reduce::argmin(&none).is_err() && reduce::argmin_cols(&none, 2, &mut [0; 2]).is_err());
     assert!(reduce::variance_all(&none, 0).unwrap().is_nan());
     assert!(reduce::variance_all(&[1.0_f32], 1).unwrap().is_nan());
     assert_eq!(reduce::variance_all(&[1.0_f32], 0).unwrap(), 0.0);

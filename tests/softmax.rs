@@ -164,7 +164,7 @@ fn the_same_bits_on_every_isa_and_number_of_threads() {
     fn check<T: Element>(len: usize, cols: usize) {
         let (x, dy) = (noise::<T>(len, 1), noise::<T>(len, 2));
         same_bits_everywhere(|| {
-            let mut results = vec![T::NAN; 5 * len + len / cols];
+            let mut results = vec![T::NAN; 6 * len + len / cols + cols];
             let (y, rest) = results.split_at_mut(len);
             let (dx, rest) = rest.split_at_mut(len);
             softmax::forward(&x, cols, y).unwrap();
@@ -173,7 +173,11 @@ fn the_same_bits_on_every_isa_and_number_of_threads() {
             let (dx, rest) = rest.split_at_mut(len);
             log_softmax::forward(&x, cols, y).unwrap();
             log_softmax::backward(y, &dy, cols, dx).unwrap();
-            let (dx, y) = rest.split_at_mut(len);
+            let (dx, rest) = rest.split_at_mut(len);
+            let (by_col, rest) = rest.split_at_mut(cols);
+            let (dx_by_col, y) = rest.split_at_mut(len);
+            logsumexp::forward_cols(&x, cols, by_col).unwrap();
+            logsumexp::backward_cols(&x, by_col, &dy[..cols], cols, dx_by_col).unwrap();
             logsumexp::forward(&x, cols, y).unwrap();
             logsumexp::backward(&x, y, &dy[..y.len()], cols, dx).unwrap();
             results
@@ -269,4 +273,56 @@ fn wrong_lengths_are_named() {
         text(logsumexp::backward(&x, &[0.0; 2], &[0.0; 1], 3, &mut [0.0; 6])),
         "logsumexp: dy has 1 elements, expected 2"
     );
+}
+
+#[test]
+fn columns_have_the_log_sum_exp_of_rows() {
+    fn check<T: Element>(rows: usize, cols: usize, scale: f64) {
+        let x: Vec<T> = noise::<T>(rows * cols, 3).iter().map(|&x| x * T::from_f64(scale)).collect();
+        let dy = noise::<T>(cols, 4);
+        let (wide, wide_dy) = (widen(&x), widen(&dy));
+        let transposed: Vec<f64> = (0..rows * cols).map(|i| wide[i % rows * cols + i / rows]).collect();
+        let expected = reference::logsumexp(&transposed, rows);
+        let depth = (rows as f64).min(128.0 + (rows as f64).log2().ceil());
+        on_every_isa(|isa| {
+            let name = format!("{isa} {rows}×{cols}");
+            let (mut y, mut dx) = (vec![T::NAN; cols], vec![T::NAN; rows * cols]);
+            logsumexp::forward_cols(&x, cols, &mut y).unwrap();
+            let units = unit::<T>() + unit::<f64>() * rows as f64;
+            assert_within(&name, &y, &expected, |j| {
+                (depth + 4.0 + 5.0 * (rows as f64).ln() + expected[j].abs()) * units
+            });
+            logsumexp::backward_cols(&x, &y, &dy, cols, &mut dx).unwrap();
+            let exact = |i: usize| wide_dy[i % cols] * (wide[i] - y[i % cols].to_f64()).exp();
+            let expected: Vec<f64> = (0..rows * cols).map(exact).collect();
+            assert_within(&name, &dx, &expected, |i| {
+                ((wide[i] - y[i % cols].to_f64()).abs() + 6.0) * 2.0 * unit::<T>() * expected[i].abs()
+            });
+        });
+    }
+    for (rows, cols) in [(1, 1), (2, 17), (40, 3), (300, 70), (129, 1030)] {
+        check::<f32>(rows, cols, 30.0);
+        check::<f64>(rows, cols, 300.0);
+    }
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    on_every_isa(|_| {
+        for place in 0..20 {
+            let mut x = vec![0.5; 60];
+            (x[place], x[20 + place], x[40 + place]) = (-inf, -inf, -inf);
+            let mut y = vec![0.0; 20];
+            logsumexp::forward_cols(&x, 20, &mut y).unwrap();
+            assert!((0..20).all(|j| (y[j] == -inf) == (j == place)));
+            for special in [nan, inf] {
+                x[20 + place] = special;
+                logsumexp::forward_cols(&x, 20, &mut y).unwrap();
+                assert!((0..20).all(|j| y[j].is_finite() != (j == place)));
+                assert_eq!(y[place].is_nan(), special.is_nan());
+            }
+        }
+        let mut y = [0.0_f32; 2];
+        logsumexp::forward_cols(&[], 2, &mut y).unwrap();
+        assert_eq!(y, [-inf; 2]);
+    });
+    let error = logsumexp::backward_cols(&[0.0_f32; 6], &[0.0; 3], &[0.0; 2], 3, &mut [0.0; 6]).unwrap_err();
+    assert_eq!(error.to_string(), "logsumexp: dy has 2 elements, expected 3");
 }

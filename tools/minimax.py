@@ -8,7 +8,7 @@ Each fit minimises max |weight(x) · (f(x) − p(x))|, where the weight turns an
 error of the function. After each name stands the error, in bits, that is left once the coefficients are rounded.
 
 `minimax.py fixture` prints tests/fixtures/math_f64.txt: function, argument and the value rounded to nearest, both as the
-bits of an f64 in hex, and what the rounding took away, in ULP.
+bits of an f64 in hex, and what the rounding took away, in ULP. `minimax.py powers` prints tests/fixtures/pow_f64.txt.
 """
 
 import random
@@ -84,6 +84,12 @@ def split(value, precision, bits):
     return precision(float(high)), precision(mp.nstr(value - high, 40))
 
 
+def double(value):
+    """The nearest f64 and what is left, as an f64."""
+    front = np.float64(mp.nstr(value, 40))
+    return front, np.float64(mp.nstr(value - mpf(float(front)), 40))
+
+
 def away_from_zero(weight, floor):
     return lambda x: max(abs(weight(x)), mpf(floor))
 
@@ -106,6 +112,21 @@ def ln_tail(f):
 def atanh_tail(z):
     """(2 atanh(s) − 2 s) / s³ with z = s²"""
     return mp.fsum(2 * z**k / (2 * k + 3) for k in range(60))
+
+
+def pow_tail(z):
+    """(2 atanh(s) − 2 s − 2/3 s³) / s⁵ with z = s²"""
+    return mp.fsum(2 * z**k / (2 * k + 5) for k in range(60))
+
+
+def sin_tail(z):
+    """(sin(x) − x) / x³ with z = x²"""
+    return mp.fsum((-1) ** (k + 1) * z**k / mp.factorial(2 * k + 3) for k in range(30))
+
+
+def cos_tail(z):
+    """(cos(x) − 1 + x²/2) / x⁴ with z = x²"""
+    return mp.fsum((-1) ** k * z**k / mp.factorial(2 * k + 4) for k in range(30))
 
 
 def tanh_tail(z):
@@ -133,6 +154,10 @@ def fits():
     as_exp2 = away_from_zero(lambda r: r**2 / 2**r, 1e-4)
     root = mp.sqrt(mpf(1) / 2)
     as_tanh = away_from_zero(lambda z: z * mp.sqrt(z) / mp.tanh(mp.sqrt(z)), 1e-4)
+    as_sin = away_from_zero(lambda z: z * mp.sqrt(z) / mp.sin(mp.sqrt(z)), 1e-4)
+    as_cos = away_from_zero(lambda z: z**2 / mp.cos(mp.sqrt(z)), 1e-4)
+    # (π/4)², and a little for arguments whose quotient by π/2 is rounded the other way.
+    quarter = mpf("0.6172")
     as_erf = lambda z: 1 / (1 + erf_ratio(z))
     as_erf_far = lambda u: mp.erfc(1 + u)
     return {
@@ -146,6 +171,12 @@ def fits():
         "ln f64": (f64, atanh_tail, away_from_zero(lambda z: z / 2, 1e-4), 0, mpf("0.02944"), 7),
         "tanh f32": (f32, tanh_tail, as_tanh, mpf(10) ** -30, mpf("0.3026"), 5),
         "tanh f64": (f64, tanh_tail, as_tanh, mpf(10) ** -30, mpf("0.3026"), 10),
+        "pow f64": (f64, pow_tail, away_from_zero(lambda z: z**2 / 2, 1e-5), 0, mpf("0.02944"), 9),
+        # In f64, also for f32.
+        "sin f32": (f64, sin_tail, as_sin, mpf(10) ** -30, quarter, 4),
+        "cos f32": (f64, cos_tail, as_cos, mpf(10) ** -30, quarter, 4),
+        "sin f64": (f64, sin_tail, as_sin, mpf(10) ** -30, quarter, 6),
+        "cos f64": (f64, cos_tail, as_cos, mpf(10) ** -30, quarter, 6),
         "erf f32 near": (f32, erf_ratio, as_erf, mpf(10) ** -30, 1, 7),
         "erf f64 near": (f64, erf_ratio, as_erf, mpf(10) ** -30, 1, 13),
         "erf f32 far": (f32, ln_erfc, as_erf_far, 0, 3, 9),
@@ -167,6 +198,7 @@ HARD = {
     "log1p": [0.30098302317169234],
     "tanh": [0.52687952920531409],
     "sigmoid": [17.663349653646698],
+    "mish": [],
     "erf": [1.0580270628695891, 1.0641291585633339],
     "silu": [9.3485609675246106],
     "log_sigmoid": [36.515747288966011],
@@ -195,6 +227,9 @@ def arguments(name):
         "ln": [0.5**0.5, 2**0.5, 1.0, 2.0, 2.2250738585072014e-308],
         "tanh": [0.55, 19.061547465398498, 20.0],
         "sigmoid": [709.782712893384, 745.1332191019412, 36.7, 37.5],
+        "sin": [k * float(mp.pi) / 4 for k in (1, 2, 3, 4, 6, 10, 1001, 667543)] + [2.0**20, 6381956970095103 * 2.0**797],
+        "cos": [k * float(mp.pi) / 4 for k in (1, 2, 3, 4, 6, 10, 1001, 667543)] + [2.0**20, 6381956970095103 * 2.0**797],
+        "mish": [708.396418532264, 745.1332191019412, 752.0, 760.0, 36.7, 0.34657359027997264],
         "erf": [1.0, 5.9, 5.921587195794507, 6.0, 3.5],
     }[name]
     near = list(HARD.get(name, []))
@@ -204,7 +239,7 @@ def arguments(name):
             for _ in range(abs(steps)):
                 x = float(np.nextafter(x, np.inf if steps > 0 else -np.inf))
             near.append(x)
-    if name in ("exp", "sigmoid", "exp_m1", "exp2", "log_sigmoid", "silu", "softplus"):
+    if name in ("exp", "sigmoid", "exp_m1", "exp2", "log_sigmoid", "silu", "softplus", "mish"):
         big += [random.uniform(8, 750) for _ in range(200)]
     if name == "log1p":
         return tiny + unit + big + near + [-x for x in tiny + near if x < 1] + [x - 1 for x in unit if x < 1]
@@ -230,23 +265,51 @@ def fixture():
         "tanh": mp.tanh,
         "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
         "erf": mp.erf,
+        "sin": mp.sin,
+        "cos": mp.cos,
+        "mish": lambda x: x * mp.tanh(mp.log1p(mp.exp(x))),
     }
     for name, f in functions.items():
         for x in arguments(name):
             if name.startswith("gelu") and x < 0:
                 continue
-            if abs(x) > 1e4 and name not in ("ln", "log2", "log1p"):
+            if abs(x) > 1e4 and name not in ("ln", "log2", "log1p", "sin", "cos"):
                 # Beyond every threshold; the exact value has too large an exponent to compute.
                 exact = {"exp": mp.inf if x > 0 else 0, "exp_m1": mp.inf if x > 0 else -1, "sigmoid": int(x > 0)}
-                relu = {name: max(x, 0.0) for name in ("silu", "gelu", "gelu_tanh", "softplus")}
+                relu = {name: max(x, 0.0) for name in ("silu", "gelu", "gelu_tanh", "softplus", "mish")}
                 exact |= relu | {"exp2": exact["exp"], "elu": x if x > 0 else -1, "log_sigmoid": min(x, 0.0)}
                 y = mpf(exact.get(name, 1 if x > 0 else -1))
             else:
-                y = f(mpf(x))
+                # 1100 bits of π for the largest argument.
+                with mp.workdps(400 if name in ("sin", "cos") else mp.dps):
+                    y = f(mpf(x))
             value, rest = nearest(y)
-            if value == 0 and (name == "log_sigmoid" or x < 0 and name in ("silu", "log1p", "tanh", "erf", "exp_m1", "elu")):
+            if value == 0 and (name == "log_sigmoid" or x < 0 and name in ("silu", "log1p", "tanh", "erf", "exp_m1", "elu", "mish")):
                 value = -0.0
             print(f"{name.replace('exp_m1', 'expm1')} {bits(x):016x} {bits(value):016x} {rest:.3f}")
+
+
+def powers():
+    """Lines of function, base, exponent, value and rest: results from the smallest subnormal to the largest number."""
+    random.seed("pow")
+    pairs = []
+    for _ in range(1500):
+        kind = random.randint(0, 3)
+        # Any base, one near 1, one between.
+        x = 2.0 ** random.uniform(-1074, 1023) if kind == 0 else random.uniform(0.25, 4)
+        if kind == 1:
+            x = 1 + random.choice([1, -1]) * 2.0 ** -random.randint(2, 52) * random.uniform(1, 2)
+        if x != 1:
+            pairs.append(("pow", x, random.uniform(-1074, 1024) / float(mp.log(mpf(x), 2))))
+    pairs += [("pow", x, y) for x in (0.5, 2.0, 10.0, 2.0**-1074, 1.7976931348623157e308) for y in (-1.0, 0.5, 1 / 3, 2.0, 3.0, 1.0)]
+    pairs += [("pow", -x, y) for x in (0.3, 1.5, 7.0) for y in (-3.0, 2.0, 5.0, 101.0)]
+    for _ in range(700):
+        n = random.choice([-1, 1]) * int(2 ** random.uniform(0, 30))
+        x = 2.0 ** max(-1074, min(1023, random.uniform(-1074, 1024) / n)) * random.choice([-1, 1])
+        pairs.append(("powi", x, float(n)))
+    for name, x, y in pairs:
+        value, rest = nearest(mp.sign(x) ** int(y) * abs(mpf(x)) ** mpf(y) if x < 0 else mpf(x) ** mpf(y))
+        print(f"{name} {bits(x):016x} {bits(y):016x} {bits(value):016x} {rest:.3f}")
 
 
 def nearest(y):
@@ -264,14 +327,25 @@ def nearest(y):
 
 
 def main():
-    if sys.argv[1:] == ["fixture"]:
-        fixture()
+    if sys.argv[1:] in (["fixture"], ["powers"]):
+        fixture() if sys.argv[1] == "fixture" else powers()
         return
     for name, fit in fits().items():
         if not sys.argv[1:] or name in sys.argv[1:]:
             show(name, *fit)
     print("ln 2, f32 (15 bits + rest):", *split(mp.ln2, np.float32, 15))
     print("ln 2, f64 (41 bits + rest):", *split(mp.ln2, np.float64, 41))
+    print("2/3, f64:", *double(mpf(2) / 3), " log2 e:", *double(1 / mp.ln2))
+    parts, rest = [], mp.pi / 2
+    for _ in range(3):
+        parts.append(split(rest, np.float64, 33)[0])
+        rest -= mpf(float(parts[-1]))
+    print("pi/2, f64 (33 + 33 + 33 bits + rest):", *parts, np.float64(mp.nstr(rest, 40)))
+    with mp.workdps(500):
+        # 0, then 1280 bits behind the point of 2/pi.
+        words = [int(mp.floor(mp.ldexp(2 / mp.pi, 64 * (i + 1)))) % 2**64 for i in range(20)]
+        print("2/pi:", ", ".join(f"0x{word:016X}" for word in [0, *words]))
+        print(f"pi/2 in 128 bits: 0x{int(mp.floor(mp.ldexp(mp.pi, 126))):032X}")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ use gristmill::kernels::gemm::{
 use gristmill::kernels::group_norm::{self, Layout};
 use gristmill::kernels::loss::{self, Loss};
 use gristmill::kernels::map::{self, Binary, Unary};
+use gristmill::kernels::norm::{self, Norm};
 use gristmill::kernels::reduce::{self, Reduce};
 use gristmill::kernels::update::{self, Adam, RmsProp, Sgd};
+use gristmill::kernels::zip::{self, Operand, Ternary};
 use gristmill::kernels::{
-    batch_norm, embedding, layer_norm, log_softmax, logsumexp, nll_loss, prelu, rms_norm, soft_cross_entropy,
-    softmax,
+    batch_norm, convert, cumsum, embedding, layer_norm, log_softmax, logsumexp, nll_loss, prelu, rms_norm,
+    soft_cross_entropy, softmax,
 };
 use gristmill::{Element, Result, Rng, reference};
 
@@ -196,6 +198,7 @@ fn build<T: Element>(family: &str, op: &str, shape: &[usize]) -> Option<Case> {
         ("gemm_batched", &[count, m, k, n]) => batched::<T>(op, count, [m, k, n]),
         ("map", &[len]) => one_to_one::<T>(op, len),
         ("map", &[rows, cols]) => broadcast::<T>(op, rows, cols),
+        ("convert", &[len]) => conversion::<T>(op, len),
         ("reduce", &[rows, cols]) => reduction::<T>(op, rows, cols),
         ("softmax" | "log_softmax" | "logsumexp", &[rows, cols]) => along_rows::<T>(family, op, rows, cols),
         ("cross_entropy", &[rows, cols]) => classes::<T>(op, rows, cols),
@@ -377,6 +380,9 @@ fn function<T: Element>(op: &str) -> Option<(Unary<T>, Function, Function, [f64;
             [1.0, 1.0],
         ),
         "sigmoid" => (Unary::Sigmoid, truth::sigmoid, truth::sigmoid_derivative, [flops(24, 34), 3.0]),
+        "sin" => (Unary::Sin, f64::sin, f64::cos, [flops(27, 57), flops(27, 57)]),
+        "cos" => (Unary::Cos, f64::cos, |x| -x.sin(), [flops(27, 57), flops(27, 57)]),
+        "mish" => (Unary::Mish, truth::mish, truth::mish_derivative, [flops(54, 64), flops(38, 48)]),
         "tanh" => (Unary::Tanh, f64::tanh, truth::tanh_derivative, [flops(38, 58), 3.0]),
         "gelu" => (Unary::Gelu, truth::gelu, truth::gelu_derivative, [flops(57, 101), flops(85, 140)]),
         "gelu_tanh" => {
@@ -418,6 +424,7 @@ fn function<T: Element>(op: &str) -> Option<(Unary<T>, Function, Function, [f64;
         "square" => (Unary::Square, |x| x * x, |x| 2.0 * x, [1.0, 2.0]),
         "reciprocal" => (Unary::Reciprocal, f64::recip, |x| -1.0 / (x * x), [1.0, 3.0]),
         "pow_3" => (Unary::Powf(T::from_f64(3.0)), |x| x.powi(3), |x| 3.0 * x * x, [2.0, 4.0]),
+        "powi_5" => (Unary::Powi(5), |x| x.powi(5), |x| 5.0 * x.powi(4), [flops(4, 110), flops(5, 110)]),
         "pow_1.7" => {
             (Unary::Powf(T::from_f64(1.7)), |x| x.powf(1.7), |x| 1.7 * x.powf(0.7), [flops(55, 65), 60.0])
         }
@@ -443,6 +450,30 @@ fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
         );
     }
     match op {
+        // Bases in [0.5, 2.5).
+        "pow" => {
+            let base = numbers::<T>(len, 1).iter().map(|&x| x + T::from_f64(1.5)).collect();
+            return call::<T, _, _>(
+                [operations::<T>(75, 110) * n, 2.0 * n, n],
+                [base, numbers(len, 2)],
+                [numbers(len, 3)],
+                |[a, b], [y]| map::binary(Binary::Pow, a, b, y),
+                |[a, b]| a.iter().zip(b).map(|(a, b)| a.powf(*b)).collect(),
+            );
+        }
+        "mul_add" | "lerp" => {
+            let (kernel, truth): (_, fn(f64, f64, f64) -> f64) = match op {
+                "lerp" => (Ternary::Lerp, reference::zip::lerp),
+                _ => (Ternary::MulAdd, reference::zip::mul_add),
+            };
+            return call::<T, _, _>(
+                [2.0 * n, 3.0 * n, n],
+                [numbers(len, 1), numbers(len, 2), numbers(len, 4)],
+                [numbers(len, 3)],
+                move |abc, [y]| zip::ternary(kernel, abc.map(Operand::Row), [1, len], y),
+                move |[a, b, c]| (0..len).map(|i| truth(a[i], b[i], c[i])).collect(),
+            );
+        }
         // y ← x / 2 + y / 2 stays in range, however often it runs.
         "axpby" => {
             let half = T::from_f64(0.5);
@@ -496,6 +527,39 @@ fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
 fn broadcast<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     let n = (rows * cols) as f64;
     match op {
+        // Rows with a gap of one register behind each.
+        "strided_add" => {
+            let stride = cols + 16;
+            call::<T, _, _>(
+                [n, 2.0 * n, n],
+                [numbers(rows * stride, 1), numbers(rows * cols, 2)],
+                [numbers(rows * cols, 3)],
+                move |[a, b], [y]| {
+                    let (a, b) = (Operand::Matrix(a, stride), Operand::Matrix(b, cols));
+                    zip::binary(Binary::Add, a, b, [rows, cols], y)
+                },
+                move |[a, b]| (0..rows * cols).map(|i| a[i / cols * stride + i % cols] + b[i]).collect(),
+            )
+        }
+        "cumsum_rows" | "cumsum_cols" => {
+            let by_row = op == "cumsum_rows";
+            let case = call::<T, _, _>(
+                [n, n, n],
+                [numbers(rows * cols, 1)],
+                [numbers(rows * cols, 3)],
+                move |[x], [y]| {
+                    if by_row { cumsum::rows(x, cols, false, y) } else { cumsum::cols(x, cols, false, y) }
+                },
+                move |[x]| {
+                    if by_row {
+                        return x.chunks(cols).flat_map(|x| reference::cumsum(x, false)).collect();
+                    }
+                    let columns = reference::by_column(x, cols, |x| reference::cumsum(x, false));
+                    (0..rows * cols).map(|i| columns[i % cols][i / cols]).collect()
+                },
+            );
+            case.map(|case| case.sums_of(if by_row { cols } else { rows }))
+        }
         "add_row" => call::<T, _, _>(
             [n, n + cols as f64, n],
             [numbers(rows * cols, 1), numbers(cols, 2)],
@@ -514,18 +578,56 @@ fn broadcast<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     }
 }
 
+/// f32 to 16 bits and back: an element of the case is what the narrow format keeps of one of x.
+fn conversion<T: Element>(op: &str, len: usize) -> Option<Case> {
+    type There = fn(&[f32], &mut [u16]) -> Result<()>;
+    type Back = fn(&[u16], &mut [f32]) -> Result<()>;
+    let (there, back, significand): (There, Back, i32) = match op {
+        "bf16" => (convert::f32_to_bf16, convert::bf16_to_f32, 7),
+        "f16" => (convert::f32_to_f16, convert::f16_to_f32, 10),
+        _ => return None,
+    };
+    let n = len as f64;
+    let (mut x, mut bits, mut y) = (vec![0.0; len], vec![0; len], vec![0.0; len]);
+    let copy =
+        |from: &[T], to: &mut [f32]| to.iter_mut().zip(from).for_each(|(to, x)| *to = x.to_f64() as f32);
+    call::<T, _, _>(
+        [4.0 * n, 1.5 * n, 1.5 * n],
+        [numbers(len, 1)],
+        [numbers(len, 3)],
+        move |[from], [to]| {
+            copy(from, &mut x);
+            there(&x, &mut bits)?;
+            back(&bits, &mut y)?;
+            to.iter_mut().zip(&y).for_each(|(to, &y)| *to = T::from_f64(y.into()));
+            Ok(())
+        },
+        move |[x]| {
+            let kept = |x: &f64| reference::from_narrow(reference::to_narrow(*x, significand), significand);
+            x.iter().map(kept).collect()
+        },
+    )
+}
+
 /// What a reduction computes, by the kernel that does it.
 #[derive(Clone, Copy)]
 enum Fold {
     Simple(Reduce),
     Variance,
     Argmax,
+    Argmin,
+    Norm(Norm),
 }
 
 /// `sum_all`, `max_rows`, `variance_cols`, …
 fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     let (name, over) = op.split_once('_')?;
-    let ops: [(&str, Fold, FoldFunction, f64); 7] = [
+    let ops: [(&str, Fold, FoldFunction, f64); 12] = [
+        ("count", Fold::Simple(Reduce::CountNonzero), |x| reference::count_nonzero(x) as f64, 1.0),
+        ("l1", Fold::Norm(Norm::L1), reference::l1_norm, 1.0),
+        ("l2", Fold::Norm(Norm::L2), reference::l2_norm, 2.0),
+        ("size", Fold::Norm(Norm::Max), reference::max_norm, 1.0),
+        ("argmin", Fold::Argmin, |x| reference::argmin(x).map_or(f64::NAN, |i| i as f64), 1.0),
         ("sum", Fold::Simple(Reduce::Sum), reference::sum, 1.0),
         ("mean", Fold::Simple(Reduce::Mean), reference::mean, 1.0),
         ("max", Fold::Simple(Reduce::Max), reference::max, 1.0),
@@ -549,6 +651,8 @@ fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
                         Fold::Simple(op) => reduce::all(op, x)?,
                         Fold::Variance => reduce::variance_all(x, 0)?,
                         Fold::Argmax => T::from_f64(reduce::argmax(x)? as f64),
+                        Fold::Argmin => T::from_f64(reduce::argmin(x)? as f64),
+                        Fold::Norm(op) => norm::all(op, x)?,
                     };
                     Ok(())
                 },
@@ -564,8 +668,15 @@ fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
                 move |[x], [y]| match fold {
                     Fold::Simple(op) => reduce::rows(op, x, cols, y),
                     Fold::Variance => reduce::variance_rows(x, cols, 0, y),
-                    Fold::Argmax => {
-                        reduce::argmax_rows(x, cols, &mut places)?;
+                    Fold::Norm(op) => norm::rows(op, x, cols, y),
+                    Fold::Argmax | Fold::Argmin => {
+                        let kernel: fn(&[T], usize, &mut [usize]) -> Result<()> =
+                            if matches!(fold, Fold::Argmax) {
+                                reduce::argmax_rows
+                            } else {
+                                reduce::argmin_rows
+                            };
+                        kernel(x, cols, &mut places)?;
                         y.iter_mut().zip(&places).for_each(|(y, &place)| *y = T::from_f64(place as f64));
                         Ok(())
                     }
@@ -574,13 +685,14 @@ fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
             ),
             cols,
         ),
-        "cols" if name != "argmax" => (
+        "cols" if !name.starts_with("arg") => (
             call::<T, _, _>(
                 [flops * n, n, cols as f64],
                 x,
                 [vec![T::ZERO; cols]],
                 move |[x], [y]| match fold {
                     Fold::Simple(op) => reduce::cols(op, x, cols, y),
+                    Fold::Norm(op) => norm::cols(op, x, cols, y),
                     _ => reduce::variance_cols(x, cols, 0, y),
                 },
                 move |[x]| reference::by_column(x, cols, truth),

@@ -1,10 +1,14 @@
-//! The logarithm of the sum of exponentials over rows: `y = m + ln Σ exp(x[j] − m)`, where m is the largest of the row.
+//! The logarithm of the sum of exponentials over rows or columns: `y = m + ln Σ exp(x[j] − m)`, where m is the largest of
+//! the row.
 //!
-//! With d and u as in [`softmax`](super::softmax), the error of y is within `(d + 4 + 5·ln n + |y|)·u`.
+//! With d and u as in [`softmax`](super::softmax), the error of y is within `(d + 4 + 5·ln n + |y|)·u`; of columns d is
+//! that of a sum by column in [`reduce`](super::reduce).
 //!
 //! A row of −∞ alone, and an empty row, give −∞; a row with +∞ gives +∞; a row with a NaN gives NaN.
 
+use super::reduce::passes::{PIECE, Term, column_totals, total};
 use super::{compiled_once, rows_per_chunk, same_len, whole_rows};
+use crate::buffer::Scratch;
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
@@ -34,6 +38,16 @@ compiled_once! {
             return Ok(());
         }
         let settings = context::settings()?;
+        if cols > PIECE {
+            // The same sums, on all threads.
+            for (x, y) in x.chunks_exact(cols).zip(&mut *y) {
+                let max = total(settings, Term::Max, x);
+                let shift = if max.is_finite() { max } else { T::ZERO };
+                *y = total(settings, Term::Exponential { shift }, x);
+                settings.simd.run(Finish { shifts: &[shift], y: std::slice::from_mut(y) });
+            }
+            return Ok(());
+        }
         let chunk = rows_per_chunk(cols);
         let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
         parallel::for_each(settings, (Rows(x, cols * chunk), RowsMut::new(y, chunk)), work, |(x, y)| {
@@ -73,6 +87,59 @@ compiled_once! {
         let parts = (Rows(x, cols * chunk), Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, cols * chunk));
         parallel::for_each(settings, parts, work, |(x, y, dy, dx)| {
             settings.simd.run(Backward { x, y, dy, cols, dx });
+        });
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// The log-sum-exp of each of the `cols` columns of `x`, to `y` of `cols` elements.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has not `cols` elements.
+    ///
+    /// ```
+    /// let mut y = [0.0_f64; 2];
+    /// gristmill::kernels::logsumexp::forward_cols(&[0.0, 1000.0, 0.0, 0.0], 2, &mut y)?;
+    /// assert_eq!(y, [2f64.ln(), 1000.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn forward_cols<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+        whole_rows("logsumexp", x, cols)?;
+        same_len("logsumexp", "y", y, cols)?;
+        if x.is_empty() {
+            y.fill(-T::INFINITY);
+            return Ok(());
+        }
+        let settings = context::settings()?;
+        let mut shifts = Scratch::new(cols);
+        column_totals(settings, Term::Max, x, cols, &mut shifts);
+        shifts.iter_mut().filter(|shift| !shift.is_finite()).for_each(|shift| *shift = T::ZERO);
+        column_totals(settings, Term::Exponential { shift: &shifts[..] }, x, cols, y);
+        settings.simd.run(Finish { shifts: &shifts, y });
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// The gradient of [`forward_cols`], as [`backward`]; `y` and `dy` have one element per column.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
+    /// another length than `x`.
+    pub fn backward_cols<T: Element>(x: &[T], y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+        whole_rows("logsumexp", x, cols)?;
+        same_len("logsumexp", "y", y, cols)?;
+        same_len("logsumexp", "dy", dy, cols)?;
+        same_len("logsumexp", "dx", dx, x.len())?;
+        if x.is_empty() {
+            return Ok(());
+        }
+        let settings = context::settings()?;
+        let chunk = rows_per_chunk(cols) * cols;
+        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+        parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(dx, chunk)), work, |(x, dx)| {
+            settings.simd.run(BackwardCols { x, y, dy, dx });
         });
         Ok(())
     }
@@ -138,6 +205,52 @@ impl<T: Element> Kernel for Backward<'_, T> {
                 dx,
                 #[inline(always)]
                 |x| dy * T::exp(s, x - y),
+            );
+        }
+    }
+}
+
+/// `y = shifts + ln y`.
+struct Finish<'a, T> {
+    shifts: &'a [T],
+    y: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Finish<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        slices::map2_in_place(
+            s,
+            self.shifts,
+            self.y,
+            #[inline(always)]
+            |shift, sum| shift + T::ln(s, sum),
+        );
+    }
+}
+
+struct BackwardCols<'a, T> {
+    x: &'a [T],
+    y: &'a [T],
+    dy: &'a [T],
+    dx: &'a mut [T],
+}
+
+impl<T: Element> Kernel for BackwardCols<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let cols = self.y.len();
+        for (x, dx) in self.x.chunks_exact(cols).zip(self.dx.chunks_exact_mut(cols)) {
+            slices::map3(
+                s,
+                [x, self.y, self.dy],
+                dx,
+                #[inline(always)]
+                |x, y, dy| dy * T::exp(s, x - y),
             );
         }
     }

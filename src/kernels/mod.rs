@@ -6,7 +6,9 @@
 
 pub mod batch_norm;
 mod channels;
+pub mod convert;
 pub mod cross_entropy;
+pub mod cumsum;
 pub mod dropout;
 pub mod embedding;
 pub mod gemm;
@@ -17,12 +19,15 @@ pub mod logsumexp;
 pub mod loss;
 pub mod map;
 pub mod nll_loss;
+pub mod norm;
+pub mod pow;
 pub mod prelu;
 pub mod reduce;
 pub mod rms_norm;
 pub mod soft_cross_entropy;
 pub mod softmax;
 pub mod update;
+pub mod zip;
 
 use crate::buffer::Scratch;
 use crate::error::{Error, Result};

@@ -1,4 +1,5 @@
-//! Reductions of everything, by row and by column: sum, mean, largest, smallest, sum of squares, variance, argmax.
+//! Reductions of everything, by row and by column: sum, mean, product, largest, smallest, sum of squares, any, all, number
+//! of non-zeros, variance, standard deviation, argmax, argmin, dot product.
 //!
 //! Columns means: `x` is rows of `cols` elements, and the result has one element per column.
 //!
@@ -6,37 +7,31 @@
 //! * sums of n elements and sums by row: within `d·u·Σ|x|`, where `d = ⌈min(n, 4096)/(4·lanes)⌉ + 6 + ⌈log₂⌈n/4096⌉⌉`
 //!   additions at the most lead from an element to the result (16 lanes of f32, 8 of f64): 78 additions for a million f32;
 //! * sums by column: the same with `d = 128 + ⌈log₂ n⌉` for n rows, or `n` where that is less;
-//! * a sum of squares and a mean: one rounding more;
+//! * a sum of squares, a dot product and a mean: one rounding more;
+//! * a product of n elements: `(n − 1)·u` relative as long as no product of some of them leaves the normal range;
 //! * a variance: `(d + 7 + 2κ)·u` relative, with `κ = |x₀ − mean|/σ ≤ √n`, where x₀ is the first element (of the row,
 //!   of the column) and σ² = Σ(x − mean)²/n; it does not grow with the mean. Where squares underflow, n times the
-//!   smallest subnormal number is added. Nothing overflows unless the variance does.
+//!   smallest subnormal number is added. Nothing overflows unless the variance does;
+//! * a standard deviation: half that and `2u`; nothing overflows or underflows unless it does itself.
 //!
 //! **Special values.** Sums and means are IEEE 754: a NaN, or infinities of both signs, give NaN. The largest and the
 //! smallest of anything with a NaN are NaN. Which zero is the largest of −0 and +0 is not said. The variance of anything
-//! with a NaN or an infinity is NaN; one that is too large for the type is +∞.
-//! Of nothing, a sum is 0, a mean and a variance are NaN, and a largest, a smallest or its place is an error.
+//! with a NaN or an infinity is NaN; one that is too large for the type is +∞. NaN is not 0: it counts as one that is set.
+//! Of nothing, a sum is 0, a product 1, any is 0, all is 1, a mean and a variance are NaN, and a largest, a smallest or its
+//! place is an error.
+
+pub(super) mod passes;
 
 use super::{compiled_once, same_len, whole_rows};
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
-use crate::simd::{Element, Float, Kernel, Mask, Simd, slices};
-
-/// Elements of a row or of rows that one job takes at a time: a power of two of summation blocks, so that merging
-/// the sums of pieces in pairs is merging those of blocks in pairs.
-const PIECE: usize = 16 * slices::BLOCK;
-/// Rows that are added to one another before their sum is merged in pairs with other sums.
-const ROW_BLOCK: usize = 128;
-/// Rows that are added before the next panel's turn: they stay in the first cache, so that the panels of a block read
-/// memory forwards. Measured on one core with AVX2: 128 rows of 1000 f32 take 9 µs with and 11 µs without.
-const STEPS: usize = 16;
-/// Registers side by side in a pass down the columns: eight chains of additions with AVX2 hide their latency.
-const PANEL: usize = 4;
-/// Columns that one job takes at a time.
-const STRIP: usize = 512;
-/// Measured on one core with AVX2, from L2: `cargo bench --bench reduce`.
-const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
+use crate::simd::Element;
+use passes::{
+    ColumnPlaces, Extreme, PIECE, RowPlaces, RowVariances, STRIP, Spread, Term, column_totals, long_variance,
+    row_totals, total, work,
+};
 
 /// What many elements become.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +46,14 @@ pub enum Reduce {
     Min,
     /// `Σ x²`.
     SumOfSquares,
+    /// `Π x`.
+    Prod,
+    /// 1 if any is not 0, else 0.
+    Any,
+    /// 1 if none is 0, else 0.
+    All,
+    /// How many are not 0: exact up to 2²⁴ (f32) or 2⁵³ (f64), a sum of ones beyond. See also [`count_nonzero`].
+    CountNonzero,
 }
 
 impl Reduce {
@@ -61,6 +64,10 @@ impl Reduce {
             Reduce::Max => "max",
             Reduce::Min => "min",
             Reduce::SumOfSquares => "sum_of_squares",
+            Reduce::Prod => "prod",
+            Reduce::Any => "any",
+            Reduce::All => "all",
+            Reduce::CountNonzero => "count_nonzero",
         }
     }
 
@@ -70,13 +77,18 @@ impl Reduce {
             Reduce::SumOfSquares => Term::Square,
             Reduce::Max => Term::Max,
             Reduce::Min => Term::Min,
+            Reduce::Prod => Term::Product,
+            Reduce::Any => Term::Any,
+            Reduce::All => Term::All,
+            Reduce::CountNonzero => Term::NonZero,
         }
     }
 
     /// The result for no elements.
     fn of_nothing<T: Element>(self) -> Result<T> {
         match self {
-            Reduce::Sum | Reduce::SumOfSquares => Ok(T::ZERO),
+            Reduce::Sum | Reduce::SumOfSquares | Reduce::Any | Reduce::CountNonzero => Ok(T::ZERO),
+            Reduce::Prod | Reduce::All => Ok(T::ONE),
             Reduce::Mean => Ok(T::NAN),
             Reduce::Max | Reduce::Min => Err(of_nothing(self.name())),
         }
@@ -188,22 +200,7 @@ compiled_once! {
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     pub fn argmax<T: Element>(x: &[T]) -> Result<usize> {
-        if x.is_empty() {
-            return Err(of_nothing("argmax"));
-        }
-        let settings = context::settings()?;
-        let mut place = [0];
-        if x.len() <= PIECE {
-            settings.simd.run(RowArgmax { x, cols: x.len(), y: &mut place });
-            return Ok(place[0]);
-        }
-        let mut largest = Scratch::new(x.len().div_ceil(PIECE));
-        row_totals(settings, Term::Max, x, PIECE, &mut largest);
-        settings.simd.run(RowArgmax { x: &largest, cols: largest.len(), y: &mut place });
-        let start = place[0] * PIECE;
-        let piece = &x[start..x.len().min(start + PIECE)];
-        settings.simd.run(RowArgmax { x: piece, cols: piece.len(), y: &mut place });
-        Ok(start + place[0])
+        place("argmax", Extreme::Largest, x)
     }
 }
 
@@ -220,14 +217,216 @@ compiled_once! {
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     pub fn argmax_rows<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
-        check_rows("argmax", x, cols, y)?;
+        row_places("argmax", Extreme::Largest, x, cols, y)
+    }
+}
+
+compiled_once! {
+    /// [`argmax`] of each of the `cols` columns, as the number of the row; `y` has one element per column.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, when there are no rows.
+    ///
+    /// ```
+    /// let mut y = [0; 3];
+    /// gristmill::kernels::reduce::argmax_cols(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 3.0], 3, &mut y)?;
+    /// assert_eq!(y, [1, 0, 0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn argmax_cols<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+        column_places("argmax", Extreme::Largest, x, cols, y)
+    }
+}
+
+compiled_once! {
+    /// The first index of the smallest element; the first NaN is smaller than all.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is empty.
+    ///
+    /// ```
+    /// use gristmill::kernels::reduce;
+    /// assert_eq!(reduce::argmin(&[1.0, -7.0, -7.0])?, 1);
+    /// assert_eq!(reduce::argmin(&[1.0, f32::NAN, -f32::INFINITY])?, 1);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn argmin<T: Element>(x: &[T]) -> Result<usize> {
+        place("argmin", Extreme::Smallest, x)
+    }
+}
+
+compiled_once! {
+    /// [`argmin`] of each row of `cols` elements; `y` has one element per row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, when rows are empty.
+    ///
+    /// ```
+    /// let mut y = [0; 2];
+    /// gristmill::kernels::reduce::argmin_rows(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
+    /// assert_eq!(y, [0, 2]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn argmin_rows<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+        row_places("argmin", Extreme::Smallest, x, cols, y)
+    }
+}
+
+compiled_once! {
+    /// [`argmin`] of each of the `cols` columns, as the number of the row; `y` has one element per column.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, when there are no rows.
+    ///
+    /// ```
+    /// let mut y = [0; 3];
+    /// gristmill::kernels::reduce::argmin_cols(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 3.0], 3, &mut y)?;
+    /// assert_eq!(y, [0, 1, 0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn argmin_cols<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+        column_places("argmin", Extreme::Smallest, x, cols, y)
+    }
+}
+
+fn place<T: Element>(op: &'static str, extreme: Extreme, x: &[T]) -> Result<usize> {
+    if x.is_empty() {
+        return Err(of_nothing(op));
+    }
+    let settings = context::settings()?;
+    let mut place = [0];
+    if x.len() <= PIECE {
+        settings.simd.run(RowPlaces { extreme, x, cols: x.len(), y: &mut place });
+        return Ok(place[0]);
+    }
+    let mut extremes = Scratch::new(x.len().div_ceil(PIECE));
+    row_totals(settings, extreme.term(), x, PIECE, &mut extremes);
+    settings.simd.run(RowPlaces { extreme, x: &extremes, cols: extremes.len(), y: &mut place });
+    let start = place[0] * PIECE;
+    let piece = &x[start..x.len().min(start + PIECE)];
+    settings.simd.run(RowPlaces { extreme, x: piece, cols: piece.len(), y: &mut place });
+    Ok(start + place[0])
+}
+
+fn row_places<T: Element>(
+    op: &'static str,
+    extreme: Extreme,
+    x: &[T],
+    cols: usize,
+    y: &mut [usize],
+) -> Result<()> {
+    check_rows(op, x, cols, y)?;
+    if x.is_empty() {
+        return fill_with(y, || Err(of_nothing(op)));
+    }
+    let settings = context::settings()?;
+    let chunk = (PIECE / cols).max(1);
+    let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk));
+    parallel::for_each(settings, parts, work(x), |(x, y)| {
+        settings.simd.run(RowPlaces { extreme, x, cols, y });
+    });
+    Ok(())
+}
+
+fn column_places<T: Element>(
+    op: &'static str,
+    extreme: Extreme,
+    x: &[T],
+    cols: usize,
+    y: &mut [usize],
+) -> Result<()> {
+    whole_rows(op, x, cols)?;
+    same_len(op, "y", y, cols)?;
+    if x.is_empty() {
+        return fill_with(y, || Err(of_nothing(op)));
+    }
+    let settings = context::settings()?;
+    let mut extremes = Scratch::new(cols);
+    column_totals(settings, extreme.term(), x, cols, &mut extremes);
+    let (extremes, parts) = (&extremes[..], (Indices(cols.div_ceil(STRIP)), RowsMut::new(y, STRIP)));
+    parallel::for_each(settings, parts, work(x), |(strip, y)| {
+        settings.simd.run(ColumnPlaces { extremes, x, cols, start: strip * STRIP, y });
+    });
+    Ok(())
+}
+
+compiled_once! {
+    /// How many elements are not 0; NaN is not.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when the environment asks for what this machine does not have.
+    ///
+    /// ```
+    /// assert_eq!(gristmill::kernels::reduce::count_nonzero(&[1.0, 0.0, -0.0, f32::NAN])?, 2);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn count_nonzero<T: Element>(x: &[T]) -> Result<usize> {
         if x.is_empty() {
-            return fill_with(y, || Err(of_nothing("argmax")));
+            return Ok(0);
+        }
+        // A piece's count is exact in either type.
+        let mut pieces = Scratch::new(x.len().div_ceil(PIECE));
+        row_totals(context::settings()?, Term::NonZero, x, PIECE, &mut pieces);
+        Ok(pieces.iter().map(|&count: &T| count.to_f64() as usize).sum())
+    }
+}
+
+compiled_once! {
+    /// `Σ a·b`, in the order of a sum. Its gradients are `dy·b` and `dy·a`:
+    /// [`map::binary_scalar`](super::map::binary_scalar).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ.
+    ///
+    /// ```
+    /// assert_eq!(gristmill::kernels::reduce::dot(&[1.0_f32, 2.0], &[3.0, 4.0])?, 11.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn dot<T: Element>(a: &[T], b: &[T]) -> Result<T> {
+        same_len("dot", "b", b, a.len())?;
+        Ok(passes::dot(context::settings()?, a, b))
+    }
+}
+
+compiled_once! {
+    /// The gradient of the product of each row of `cols` elements: `dx[i] = dy·Π x[j]` over all j ≠ i, without a division,
+    /// so that it is right where elements are 0. `dy` has one element per row.
+    ///
+    /// The products of what is before and behind i, each in order: `cols·u` relative.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows, when `dy` has not one element per row or `dx` another length than `x`.
+    ///
+    /// ```
+    /// let mut dx = [0.0_f32; 3];
+    /// gristmill::kernels::reduce::prod_backward(&[2.0, 0.0, 5.0], &[1.0], 3, &mut dx)?;
+    /// assert_eq!(dx, [0.0, 10.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn prod_backward<T: Element>(x: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+        check_rows("prod", x, cols, dy)?;
+        same_len("prod", "dx", dx, x.len())?;
+        if x.is_empty() {
+            return Ok(());
         }
         let settings = context::settings()?;
         let chunk = (PIECE / cols).max(1);
-        let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk));
-        parallel::for_each(settings, parts, work(x), |(x, y)| settings.simd.run(RowArgmax { x, cols, y }));
+        let parts = (Rows(x, chunk * cols), Rows(dy, chunk), RowsMut::new(dx, chunk * cols));
+        // Two chains of multiplications: some ten times a pass.
+        parallel::for_each(settings, parts, 10 * work(x), |(x, dy, dx)| {
+            for ((x, &dy), dx) in x.chunks_exact(cols).zip(dy).zip(dx.chunks_exact_mut(cols)) {
+                let mut before = T::ONE;
+                for (&x, dx) in x.iter().zip(&mut *dx) {
+                    *dx = before;
+                    before = before * x;
+                }
+                let mut behind = dy;
+                for (&x, dx) in x.iter().zip(dx).rev() {
+                    *dx = *dx * behind;
+                    behind = behind * x;
+                }
+            }
+        });
         Ok(())
     }
 }
@@ -297,460 +496,116 @@ compiled_once! {
     }
 }
 
+compiled_once! {
+    /// The square root of [`variance_all`]. Right also where the variance would overflow or underflow: such numbers are
+    /// multiplied by a power of two first.
+    ///
+    /// # Errors
+    /// None of its own.
+    ///
+    /// ```
+    /// assert_eq!(gristmill::kernels::reduce::std_all(&[1.0_f32, 3.0], 0)?, 1.0);
+    /// assert_eq!(gristmill::kernels::reduce::std_all(&[1e38_f32, -1e38], 0)?, 1e38);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn std_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
+        let Some(spread) = Spread::new(x.len(), correction) else { return Ok(T::NAN) };
+        let settings = context::settings()?;
+        let variance = long_variance(settings, spread, x);
+        Ok(deviation_of(settings, spread, variance, x.iter().copied(), x.len()))
+    }
+}
+
+compiled_once! {
+    /// [`std_all`] of each row of `cols` elements; `y` has one element per row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
+    pub fn std_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+        check_rows("std", x, cols, y)?;
+        variance_rows(x, cols, correction, y)?;
+        let Some(spread) = Spread::new(cols, correction) else { return Ok(()) };
+        let settings = context::settings()?;
+        for (x, y) in x.chunks_exact(cols).zip(y) {
+            *y = deviation_of(settings, spread, *y, x.iter().copied(), cols);
+        }
+        Ok(())
+    }
+}
+
+compiled_once! {
+    /// [`std_all`] of each of the `cols` columns, to `y` of `cols` elements.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
+    pub fn std_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+        let rows = whole_rows("std", x, cols)?;
+        same_len("std", "y", y, cols)?;
+        variance_cols(x, cols, correction, y)?;
+        let Some(spread) = Spread::new(rows, correction) else { return Ok(()) };
+        let settings = context::settings()?;
+        for (j, y) in y.iter_mut().enumerate() {
+            *y = deviation_of(settings, spread, *y, x[j..].iter().step_by(cols).copied(), rows);
+        }
+        Ok(())
+    }
+}
+
+/// The root of a variance; where squares may have left the range, that of the numbers brought into its middle.
+fn deviation_of<T: Element>(
+    settings: Settings,
+    spread: Spread<T>,
+    variance: T,
+    x: impl Iterator<Item = T> + Clone,
+    len: usize,
+) -> T {
+    if squares_are_safe(variance, len) {
+        return variance.sqrt();
+    }
+    let Some((scale, back)) = middle_scales(x.clone()) else { return variance.sqrt() };
+    let mut scaled = Scratch::new(len);
+    scaled.iter_mut().zip(x).for_each(|(to, x)| *to = x * scale);
+    long_variance(settings, spread, &scaled).sqrt() * back
+}
+
+/// Whether a sum (or mean) of `len` squares is right: finite, or NaN, and so large that what underflowed does not matter.
+pub(super) fn squares_are_safe<T: Element>(sum: T, len: usize) -> bool {
+    let smallest = smallest_normal::<T>() * len as f64;
+    sum.is_nan() || (sum.is_finite() && sum.to_f64() >= smallest)
+}
+
+/// A power of two that brings the largest magnitude near 1, and its inverse; neither is subnormal. `None` when all are 0 or
+/// any is not finite.
+pub(super) fn middle_scales<T: Element>(x: impl Iterator<Item = T>) -> Option<(T, T)> {
+    let mut largest = T::ZERO;
+    for x in x {
+        if !x.is_finite() {
+            return None;
+        }
+        largest = if x.abs() > largest { x.abs() } else { largest };
+    }
+    if largest == T::ZERO {
+        return None;
+    }
+    let limit = if T::LANES == f32::LANES { 126 } else { 1022 };
+    let exponent = ((largest.to_f64().to_bits() >> 52) as i64 - 1023).clamp(-limit, limit);
+    let power = |exponent: i64| T::from_f64(f64::from_bits(((1023 + exponent) as u64) << 52));
+    Some((power(-exponent), power(exponent)))
+}
+
+fn smallest_normal<T: Element>() -> f64 {
+    if T::LANES == f32::LANES { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE }
+}
+
 /// An error unless `x` is whole rows of `cols` and `y` has one element for each; rows of nothing are as many as `y` has.
-fn check_rows<T, Y>(op: &'static str, x: &[T], cols: usize, y: &[Y]) -> Result<()> {
+pub(super) fn check_rows<T, Y>(op: &'static str, x: &[T], cols: usize, y: &[Y]) -> Result<()> {
     let rows = whole_rows(op, x, cols)?;
     if cols == 0 { Ok(()) } else { same_len(op, "y", y, rows) }
 }
 
-fn fill_with<Y: Copy>(y: &mut [Y], value: impl Fn() -> Result<Y>) -> Result<()> {
+pub(super) fn fill_with<Y: Copy>(y: &mut [Y], value: impl Fn() -> Result<Y>) -> Result<()> {
     if !y.is_empty() {
         y.fill(value()?);
     }
     Ok(())
-}
-
-/// Nanoseconds that one pass over `x` takes on one thread.
-fn work<T>(x: &[T]) -> usize {
-    (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize
-}
-
-/// The powers of two that keep the sums of a variance in range, and the divisors that undo them.
-///
-/// Deviations are scaled by `scale` ≤ 1/√n, so that the sum of their squares is at most the variance; their own sum is
-/// scaled by a further power ≤ 1/n. Scaling by powers of two does not round.
-#[derive(Clone, Copy)]
-struct Spread<T> {
-    scale: T,
-    mean_scale: T,
-    mean_divisor: T,
-    divisor: T,
-}
-
-impl<T: Element> Spread<T> {
-    /// `None` when there is no variance of `n` elements.
-    fn new(n: usize, correction: usize) -> Option<Self> {
-        let divisor = n.checked_sub(correction).filter(|&divisor| divisor > 0)?;
-        let bits = n.next_power_of_two().trailing_zeros() as i32;
-        let nth = 0.5_f64.powi(bits);
-        let scale = 0.5_f64.powi((bits + 1) / 2);
-        Some(Self {
-            scale: T::from_f64(scale),
-            mean_scale: T::from_f64(scale * nth),
-            mean_divisor: T::from_f64(n as f64 * nth),
-            divisor: T::from_f64(divisor as f64 * scale * scale),
-        })
-    }
-
-    /// The mean of the scaled deviations from the first element, from their sum.
-    #[inline(always)]
-    fn mean(self, sum: T) -> T {
-        sum / self.mean_divisor
-    }
-
-    /// The variance from the sum of the squares of the scaled deviations from the mean.
-    #[inline(always)]
-    fn variance(self, squares: T) -> T {
-        squares / self.divisor
-    }
-}
-
-/// What each element contributes to a result and how contributions become one. `P` holds a parameter: one number
-/// for a row, one for each column.
-#[derive(Clone, Copy)]
-enum Term<T, P> {
-    /// `Σ x`.
-    Value,
-    /// `Σ x²`.
-    Square,
-    /// The largest.
-    Max,
-    /// The smallest.
-    Min,
-    /// `Σ (x − first)`, scaled.
-    Deviation { spread: Spread<T>, first: P },
-    /// `Σ ((x − first) − mean)²`, scaled.
-    Squared { spread: Spread<T>, first: P, mean: P },
-}
-
-impl<T, P> Term<T, P> {
-    const fn join(&self) -> Join {
-        match self {
-            Term::Max => Join::Max,
-            Term::Min => Join::Min,
-            Term::Value | Term::Square | Term::Deviation { .. } | Term::Squared { .. } => Join::Add,
-        }
-    }
-}
-
-/// `(x − first)·scale`, rounded once; neither product overflows where the result does not.
-#[inline(always)]
-fn deviation<S: Simd, V: Float<S>>(x: V, scale: V, first: V) -> V {
-    x.mul_sub(scale, first * scale)
-}
-
-/// `((x − first)·scale − mean)²`.
-#[inline(always)]
-fn squared<S: Simd, V: Float<S>>(x: V, scale: V, first: V, mean: V) -> V {
-    let deviation = deviation(x, scale, first) - mean;
-    deviation * deviation
-}
-
-/// The result for one row, on as many threads as it is worth.
-fn total<T: Element>(settings: Settings, term: Term<T, T>, x: &[T]) -> T {
-    if x.len() <= PIECE {
-        let mut y = [T::ZERO];
-        settings.simd.run(RowTotals { term, x, cols: x.len(), y: &mut y });
-        return y[0];
-    }
-    let mut pieces = Scratch::new(x.len().div_ceil(PIECE));
-    row_totals(settings, term, x, PIECE, &mut pieces);
-    settings.simd.run(Merge { join: term.join(), rows: &mut pieces, cols: 1 });
-    pieces[0]
-}
-
-/// The variance of one row, in two passes on as many threads as they are worth.
-fn long_variance<T: Element>(settings: Settings, spread: Spread<T>, x: &[T]) -> T {
-    let first = x[0];
-    let mean = spread.mean(total(settings, Term::Deviation { spread, first }, x));
-    spread.variance(total(settings, Term::Squared { spread, first, mean }, x))
-}
-
-/// The result for each row of `cols` elements, of which the last may be shorter.
-fn row_totals<T: Element>(settings: Settings, term: Term<T, T>, x: &[T], cols: usize, y: &mut [T]) {
-    let chunk = (PIECE / cols).max(1);
-    let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk));
-    parallel::for_each(settings, parts, work(x), |(x, y)| settings.simd.run(RowTotals { term, x, cols, y }));
-}
-
-struct RowTotals<'a, T> {
-    term: Term<T, T>,
-    x: &'a [T],
-    cols: usize,
-    y: &'a mut [T],
-}
-
-impl<T: Element> Kernel for RowTotals<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for (x, y) in self.x.chunks(self.cols).zip(self.y) {
-            *y = row_total(s, self.term, x);
-        }
-    }
-}
-
-#[inline(always)]
-fn row_total<T: Element, S: Simd>(s: S, term: Term<T, T>, x: &[T]) -> T {
-    match term {
-        Term::Max => slices::max(s, x),
-        Term::Min => slices::min(s, x),
-        Term::Value => slices::sum(
-            s,
-            x,
-            #[inline(always)]
-            |x| x,
-        ),
-        Term::Square => slices::sum(
-            s,
-            x,
-            #[inline(always)]
-            |x| x * x,
-        ),
-        Term::Deviation { spread, first } => {
-            let (scale, first) = (s.splat(spread.mean_scale), s.splat(first));
-            slices::sum(
-                s,
-                x,
-                #[inline(always)]
-                |x| deviation(x, scale, first),
-            )
-        }
-        Term::Squared { spread, first, mean } => {
-            let (scale, first, mean) = (s.splat(spread.scale), s.splat(first), s.splat(mean));
-            slices::sum(
-                s,
-                x,
-                #[inline(always)]
-                |x| squared(x, scale, first, mean),
-            )
-        }
-    }
-}
-
-/// Both passes of each row while it is in the cache.
-struct RowVariances<'a, T> {
-    spread: Spread<T>,
-    x: &'a [T],
-    cols: usize,
-    y: &'a mut [T],
-}
-
-impl<T: Element> Kernel for RowVariances<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let spread = self.spread;
-        for (x, y) in self.x.chunks_exact(self.cols).zip(self.y) {
-            let first = x[0];
-            let mean = spread.mean(row_total(s, Term::Deviation { spread, first }, x));
-            *y = spread.variance(row_total(s, Term::Squared { spread, first, mean }, x));
-        }
-    }
-}
-
-struct RowArgmax<'a, T> {
-    x: &'a [T],
-    cols: usize,
-    y: &'a mut [usize],
-}
-
-impl<T: Element> Kernel for RowArgmax<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for (x, y) in self.x.chunks_exact(self.cols).zip(self.y) {
-            let max = s.splat(slices::max(s, x));
-            let place = slices::position(
-                s,
-                x,
-                #[inline(always)]
-                |x| x.eq(max).or(x.is_nan()),
-            );
-            *y = place.expect("the largest element, or a NaN, is one of the row");
-        }
-    }
-}
-
-/// The result for each column: passes down blocks of rows, whose results are merged in pairs.
-///
-/// Where a row is narrower than a panel, several side by side pass for one; the places of a column in such a wide row
-/// are merged in pairs in the end.
-fn column_totals<T: Element>(settings: Settings, term: Term<T, &[T]>, x: &[T], cols: usize, y: &mut [T]) {
-    let fold = match term {
-        Term::Deviation { .. } | Term::Squared { .. } => 1,
-        _ => (PANEL * T::LANES / cols).clamp(1, (x.len() / cols / ROW_BLOCK).max(1)),
-    };
-    let wide = fold * cols;
-    let (x, rest) = x.split_at(x.len() / wide * wide);
-    let (blocks, width) = (x.len().div_ceil(ROW_BLOCK * wide), wide.min(STRIP));
-    let parts = wide.div_ceil(width) * blocks;
-    let down = |x: &[T], stride, start, y: &mut [T]| settings.simd.run(Down { term, x, stride, start, y });
-    let pass = |y: &mut [T]| {
-        parallel::for_each(settings, (Indices(parts), RowsMut::new(y, width)), work(x), |(part, y)| {
-            let (start, top) = (part / blocks * width, part % blocks * ROW_BLOCK * wide);
-            let x = &x[top..x.len().min(top + ROW_BLOCK * wide)];
-            let width = y.len().min(wide - start);
-            down(x, wide, start, &mut y[..width]);
-        });
-    };
-    if blocks == 1 && fold == 1 {
-        return pass(y);
-    }
-
-    let join = term.join();
-    let mut totals = Scratch::new((parts * width).max(2 * wide));
-    pass(&mut totals[..parts * width]);
-    for (strip, y) in totals[..parts * width].chunks_mut(blocks * width).zip(y.chunks_mut(width)) {
-        settings.simd.run(Merge { join, rows: strip, cols: width });
-        if fold == 1 {
-            y.copy_from_slice(&strip[..y.len()]);
-        }
-    }
-    if fold > 1 {
-        let totals = &mut totals[..wide + rest.len()];
-        if !rest.is_empty() {
-            down(rest, rest.len(), 0, &mut totals[wide..]);
-        }
-        settings.simd.run(Merge { join, rows: totals, cols });
-        y.copy_from_slice(&totals[..cols]);
-    }
-}
-
-/// The columns from `start` on of all rows of `stride` elements, as many as there are in `y`.
-struct Down<'a, T> {
-    term: Term<T, &'a [T]>,
-    x: &'a [T],
-    stride: usize,
-    start: usize,
-    y: &'a mut [T],
-}
-
-impl<T: Element> Kernel for Down<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { term, x, stride, start, y } = self;
-        match term {
-            Term::Value => panels(
-                (s, x, stride, start, y),
-                T::ZERO,
-                #[inline(always)]
-                |sum, x, _| sum + x,
-            ),
-            Term::Square => panels(
-                (s, x, stride, start, y),
-                T::ZERO,
-                #[inline(always)]
-                |sum, x, _| sum + x * x,
-            ),
-            Term::Max => panels(
-                (s, x, stride, start, y),
-                -T::INFINITY,
-                #[inline(always)]
-                |max, x, _| max.maximum(x),
-            ),
-            Term::Min => panels(
-                (s, x, stride, start, y),
-                T::INFINITY,
-                #[inline(always)]
-                |min, x, _| min.minimum(x),
-            ),
-            Term::Deviation { spread, first } => {
-                let scale = s.splat(spread.mean_scale);
-                panels(
-                    (s, x, stride, start, y),
-                    T::ZERO,
-                    #[inline(always)]
-                    |sum, x, column| sum + deviation(x, scale, s.load_partial(&first[column..])),
-                );
-            }
-            Term::Squared { spread, first, mean } => {
-                let scale = s.splat(spread.scale);
-                panels(
-                    (s, x, stride, start, y),
-                    T::ZERO,
-                    #[inline(always)]
-                    |sum, x, column| {
-                        sum + squared(
-                            x,
-                            scale,
-                            s.load_partial(&first[column..]),
-                            s.load_partial(&mean[column..]),
-                        )
-                    },
-                );
-            }
-        }
-    }
-}
-
-/// `step(total, x, column)` down the columns, [`PANEL`] registers side by side.
-#[inline(always)]
-fn panels<T: Element, S: Simd>(
-    (s, x, stride, start, y): (S, &[T], usize, usize, &mut [T]),
-    first: T,
-    step: impl Fn(T::Vector<S>, T::Vector<S>, usize) -> T::Vector<S> + Copy,
-) {
-    y.fill(first);
-    let steps = if y.len() > PANEL * T::LANES { STEPS } else { ROW_BLOCK };
-    for x in x.chunks(steps * stride) {
-        let mut column = start;
-        let mut whole = y.chunks_exact_mut(PANEL * T::LANES);
-        for y in &mut whole {
-            panel::<T, S, PANEL, true>((s, x, stride, column, y), step);
-            column += PANEL * T::LANES;
-        }
-        let y = whole.into_remainder();
-        match y.len().div_ceil(T::LANES) {
-            0 => {}
-            1 => panel::<T, S, 1, false>((s, x, stride, column, y), step),
-            2 => panel::<T, S, 2, false>((s, x, stride, column, y), step),
-            3 => panel::<T, S, 3, false>((s, x, stride, column, y), step),
-            _ => panel::<T, S, PANEL, false>((s, x, stride, column, y), step),
-        }
-    }
-}
-
-/// One panel of `R` registers, of which the last is not whole unless `WHOLE`.
-#[inline(always)]
-fn panel<T: Element, S: Simd, const R: usize, const WHOLE: bool>(
-    (s, x, stride, column, y): (S, &[T], usize, usize, &mut [T]),
-    step: impl Fn(T::Vector<S>, T::Vector<S>, usize) -> T::Vector<S>,
-) {
-    let width = if WHOLE { R * T::LANES } else { y.len() };
-    let mut totals: [T::Vector<S>; R] = std::array::from_fn(
-        #[inline(always)]
-        |j| load::<T, S>(s, &y[j * T::LANES..], WHOLE || j + 1 < R),
-    );
-    for row in x.chunks_exact(stride) {
-        let row = &row[column..column + width];
-        for (j, total) in totals.iter_mut().enumerate() {
-            *total = step(
-                *total,
-                load::<T, S>(s, &row[j * T::LANES..], WHOLE || j + 1 < R),
-                column + j * T::LANES,
-            );
-        }
-    }
-    for (total, y) in totals.into_iter().zip(y.chunks_mut(T::LANES)) {
-        if WHOLE { s.store(total, y) } else { s.store_partial(total, y) }
-    }
-}
-
-#[inline(always)]
-fn load<T: Element, S: Simd>(s: S, from: &[T], whole: bool) -> T::Vector<S> {
-    if whole { s.load(from) } else { s.load_partial(from) }
-}
-
-/// How two results become one.
-#[derive(Clone, Copy)]
-enum Join {
-    Add,
-    Max,
-    Min,
-}
-
-/// All rows become one, the first: neighbours are joined, then neighbours of these, and so on.
-struct Merge<'a, T> {
-    join: Join,
-    rows: &'a mut [T],
-    cols: usize,
-}
-
-impl<T: Element> Kernel for Merge<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Self { join, rows, cols } = self;
-        match join {
-            Join::Add => in_pairs(
-                rows,
-                cols,
-                #[inline(always)]
-                |a, b| a + b,
-            ),
-            Join::Max => in_pairs(
-                rows,
-                cols,
-                #[inline(always)]
-                |a, b| if a > b || a.is_nan() { a } else { b },
-            ),
-            Join::Min => in_pairs(
-                rows,
-                cols,
-                #[inline(always)]
-                |a, b| if a < b || a.is_nan() { a } else { b },
-            ),
-        }
-    }
-}
-
-#[inline(always)]
-fn in_pairs<T: Element>(rows: &mut [T], cols: usize, join: impl Fn(T, T) -> T) {
-    let mut span = cols;
-    while span < rows.len() {
-        for pair in rows.chunks_mut(2 * span).filter(|pair| pair.len() > span) {
-            let (left, right) = pair.split_at_mut(span);
-            for (a, b) in left[..cols].iter_mut().zip(&right[..right.len().min(cols)]) {
-                *a = join(*a, *b);
-            }
-        }
-        span *= 2;
-    }
 }

@@ -1,4 +1,4 @@
-//! The natural logarithm and ln(1 + x), within 1 ULP, and the binary logarithm, within 1.2 ULP.
+//! The natural logarithm and ln(1 + x), within 1 ULP, and the binary logarithm, within 1 ULP (f64: 1.2).
 //!
 //! x = 2ᵏ·(1 + f) with √½ ≤ 1 + f < √2, so that ln x = k·ln 2 + ln(1 + f) loses nothing where x is near 1 (k = 0).
 //! Subnormal x are multiplied by 2^mantissa first. ln(1 + f) is f and a small rest; the product of k and the front of
@@ -13,6 +13,8 @@
 //! an ULP.
 //!
 //! log₂ x = k + (f + rest)·log₂ e, where the product f·log₂ e keeps what rounding takes from it, and log₂ e has two parts.
+//! f32: near √2, where k and f cancel, the roundings of f²/2 would be half an ULP together; f − f²/2 and what rounding takes
+//! from both are formed exactly (with fused multiply-add) and stand for f, and the rest is f³·P(f).
 
 use super::{Format, fast_two_sum, polynomial};
 use crate::simd::{Float, Int, Mask, Simd};
@@ -42,6 +44,17 @@ const TAIL_F64: [f64; 7] = [
 #[inline(always)]
 pub(super) fn rest_f32<S: Simd>(s: S, f: S::F32) -> S::F32 {
     f * f * f.mul_add(polynomial(s, f, TAIL_F32), s.splat(-0.5_f32))
+}
+
+/// ln(1 + f) = front + rest of 16 × f32, with the front f − f²/2.
+#[inline(always)]
+pub(super) fn parts_f32<S: Simd>(s: S, f: S::F32) -> (S::F32, S::F32) {
+    let half = f * s.splat(0.5_f32);
+    let half_square = half * f;
+    let half_square_rest = half.mul_sub(f, half_square);
+    let (front, lost) = fast_two_sum::<f32, S>(s, f, -half_square);
+    let cube = f * f * f;
+    (front, cube.mul_add(polynomial(s, f, TAIL_F32), lost - half_square_rest))
 }
 
 /// ln(1 + f) − f of 8 × f64.
@@ -87,16 +100,17 @@ pub(super) fn positive<T: Format, S: Simd>(s: S, x: T::Vector<S>, correction: T:
 pub(crate) fn log2<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     let log2_e = s.splat(T::LOG2_E);
     let (k, f) = split::<T, S>(s, x);
-    let product = f * log2_e;
-    let product_rest = f.mul_add(s.splat(T::LOG2_E_REST), f.mul_sub(log2_e, product));
+    let (ln, ln_rest) = T::ln_parts(s, f);
+    let product = ln * log2_e;
+    let product_rest = ln.mul_add(s.splat(T::LOG2_E_REST), ln.mul_sub(log2_e, product));
     let (front, rest) = fast_two_sum::<T, S>(s, k, product);
-    let value = front + (rest + T::ln_rest(s, f).mul_add(log2_e, product_rest));
+    let value = front + (rest + ln_rest.mul_add(log2_e, product_rest));
     with_special_values::<T, S>(s, x, value)
 }
 
 /// `(k, f)` of positive finite numbers.
 #[inline(always)]
-fn split<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+pub(super) fn split<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
     let subnormal = x.lt(s.splat(T::MIN_POSITIVE));
     let mantissa_bits = f64::from(T::MANTISSA_BITS);
     let x = T::Vector::select(subnormal, x * s.splat(T::from_f64(mantissa_bits.exp2())), x);

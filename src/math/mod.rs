@@ -1,7 +1,8 @@
-//! Functions on registers: exp, exp2, exp_m1, ln, log2, ln_1p, tanh, sigmoid, silu, softplus, erf.
+//! Functions on registers: exp, exp2, exp_m1, ln, log2, ln_1p, pow, sin, cos, tanh, sigmoid, silu, mish, softplus, erf.
 //!
-//! They use additions, multiplications and at most one division, no tables and no branches. A lane does not depend on
-//! its neighbours, and every instruction set with fused multiply-add gives the same bits.
+//! They use additions, multiplications and at most one division, no tables and no branches; only sin and cos of |x| ≥ 2²⁰
+//! go another way, a lane at a time. A lane does not depend on its neighbours, and every instruction set with fused
+//! multiply-add gives the same bits.
 //!
 //! The promise is in ULP of the exact value, for every argument, subnormal results included, in f32 and f64 alike.
 //! `docs/NUMERICS.md` has the largest error that was measured, over all 2³² arguments in f32, and says where it is.
@@ -12,11 +13,15 @@
 //! | [`exp2`] | 1 | 2 | 0, 1, +∞ |
 //! | [`exp_m1`] | 1 | 2 | −1, −0, +∞ |
 //! | [`ln`] | 1 | 2 | NaN, −∞, +∞ |
-//! | [`log2`](ln) | 1.2 | 2.5 | NaN, −∞, +∞ |
+//! | [`log2`](ln) | 1 (f64: 1.2) | 2.5 | NaN, −∞, +∞ |
 //! | [`ln_1p`](ln) | 1 | 2 | NaN, −0, +∞ |
+//! | [`pow`] | 1 | 2 | see there |
+//! | [`sin`](trig) | 0.6 (f64: 1) | 0.6 (f64: 1) | NaN, −0, NaN |
+//! | [`cos`](trig) | 0.6 (f64: 1) | 0.6 (f64: 1) | NaN, 1, NaN |
 //! | [`tanh`] | 1 | 2 | −1, −0, 1 |
 //! | [`sigmoid`] | 1 | 2 | 0, 1/2, 1 |
 //! | [`silu`](sigmoid) | 1 | 2.5 | −0, −0, +∞ |
+//! | [`mish`] | 1 | 2.5 | −0, −0, +∞ |
 //! | [`softplus`] | 2 | 2 | 0, ln 2, +∞ |
 //! | [`erf`] | 1 (f64: 1.5) | 2 | −1, −0, 1 |
 //!
@@ -30,9 +35,12 @@ pub mod exp;
 pub mod exp2;
 pub mod exp_m1;
 pub mod ln;
+pub mod mish;
+pub mod pow;
 pub mod sigmoid;
 pub mod softplus;
 pub mod tanh;
+pub mod trig;
 
 use crate::simd::{Element, Float, Int, Simd};
 
@@ -70,6 +78,10 @@ pub(crate) trait Format: Element {
     fn exp2_tail<S: Simd>(s: S, r: Self::Vector<S>) -> Self::Vector<S>;
     /// ln(1 + f) − f for √½ ≤ 1 + f < √2.
     fn ln_rest<S: Simd>(s: S, f: Self::Vector<S>) -> Self::Vector<S>;
+    /// The front of ln(1 + f), not far from f, and a small rest that does not cancel it.
+    fn ln_parts<S: Simd>(s: S, f: Self::Vector<S>) -> (Self::Vector<S>, Self::Vector<S>);
+    /// 2 to half the bits of the significand, and 1: splits a number in two parts whose products are exact.
+    const SPLITTER: Self;
 }
 
 impl Format for f32 {
@@ -85,6 +97,7 @@ impl Format for f32 {
     const EXP_HIGH: f32 = 89.0;
     const EXP2_LOW: f32 = -151.0;
     const EXP2_HIGH: f32 = 129.0;
+    const SPLITTER: f32 = 4097.0;
 
     #[inline(always)]
     fn exp_tail<S: Simd>(s: S, r: S::F32) -> S::F32 {
@@ -97,6 +110,10 @@ impl Format for f32 {
     #[inline(always)]
     fn ln_rest<S: Simd>(s: S, f: S::F32) -> S::F32 {
         ln::rest_f32(s, f)
+    }
+    #[inline(always)]
+    fn ln_parts<S: Simd>(s: S, f: S::F32) -> (S::F32, S::F32) {
+        ln::parts_f32(s, f)
     }
 }
 
@@ -113,6 +130,7 @@ impl Format for f64 {
     const EXP_HIGH: f64 = 710.0;
     const EXP2_LOW: f64 = -1076.0;
     const EXP2_HIGH: f64 = 1025.0;
+    const SPLITTER: f64 = 134217729.0;
 
     #[inline(always)]
     fn exp_tail<S: Simd>(s: S, r: S::F64) -> S::F64 {
@@ -125,6 +143,10 @@ impl Format for f64 {
     #[inline(always)]
     fn ln_rest<S: Simd>(s: S, f: S::F64) -> S::F64 {
         ln::rest_f64(s, f)
+    }
+    #[inline(always)]
+    fn ln_parts<S: Simd>(s: S, f: S::F64) -> (S::F64, S::F64) {
+        (f, ln::rest_f64(s, f))
     }
 }
 
@@ -157,6 +179,29 @@ fn fast_two_sum<T: Element, S: Simd>(
 ) -> (T::Vector<S>, T::Vector<S>) {
     let sum = a + b;
     (sum, (a - sum) + b)
+}
+
+/// `(sum, lost)`: a + b rounded, and what rounding took from it (D. Knuth).
+#[inline(always)]
+fn two_sum<T: Element, S: Simd>(_s: S, a: T::Vector<S>, b: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+    let sum = a + b;
+    let part = sum - a;
+    (sum, (a - (sum - part)) + (b - part))
+}
+
+/// `(product, lost)`: a·b rounded, and what rounding took from it; in two halves (T. Dekker) where there is no fused
+/// multiply-add, and then not for numbers whose product with [`Format::SPLITTER`] overflows.
+#[inline(always)]
+fn two_product<T: Format, S: Simd>(s: S, a: T::Vector<S>, b: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+    let product = a * b;
+    if S::ISA.has_fma() {
+        return (product, a.mul_sub(b, product));
+    }
+    let splitter = s.splat(T::SPLITTER);
+    let (a_scaled, b_scaled) = (a * splitter, b * splitter);
+    let (a_high, b_high) = (a_scaled - (a_scaled - a), b_scaled - (b_scaled - b));
+    let (a_low, b_low) = (a - a_high, b - b_high);
+    (product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low)
 }
 
 /// 2ⁿ with a normal result, from n plus the magic number: n stands in the low bits and is shifted to the exponent.

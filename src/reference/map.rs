@@ -156,6 +156,43 @@ pub fn silu_derivative(x: f64) -> f64 {
     if x.is_infinite() { relu_derivative(x) } else { sigmoid(x) * (1.0 + x * sigmoid(-x)) }
 }
 
+/// x·tanh(ln(1 + eˣ)), as a quotient of sums of positive terms.
+pub fn mish(x: f64) -> f64 {
+    if x == f64::NEG_INFINITY {
+        return -0.0;
+    }
+    let f = (-x.abs()).exp();
+    if x < 0.0 {
+        x * (f * (f + 2.0) / (f * (f + 2.0) + 2.0))
+    } else {
+        x * ((1.0 + 2.0 * f) / (1.0 + 2.0 * f + 2.0 * f * f))
+    }
+}
+
+/// tanh t + x·σ(x)·(1 − tanh² t), t = ln(1 + eˣ)
+pub fn mish_derivative(x: f64) -> f64 {
+    if x.is_infinite() {
+        return relu_derivative(x);
+    }
+    let t = if x > 20.0 { 1.0 } else { x.exp().ln_1p().tanh() };
+    t + x * sigmoid(x) * (1.0 - t * t)
+}
+
+/// n·xⁿ⁻¹; 0 when n is 0.
+pub fn powi_derivative(x: f64, n: i32) -> f64 {
+    if n == 0 { 0.0 } else { f64::from(n) * x.powf(f64::from(n) - 1.0) }
+}
+
+/// b·aᵇ⁻¹; 0 where b is 0.
+pub fn pow_base_derivative(a: f64, b: f64) -> f64 {
+    if b == 0.0 { 0.0 } else { b * a.powf(b - 1.0) }
+}
+
+/// aᵇ·ln a; 0 where a is 0 and b ≥ 0.
+pub fn pow_exponent_derivative(a: f64, b: f64) -> f64 {
+    if a == 0.0 && b >= 0.0 { 0.0 } else { a.powf(b) * a.ln() }
+}
+
 /// ln(1 + eˣ), or x where x > 20.
 pub fn softplus(x: f64) -> f64 {
     if x > 20.0 { x } else { x.exp().ln_1p() }

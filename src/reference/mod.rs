@@ -3,6 +3,7 @@
 //! The tests measure every kernel against these, on every instruction set.
 
 mod batch_norm;
+mod convert;
 mod cross_entropy;
 mod dropout;
 mod embedding;
@@ -19,8 +20,10 @@ mod reduce;
 mod rms_norm;
 mod softmax;
 mod update;
+pub mod zip;
 
 pub use batch_norm::*;
+pub use convert::*;
 pub use cross_entropy::*;
 pub use dropout::*;
 pub use embedding::*;

@@ -33,6 +33,22 @@ impl Simd for Avx2 {
         // SAFETY: the token exists only where the CPU has AVX2 and FMA.
         unsafe { trampoline(self, kernel) }
     }
+
+    #[inline(always)]
+    fn widen(self, x: F32) -> (F64, F64) {
+        (F64::from_half(x.0), F64::from_half(x.1))
+    }
+
+    #[inline(always)]
+    fn narrow(self, first: F64, second: F64) -> F32 {
+        // SAFETY: the vectors are proof of AVX2.
+        unsafe {
+            F32(
+                _mm256_set_m128(_mm256_cvtpd_ps(first.1), _mm256_cvtpd_ps(first.0)),
+                _mm256_set_m128(_mm256_cvtpd_ps(second.1), _mm256_cvtpd_ps(second.0)),
+            )
+        }
+    }
 }
 
 // The operations below are made of these pieces. Each `unsafe` leans on the same promise: a vector is made from the
@@ -118,6 +134,18 @@ pub struct M32(__m256i, __m256i);
 /// 8 truth values, all bits of a lane alike.
 #[derive(Clone, Copy, Debug)]
 pub struct M64(__m256i, __m256i);
+
+impl F64 {
+    /// Half a register of f32, from one that is proof of AVX2.
+    #[inline(always)]
+    fn from_half(x: __m256) -> Self {
+        // SAFETY: as said above.
+        unsafe {
+            let (low, high) = (_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            Self(_mm256_cvtps_pd(low), _mm256_cvtps_pd(high))
+        }
+    }
+}
 
 operators!(F32, |a, b|
     Add add Self(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)),

@@ -39,6 +39,24 @@ impl Simd for Avx512 {
         // SAFETY: the token exists only where the CPU has these instructions.
         unsafe { trampoline(self, kernel) }
     }
+
+    #[inline(always)]
+    fn widen(self, x: F32) -> (F64, F64) {
+        // SAFETY: the token is proof of AVX-512.
+        unsafe {
+            let (low, high) = (_mm512_castps512_ps256(x.0), _mm512_extractf32x8_ps::<1>(x.0));
+            (F64(_mm512_cvtps_pd(low)), F64(_mm512_cvtps_pd(high)))
+        }
+    }
+
+    #[inline(always)]
+    fn narrow(self, first: F64, second: F64) -> F32 {
+        // SAFETY: the token is proof of AVX-512.
+        unsafe {
+            let low = _mm512_castps256_ps512(_mm512_cvtpd_ps(first.0));
+            F32(_mm512_insertf32x8::<1>(low, _mm512_cvtpd_ps(second.0)))
+        }
+    }
 }
 
 // The operations below are made of these pieces. Each `unsafe` leans on the same promise: a vector is made from the

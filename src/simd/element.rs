@@ -87,12 +87,22 @@ pub trait Element:
     fn silu<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
     /// ln(1 + eˣ).
     fn softplus<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// sin x.
+    fn sin<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// cos x.
+    fn cos<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// x·tanh(ln(1 + eˣ)).
+    fn mish<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// xʸ, with the special cases of C99.
+    fn pow<S: Simd>(s: S, x: Self::Vector<S>, y: Self::Vector<S>) -> Self::Vector<S>;
+    /// xⁿ of a whole n.
+    fn powi<S: Simd>(s: S, x: Self::Vector<S>, n: i64) -> Self::Vector<S>;
     /// The error function 2/√π ∫₀ˣ e^(−t²) dt.
     fn erf<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
 }
 
 macro_rules! element {
-    ($scalar:ident, $vector:ident, $lanes:literal) => {
+    ($scalar:ident, $vector:ident, $lanes:literal, $whole:ident) => {
         impl Element for $scalar {
             type Vector<S: Simd> = S::$vector;
             const LANES: usize = $lanes;
@@ -172,11 +182,31 @@ macro_rules! element {
                 math::softplus::softplus::<$scalar, S>(s, x)
             }
             #[inline(always)]
+            fn sin<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::trig::$scalar(s, x, math::trig::Wave::Sine)
+            }
+            #[inline(always)]
+            fn cos<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::trig::$scalar(s, x, math::trig::Wave::Cosine)
+            }
+            #[inline(always)]
+            fn mish<S: Simd>(s: S, x: S::$vector) -> S::$vector {
+                math::mish::mish::<$scalar, S>(s, x)
+            }
+            #[inline(always)]
+            fn pow<S: Simd>(s: S, x: S::$vector, y: S::$vector) -> S::$vector {
+                math::pow::$scalar(s, x, y)
+            }
+            #[inline(always)]
+            fn powi<S: Simd>(s: S, x: S::$vector, n: i64) -> S::$vector {
+                math::pow::$whole(s, x, n)
+            }
+            #[inline(always)]
             fn erf<S: Simd>(s: S, x: S::$vector) -> S::$vector {
                 math::erf::$scalar(s, x)
             }
         }
     };
 }
-element!(f32, F32, 16);
-element!(f64, F64, 8);
+element!(f32, F32, 16, whole_f32);
+element!(f64, F64, 8, whole_f64);

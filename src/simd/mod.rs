@@ -196,6 +196,12 @@ pub trait Simd: Copy + fmt::Debug + Send + Sync + 'static {
     /// Runs the kernel, compiled with these instructions, in a function of its own, also from inside another kernel.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
+    /// The lanes as f64, exactly: the first half, and the second.
+    fn widen(self, x: Self::F32) -> (Self::F64, Self::F64);
+
+    /// The lanes of both, each rounded to the nearest f32.
+    fn narrow(self, first: Self::F64, second: Self::F64) -> Self::F32;
+
     /// The number of elements in a register.
     #[inline(always)]
     fn lanes<T: Element>(self) -> usize {

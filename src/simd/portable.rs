@@ -25,6 +25,19 @@ impl Simd for Portable {
         }
         trampoline(self, kernel)
     }
+
+    #[inline(always)]
+    fn widen(self, x: F32) -> (F64, F64) {
+        let x = x.0.to_array();
+        let half = |start: usize| F64(f64x8::new(std::array::from_fn(|i| x[start + i].into())));
+        (half(0), half(8))
+    }
+
+    #[inline(always)]
+    fn narrow(self, first: F64, second: F64) -> F32 {
+        let (first, second) = (first.0.to_array(), second.0.to_array());
+        F32(f32x16::new(std::array::from_fn(|i| if i < 8 { first[i] } else { second[i - 8] } as f32)))
+    }
 }
 
 /// 16 × f32.

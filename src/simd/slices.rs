@@ -148,6 +148,47 @@ pub(crate) fn min<T: Element, S: Simd>(s: S, x: &[T]) -> T {
     if min.is_nan().any() { T::NAN } else { min.reduce_min() }
 }
 
+/// The largest magnitude; NaN if any is NaN; 0 if there are none.
+#[inline(always)]
+pub(crate) fn max_size<T: Element, S: Simd>(s: S, x: &[T]) -> T {
+    let max = fold4::<T, S>(
+        s,
+        x,
+        T::ZERO,
+        s.splat(T::ZERO),
+        #[inline(always)]
+        |a, b| b.abs().maximum(a),
+        #[inline(always)]
+        |a, b| b.maximum(a),
+    );
+    if max.is_nan().any() { T::NAN } else { max.reduce_max() }
+}
+
+/// The product of all elements: four products of registers, joined as in a sum, then the lanes in their tree; 1 of none.
+#[inline(always)]
+pub(crate) fn product<T: Element, S: Simd>(s: S, x: &[T]) -> T {
+    let product = fold4::<T, S>(
+        s,
+        x,
+        T::ONE,
+        s.splat(T::ONE),
+        #[inline(always)]
+        |a, b| a * b,
+        #[inline(always)]
+        |a, b| a * b,
+    );
+    let mut lanes = [T::ONE; 16];
+    s.store(product, &mut lanes);
+    let mut half = T::LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = lanes[i] * lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// The index of the first element for which `holds` is set in its lane.
 #[inline(always)]
 pub(crate) fn position<T: Element, S: Simd>(

@@ -6,6 +6,7 @@ use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::error::Result;
 use crate::kernels::map::{self, Binary};
+use crate::kernels::pow;
 use crate::simd::Element;
 use crate::tensor::{MAX_RANK, Shape, Tensor};
 
@@ -45,6 +46,20 @@ impl<T: Element> Backward<T> for BinaryOp<T> {
                 gradients.add(parents[1], || {
                     let quotient = apply(Binary::Div, a, b)?;
                     apply(Binary::Div, &apply(Binary::Mul, &dy, &quotient)?, b)?.neg()?.sum_to(db)
+                })
+            }
+            Binary::Pow => {
+                let shape = Shape::broadcast("pow", &da, &db)?;
+                let [a, b, dy] = [a, b, &dy].map(|x| x.view_broadcast(shape).compact());
+                gradients.add(parents[0], || {
+                    Tensor::build(shape, |to| pow::base_backward(a.data(), b.data(), dy.data(), to))?
+                        .sum_to(da)
+                })?;
+                gradients.add(parents[1], || {
+                    let y = apply(Binary::Pow, &a, &b)?;
+                    let gradient =
+                        |to: &mut [T]| pow::exponent_backward(a.data(), b.data(), y.data(), dy.data(), to);
+                    Tensor::build(shape, gradient)?.sum_to(db)
                 })
             }
             // The chosen side gets the gradient; both get half of it where they are equal, as in PyTorch.
@@ -117,6 +132,7 @@ fn name(op: Binary) -> &'static str {
         Binary::Div => "div",
         Binary::Min => "minimum",
         Binary::Max => "maximum",
+        Binary::Pow => "pow",
     }
 }
 
@@ -179,6 +195,9 @@ binary! {
     minimum = Min;
     /// The larger of two elements; NaN if either is; with broadcasting.
     maximum = Max;
+    /// The power `selfᵒᵗʰᵉʳ`, with broadcasting and the special cases of C99. The gradients are those of PyTorch: that of the
+    /// base is 0 where the exponent is 0, that of the exponent is NaN where the base is negative.
+    pow = Pow;
 }
 
 /// A tensor and a number.

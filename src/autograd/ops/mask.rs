@@ -154,16 +154,6 @@ impl<T: Element> Tensor<T> {
         self.eq_scalar(T::ZERO)
     }
 
-    /// Whether any element is true, which is to say not 0; false of none.
-    pub fn any(&self) -> bool {
-        self.compact().data().iter().any(|&x| is_true(x))
-    }
-
-    /// Whether all elements are true, which is to say not 0; true of none.
-    pub fn all(&self) -> bool {
-        self.compact().data().iter().all(|&x| is_true(x))
-    }
-
     /// The places of the elements that are not 0, counted through all elements row by row.
     ///
     /// ```

@@ -16,6 +16,7 @@ mod linear;
 mod loss;
 mod mask;
 mod matmul;
+mod norm;
 mod prelu;
 mod reduce;
 mod rms_norm;
@@ -81,6 +82,7 @@ ops! {
     CrossEntropy(cross_entropy::CrossEntropy<T>),
     Cumsum(sort::Cumsum),
     Custom(Custom<T>),
+    Dot(norm::Dot<T>),
     Dropout(dropout::Dropout),
     Embedding(embedding::Embedding),
     Extreme(reduce::Extreme<T>),
@@ -98,6 +100,7 @@ ops! {
     Part(index::Part),
     Permute(view::Permute),
     Prelu(prelu::Prelu<T>),
+    Reduction(norm::Reduction<T>),
     Reshape(view::Reshape),
     RmsNorm(rms_norm::RmsNorm<T>),
     Scatter(gather::Scatter),

@@ -7,14 +7,18 @@ use crate::kernels::reduce::{self, Reduce};
 use crate::simd::Element;
 use crate::tensor::{MAX_RANK, Shape, Tensor, resolve_axis};
 
+/// The columns of `x`, so many, to an array of the length of `x`.
+type ByColumns<'a, T> = &'a dyn Fn(&[T], usize, &mut [T]) -> Result<()>;
+
 /// A tensor cut into the axes that are reduced and the others.
-struct Plan {
+#[derive(Clone, Copy)]
+pub(super) struct Plan {
     /// The axes that stay, then those that go.
     order: [usize; MAX_RANK],
     /// Elements that become one.
-    count: usize,
+    pub count: usize,
     /// The result with the reduced axes of length 1.
-    kept: Shape,
+    pub kept: Shape,
     /// The result without them.
     dropped: Shape,
     /// The reduced axes are the first ones.
@@ -22,7 +26,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new<T: Element>(op: &'static str, x: &Tensor<T>, axes: &[isize]) -> Result<Self> {
+    pub fn new<T: Element>(op: &'static str, x: &Tensor<T>, axes: &[isize]) -> Result<Self> {
         let mut reduced = [false; MAX_RANK];
         for &axis in axes {
             let resolved = resolve_axis(op, axis, x.rank())?;
@@ -52,20 +56,61 @@ impl Plan {
         rows: impl Fn(&[T], usize, &mut [T]) -> Result<()>,
         cols: impl Fn(&[T], usize, &mut [T]) -> Result<()>,
     ) -> Result<Tensor<T>> {
-        Tensor::build(self.kept, |y| {
-            if self.leading && !y.is_empty() {
-                return cols(x.compact().data(), y.len(), y);
-            }
-            rows(x.view_permute(&self.order[..x.rank()]).compact().data(), self.count, y)
-        })
+        Tensor::build(self.kept, |y| self.with_layout(x, y, rows, cols))
     }
 
-    fn shape(&self, keep_axes: bool) -> Shape {
+    /// [`run`](Plan::run) with any kind of result.
+    pub fn with_layout<T: Element, Y>(
+        &self,
+        x: &Tensor<T>,
+        y: &mut [Y],
+        rows: impl Fn(&[T], usize, &mut [Y]) -> Result<()>,
+        cols: impl Fn(&[T], usize, &mut [Y]) -> Result<()>,
+    ) -> Result<()> {
+        if self.leading && !y.is_empty() {
+            return cols(x.compact().data(), y.len(), y);
+        }
+        rows(x.view_permute(&self.order[..x.rank()]).compact().data(), self.count, y)
+    }
+
+    /// [`run`](Plan::run), but everything is one row, which more threads share than one column.
+    pub fn reduce<T: Element>(
+        &self,
+        x: &Tensor<T>,
+        rows: impl Fn(&[T], usize, &mut [T]) -> Result<()>,
+        cols: impl Fn(&[T], usize, &mut [T]) -> Result<()>,
+    ) -> Result<Tensor<T>> {
+        if self.count == x.len() && self.kept.elements() == 1 {
+            return Tensor::build(self.kept, |y| rows(x.compact().data(), self.count, y));
+        }
+        self.run(x, rows, cols)
+    }
+
+    /// The gradient of `x`, in the layout that [`reduce`](Plan::reduce) chose: by rows, or by columns where there is a
+    /// kernel for it.
+    pub fn spread<T: Element>(
+        &self,
+        x: &Tensor<T>,
+        rows: impl Fn(&[T], usize, &mut [T]) -> Result<()>,
+        cols: Option<ByColumns<'_, T>>,
+    ) -> Result<Tensor<T>> {
+        let results = self.kept.elements();
+        if let Some(cols) = cols.filter(|_| self.leading && results > 1) {
+            return Tensor::build(x.dims(), |dx| cols(x.compact().data(), results, dx));
+        }
+        let (rank, x) = (x.rank(), x.view_permute(&self.order[..x.rank()]).compact());
+        let dx = Tensor::build(x.dims(), |dx| rows(x.data(), self.count, dx))?;
+        let mut back = [0; MAX_RANK];
+        self.order[..rank].iter().enumerate().for_each(|(place, &axis)| back[axis] = place);
+        Ok(dx.view_permute(&back[..rank]))
+    }
+
+    pub fn shape(&self, keep_axes: bool) -> Shape {
         if keep_axes { self.kept } else { self.dropped }
     }
 }
 
-fn all_axes<T: Element>(x: &Tensor<T>) -> &'static [isize] {
+pub(super) fn all_axes<T: Element>(x: &Tensor<T>) -> &'static [isize] {
     const ALL: [isize; MAX_RANK] = [0, 1, 2, 3, 4, 5];
     &ALL[..x.rank()]
 }

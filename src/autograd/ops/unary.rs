@@ -82,6 +82,12 @@ unary! {
     erf = Unary::Erf;
     /// 1 / (1 + e⁻ˣ).
     sigmoid = Unary::Sigmoid;
+    /// The sine.
+    sin = Unary::Sin;
+    /// The cosine.
+    cos = Unary::Cos;
+    /// x · tanh(ln(1 + eˣ)) (Misra 2019).
+    mish = Unary::Mish;
     /// The hyperbolic tangent.
     tanh = Unary::Tanh;
     /// x·Φ(x) with the exact normal distribution function (Hendrycks and Gimpel 2016).
@@ -165,5 +171,14 @@ impl<T: Element> Tensor<T> {
     #[track_caller]
     pub fn powf(&self, power: T) -> Result<Self> {
         self.unary("powf", Unary::Powf(power))
+    }
+
+    /// xⁿ of a whole n.
+    ///
+    /// # Errors
+    /// Only those of a bad setting or of recording.
+    #[track_caller]
+    pub fn powi(&self, power: i32) -> Result<Self> {
+        self.unary("powi", Unary::Powi(power))
     }
 }

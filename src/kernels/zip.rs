@@ -1,0 +1,392 @@
+//! Elementwise functions of one, two or three operands that need not be whole arrays: matrices with a row stride, rows,
+//! columns and numbers, read where they lie. The result has `rows × cols` elements without gaps.
+//!
+//! An element is computed by the formula of [`map`](super::map), with the same bits: where an operand lies changes nothing.
+//! Of the functions of three numbers, `a·b + c` and both halves of `lerp` are rounded once behind their differences.
+
+use super::map::{Binary, Function, Layout, Pair, Pass, Unary, with_function, with_pair};
+use super::map::{ColumnKernel, ForwardKernel, LeftKernel, RowKernel};
+use super::{compiled_once, same_len, same_len_or_empty};
+use crate::context::{self, Settings};
+use crate::error::{Error, Result};
+use crate::parallel::{self, Indices, RowsMut};
+use crate::simd::{Element, Float, Kernel, Simd};
+
+/// One side of an elementwise function of `rows × cols` elements.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand<'a, T> {
+    /// Row i begins at element `i·stride` of the data; its elements are neighbours. A stride of `cols` has no gaps, one of
+    /// 0 gives the same row again.
+    Matrix(&'a [T], usize),
+    /// `cols` elements, the same in each row.
+    Row(&'a [T]),
+    /// `rows` elements, each the same along its row.
+    Column(&'a [T]),
+    /// The same everywhere.
+    Scalar(T),
+}
+
+/// A function of three arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ternary {
+    /// a·b + c, rounded once where the instruction set has fused multiply-add.
+    MulAdd,
+    /// From a to b by the weight c: `a + c·(b − a)`, or `b − (b − a)·(1 − c)` for c ≥ ½, as PyTorch has it: exactly a and b at
+    /// the ends.
+    Lerp,
+    /// b where a is not 0 (NaN is not), else c; exact.
+    Where,
+}
+
+/// A row of an operand.
+#[derive(Clone, Copy)]
+enum Part<'a, T> {
+    Slice(&'a [T]),
+    Number(T),
+}
+
+impl<'a, T: Element> Operand<'a, T> {
+    fn check(&self, op: &'static str, name: &str, [rows, cols]: [usize; 2]) -> Result<()> {
+        let wrong = |what: String| Err(Error::shape(op, format!("{name} {what}, expected {rows}×{cols}")));
+        match *self {
+            _ if rows == 0 || cols == 0 => Ok(()),
+            Operand::Matrix(data, stride) => {
+                // The last row needs no gap behind it.
+                let end = (rows - 1).checked_mul(stride).and_then(|start| start.checked_add(cols));
+                if end.is_some_and(|end| end <= data.len()) {
+                    return Ok(());
+                }
+                wrong(format!("has {} elements with a row stride of {stride}", data.len()))
+            }
+            Operand::Row(row) if row.len() != cols => wrong(format!("is a row of {}", row.len())),
+            Operand::Column(col) if col.len() != rows => wrong(format!("is a column of {}", col.len())),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline(always)]
+    fn row(self, i: usize, cols: usize) -> Part<'a, T> {
+        match self {
+            Operand::Matrix(data, stride) => Part::Slice(&data[i * stride..i * stride + cols]),
+            Operand::Row(row) => Part::Slice(row),
+            Operand::Column(col) => Part::Number(col[i]),
+            Operand::Scalar(x) => Part::Number(x),
+        }
+    }
+}
+
+fn elements(op: &'static str, [rows, cols]: [usize; 2]) -> Result<usize> {
+    rows.checked_mul(cols).ok_or_else(|| Error::shape(op, format!("{rows}×{cols} elements are too many")))
+}
+
+compiled_once! {
+    /// `y[i, j] = f(x[i, j])`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the operand does not have, or `y` is not, `shape[0] × shape[1]` elements.
+    ///
+    /// ```
+    /// use gristmill::kernels::{map::Unary, zip::{self, Operand}};
+    /// // The first two columns of three.
+    /// let mut y = [0.0_f32; 4];
+    /// zip::unary(Unary::Square, Operand::Matrix(&[1.0, 2.0, 9.0, 3.0, 4.0], 3), [2, 2], &mut y)?;
+    /// assert_eq!(y, [1.0, 4.0, 9.0, 16.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn unary<T: Element>(op: Unary<T>, x: Operand<'_, T>, shape: [usize; 2], y: &mut [T]) -> Result<()> {
+        same_len("unary", "y", y, elements("unary", shape)?)?;
+        x.check("unary", "x", shape)?;
+        with_function(op, OneToOne { x, cols: shape[1], y })
+    }
+}
+
+struct OneToOne<'a, T> {
+    x: Operand<'a, T>,
+    cols: usize,
+    y: &'a mut [T],
+}
+
+impl<T: Element> Pass<T> for OneToOne<'_, T> {
+    type Output = Result<()>;
+    fn with<F: Function<T>>(self, f: F) -> Result<()> {
+        let Self { x, cols, y } = self;
+        by_row(context::settings()?, F::FORWARD_COST, cols, y, |settings, i, y| match x.row(i, cols) {
+            Part::Slice(x) => settings.simd.run(ForwardKernel { f, x, y }),
+            Part::Number(x) => {
+                let mut value = [T::ZERO];
+                settings.simd.run(ForwardKernel { f, x: &[x], y: &mut value });
+                y.fill(value[0]);
+            }
+        })
+    }
+}
+
+compiled_once! {
+    /// `y[i, j] = a[i, j] op b[i, j]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when an operand does not have, or `y` is not, `shape[0] × shape[1]` elements.
+    ///
+    /// ```
+    /// use gristmill::kernels::{map::Binary, zip::{self, Operand}};
+    /// let mut y = [0.0_f32; 4];
+    /// zip::binary(Binary::Add, Operand::Column(&[10.0, 20.0]), Operand::Row(&[1.0, 2.0]), [2, 2], &mut y)?;
+    /// assert_eq!(y, [11.0, 12.0, 21.0, 22.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn binary<T: Element>(
+        op: Binary,
+        a: Operand<'_, T>,
+        b: Operand<'_, T>,
+        shape: [usize; 2],
+        y: &mut [T],
+    ) -> Result<()> {
+        same_len("binary", "y", y, elements("binary", shape)?)?;
+        a.check("binary", "a", shape)?;
+        b.check("binary", "b", shape)?;
+        with_pair(op, Both { a, b, cols: shape[1], y })
+    }
+}
+
+struct Both<'a, T> {
+    a: Operand<'a, T>,
+    b: Operand<'a, T>,
+    cols: usize,
+    y: &'a mut [T],
+}
+
+impl<T: Element> Layout<T> for Both<'_, T> {
+    fn with<F: Pair<T>>(self, f: F) -> Result<()> {
+        let Self { a, b, cols, y } = self;
+        by_row(context::settings()?, F::COST, cols, y, |settings, i, y| {
+            match (a.row(i, cols), b.row(i, cols)) {
+                (Part::Slice(a), Part::Slice(row)) => settings.simd.run(RowKernel { f, a, row, y }),
+                (Part::Slice(a), Part::Number(b)) => {
+                    settings.simd.run(ColumnKernel { f, a, col: &[b], cols, y })
+                }
+                (Part::Number(a), Part::Slice(b)) => settings.simd.run(LeftKernel { f, a, b, y }),
+                (Part::Number(a), Part::Number(b)) => {
+                    let mut value = [T::ZERO];
+                    settings.simd.run(LeftKernel { f, a, b: &[b], y: &mut value });
+                    y.fill(value[0]);
+                }
+            }
+        })
+    }
+}
+
+/// Nanoseconds per f32 of three streams.
+const TERNARY_COST: f64 = 0.2;
+/// Elements per parallel chunk, in whole rows.
+const CHUNK: usize = 4 * 1024;
+
+/// `work(settings, i, row i of y)` for every row of `cols` elements.
+fn by_row<T: Element>(
+    settings: Settings,
+    cost: f64,
+    cols: usize,
+    y: &mut [T],
+    work: impl Fn(Settings, usize, &mut [T]) + Sync,
+) -> Result<()> {
+    if y.is_empty() {
+        return Ok(());
+    }
+    let nanoseconds = (y.len() as f64 * cost * 16.0 / T::LANES as f64) as usize;
+    let rows = (CHUNK / cols).max(1);
+    let chunks = (y.len() / cols).div_ceil(rows);
+    parallel::for_each(
+        settings,
+        (Indices(chunks), RowsMut::new(y, rows * cols)),
+        nanoseconds,
+        |(chunk, y)| {
+            for (i, y) in y.chunks_exact_mut(cols).enumerate() {
+                work(settings, chunk * rows + i, y);
+            }
+        },
+    );
+    Ok(())
+}
+
+compiled_once! {
+    /// `y[i, j] = f(a[i, j], b[i, j], c[i, j])`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when an operand does not have, or `y` is not, `shape[0] × shape[1]` elements.
+    ///
+    /// ```
+    /// use gristmill::kernels::zip::{self, Operand, Ternary};
+    /// let mut y = [0.0_f32; 3];
+    /// let (a, b) = (Operand::Row(&[1.0, 2.0, 3.0]), Operand::Scalar(10.0));
+    /// zip::ternary(Ternary::MulAdd, [a, b, Operand::Scalar(1.0)], [1, 3], &mut y)?;
+    /// assert_eq!(y, [11.0, 21.0, 31.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn ternary<T: Element>(op: Ternary, abc: [Operand<'_, T>; 3], shape: [usize; 2], y: &mut [T]) -> Result<()> {
+        same_len("ternary", "y", y, elements("ternary", shape)?)?;
+        for (operand, name) in abc.iter().zip(["a", "b", "c"]) {
+            operand.check("ternary", name, shape)?;
+        }
+        by_row(context::settings()?, TERNARY_COST, shape[1], y, |settings, i, y| {
+            let [a, b, c] = abc.map(|operand| operand.row(i, shape[1]));
+            settings.simd.run(ThreeToOne { op, abc: [Some(a), Some(b), Some(c)], y });
+        })
+    }
+}
+
+compiled_once! {
+    /// `a[i, j] = f(a[i, j], b[i, j], c[i, j])`, where `a` has no gaps.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when an operand does not have, or `a` is not, `shape[0] × shape[1]` elements.
+    ///
+    /// ```
+    /// use gristmill::kernels::zip::{self, Operand, Ternary};
+    /// // An average that moves a tenth of the way.
+    /// let mut average = [1.0_f32, 2.0];
+    /// zip::ternary_in_place(Ternary::Lerp, &mut average, [Operand::Row(&[1.0, 12.0]), Operand::Scalar(0.1)], [1, 2])?;
+    /// assert_eq!(average, [1.0, 3.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn ternary_in_place<T: Element>(
+        op: Ternary,
+        a: &mut [T],
+        bc: [Operand<'_, T>; 2],
+        shape: [usize; 2],
+    ) -> Result<()> {
+        same_len("ternary_in_place", "a", a, elements("ternary_in_place", shape)?)?;
+        for (operand, name) in bc.iter().zip(["b", "c"]) {
+            operand.check("ternary_in_place", name, shape)?;
+        }
+        by_row(context::settings()?, TERNARY_COST, shape[1], a, |settings, i, y| {
+            let [b, c] = bc.map(|operand| operand.row(i, shape[1]));
+            settings.simd.run(ThreeToOne { op, abc: [None, Some(b), Some(c)], y });
+        })
+    }
+}
+
+/// One row; what is `None` is the row of `y` itself.
+struct ThreeToOne<'a, T> {
+    op: Ternary,
+    abc: [Option<Part<'a, T>>; 3],
+    y: &'a mut [T],
+}
+
+impl<T: Element> Kernel for ThreeToOne<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { op, abc, y } = self;
+        for start in (0..y.len()).step_by(T::LANES) {
+            let end = y.len().min(start + T::LANES);
+            let [a, b, c] = [
+                load(s, abc[0], y, start..end),
+                load(s, abc[1], y, start..end),
+                load(s, abc[2], y, start..end),
+            ];
+            let value = match op {
+                Ternary::MulAdd => a.mul_add(b, c),
+                Ternary::Lerp => {
+                    let (difference, rest) = (b - a, s.splat(T::ONE) - c);
+                    let near_a = c.lt(s.splat(T::from_f64(0.5)));
+                    T::Vector::select(near_a, c.mul_add(difference, a), difference.neg_mul_add(rest, b))
+                }
+                Ternary::Where => T::Vector::select(a.eq(s.splat(T::ZERO)), c, b),
+            };
+            store(s, value, &mut y[start..end]);
+        }
+    }
+}
+
+#[inline(always)]
+fn load<T: Element, S: Simd>(
+    s: S,
+    part: Option<Part<'_, T>>,
+    y: &[T],
+    range: std::ops::Range<usize>,
+) -> T::Vector<S> {
+    let from = match part {
+        Some(Part::Number(x)) => return s.splat(x),
+        Some(Part::Slice(x)) => &x[range],
+        None => &y[range],
+    };
+    if from.len() == T::LANES { s.load(from) } else { s.load_partial(from) }
+}
+
+#[inline(always)]
+fn store<T: Element, S: Simd>(s: S, value: T::Vector<S>, to: &mut [T]) {
+    if to.len() == T::LANES { s.store(value, to) } else { s.store_partial(value, to) }
+}
+
+compiled_once! {
+    /// The gradients of the operands of [`ternary`] from them and the gradient `dy` of the result, each of
+    /// `shape[0] × shape[1]` elements, or empty if it is not wanted; of a row, a column or a number they are still to be added up.
+    ///
+    /// `a·b + c`: `dy·b`, `dy·a`, `dy`. Lerp: `dy·(1 − c)`, `dy·c`, `dy·(b − a)`. Where: 0, and `dy` for the one that was chosen.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when an operand does not have, or an array is not, `shape[0] × shape[1]` elements.
+    pub fn ternary_backward<T: Element>(
+        op: Ternary,
+        abc: [Operand<'_, T>; 3],
+        dy: &[T],
+        shape: [usize; 2],
+        gradients: [&mut [T]; 3],
+    ) -> Result<()> {
+        const NAME: &str = "ternary_backward";
+        let (len, [_, cols]) = (elements(NAME, shape)?, shape);
+        same_len(NAME, "dy", dy, len)?;
+        for (operand, name) in abc.iter().zip(["a", "b", "c"]) {
+            operand.check(NAME, name, shape)?;
+        }
+        for (n, (gradient, name)) in gradients.into_iter().zip(["da", "db", "dc"]).enumerate() {
+            same_len_or_empty(NAME, name, gradient, len)?;
+            by_row(context::settings()?, TERNARY_COST, cols, gradient, |settings, i, to| {
+                let abc = abc.map(|operand| operand.row(i, cols));
+                let dy = &dy[i * cols..(i + 1) * cols];
+                settings.simd.run(OneOfThree { op, n, abc, dy, to });
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The gradient of operand `n`.
+struct OneOfThree<'a, T> {
+    op: Ternary,
+    n: usize,
+    abc: [Part<'a, T>; 3],
+    dy: &'a [T],
+    to: &'a mut [T],
+}
+
+impl<T: Element> Kernel for OneOfThree<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { op, n, abc, dy, to } = self;
+        let (zero, one) = (s.splat(T::ZERO), s.splat(T::ONE));
+        for start in (0..to.len()).step_by(T::LANES) {
+            let end = to.len().min(start + T::LANES);
+            let [a, b, c] = [
+                load(s, Some(abc[0]), dy, start..end),
+                load(s, Some(abc[1]), dy, start..end),
+                load(s, Some(abc[2]), dy, start..end),
+            ];
+            let dy = load(s, None, dy, start..end);
+            let value = match (op, n) {
+                (Ternary::MulAdd, 0) => dy * b,
+                (Ternary::MulAdd, 1) => dy * a,
+                (Ternary::MulAdd, _) => dy,
+                (Ternary::Lerp, 0) => dy * (one - c),
+                (Ternary::Lerp, 1) => dy * c,
+                (Ternary::Lerp, _) => dy * (b - a),
+                (Ternary::Where, 0) => zero,
+                (Ternary::Where, 1) => T::Vector::select(a.eq(zero), zero, dy),
+                (Ternary::Where, _) => T::Vector::select(a.eq(zero), dy, zero),
+            };
+            store(s, value, &mut to[start..end]);
+        }
+    }
+}
