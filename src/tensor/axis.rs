@@ -10,7 +10,7 @@ use crate::simd::Element;
 
 /// Elements that one job writes at least.
 const CHUNK: usize = 1 << 14;
-/// What it takes to move an element, and to find a row.
+/// Estimates of what it takes to move an element, and to find a row.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.5;
 const NANOSECONDS_PER_ROW: f64 = 2.0;
 

@@ -1,6 +1,6 @@
 //! The tensor: a shape, strides and a shared buffer, with a place on the tape when a gradient is wanted.
 //!
-//! A tensor is a value: nothing changes its numbers once it exists. Views (reshape, transpose, slice, broadcast) share
+//! A tensor is a value: nothing changes its numbers once it exists. Views (reshape, transpose, index, broadcast) share
 //! the buffer. Buffers come from the pool of [`buffer`](crate::buffer) and return to it.
 //!
 //! This module makes tensors and reads them; what can be computed with them, with gradients, is in

@@ -8,7 +8,7 @@ use crate::simd::Element;
 
 /// Elements that one job writes.
 const CHUNK: usize = 1 << 14;
-/// Measured for a comparison; others are close to it.
+/// An estimate: no more than memory takes.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.3;
 
 /// `f` of the elements of tensors that broadcast to `shape`.

@@ -211,7 +211,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// [`Error::Value`] for a pattern that cannot be read or is not supported; [`Error::Shape`] when it does not fit the
-    /// tensors, or an intermediate result has more than [`MAX_RANK`](crate::tensor::MAX_RANK) axes.
+    /// tensors, or an intermediate result has more than [`MAX_RANK`] axes.
     #[track_caller]
     pub fn einsum(pattern: &str, operands: &[&Self]) -> Result<Self> {
         let ranks: Vec<usize> = operands.iter().map(|operand| operand.rank()).collect();

@@ -8,7 +8,7 @@ use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::Element;
 use crate::tensor::{Tensor, axis, axis::Axis, resolve_axis};
 
-/// For each comparison of two keys.
+/// An estimate for each comparison of two keys.
 const NANOSECONDS_PER_COMPARISON: usize = 2;
 
 /// A number whose order as an integer is that of `x`, or the opposite one; 0 and −0 are one, NaN is above all.
