@@ -139,7 +139,17 @@ fn squares_that_overflow_do_no_harm() {
             check(&case::<f32>(2, [2, 3, inner], 0.3 * scale, scale, 1));
         }
     }
-    check(&case::<f64>(2, [2, 3, 40], 1e199, 1e200, 1));
+    for inner in [5, 100] {
+        let huge = Case { eps: 0.0, ..case::<f64>(2, [2, 3, inner], 1e199, 1e200, 1) };
+        let [y, .., dx, _, _] = run(&huge);
+        // A power of two changes nothing in y, and itself in dx.
+        let scale = 2.0_f64.powi(-600);
+        let small = Case { x: huge.x.iter().map(|x| x * scale).collect(), ..huge };
+        let [small_y, .., small_dx, _, _] = run(&small);
+        let small_dx: Vec<f64> = small_dx.iter().map(|dx| dx * scale).collect();
+        assert_close("y of 1e200", &y, &small_y, 1e-15, 0.0);
+        assert_close("dx of 1e200", &dx, &small_dx, 1e-15, 0.0);
+    }
 }
 
 #[test]
