@@ -18,12 +18,12 @@ const ALIGNMENT: usize = 64;
 /// The smallest class: the header and seven registers.
 const SMALLEST: u32 = 9;
 const CLASSES: usize = 48;
-/// More than this many free bytes are given back to the system.
-const POOL_LIMIT: usize = 1 << 30;
 
 /// Free blocks by class, each of which knows the next one, and their bytes in all.
 static FREE: [Mutex<Free>; CLASSES] = [const { Mutex::new(Free(None)) }; CLASSES];
 static FREE_BYTES: AtomicUsize = AtomicUsize::new(0);
+/// More than this many free bytes are given back to the system.
+static LIMIT: AtomicUsize = AtomicUsize::new(1 << 30);
 
 /// The first cache line of a block.
 #[repr(C, align(64))]
@@ -85,12 +85,26 @@ fn take(bytes: usize) -> Option<NonNull<Header>> {
 fn give_back(block: NonNull<Header>) {
     // SAFETY: the last owner hands over the block.
     let class = unsafe { block.as_ref().class };
-    if FREE_BYTES.fetch_add(1 << class, Ordering::Relaxed) + (1 << class) > POOL_LIMIT {
+    if FREE_BYTES.fetch_add(1 << class, Ordering::Relaxed) + (1 << class) > LIMIT.load(Ordering::Relaxed) {
         FREE_BYTES.fetch_sub(1 << class, Ordering::Relaxed);
         // SAFETY: made by `take` with this layout; nobody owns it any more.
         unsafe { alloc::dealloc(block.as_ptr().cast(), layout(class)) };
     } else {
         lock(&FREE[class as usize]).push(block);
+    }
+}
+
+/// Bytes in free blocks, which the pool keeps for the next buffers.
+pub fn free_memory() -> usize {
+    FREE_BYTES.load(Ordering::Relaxed)
+}
+
+/// The most bytes that the pool keeps in free blocks, 1 GiB unless it is set; blocks that are freed beyond it go back to
+/// the system. With 0 nothing is kept, and every buffer comes from the system.
+pub fn limit_free_memory(bytes: usize) {
+    LIMIT.store(bytes, Ordering::Relaxed);
+    if free_memory() > bytes {
+        release_memory();
     }
 }
 

@@ -71,6 +71,11 @@ pub use simd::{Element, Isa};
 #[cfg(feature = "train")]
 pub use tensor::Tensor;
 
+/// Names and differences for who comes from PyTorch or needle.
+#[cfg(feature = "train")]
+#[doc = include_str!("../docs/COMING_FROM.md")]
+pub mod coming_from {}
+
 /// The snippets of the README.
 #[cfg(all(doctest, feature = "train"))]
 #[doc = include_str!("../README.md")]

@@ -3,6 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
+use gristmill::buffer::{Buffer, free_memory, limit_free_memory, release_memory};
 use gristmill::data::{DataLoader, LabeledTensors};
 use gristmill::nn::{BatchNorm1d, Dropout, Flatten, LayerNorm, Linear, Module, ReLU, Residual, Sequential};
 use gristmill::optim::{Adam, Optimizer};
@@ -129,11 +130,28 @@ fn memory_after_1000_steps_is_that_after_10() -> Result<()> {
     Ok(())
 }
 
+/// The pool keeps what is freed up to the limit, and gives it back when asked.
+fn free_memory_is_bounded_and_returned() {
+    let megabyte = || Buffer::<f32>::full(250_000, 1.0);
+    release_memory();
+    assert_eq!(free_memory(), 0);
+    drop([megabyte(), megabyte()]);
+    assert_eq!(free_memory(), 2 << 20);
+    let before = BYTES.load(Ordering::Relaxed);
+    limit_free_memory(3 << 19);
+    assert_eq!(before - BYTES.load(Ordering::Relaxed), 2 << 20);
+    drop([megabyte(), megabyte(), megabyte()]);
+    assert_eq!(free_memory(), 1 << 20);
+    limit_free_memory(1 << 30);
+    release_memory();
+    assert_eq!(free_memory(), 0);
+}
+
 /// Not in the harness of tests, whose thread allocates at times of its own. The threads of rayon do so when they start:
 /// they come first.
 fn main() -> Result<()> {
     with_two_threads_only_waking_one_allocates()?;
-    gristmill::buffer::release_memory();
+    free_memory_is_bounded_and_returned();
     from_the_second_step_on_nothing_is_allocated()?;
     memory_after_1000_steps_is_that_after_10()
 }

@@ -389,7 +389,7 @@ fn anomaly_mode_names_the_line() {
     let error = detect_anomaly(|| w.ln()).unwrap_err().to_string();
     assert!(error.starts_with("ln: the result at ") && error.contains("autograd.rs"), "{error}");
     let error = detect_anomaly(|| w.sqrt()?.sum()?.backward()).unwrap_err().to_string();
-    assert!(error.starts_with("backward: the gradient of ") && error.contains("autograd.rs"), "{error}");
+    assert!(error.starts_with("backward: the gradient that ") && error.contains("autograd.rs"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use gristmill::kernels::map::{self, Binary, Unary};
+use gristmill::kernels::map::{self, Binary, Reads, Unary};
 use gristmill::{Element, reference::map as reference};
 use proptest::prelude::*;
 
@@ -166,6 +166,28 @@ fn backward<T: Element>(op: Unary<T>, x: &[T], dy: &[T]) -> Vec<T> {
     let mut dx = vec![T::NAN; x.len()];
     map::unary_backward(op, x, &forward(op, x), dy, &mut dx).unwrap();
     dx
+}
+
+/// What `backward_reads` leaves out is not read.
+#[test]
+fn a_derivative_reads_what_it_says() {
+    fn check<T: Element>() {
+        let x: Vec<T> = (-40..40).map(|i| T::from_f64(f64::from(i) / 8.0)).collect();
+        let (dy, nothing) = (vec![T::from_f64(1.5); x.len()], vec![T::NAN; x.len()]);
+        for op in functions::<T>() {
+            let y = forward(op, &x);
+            let (only_x, only_y) = match op.backward_reads() {
+                Reads::Neither => (&nothing, &nothing),
+                Reads::Input => (&x, &nothing),
+                Reads::Output => (&nothing, &y),
+            };
+            let mut dx = vec![T::ZERO; x.len()];
+            map::unary_backward(op, only_x, only_y, &dy, &mut dx).unwrap();
+            assert_same(&format!("{op:?}"), &dx, &backward(op, &x, &dy));
+        }
+    }
+    check::<f32>();
+    check::<f64>();
 }
 
 /// The distance between subnormal numbers, of which a few may be lost where a result or a factor is subnormal.

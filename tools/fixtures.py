@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/{cross_entropy,rms_norm,group_norm}.json: what PyTorch computes in f64, forward and backward.
+"""Writes tests/fixtures/{cross_entropy,rms_norm,group_norm,optimizers_more}.json: what PyTorch computes in f64.
 
     python3 -m venv target/venv && target/venv/bin/pip install numpy torch
     target/venv/bin/python tools/fixtures.py
@@ -98,6 +98,51 @@ def group_norm():
     save("group_norm", "GroupNorm over groups of channels and all axes after them", cases)
 
 
-for seed, make in enumerate([cross_entropy, rms_norm, group_norm]):
+class Lion(torch.optim.Optimizer):
+    """Chen et al., Symbolic Discovery of Optimization Algorithms (2023), algorithm 2: PyTorch has none."""
+
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            lr, (beta1, beta2) = group["lr"], group["betas"]
+            for p in group["params"]:
+                m = self.state[p].setdefault("exp_avg", torch.zeros_like(p))
+                direction = (beta1 * m + (1 - beta1) * p.grad).sign()
+                p -= lr * (direction + group["weight_decay"] * p)
+                m.mul_(beta2).add_(p.grad, alpha=1 - beta2)
+
+
+def optimizers_more():
+    cases = []
+    for name, make, config in [
+        ("adagrad", torch.optim.Adagrad, {}),
+        ("adagrad_all", torch.optim.Adagrad,
+         {"lr": 0.1, "lr_decay": 0.2, "weight_decay": 0.1, "initial_accumulator_value": 0.3, "eps": 1e-3}),
+        ("nadam", torch.optim.NAdam, {}),
+        ("nadam_l2", torch.optim.NAdam,
+         {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.2, "momentum_decay": 0.1}),
+        ("nadam_decoupled", torch.optim.NAdam, {"weight_decay": 0.2, "decoupled_weight_decay": True}),
+        ("radam", torch.optim.RAdam, {}),
+        ("radam_l2", torch.optim.RAdam, {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.2}),
+        ("radam_decoupled", torch.optim.RAdam, {"lr": 0.01, "weight_decay": 0.2, "decoupled_weight_decay": True}),
+        ("lion", Lion, {}),
+        ("lion_decay", Lion, {"lr": 0.01, "betas": (0.8, 0.9), "weight_decay": 0.3}),
+    ]:
+        p = leaf(7)
+        case = {"name": name, "config": config, "initial": tensor(p), "grads": [], "params_after_each_step": []}
+        optimizer = make([p], **config)
+        for _ in range(12):
+            p.grad = torch.randn(7)
+            optimizer.step()
+            case["grads"].append(tensor(p.grad))
+            case["params_after_each_step"].append(tensor(p))
+        cases.append(case)
+    save("optimizers_more", "12 steps of each optimizer", cases)
+
+
+for seed, make in enumerate([cross_entropy, rms_norm, group_norm, optimizers_more]):
     torch.manual_seed(seed)
     make()

@@ -1,4 +1,4 @@
-//! The network of the main job: a training step on a fixed batch, and inference.
+//! The network of the main job: a training step on a fixed batch, inference, and an optimizer's step alone.
 
 use gristmill::nn::{BatchNorm1d, Dropout, Linear, Module, Parameter, ReLU, Residual, Sequential};
 use gristmill::optim::{Adam, Optimizer};
@@ -10,6 +10,8 @@ use super::kernels::{Case, numbers};
 const INPUTS: usize = 784;
 const CLASSES: usize = 10;
 const BLOCKS: usize = 3;
+/// Rows of the batch that the gradients of an optimizer's step are from.
+const BATCH: usize = 100;
 
 /// 784 → hidden, three residual blocks of hidden → hidden/2 → hidden with batch normalisation, hidden → 10.
 fn network(hidden: usize) -> Result<Sequential> {
@@ -97,13 +99,38 @@ pub fn inference(batch: usize, hidden: usize) -> Result<(Case, Vec<f32>)> {
     Ok((case, weights))
 }
 
+/// `optimizer_step/mlp_resnet/f32/100`: Adam over the parameters of the network. The result is how far the first step
+/// moves a parameter in the mean: nearly the learning rate.
+///
+/// # Errors
+/// When the shapes are absurd.
+pub fn optimizer_step(hidden: usize) -> Result<Case> {
+    let model = network(hidden)?;
+    let parameters = model.parameters();
+    let labels: Vec<usize> = (0..BATCH).map(|i| i * 7 % CLASSES).collect();
+    model.forward(&images(BATCH)?)?.cross_entropy(&labels)?.backward()?;
+    let start: Vec<f32> = parameters.iter().flat_map(|p| p.value().to_vec()).collect();
+    let mut optimizer = Adam::new(parameters.clone()).lr(1e-3);
+    let bytes = [4 * 4 * start.len(), 4 * 3 * start.len()].map(|bytes| bytes as f64);
+    let id = format!("optimizer_step/mlp_resnet/f32/{hidden}");
+    let mut first = true;
+    Ok(Case::new(id, 0.0, bytes, vec![0.0], move |moved| {
+        optimizer.step()?;
+        if std::mem::take(&mut first) {
+            let now = parameters.iter().flat_map(|p| p.value().to_vec());
+            moved[0] = start.iter().zip(now).map(|(a, b)| (a - b).abs()).sum::<f32>() / start.len() as f32;
+        }
+        Ok(())
+    }))
+}
+
 /// The case with this name, if it is one of this file's.
 pub fn case(id: &str) -> Option<Result<Case>> {
     let (family, shape) = id.split_once("/mlp_resnet/f32/")?;
-    let &[batch, hidden] = super::kernels::dimensions(shape)?.as_slice() else { return None };
-    match family {
-        "training_step" => Some(training_step(batch, hidden)),
-        "inference" => Some(inference(batch, hidden).map(|(case, _)| case)),
+    match (family, super::kernels::dimensions(shape)?.as_slice()) {
+        ("training_step", &[batch, hidden]) => Some(training_step(batch, hidden)),
+        ("inference", &[batch, hidden]) => Some(inference(batch, hidden).map(|(case, _)| case)),
+        ("optimizer_step", &[hidden]) => Some(optimizer_step(hidden)),
         _ => None,
     }
 }

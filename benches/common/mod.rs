@@ -7,17 +7,21 @@ pub mod criterion;
 pub mod kernels;
 #[cfg(feature = "train")]
 pub mod mlp_resnet;
+#[cfg(feature = "train")]
+pub mod tape;
+#[cfg(feature = "train")]
+pub mod two_layer_net;
 
 use kernels::Case;
 pub use kernels::expand;
 
-/// The case with this name: of a kernel, or of the network of the main job.
+/// The case with this name: of a kernel, a network, or the tape.
 ///
 /// # Errors
 /// A sentence that names what is unknown.
 pub fn case(id: &str) -> Result<Case, String> {
     #[cfg(feature = "train")]
-    if let Some(case) = mlp_resnet::case(id) {
+    if let Some(case) = mlp_resnet::case(id).or_else(|| two_layer_net::case(id)).or_else(|| tape::case(id)) {
         return case.map_err(|error| error.to_string());
     }
     kernels::case(id)

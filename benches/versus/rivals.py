@@ -23,6 +23,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import numpy as np  # noqa: E402
 
 LR, EPS = 1e-3, 1e-5
+NETWORKS = ("mlp_resnet", "two_layer_net")
 
 
 def numbers(shape, seed):
@@ -59,9 +60,9 @@ class PyTorch(Framework):
 
     def case(self, family, op, shape, variant):
         """A pair: the step, and the arrays that it leaves."""
-        if op == "mlp_resnet":
+        if op in NETWORKS:
             with self.torch.enable_grad():
-                return getattr(self, family)(shape, variant)
+                return getattr(self, op + "_" + family)(shape, variant)
         with self.torch.no_grad():
             return getattr(self, family)(op, shape)
 
@@ -190,7 +191,7 @@ class PyTorch(Framework):
                 nn.Linear(hidden // 2, hidden), nn.BatchNorm1d(hidden))), nn.ReLU()]
         return nn.Sequential(nn.Linear(784, hidden), nn.ReLU(), *block(), *block(), *block(), nn.Linear(hidden, 10))
 
-    def training_step(self, name, variant):
+    def mlp_resnet_training_step(self, name, variant):
         t, (batch, hidden) = self.torch, dims(name)
         model = self.network(hidden)
         optimizer = t.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-3, fused=variant != "default")
@@ -207,7 +208,39 @@ class PyTorch(Framework):
             losses[:] = [loss.detach()]
         return step, lambda: losses
 
-    def inference(self, name, weights):
+    def two_layer_net_training_step(self, name, variant):
+        t, (batch, inputs, hidden, outputs) = self.torch, dims(name)
+        model = t.nn.Sequential(
+            t.nn.Linear(inputs, hidden, bias=False), t.nn.ReLU(), t.nn.Linear(hidden, outputs, bias=False))
+        optimizer = t.optim.Adam(model.parameters(), lr=1e-4, fused=variant != "default")
+        x, y, losses = self.put((batch, inputs), 1), self.put((batch, outputs), 2), []
+        forward = t.compile(model) if variant == "compile" else model
+
+        def step():
+            optimizer.zero_grad()
+            loss = t.nn.functional.mse_loss(forward(x), y, reduction="sum")
+            loss.backward()
+            optimizer.step()
+            losses[:] = [loss.detach()]
+        return step, lambda: losses
+
+    def mlp_resnet_optimizer_step(self, hidden, variant):
+        t = self.torch
+        parameters = list(self.network(int(hidden)).parameters())
+        optimizer = t.optim.Adam(parameters, lr=LR, fused=variant == "fused")
+        start = [p.detach().clone() for p in parameters]
+        for i, p in enumerate(parameters):
+            p.grad = self.put(tuple(p.shape), i)
+        moved = []
+
+        def step():
+            optimizer.step()
+            if not moved:
+                parts = [(p.detach() - s).abs().ravel() for p, s in zip(parameters, start)]
+                moved[:] = [t.cat(parts).mean()]
+        return step, lambda: moved
+
+    def mlp_resnet_inference(self, name, weights):
         t, (batch, hidden) = self.torch, dims(name)
         model = self.network(hidden).eval()
         flat = t.from_numpy(np.fromfile(weights).astype(np.float32))
@@ -230,8 +263,8 @@ class JAX(Framework):
         self.version = jax.__version__
 
     def case(self, family, op, shape, variant):
-        if op == "mlp_resnet":
-            return getattr(self, family)(shape, variant)
+        if op in NETWORKS:
+            return getattr(self, op + "_" + family)(shape, variant)
         return getattr(self, family)(op, shape)
 
     def put(self, shape, seed):
@@ -392,7 +425,7 @@ class JAX(Framework):
             x = jax.nn.relu(x + norm(h @ w2.T + b2, g2, c2, 2 * i + 1))
         return x @ w[-2].T + w[-1], fresh
 
-    def training_step(self, name, _variant):
+    def mlp_resnet_training_step(self, name, _variant):
         jax, jnp, (batch, hidden) = self.jax, self.jnp, dims(name)
         x, y = self.put((batch, 784), 1), jnp.arange(batch) * 7 % 10
         w = self.weights(hidden)
@@ -403,25 +436,64 @@ class JAX(Framework):
             return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(batch), y]), fresh
 
         def step(state):
-            w, m, v, running, key, count = state
+            adam, running, key = state
             key, draw = jax.random.split(key)
-            (value, running), grads = jax.value_and_grad(loss, has_aux=True)(w, running, draw)
-            count = count + 1
-            grads = [g + 1e-3 * p for g, p in zip(grads, w)]
-            m = [0.9 * m + 0.1 * g for m, g in zip(m, grads)]
-            v = [0.999 * v + 0.001 * g * g for v, g in zip(v, grads)]
-            size, scale = LR / (1 - 0.9 ** count), 1 / jnp.sqrt(1 - 0.999 ** count)
-            w = [p - size * m / (jnp.sqrt(v) * scale + 1e-8) for p, m, v in zip(w, m, v)]
-            return (w, m, v, running, key, count), value
-        zeros = lambda: [jnp.zeros_like(p) for p in w]  # noqa: E731
-        kept = [(w, zeros(), zeros(), running, jax.random.key(0), jnp.float32(0)), None]
+            (value, running), grads = jax.value_and_grad(loss, has_aux=True)(adam[0], running, draw)
+            grads = [g + 1e-3 * p for g, p in zip(grads, adam[0])]
+            return (self.adam(adam, grads, LR), running, key), value
+        kept = [(self.adam_state(w), running, jax.random.key(0)), None]
         compiled = jax.jit(step, donate_argnums=0).lower(kept[0]).compile()
 
         def run():
             kept[:] = jax.block_until_ready(compiled(kept[0]))
         return run, lambda: [kept[1]]
 
-    def inference(self, name, weights):
+    def adam(self, state, grads, lr):
+        jnp, (w, m, v, count) = self.jnp, state
+        count = count + 1
+        m = [0.9 * m + 0.1 * g for m, g in zip(m, grads)]
+        v = [0.999 * v + 0.001 * g * g for v, g in zip(v, grads)]
+        size, scale = lr / (1 - 0.9 ** count), 1 / jnp.sqrt(1 - 0.999 ** count)
+        w = [p - size * m / (jnp.sqrt(v) * scale + 1e-8) for p, m, v in zip(w, m, v)]
+        return w, m, v, count
+
+    def adam_state(self, w):
+        return w, [self.jnp.zeros_like(p) for p in w], [self.jnp.zeros_like(p) for p in w], self.jnp.float32(0)
+
+    def two_layer_net_training_step(self, name, _variant):
+        jax, jnp, (batch, inputs, hidden, outputs) = self.jax, self.jnp, dims(name)
+        x, y, rng = self.put((batch, inputs), 1), self.put((batch, outputs), 2), np.random.default_rng(0)
+        sizes = [(hidden, inputs), (outputs, hidden)]
+        w = [jnp.asarray(rng.uniform(-1, 1, s) * s[1] ** -0.5, dtype=jnp.float32) for s in sizes]
+
+        def loss(w):
+            return jnp.sum((jax.nn.relu(x @ w[0].T) @ w[1].T - y) ** 2)
+
+        def step(state):
+            value, grads = jax.value_and_grad(loss)(state[0])
+            return self.adam(state, grads, 1e-4), value
+        kept = [self.adam_state(w), None]
+        compiled = jax.jit(step, donate_argnums=0).lower(kept[0]).compile()
+
+        def run():
+            kept[:] = jax.block_until_ready(compiled(kept[0]))
+        return run, lambda: [kept[1]]
+
+    def mlp_resnet_optimizer_step(self, hidden, _variant):
+        jax, w = self.jax, self.weights(int(hidden))
+        grads = [self.put(p.shape, i) for i, p in enumerate(w)]
+        start = np.concatenate([np.asarray(p).ravel() for p in w])
+        kept, moved = [self.adam_state(w)], []
+        compiled = jax.jit(lambda s, g: self.adam(s, g, LR), donate_argnums=0).lower(kept[0], grads).compile()
+
+        def run():
+            kept[0] = jax.block_until_ready(compiled(kept[0], grads))
+            if not moved:
+                now = np.concatenate([np.asarray(p).ravel() for p in kept[0][0]])
+                moved[:] = [np.abs(now - start).mean()]
+        return run, lambda: moved
+
+    def mlp_resnet_inference(self, name, weights):
         batch, hidden = dims(name)
         w = self.weights(hidden, np.fromfile(weights))
         return self.results(lambda w, x: self.forward(w, x)[0], w, self.put((batch, 784), 1))

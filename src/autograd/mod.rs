@@ -15,17 +15,26 @@
 //! ```
 
 mod custom;
+mod function;
 mod gradcheck;
+mod guard;
+mod hook;
 mod ops;
+mod watch;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub use custom::CustomOp;
+pub(crate) use function::short_type_name;
+pub use function::{Function, apply};
 pub use gradcheck::gradcheck;
+pub use guard::{NoGrad, no_grad_guard};
+pub use hook::HookHandle;
 pub use ops::*;
+pub use watch::{GradOptions, grad, grad_with};
 
 use crate::error::{Error, Result};
 use crate::kernels::map;
@@ -51,8 +60,13 @@ struct Node<T: Element> {
 /// A parent of a node; `None` when it wants no gradient.
 pub(crate) type Parent = Option<usize>;
 
-/// The gradients of one sweep, by node.
-pub(crate) struct Gradients<T: Element>(Vec<Option<Tensor<T>>>);
+/// The gradients of one sweep.
+pub(crate) struct Gradients<T: Element> {
+    /// By node.
+    slots: Vec<Option<Tensor<T>>>,
+    /// What has arrived at leaves with hooks.
+    hooked: Vec<(Arc<Leaf<T>>, Tensor<T>)>,
+}
 
 impl<T: Element> Gradients<T> {
     /// Adds what `make` computes to the gradient of `parent`; computes nothing when nobody wants it. The first
@@ -60,7 +74,7 @@ impl<T: Element> Gradients<T> {
     pub(crate) fn add(&mut self, parent: Parent, make: impl FnOnce() -> Result<Tensor<T>>) -> Result<()> {
         let Some(parent) = parent else { return Ok(()) };
         let contribution = make()?;
-        let slot = &mut self.0[parent];
+        let slot = &mut self.slots[parent];
         *slot = Some(match slot.take() {
             None => contribution,
             Some(sum) => accumulate(sum, contribution)?,
@@ -175,7 +189,7 @@ pub fn is_recording() -> bool {
 }
 
 /// Runs `f` in anomaly mode: the first recorded operation whose result is not finite gives an error that names its
-/// line, and so does the first gradient.
+/// line, and so does the first one whose backward makes a gradient that is not. It looks at every number: slow.
 pub fn detect_anomaly<R>(f: impl FnOnce() -> R) -> R {
     with_flag(&DETECT_ANOMALY, true, f)
 }
@@ -192,16 +206,26 @@ fn with_flag<R>(flag: &'static std::thread::LocalKey<Cell<bool>>, value: bool, f
 }
 
 /// Appends the node that `make` builds from the parents of `inputs`, if recording is on and one of them wants a
-/// gradient; gives `out` its place on the tape.
+/// gradient; gives `out` its place on the tape. An input that is `None` has no parent.
 #[track_caller]
-pub(crate) fn record<T: Element, const N: usize>(
+pub(crate) fn record<'a, T: Element, I: Into<Option<&'a Tensor<T>>>, const N: usize>(
     name: &'static str,
     out: Tensor<T>,
-    inputs: [&Tensor<T>; N],
+    inputs: [I; N],
     make: impl FnOnce([Parent; N], &Tensor<T>) -> Op<T>,
 ) -> Result<Tensor<T>> {
-    record_at(name, out, &inputs, Location::caller(), |parents, out| {
-        make(std::array::from_fn(|i| parents[i]), out)
+    let (inputs, at) = (inputs.map(Into::into), Location::caller());
+    if !wants_grad(inputs.iter().copied().flatten()) {
+        return Ok(out);
+    }
+    append(name, out, at, |tape, out| {
+        let mut parents = [None; N];
+        for (parent, input) in parents.iter_mut().zip(inputs) {
+            if let Some(input) = input {
+                *parent = tape.parent_of(name, input, at)?;
+            }
+        }
+        Ok(make(parents, out))
     })
 }
 
@@ -213,52 +237,50 @@ pub(crate) fn record_many<T: Element>(
     inputs: &[&Tensor<T>],
     make: impl FnOnce(Vec<Parent>) -> Op<T>,
 ) -> Result<Tensor<T>> {
-    record_at(name, out, inputs, Location::caller(), |parents, _| make(parents.to_vec()))
-}
-
-fn record_at<T: Element>(
-    name: &'static str,
-    out: Tensor<T>,
-    inputs: &[&Tensor<T>],
-    at: &'static Location<'static>,
-    make: impl FnOnce(&[Parent], &Tensor<T>) -> Op<T>,
-) -> Result<Tensor<T>> {
-    if !wants_grad(inputs) {
+    let at = Location::caller();
+    if !wants_grad(inputs.iter().copied()) {
         return Ok(out);
     }
+    append(name, out, at, |tape, _| {
+        let parents: Result<Vec<_>> = inputs.iter().map(|input| tape.parent_of(name, input, at)).collect();
+        Ok(make(parents?))
+    })
+}
+
+/// Appends the node that `make` builds, after the leaves that it adds.
+#[inline]
+fn append<T: Element>(
+    name: &'static str,
+    mut out: Tensor<T>,
+    at: &'static Location<'static>,
+    make: impl FnOnce(&mut Tape<T>, &Tensor<T>) -> Result<Op<T>>,
+) -> Result<Tensor<T>> {
     if DETECT_ANOMALY.get() && !all_finite(&out) {
         return Err(Error::autograd(name, format!("the result at {at} is not finite")));
     }
-    let recorded = with_tape(|tape| {
+    let track = with_tape(|tape| {
         let tape = &mut *tape.borrow_mut();
         tape.drop_if_forgotten();
         let before = tape.nodes.len();
-        let mut few = [None; 4];
-        let mut many = Vec::new();
-        let parents = if inputs.len() <= few.len() {
-            &mut few[..inputs.len()]
-        } else {
-            many.resize(inputs.len(), None);
-            &mut many[..]
-        };
-        for (parent, input) in parents.iter_mut().zip(inputs) {
-            match tape.parent_of(name, input, at) {
-                Ok(found) => *parent = found,
-                Err(error) => {
-                    tape.nodes.truncate(before);
-                    return Err(error);
-                }
+        match make(tape, &out) {
+            Ok(op) => {
+                tape.nodes.push(Node { op, at });
+                Ok(Track::Node(Handle { token: tape.token.clone(), index: tape.nodes.len() - 1 }))
+            }
+            Err(error) => {
+                tape.nodes.truncate(before);
+                Err(error)
             }
         }
-        let op = make(parents, &out);
-        Ok(tape.push(op, at, out))
     });
-    recorded.unwrap_or_else(|| Err(Error::autograd(name, "the thread is shutting down")))
+    out.track = Some(track.unwrap_or_else(|| Err(Error::autograd(name, "the thread is shutting down")))?);
+    Ok(out)
 }
 
 /// Whether an operation on these inputs is to be recorded.
-fn wants_grad<T: Element>(inputs: &[&Tensor<T>]) -> bool {
-    RECORDING.get() && inputs.iter().any(|input| input.track.is_some())
+#[inline]
+fn wants_grad<'a, T: Element>(mut inputs: impl Iterator<Item = &'a Tensor<T>>) -> bool {
+    RECORDING.get() && inputs.any(|input| input.track.is_some())
 }
 
 impl<T: Element> Tape<T> {
@@ -267,13 +289,6 @@ impl<T: Element> Tape<T> {
         if Arc::strong_count(&self.token) == 1 {
             self.nodes.clear();
         }
-    }
-
-    fn push(&mut self, op: Op<T>, at: &'static Location<'static>, mut out: Tensor<T>) -> Tensor<T> {
-        self.nodes.push(Node { op, at });
-        let index = self.nodes.len() - 1;
-        out.track = Some(Track::Node(Handle { token: self.token.clone(), index }));
-        out
     }
 }
 
@@ -287,7 +302,7 @@ impl<T: Element> Tensor<T> {
     #[must_use]
     pub fn requires_grad(&self) -> Self {
         let mut leaf = self.compact();
-        leaf.track = Some(Track::Leaf(Arc::new(Leaf { grad: Mutex::new(None) })));
+        leaf.track = Some(Track::Leaf(Arc::new(Leaf { grad: Mutex::new(None), hooks: OnceLock::new() })));
         leaf
     }
 
@@ -346,15 +361,17 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// As [`backward`](Tensor::backward), and [`Error::Shape`] when the shapes differ.
     pub fn backward_with(&self, gradient: &Tensor<T>) -> Result<()> {
-        if gradient.shape() != self.shape() {
-            let message = format!(
-                "a gradient of shape {:?} for a tensor of shape {:?}",
-                gradient.shape(),
-                self.shape()
-            );
-            return Err(Error::shape("backward", message));
+        self.sweep(self.fitting(gradient)?, false)
+    }
+
+    /// A gradient for this tensor, not tracked, if its shape is right.
+    fn fitting(&self, gradient: &Tensor<T>) -> Result<Tensor<T>> {
+        if gradient.shape() == self.shape() {
+            return Ok(gradient.detach().compact());
         }
-        self.sweep(gradient.compact(), false)
+        let (given, own) = (gradient.shape(), self.shape());
+        let message = format!("a gradient of shape {given:?} for a tensor of shape {own:?}");
+        Err(Error::shape("backward", message))
     }
 
     fn unit_gradient(&self) -> Result<Tensor<T>> {
@@ -369,32 +386,17 @@ impl<T: Element> Tensor<T> {
         let _scope = profile::scope("backward");
         let handle = match &self.track {
             Some(Track::Node(handle)) => handle,
-            Some(Track::Leaf(leaf)) => return add_to_leaf(leaf, gradient),
-            None => {
-                return Err(Error::autograd(
-                    "backward",
-                    "the tensor was not recorded: no input required a gradient, or recording was off",
-                ));
-            }
+            Some(Track::Leaf(leaf)) => return no_grad(|| add_to_leaf(leaf, leaf.hooked(gradient)?)),
+            None => return Err(not_recorded("backward")),
         };
-        let taken = with_tape::<T, _>(|tape| {
-            let mut tape = tape.borrow_mut();
-            let ours = Arc::ptr_eq(&tape.token, &handle.token);
-            ours.then(|| Sweep {
-                nodes: std::mem::take(&mut tape.nodes),
-                gradients: Gradients(std::mem::take(&mut tape.gradients)),
-            })
-        });
-        let Some(Some(mut sweep)) = taken else {
-            return Err(Error::autograd("backward", "the tensor was recorded on the tape of another thread"));
-        };
-        if handle.index >= sweep.nodes.len() {
-            return Err(Error::autograd("backward", "a backward pass is running through this tape already"));
-        }
-        sweep.gradients.0.resize_with(handle.index + 1, || None);
-        sweep.gradients.0[handle.index] = Some(gradient);
-        no_grad(|| run_backward(&mut sweep.nodes[..=handle.index], &mut sweep.gradients, retain))
+        let mut sweep = Sweep::start(handle, gradient)?;
+        let run = if DETECT_ANOMALY.get() { watch::run_backward } else { run_backward };
+        no_grad(|| run(&mut sweep.nodes[..=handle.index], &mut sweep.gradients, retain))
     }
+}
+
+fn not_recorded(op: &'static str) -> Error {
+    Error::autograd(op, "the tensor was not recorded: no input required a gradient, or recording was off")
 }
 
 /// The nodes and gradients of a tape while a backward pass runs; they go back to it in the end, also after a panic.
@@ -403,15 +405,38 @@ struct Sweep<T: Element> {
     gradients: Gradients<T>,
 }
 
+impl<T: Element> Sweep<T> {
+    /// Takes the nodes out of this thread's tape; `gradient` arrives at the last one.
+    fn start(handle: &Handle, gradient: Tensor<T>) -> Result<Self> {
+        let taken = with_tape::<T, _>(|tape| {
+            let mut tape = tape.borrow_mut();
+            let ours = Arc::ptr_eq(&tape.token, &handle.token);
+            ours.then(|| Self {
+                nodes: std::mem::take(&mut tape.nodes),
+                gradients: Gradients { slots: std::mem::take(&mut tape.gradients), hooked: Vec::new() },
+            })
+        });
+        let Some(Some(mut sweep)) = taken else {
+            return Err(Error::autograd("backward", "the tensor was recorded on the tape of another thread"));
+        };
+        if handle.index >= sweep.nodes.len() {
+            return Err(Error::autograd("backward", "a backward pass is running through this tape already"));
+        }
+        sweep.gradients.slots.resize_with(handle.index + 1, || None);
+        sweep.gradients.slots[handle.index] = Some(gradient);
+        Ok(sweep)
+    }
+}
+
 impl<T: Element> Drop for Sweep<T> {
     fn drop(&mut self) {
-        self.gradients.0.clear();
+        self.gradients.slots.clear();
         with_tape::<T, _>(|tape| {
             let mut tape = tape.borrow_mut();
             // A pass inside this one has left the tape empty.
             if tape.nodes.is_empty() {
                 tape.nodes = std::mem::take(&mut self.nodes);
-                tape.gradients = std::mem::take(&mut self.gradients.0);
+                tape.gradients = std::mem::take(&mut self.gradients.slots);
             }
         });
     }
@@ -419,18 +444,14 @@ impl<T: Element> Drop for Sweep<T> {
 
 fn run_backward<T: Element>(nodes: &mut [Node<T>], gradients: &mut Gradients<T>, retain: bool) -> Result<()> {
     for index in (0..nodes.len()).rev() {
-        let Some(gradient) = gradients.0[index].take() else { continue };
+        let Some(gradient) = gradients.slots[index].take() else { continue };
         let node = &mut nodes[index];
-        if DETECT_ANOMALY.get() && !all_finite(&gradient) {
-            let message = format!("the gradient of the result at {} is not finite", node.at);
-            return Err(Error::autograd("backward", message));
-        }
         node.op.backward(gradient, gradients)?;
         if !retain {
             node.op.free();
         }
     }
-    Ok(())
+    gradients.settle()
 }
 
 fn add_to_leaf<T: Element>(leaf: &Leaf<T>, gradient: Tensor<T>) -> Result<()> {

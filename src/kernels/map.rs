@@ -92,6 +92,32 @@ pub enum Unary<T> {
     Powf(T),
 }
 
+/// Which array [`unary_backward`] reads beside the gradient. The other one may be any of that length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Neither x nor y.
+    Neither,
+    /// x.
+    Input,
+    /// y.
+    Output,
+}
+
+impl<T: Element> Unary<T> {
+    /// Which array the derivative is computed from: what a training step has to keep.
+    pub fn backward_reads(self) -> Reads {
+        match self {
+            Self::Neg | Self::Floor | Self::Ceil | Self::Round | Self::Sign => Reads::Neither,
+            Self::Relu | Self::Sigmoid | Self::Tanh | Self::Exp | Self::Exp2 => Reads::Output,
+            Self::Sqrt | Self::Rsqrt | Self::Reciprocal => Reads::Output,
+            Self::Abs | Self::LeakyRelu { .. } | Self::Clamp { .. } | Self::Elu { .. } => Reads::Input,
+            Self::LogSigmoid | Self::Softplus | Self::Erf | Self::Gelu | Self::GeluTanh => Reads::Input,
+            Self::Silu | Self::Expm1 | Self::Ln | Self::Log2 | Self::Log1p => Reads::Input,
+            Self::Square | Self::Powf(_) => Reads::Input,
+        }
+    }
+}
+
 /// A function of two arguments; one rounding each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Binary {
@@ -171,7 +197,8 @@ compiled_once! {
 }
 
 compiled_once! {
-    /// `dx[i] = dy[i]·f'(x[i])`, where `x` and `y` are the input and the output of [`unary`].
+    /// `dx[i] = dy[i]·f'(x[i])`, where `x` and `y` are the input and the output of [`unary`]; which of them is read says
+    /// [`Unary::backward_reads`].
     ///
     /// The derivative has the relative error of the function and about 4u more; where it is a difference of terms
     /// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms.
@@ -533,9 +560,9 @@ functions! {
         let sign = T::Vector::select(x.lt(zero), -one, T::Vector::select(zero.lt(x), one, x));
         dy * sign
     };
-    Relu, (0.1, 0.15), |s, x| s.splat(T::ZERO).max(x), |s, x, _y, dy| {
+    Relu, (0.1, 0.15), |s, x| s.splat(T::ZERO).max(x), |s, _x, y, dy| {
         let zero = s.splat(T::ZERO);
-        T::Vector::select(x.le(zero), zero, dy)
+        T::Vector::select(y.le(zero), zero, dy)
     };
     LeakyRelu(slope), (0.1, 0.15), |s, x| T::Vector::select(s.splat(T::ZERO).lt(x), x, slope * x), |s, x, _y, dy| {
         T::Vector::select(s.splat(T::ZERO).lt(x), dy, slope * dy)

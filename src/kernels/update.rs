@@ -8,6 +8,16 @@
 //! What depends on the step alone (bias corrections) is computed once, in `f64`. NaN and infinities in a gradient go
 //! where the formulas take them: into that element's parameter and state.
 
+mod adagrad;
+mod lion;
+mod nadam;
+mod radam;
+
+pub use adagrad::{Adagrad, adagrad};
+pub use lion::{Lion, lion};
+pub use nadam::{NAdam, nadam};
+pub use radam::{RAdam, radam};
+
 use super::{compiled_once, same_len};
 use crate::context;
 use crate::error::{Error, Result};
@@ -39,6 +49,9 @@ pub struct Sgd {
     pub momentum: f64,
     /// The part of a gradient that does not enter the buffer.
     pub dampening: f64,
+    /// Whether the first gradient is dampened, too, into a buffer that starts at 0. With a dampening equal to the
+    /// momentum the buffer is an average of the gradients, as needle's.
+    pub dampen_first: bool,
     /// Looks ahead: steps along `g + momentum·buffer`.
     pub nesterov: bool,
     /// λ, ≥ 0.
@@ -50,7 +63,15 @@ pub struct Sgd {
 impl Default for Sgd {
     /// PyTorch's: `lr = 0.001`, nothing else.
     fn default() -> Self {
-        Self { lr: 1e-3, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0, decay: Decay::L2 }
+        Self {
+            lr: 1e-3,
+            momentum: 0.0,
+            dampening: 0.0,
+            dampen_first: false,
+            nesterov: false,
+            weight_decay: 0.0,
+            decay: Decay::L2,
+        }
     }
 }
 
@@ -253,6 +274,10 @@ enum Rule<T> {
     Sgd(SgdRule<T>),
     RmsProp(RmsPropRule<T>),
     Adam(AdamRule<T>),
+    Adagrad(adagrad::AdagradRule<T>),
+    Lion(lion::LionRule<T>),
+    NAdam(nadam::NAdamRule<T>),
+    RAdam(radam::RAdamRule<T>),
 }
 
 impl<T: Element> Rule<T> {
@@ -261,13 +286,17 @@ impl<T: Element> Rule<T> {
             Rule::Sgd(rule) => &mut rule.start,
             Rule::RmsProp(rule) => &mut rule.start,
             Rule::Adam(rule) => &mut rule.start,
+            Rule::Adagrad(rule) => &mut rule.start,
+            Rule::Lion(rule) => &mut rule.start,
+            Rule::NAdam(rule) => &mut rule.start,
+            Rule::RAdam(rule) => &mut rule.start,
         }
     }
 
     fn nanoseconds_per_element(&self) -> f64 {
         match self {
             Rule::Sgd(_) => NANOSECONDS_PER_ELEMENT_SGD,
-            Rule::RmsProp(_) | Rule::Adam(_) => NANOSECONDS_PER_ELEMENT_ADAPTIVE,
+            _ => NANOSECONDS_PER_ELEMENT_ADAPTIVE,
         }
     }
 }
@@ -293,7 +322,7 @@ impl<'a, T: Element> Step<'a, T> {
             momentum: T::from_f64(config.momentum),
             fresh: T::from_f64(1.0 - config.dampening),
             nesterov: config.nesterov,
-            first: step == 1,
+            first: step == 1 && !config.dampen_first,
             start: Start::new(config.lr, config.weight_decay, config.decay),
         });
         Ok(Self::new(rule, grad, param, [momentum_buffer, &mut [], &mut []]))
@@ -425,6 +454,14 @@ fn run_all<T: Element>(steps: &mut [Step<'_, T>]) -> Result<()> {
             Rule::Adam(rule) => {
                 settings.simd.run(AdamStep { rule, grad, param, first: a, second: b, largest: c });
             }
+            Rule::Adagrad(rule) => settings.simd.run(adagrad::AdagradStep { rule, grad, param, sum: a }),
+            Rule::Lion(rule) => settings.simd.run(lion::LionStep { rule, grad, param, moment: a }),
+            Rule::NAdam(rule) => {
+                settings.simd.run(nadam::NAdamStep { rule, grad, param, first: a, second: b });
+            }
+            Rule::RAdam(rule) => {
+                settings.simd.run(radam::RAdamStep { rule, grad, param, first: a, second: b });
+            }
         }
     });
     Ok(())
@@ -435,11 +472,11 @@ compiled_once! {
     ///
     /// ```text
     /// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
-    /// buffer ← momentum·buffer + (1 − dampening)·g       buffer ← g in the first step, whatever it was
+    /// buffer ← momentum·buffer + (1 − dampening)·g       buffer ← g in the first step, whatever it was, unless dampen_first
     /// p ← p − lr·buffer                                  nesterov: p − lr·(g + momentum·buffer)
     /// ```
     ///
-    /// `momentum_buffer` is empty when the momentum is 0.
+    /// `momentum_buffer` is empty when the momentum is 0, and starts at 0.
     ///
     /// # Errors
     /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.

@@ -72,6 +72,15 @@ impl<T: Element> BatchNorm1d<T> {
         Ok(Self { momentum, ..self })
     }
 
+    /// The weight of the old value in the running statistics, as other libraries count it: one minus
+    /// [`momentum`](BatchNorm1d::momentum).
+    ///
+    /// # Errors
+    /// [`Error::Value`] when it is not in [0, 1].
+    pub fn momentum_of_old(self, momentum: f64) -> Result<Self> {
+        self.momentum(1.0 - momentum)
+    }
+
     /// Which variance the running one follows.
     #[must_use]
     pub fn running_var(self, kind: RunningVar) -> Self {

@@ -1,7 +1,8 @@
 //! Dropout.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use super::module::lock;
 use super::{Follower, Mode, Module, Visitor};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Key;
@@ -34,7 +35,7 @@ impl Dropout {
     /// The probability and the mask of the next forward pass, if something is dropped in it.
     pub(super) fn draw(&self) -> Option<(f64, Key)> {
         let drops = self.mode.is_training() && self.p > 0.0;
-        drops.then(|| (self.p, self.rng.lock().unwrap_or_else(PoisonError::into_inner).split().into()))
+        drops.then(|| (self.p, lock(&self.rng).split().into()))
     }
 }
 
@@ -52,6 +53,7 @@ impl<T: Element> Module<T> for Dropout {
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {
         visitor.mode(&self.mode);
+        visitor.rng("rng", &self.rng);
     }
 
     fn describe(&self) -> String {

@@ -2,25 +2,59 @@
 
 use super::init::{self, Fan, Nonlinearity};
 use super::{Module, Parameter, Visitor};
-use crate::autograd::Epilogue;
+use crate::autograd::{Epilogue, WeightLayout};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// `y = x · weightᵀ + bias` for x of `[…, inputs]`; weight is `[outputs, inputs]`, as in PyTorch.
+/// The starting values of a [`Linear`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinearInit {
+    /// Weight and bias uniform in ±1/√inputs, in this order.
+    #[default]
+    PyTorch,
+    /// The weight uniform in ±√(6/inputs), then the bias in ±√(6/outputs): Kaiming's for a ReLU, where the bias counts as
+    /// a weight whose fan-in is the number of outputs.
+    Needle,
+}
+
+/// What may differ between one [`Linear`] and another; the default is PyTorch's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearOptions {
+    /// Which axis of the weight is which; `[outputs, inputs]` by default. The weight is drawn in this layout.
+    pub layout: WeightLayout,
+    /// The starting values.
+    pub init: LinearInit,
+    /// Whether there is a bias; there is by default.
+    pub bias: bool,
+}
+
+impl Default for LinearOptions {
+    fn default() -> Self {
+        Self { layout: WeightLayout::default(), init: LinearInit::default(), bias: true }
+    }
+}
+
+/// `y = x · weightᵀ + bias` for x of `[…, inputs]`; weight is `[outputs, inputs]`, as in PyTorch, unless
+/// [`layout`](Linear::layout) says otherwise.
 ///
 /// Weight and bias start uniform in ±1/√inputs, PyTorch's default.
 ///
 /// ```
-/// use gristmill::{Rng, Tensor, nn::{Linear, Module}};
+/// use gristmill::{Rng, Tensor, autograd::WeightLayout, nn::{Linear, Module}};
 /// let layer: Linear = Linear::new(3, 2, &mut Rng::seed(4))?;
-/// assert_eq!(layer.forward(&Tensor::zeros([5, 3])?)?.shape(), [5, 2]);
+/// let (x, y) = (Tensor::ones([5, 3])?, layer.forward(&Tensor::ones([5, 3])?)?);
+/// assert_eq!((y.shape(), layer.weight().value().shape()), ([5, 2].as_slice(), [2, 3].as_slice()));
+/// let layer = layer.layout(WeightLayout::InOut)?;
+/// assert_eq!(layer.weight().value().shape(), [3, 2]);
+/// assert!(layer.forward(&x)?.equals(&y));
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 pub struct Linear<T: Element = f32> {
     weight: Parameter<T>,
     bias: Option<Parameter<T>>,
+    layout: WeightLayout,
     inputs: usize,
     outputs: usize,
 }
@@ -31,12 +65,33 @@ impl<T: Element> Linear<T> {
     /// # Errors
     /// [`Error::Shape`] when there are no inputs or no outputs.
     pub fn new(inputs: usize, outputs: usize, rng: &mut Rng) -> Result<Self> {
+        Self::with_options(inputs, outputs, LinearOptions::default(), rng)
+    }
+
+    /// A layer with another layout, other starting values or no bias.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are no inputs or no outputs.
+    pub fn with_options(
+        inputs: usize,
+        outputs: usize,
+        options: LinearOptions,
+        rng: &mut Rng,
+    ) -> Result<Self> {
+        let LinearOptions { layout, init, bias } = options;
+        let (shape, fan) = match layout {
+            WeightLayout::OutIn => ([outputs, inputs], Fan::In),
+            WeightLayout::InOut => ([inputs, outputs], Fan::Out),
+        };
         // Kaiming with slope √5 is 1/√inputs, which PyTorch takes for the bias too.
-        let slope = Nonlinearity::LeakyReLU(5.0_f64.sqrt());
-        let weight = init::kaiming_uniform([outputs, inputs], Fan::In, slope, rng)?;
-        let bound = 1.0 / (inputs as f64).sqrt();
-        let bias = init::uniform([outputs], -bound, bound, rng)?;
-        Self::from_tensors(&weight, Some(&bias))
+        let (after, bound) = match init {
+            LinearInit::PyTorch => (Nonlinearity::LeakyReLU(5.0_f64.sqrt()), 1.0 / (inputs as f64).sqrt()),
+            LinearInit::Needle => (Nonlinearity::ReLU, (6.0 / outputs as f64).sqrt()),
+        };
+        let weight = init::kaiming_uniform(shape, fan, after, rng)?;
+        let bias = bias.then(|| init::uniform([outputs], -bound, bound, rng)).transpose()?;
+        let bias = bias.as_ref().map(Parameter::new);
+        Self::from_parameters(&Parameter::new(&weight), bias.as_ref(), layout)
     }
 
     /// A layer with these starting values: weight of `[outputs, inputs]`, bias of `[outputs]` or none.
@@ -44,15 +99,53 @@ impl<T: Element> Linear<T> {
     /// # Errors
     /// [`Error::Shape`] when they do not fit.
     pub fn from_tensors(weight: &Tensor<T>, bias: Option<&Tensor<T>>) -> Result<Self> {
-        let &[outputs, inputs] = weight.shape() else {
-            let message = format!("weight must be [outputs, inputs], got {:?}", weight.shape());
-            return Err(Error::shape("Linear", message));
+        let bias = bias.map(Parameter::new);
+        Self::from_parameters(&Parameter::new(weight), bias.as_ref(), WeightLayout::OutIn)
+    }
+
+    /// A layer that shares these parameters with whoever else has them: tied weights. A gradient sums up what all of
+    /// them contribute; the parameter is counted, saved and stepped once.
+    ///
+    /// ```
+    /// use gristmill::{Rng, autograd::WeightLayout, nn::{Linear, Module, Sequential, Tanh}};
+    /// let encoder: Linear = Linear::new(8, 3, &mut Rng::seed(4))?;
+    /// // `[3, 8]` the other way round: from 3 inputs to 8 outputs.
+    /// let decoder = Linear::from_parameters(encoder.weight(), None, WeightLayout::InOut)?;
+    /// let model = Sequential::new().add(encoder).add(Tanh).add(decoder);
+    /// assert_eq!(model.parameters().len(), 2);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when they do not fit.
+    pub fn from_parameters(
+        weight: &Parameter<T>,
+        bias: Option<&Parameter<T>>,
+        layout: WeightLayout,
+    ) -> Result<Self> {
+        let value = weight.value();
+        let Some((inputs, outputs)) = layout.sizes(value.shape()) else {
+            let axes = if layout == WeightLayout::OutIn { "outputs, inputs" } else { "inputs, outputs" };
+            return Err(Error::shape("Linear", format!("weight must be [{axes}], got {:?}", value.shape())));
         };
-        if let Some(bias) = bias.filter(|bias| bias.shape() != [outputs]) {
-            let message = format!("bias {:?} does not fit weight {:?}", bias.shape(), weight.shape());
+        if let Some(bias) = bias.map(Parameter::value).filter(|bias| bias.shape() != [outputs]) {
+            let message = format!("bias {:?} does not fit weight {:?}", bias.shape(), value.shape());
             return Err(Error::shape("Linear", message));
         }
-        Ok(Self { weight: Parameter::new(weight), bias: bias.map(Parameter::new), inputs, outputs })
+        Ok(Self { weight: weight.clone(), bias: bias.cloned(), layout, inputs, outputs })
+    }
+
+    /// The same layer with the weight in this layout. If it was in the other one, it is copied into a parameter of its
+    /// own.
+    ///
+    /// # Errors
+    /// Only those of a bad setting.
+    pub fn layout(mut self, layout: WeightLayout) -> Result<Self> {
+        if layout != self.layout {
+            self.weight = Parameter::new(&self.weight.value().t()?);
+            self.layout = layout;
+        }
+        Ok(self)
     }
 
     /// Takes the bias away.
@@ -61,7 +154,7 @@ impl<T: Element> Linear<T> {
         Self { bias: None, ..self }
     }
 
-    /// The weight, `[outputs, inputs]`.
+    /// The weight, `[outputs, inputs]` or as [`layout`](Linear::layout) says.
     pub fn weight(&self) -> &Parameter<T> {
         &self.weight
     }
@@ -70,19 +163,23 @@ impl<T: Element> Linear<T> {
     pub fn bias(&self) -> Option<&Parameter<T>> {
         self.bias.as_ref()
     }
+
+    #[track_caller]
+    fn run(&self, x: &Tensor<T>, then: Option<Epilogue<'_, T>>) -> Result<Tensor<T>> {
+        let bias = self.bias.as_ref().map(Parameter::tensor);
+        x.linear_with(&self.weight.tensor(), self.layout, bias.as_ref(), then)
+    }
 }
 
 impl<T: Element> Module<T> for Linear<T> {
     #[track_caller]
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        let bias = self.bias.as_ref().map(Parameter::tensor);
-        x.linear(&self.weight.tensor(), bias.as_ref())
+        self.run(x, None)
     }
 
     #[track_caller]
     fn forward_then(&self, x: &Tensor<T>, then: Epilogue<'_, T>) -> Result<Tensor<T>> {
-        let bias = self.bias.as_ref().map(Parameter::tensor);
-        x.linear_then(&self.weight.tensor(), bias.as_ref(), then)
+        self.run(x, Some(then))
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {
@@ -92,8 +189,13 @@ impl<T: Element> Module<T> for Linear<T> {
         }
     }
 
+    fn flops(&self, input: &[usize]) -> u64 {
+        2 * self.outputs as u64 * input.iter().map(|&n| n as u64).product::<u64>()
+    }
+
     fn describe(&self) -> String {
         let bias = if self.bias.is_some() { "" } else { ", no bias" };
-        format!("Linear({} → {}{bias})", self.inputs, self.outputs)
+        let layout = if self.layout == WeightLayout::OutIn { "" } else { ", weight [in, out]" };
+        format!("Linear({} → {}{bias}{layout})", self.inputs, self.outputs)
     }
 }

@@ -1,12 +1,14 @@
 //! What every layer can do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Dropout, Parameter, State, checkpoint};
-use crate::autograd::Epilogue;
-use crate::error::Result;
+use super::{Dropout, ModuleList, Parameter, State, Trace, checkpoint, summary};
+use crate::autograd::{Epilogue, short_type_name};
+use crate::error::{Error, Result};
+use crate::rng::Rng;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
@@ -21,8 +23,7 @@ pub enum Follower<'a> {
 
 /// A layer or a network of layers.
 ///
-/// A layer of one's own needs [`forward`](Module::forward), [`visit`](Module::visit) and
-/// [`describe`](Module::describe); the rest follows.
+/// A layer of one's own needs [`forward`](Module::forward) and [`visit`](Module::visit); the rest follows.
 ///
 /// ```
 /// use gristmill::{Result, Rng, Tensor, nn::{Linear, Module, Visitor}};
@@ -37,22 +38,20 @@ pub enum Follower<'a> {
 ///         visitor.child("first", &self.0);
 ///         visitor.child("second", &self.1);
 ///     }
-///     fn describe(&self) -> String {
-///         "TwoLayers".into()
-///     }
 /// }
 ///
 /// let mut rng = Rng::seed(4);
 /// let model = TwoLayers(Linear::new(8, 4, &mut rng)?, Linear::new(4, 1, &mut rng)?);
 /// assert_eq!(model.parameters().len(), 4);
 /// assert!(model.state_dict().contains_key("second.bias"));
+/// assert!(model.summary().starts_with("TwoLayers"));
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 pub trait Module<T: Element = f32>: Send {
     /// The result for an input.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the input does not fit.
+    /// [`Error::Shape`] when the input does not fit.
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>>;
 
     /// The result for an input and what follows it. Layers that can do both in one pass have a method of their own; the
@@ -73,8 +72,27 @@ pub trait Module<T: Element = f32>: Send {
     /// Shows the visitor everything the module holds: parameters, states, modes and children.
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>);
 
-    /// The module in a few words, such as `Linear(784 → 100)`.
-    fn describe(&self) -> String;
+    /// The module in a few words, such as `Linear(784 → 100)`; the name of the type by default.
+    fn describe(&self) -> String {
+        short_type_name::<Self>().into()
+    }
+
+    /// Multiplications and additions of the module's own products in a forward pass over an input of this shape, for
+    /// [`summary_for`](Module::summary_for); those of its children do not belong to it. 0 by default.
+    fn flops(&self, input: &[usize]) -> u64 {
+        let _ = input;
+        0
+    }
+
+    /// [`forward`](Module::forward), with the children run through [`Trace::child`], so that
+    /// [`summary_for`](Module::summary_for) sees them; without it, it sees the module as a whole.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Module::forward).
+    fn trace(&self, x: &Tensor<T>, trace: &mut Trace) -> Result<Tensor<T>> {
+        let _ = trace;
+        self.forward(x)
+    }
 
     /// All parameters, in the order of the layers; one that several layers share comes once.
     fn parameters(&self) -> Vec<Parameter<T>> {
@@ -89,26 +107,53 @@ pub trait Module<T: Element = f32>: Send {
         parameters
     }
 
-    /// The values of all parameters and states by name, such as `0.weight`.
+    /// The values of all parameters and states by name, such as `0.weight`; one that layers share comes once, under its
+    /// first name.
     fn state_dict(&self) -> BTreeMap<String, Tensor<T>> {
-        let mut values = BTreeMap::new();
-        walk(self_visit(self), |path, item| {
-            match item {
-                Item::Parameter(parameter) => values.insert(path.to_owned(), parameter.value()),
-                Item::State(state) => values.insert(path.to_owned(), state.value()),
-                _ => None,
-            };
-        });
-        values
+        checkpoint::state_dict(self_visit(self))
     }
 
-    /// Takes the values of a [`state_dict`](Module::state_dict); all of them or, on an error, none.
+    /// Takes the values of a [`state_dict`](Module::state_dict); all of them or, on an error, none. What layers share may
+    /// come under any of its names, and under several if they agree.
     ///
     /// # Errors
-    /// [`Error::Value`](crate::Error::Value) or [`Error::Shape`](crate::Error::Shape) naming what is missing, unknown
+    /// [`Error::Value`] or [`Error::Shape`] naming what is missing, unknown
     /// or of another shape.
     fn load_state_dict(&self, values: &BTreeMap<String, Tensor<T>>) -> Result<()> {
         checkpoint::assign(self_visit(self), values)
+    }
+
+    /// The generators of layers that draw random numbers, by name, such as `3.rng`.
+    fn rng_state(&self) -> BTreeMap<String, Rng> {
+        let mut generators = BTreeMap::new();
+        walk(self_visit(self), |path, item| {
+            if let Item::Rng(rng) = item {
+                generators.insert(path.to_owned(), lock(rng).clone());
+            }
+        });
+        generators
+    }
+
+    /// Takes the generators of an [`rng_state`](Module::rng_state); all of them or, on an error, none.
+    ///
+    /// # Errors
+    /// [`Error::Value`] naming what is missing or unknown.
+    fn set_rng_state(&self, generators: &BTreeMap<String, Rng>) -> Result<()> {
+        let mut here = BTreeMap::new();
+        walk(self_visit(self), |path, item| {
+            if let Item::Rng(rng) = item {
+                here.insert(path.to_owned(), rng);
+            }
+        });
+        let refused = |name: &str, what| Err(Error::value("set_rng_state", format!("{name} is {what}")));
+        if let Some(name) = here.keys().find(|&name| !generators.contains_key(name)) {
+            return refused(name, "missing");
+        }
+        if let Some(name) = generators.keys().find(|&name| !here.contains_key(name)) {
+            return refused(name, "not a generator of the model");
+        }
+        here.into_iter().for_each(|(name, rng)| *lock(rng) = generators[&name].clone());
+        Ok(())
     }
 
     /// To training mode: dropout drops, batch normalisation uses the batch's statistics.
@@ -126,33 +171,88 @@ pub trait Module<T: Element = f32>: Send {
         self.parameters().iter().for_each(Parameter::zero_grad);
     }
 
-    /// A table of the layers with their parameters.
+    /// A table of the layers with their parameters; what layers share counts for the first of them.
     fn summary(&self) -> String {
-        let mut lines = vec![(String::new(), self.describe(), 0)];
-        walk(self_visit(self), |path, item| match item {
-            Item::Layer(description) => lines.push((path.to_owned(), description, 0)),
-            Item::Parameter(parameter) => {
-                lines.last_mut().expect("starts with the model").2 += parameter.len();
+        summary::summary(self)
+    }
+
+    /// A table of the layers for an input of this shape: the shapes of their results, parameters, multiplications and
+    /// additions of their products in a forward pass, and the bytes of parameters and states. The module runs once over
+    /// zeros, in evaluation mode.
+    ///
+    /// ```
+    /// use gristmill::{Rng, nn::{Linear, Module, ReLU, Sequential}};
+    /// let mut rng = Rng::seed(4);
+    /// let model: Sequential =
+    ///     Sequential::new().add(Linear::new(784, 100, &mut rng)?).add(ReLU).add(Linear::new(100, 10, &mut rng)?);
+    /// let summary = model.summary_for(&[32, 784])?;
+    /// assert_eq!(summary.lines().nth(2).unwrap(), "  Linear(784 → 100)  [32, 100]      78,500  5,017,600  314,000");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`forward`](Module::forward).
+    fn summary_for(&self, input: &[usize]) -> Result<String> {
+        summary::summary_for(self, input)
+    }
+
+    /// The module and all inside it, one line each, as PyTorch prints them; `{}` of a module of this crate gives it, too.
+    ///
+    /// ```
+    /// use gristmill::nn::{Flatten, Module, ReLU, Residual, Sequential};
+    /// let model: Sequential = Sequential::new().add(Flatten).add(Residual::new(Sequential::new().add(ReLU)));
+    /// let expected = "\
+    /// Sequential(
+    ///   (0): Flatten
+    ///   (1): Residual(
+    ///     (inner): Sequential(
+    ///       (0): ReLU
+    ///     )
+    ///   )
+    /// )";
+    /// assert_eq!(model.to_string(), expected);
+    /// ```
+    fn tree(&self) -> String {
+        summary::tree(self)
+    }
+
+    /// Stops the parameters under a path from learning: `"0.inner"` names all inside it, `"0.weight"` one, `""` all of
+    /// them. Gives their number. States, such as running means, follow the mode all the same.
+    ///
+    /// # Errors
+    /// [`Error::Value`] when no parameter is there.
+    fn freeze(&self, path: &str) -> Result<usize> {
+        each_under(self_visit(self), path, Parameter::freeze)
+    }
+
+    /// Lets the parameters under a path learn again.
+    ///
+    /// # Errors
+    /// [`Error::Value`] when no parameter is there.
+    fn unfreeze(&self, path: &str) -> Result<usize> {
+        each_under(self_visit(self), path, Parameter::unfreeze)
+    }
+
+    /// The names of the parameters that have no gradient though they are not frozen: after a backward pass, those on
+    /// which the loss does not depend.
+    fn without_gradient(&self) -> Vec<String> {
+        let (mut names, mut known) = (Vec::new(), HashSet::new());
+        walk(self_visit(self), |path, item| {
+            if let Item::Parameter(parameter) = item
+                && known.insert(parameter.address())
+                && !parameter.is_frozen()
+                && parameter.grad().is_none()
+            {
+                names.push(path.to_owned());
             }
-            _ => {}
         });
-        let widest = lines.iter().map(|(path, text, _)| 2 * depth(path) + text.chars().count()).max();
-        let mut table = String::new();
-        for (path, text, parameters) in lines {
-            let line = format!("{:indent$}{text}", "", indent = 2 * depth(&path));
-            let count = if parameters > 0 { format!("{parameters:>10}") } else { String::new() };
-            let padding = widest.unwrap_or(0) + 2 - line.chars().count();
-            table += format!("{line}{:padding$}{count}", "").trim_end();
-            table += "\n";
-        }
-        let total: usize = self.parameters().iter().map(Parameter::len).sum();
-        table + &format!("{total} parameters\n")
+        names
     }
 
     /// Writes all parameters and states to a safetensors file: beside it first, then renamed.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) when the file cannot be written.
+    /// [`Error::File`] when the file cannot be written.
     fn save(&self, path: impl AsRef<Path>) -> Result<()>
     where
         Self: Sized,
@@ -163,17 +263,13 @@ pub trait Module<T: Element = f32>: Send {
     /// Reads all parameters and states from a safetensors file; on an error the model is left as it was.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) naming the file and what is wrong with it or does not fit the model.
+    /// [`Error::File`] naming the file and what is wrong with it or does not fit the model.
     fn load(&self, path: impl AsRef<Path>) -> Result<()>
     where
         Self: Sized,
     {
         checkpoint::load(self, path)
     }
-}
-
-fn depth(path: &str) -> usize {
-    if path.is_empty() { 0 } else { path.split('.').count() }
 }
 
 /// Whether a layer is in training mode; it starts there.
@@ -191,6 +287,10 @@ impl Mode {
     pub fn is_training(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+
+    pub(super) fn set(&self, training: bool) {
+        self.0.store(training, Ordering::Relaxed);
+    }
 }
 
 /// One thing that a module holds.
@@ -203,6 +303,8 @@ pub enum Item<'a, T: Element> {
     State(&'a State<T>),
     /// A switch between training and evaluation.
     Mode(&'a Mode),
+    /// A generator of random numbers.
+    Rng(&'a Mutex<Rng>),
 }
 
 /// What [`Module::visit`] shows its items to; it keeps the path, such as `3.inner.0`.
@@ -237,6 +339,11 @@ impl<'a, T: Element> Visitor<'_, 'a, T> {
         (self.seen)(&self.path, Item::Mode(mode));
     }
 
+    /// A generator from which the module draws.
+    pub fn rng(&mut self, name: &str, rng: &'a Mutex<Rng>) {
+        self.under(name, |this| (this.seen)(&this.path, Item::Rng(rng)));
+    }
+
     /// A module inside the module, and all that it holds.
     pub fn child(&mut self, name: &str, module: &'a (impl Module<T> + ?Sized)) {
         self.under(name, |this| {
@@ -244,6 +351,43 @@ impl<'a, T: Element> Visitor<'_, 'a, T> {
             module.visit(this);
         });
     }
+
+    /// The modules of a list inside the module, under their numbers.
+    pub fn list(&mut self, name: &str, list: &'a ModuleList<T>) {
+        self.under(name, |this| {
+            (this.seen)(&this.path, Item::Layer("ModuleList".into()));
+            for (index, module) in list.iter().enumerate() {
+                this.child(&index.to_string(), module);
+            }
+        });
+    }
+}
+
+pub(super) fn lock(rng: &Mutex<Rng>) -> MutexGuard<'_, Rng> {
+    rng.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does `change` to the parameters at or below a path; gives their number.
+fn each_under<'a, T: Element + 'a>(
+    visit: impl FnOnce(&mut Visitor<'_, 'a, T>),
+    under: &str,
+    change: impl Fn(&Parameter<T>),
+) -> Result<usize> {
+    let mut known = HashSet::new();
+    walk(visit, |path, item| {
+        let inside = path.strip_prefix(under);
+        let inside = inside.is_some_and(|rest| under.is_empty() || rest.is_empty() || rest.starts_with('.'));
+        if let Item::Parameter(parameter) = item
+            && inside
+            && known.insert(parameter.address())
+        {
+            change(parameter);
+        }
+    });
+    if known.is_empty() {
+        return Err(Error::value("freeze", format!("there is no parameter under {under:?}")));
+    }
+    Ok(known.len())
 }
 
 /// The `visit` of a module of any size, sized or not.
@@ -264,7 +408,7 @@ pub(super) fn walk<'a, T: Element + 'a>(
 fn set_mode<'a, T: Element + 'a>(visit: impl FnOnce(&mut Visitor<'_, 'a, T>), training: bool) {
     walk(visit, |_, item| {
         if let Item::Mode(mode) = item {
-            mode.0.store(training, Ordering::Relaxed);
+            mode.set(training);
         }
     });
 }

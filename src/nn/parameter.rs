@@ -1,7 +1,9 @@
 //! What a layer holds: parameters that are learned and states that are not.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::autograd::HookHandle;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::simd::Element;
@@ -9,21 +11,26 @@ use crate::tensor::Tensor;
 
 /// A tensor that is learned: a leaf of the tape whose numbers an optimizer changes. Clones are the same parameter.
 #[derive(Clone)]
-pub struct Parameter<T: Element = f32>(Arc<Mutex<Tensor<T>>>);
+pub struct Parameter<T: Element = f32>(Arc<Shared<T>>);
+
+struct Shared<T: Element> {
+    tensor: Mutex<Tensor<T>>,
+    frozen: AtomicBool,
+}
 
 impl<T: Element> Parameter<T> {
     /// A parameter that starts as `value`.
     pub fn new(value: &Tensor<T>) -> Self {
-        Self(Arc::new(Mutex::new(value.requires_grad())))
+        Self(Arc::new(Shared { tensor: Mutex::new(value.requires_grad()), frozen: AtomicBool::new(false) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Tensor<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.tensor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The present value as a leaf: operations on it are recorded.
+    /// The present value as a leaf: operations on it are recorded, unless the parameter is frozen.
     pub fn tensor(&self) -> Tensor<T> {
-        self.lock().clone()
+        if self.is_frozen() { self.value() } else { self.lock().clone() }
     }
 
     /// The present value, not tracked.
@@ -39,6 +46,30 @@ impl<T: Element> Parameter<T> {
     /// Forgets the gradient.
     pub fn zero_grad(&self) {
         self.lock().zero_grad();
+    }
+
+    /// Stops it from learning: it loses its gradient, gets none any more, and no optimizer changes it.
+    pub fn freeze(&self) {
+        self.0.frozen.store(true, Ordering::Relaxed);
+        self.zero_grad();
+    }
+
+    /// Lets it learn again.
+    pub fn unfreeze(&self) {
+        self.0.frozen.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it is kept from learning.
+    pub fn is_frozen(&self) -> bool {
+        self.0.frozen.load(Ordering::Relaxed)
+    }
+
+    /// Lets every gradient of the parameter pass through `hook`: see [`Tensor::register_hook`].
+    pub fn register_hook(
+        &self,
+        hook: impl Fn(&Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static,
+    ) -> HookHandle {
+        self.lock().register_hook(hook).expect("a parameter is a leaf")
     }
 
     /// Puts other numbers of the same shape in place.
@@ -69,7 +100,7 @@ impl<T: Element> Parameter<T> {
     /// Locks the parameter.
     pub(crate) fn hold(&self) -> Held<'_, T> {
         let tensor = self.lock();
-        let grad = tensor.grad();
+        let grad = if self.is_frozen() { None } else { tensor.grad() };
         Held { tensor, grad }
     }
 
@@ -120,6 +151,11 @@ impl<T: Element> State<T> {
     /// A state that starts as `value`.
     pub fn new(value: &Tensor<T>) -> Self {
         Self(Arc::new(Mutex::new(value.detach())))
+    }
+
+    /// Where the state lives.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// The present value.

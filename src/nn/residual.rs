@@ -1,6 +1,6 @@
 //! A shortcut around a module.
 
-use super::{Module, Visitor};
+use super::{Module, Trace, Visitor};
 use crate::autograd::Epilogue;
 use crate::error::Result;
 use crate::simd::Element;
@@ -28,6 +28,10 @@ impl<T: Element> Module<T> for Residual<T> {
             None => self.inner.forward_then(x, Epilogue { add: Some(x), ..then }),
             Some(_) => then.apply(&self.forward(x)?),
         }
+    }
+
+    fn trace(&self, x: &Tensor<T>, trace: &mut Trace) -> Result<Tensor<T>> {
+        trace.child("inner", &*self.inner, x)?.add(x)
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

@@ -1,6 +1,6 @@
 //! One module after the other.
 
-use super::{Follower, Module, Visitor};
+use super::{Follower, Module, Trace, Visitor};
 use crate::autograd::Epilogue;
 use crate::error::Result;
 use crate::simd::Element;
@@ -64,6 +64,11 @@ impl<T: Element> Module<T> for Sequential<T> {
 
     fn forward_then(&self, x: &Tensor<T>, then: Epilogue<'_, T>) -> Result<Tensor<T>> {
         self.run(x, Some(then))
+    }
+
+    fn trace(&self, x: &Tensor<T>, trace: &mut Trace) -> Result<Tensor<T>> {
+        let layers = self.layers.iter().enumerate();
+        layers.fold(Ok(x.clone()), |x, (index, layer)| trace.child(&index.to_string(), &**layer, &x?))
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

@@ -1,9 +1,10 @@
 //! Adam and AdamW: one rule, two ways to decay.
 
-use super::{Decay, Optimizer, ParamGroup, Parameters, Rule, optimizer};
+use super::state::{self, Setting};
+use super::{Decay, Optimizer, ParamGroup, Parameters, Progress, Rule, optimizer};
 use crate::error::Result;
 use crate::kernels::update::{self, Step};
-use crate::nn::Parameter;
+use crate::nn::{Parameter, StateDict};
 use crate::simd::Element;
 
 /// Steps of first over root of second moment, both bias-corrected (Kingma and Ba 2015); the formula stands in
@@ -54,8 +55,22 @@ optimizer!(Adam, {
 });
 
 impl Rule<3> for update::Adam {
+    const STATES: [&'static str; 3] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
+
     fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
         (&mut self.lr, &mut self.weight_decay)
+    }
+
+    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
+        vec![
+            ("lr", Setting::Number(&mut self.lr)),
+            ("beta1", Setting::Number(&mut self.beta1)),
+            ("beta2", Setting::Number(&mut self.beta2)),
+            ("eps", Setting::Number(&mut self.eps)),
+            ("weight_decay", Setting::Number(&mut self.weight_decay)),
+            ("decay", Setting::Decay(&mut self.decay)),
+            ("amsgrad", Setting::Flag(&mut self.amsgrad)),
+        ]
     }
 
     fn used(&self) -> [bool; 3] {
@@ -64,11 +79,11 @@ impl Rule<3> for update::Adam {
 
     fn step<'a, T: Element>(
         &self,
-        step: u64,
+        at: Progress,
         grad: &'a [T],
         param: &'a mut [T],
         [first, second, largest]: [&'a mut [T]; 3],
     ) -> Result<Step<'a, T>> {
-        Step::adam(self, step, grad, param, first, second, largest)
+        Step::adam(self, at.step, grad, param, first, second, largest)
     }
 }

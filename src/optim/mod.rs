@@ -11,13 +11,23 @@
 //! # Ok::<(), gristmill::Error>(())
 //! ```
 
+mod adagrad;
 mod adam;
+mod lion;
+mod nadam;
+mod preset;
+mod radam;
 mod rmsprop;
 mod schedule;
 mod sgd;
+mod state;
 
 pub use crate::kernels::update::Decay;
+pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW};
+pub use lion::Lion;
+pub use nadam::NAdam;
+pub use radam::RAdam;
 pub use rmsprop::RMSprop;
 pub use schedule::{
     Anneal, CosineAnnealingLR, ExponentialLR, LRScheduler, LinearLR, MultiStepLR, OneCycleLR, PlateauMode,
@@ -29,8 +39,9 @@ use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::reduce::{self, Reduce};
 use crate::kernels::update::{self, Step};
-use crate::nn::{Held, Parameter};
+use crate::nn::{Held, Parameter, StateDict};
 use crate::simd::Element;
+use state::Setting;
 
 /// What all optimizers do.
 pub trait Optimizer<T: Element = f32> {
@@ -48,6 +59,18 @@ pub trait Optimizer<T: Element = f32> {
 
     /// Changes the learning rate from the next step on.
     fn set_lr(&mut self, lr: f64);
+
+    /// Everything a step depends on but parameters and gradients: settings by name, and for the parameter `i` of the
+    /// list `i.step` and the state under PyTorch's names, such as `i.exp_avg`. With a [`Checkpoint`](crate::nn::Checkpoint)
+    /// training goes on with the same bits.
+    fn state_dict(&self) -> StateDict<T>;
+
+    /// Takes a [`state_dict`](Optimizer::state_dict) of the same optimizer for parameters of the same shapes in the same
+    /// order; all of it or, on an error, nothing. Settings, learning rate and groups included, are those of the state.
+    ///
+    /// # Errors
+    /// [`Error::Value`] or [`Error::Shape`] naming what is missing or does not fit.
+    fn load_state_dict(&mut self, state: &StateDict<T>) -> Result<()>;
 }
 
 /// What holds for some of an optimizer's parameters instead of what holds for all.
@@ -103,25 +126,54 @@ trait Rule<const N: usize>: Copy {
     /// Learning rate and weight decay, which groups may change.
     fn lr_and_decay(&mut self) -> (&mut f64, &mut f64);
 
+    /// All hyperparameters by name, to be read or changed.
+    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)>;
+
+    /// The names of the states.
+    const STATES: [&'static str; N];
+
     /// Which states are in use; the others are empty.
     fn used(&self) -> [bool; N];
 
-    /// The `step`th step of a parameter, the first is 1.
+    /// What the state starts from.
+    fn initial(&self) -> f64 {
+        0.0
+    }
+
+    /// The number that the rule carries from step to step for each parameter, after the `step`th; 1 before the first.
+    ///
+    /// # Errors
+    /// Those of computing it.
+    fn carry(&self, step: u64, carried: f64) -> Result<f64> {
+        let _ = step;
+        Ok(carried)
+    }
+
+    /// The step of a parameter.
     fn step<'a, T: Element>(
         &self,
-        step: u64,
+        at: Progress,
         grad: &'a [T],
         param: &'a mut [T],
         state: [&'a mut [T]; N],
     ) -> Result<Step<'a, T>>;
 }
 
+/// How far a parameter has come.
+#[derive(Clone, Copy)]
+struct Progress {
+    /// The number of the step; the first is 1.
+    step: u64,
+    /// What the rule has carried here: see [`Rule::carry`].
+    carried: f64,
+}
+
 /// An optimizer's parameters, with `N` numbers of state per element, each kind of state in one flat buffer.
 struct Parameters<T: Element, const N: usize> {
     list: Vec<Parameter<T>>,
     groups: Vec<ParamGroup>,
-    /// Steps taken, by parameter.
-    steps: Vec<u64>,
+    /// By parameter, the last step taken.
+    progress: Vec<Progress>,
     /// Empty until it is used.
     state: [Buffer<T>; N],
     clip_norm: Option<f64>,
@@ -139,7 +191,7 @@ impl<T: Element, const N: usize> Parameters<T, N> {
         let mut this = Self {
             list: Vec::new(),
             groups: Vec::new(),
-            steps: Vec::new(),
+            progress: Vec::new(),
             state: std::array::from_fn(|_| Buffer::stale(0)),
             clip_norm: None,
             clip_value: None,
@@ -159,7 +211,7 @@ impl<T: Element, const N: usize> Parameters<T, N> {
                 None => {
                     self.list.push(parameter);
                     self.groups.push(group);
-                    self.steps.push(0);
+                    self.progress.push(Progress { step: 0, carried: 1.0 });
                 }
             }
         }
@@ -190,7 +242,7 @@ impl<T: Element, const N: usize> Parameters<T, N> {
         let used = rule.used();
         for (state, used) in self.state.iter_mut().zip(used) {
             if used && state.len() < total {
-                let mut more = Buffer::full(total, T::ZERO);
+                let mut more = Buffer::full(total, T::from_f64(rule.initial()));
                 more.fresh_mut()[..state.len()].copy_from_slice(state);
                 *state = more;
             }
@@ -209,7 +261,8 @@ impl<T: Element, const N: usize> Parameters<T, N> {
             let (lr, weight_decay) = rule.lr_and_decay();
             *lr *= group.lr_scale;
             *weight_decay = group.weight_decay.unwrap_or(*weight_decay);
-            let mut step = rule.step(self.steps[*index] + 1, grad, values, mine)?;
+            let Progress { step, carried } = self.progress[*index];
+            let mut step = rule.step(Progress { step: step + 1, carried }, grad, values, mine)?;
             if self.clip_norm.is_some() {
                 step = step.grad_scale(T::from_f64(scale));
             }
@@ -221,7 +274,9 @@ impl<T: Element, const N: usize> Parameters<T, N> {
         update::run(&mut work)?;
         self.work = recycled(work);
         for (index, _) in held.iter().filter(|(_, held)| held.has_grad()) {
-            self.steps[*index] += 1;
+            let progress = &mut self.progress[*index];
+            progress.step += 1;
+            progress.carried = rule.carry(progress.step, progress.carried)?;
         }
         self.held = recycled(held);
         Ok(())
@@ -300,6 +355,18 @@ macro_rules! optimizer {
 
             fn set_lr(&mut self, lr: f64) {
                 self.config.lr = lr;
+            }
+
+            fn state_dict(&self) -> StateDict<T> {
+                self.parameters.state_dict(stringify!($name), self.config)
+            }
+
+            fn load_state_dict(&mut self, state: &StateDict<T>) -> Result<()> {
+                let config = state::settings(stringify!($name), self.config, state)?;
+                config.validate()?;
+                self.parameters.load_state_dict(config, state)?;
+                self.config = config;
+                Ok(())
             }
         }
     };

@@ -1,9 +1,10 @@
 //! RMSprop.
 
-use super::{Decay, Optimizer, ParamGroup, Parameters, Rule, optimizer};
+use super::state::{self, Setting};
+use super::{Decay, Optimizer, ParamGroup, Parameters, Progress, Rule, optimizer};
 use crate::error::Result;
 use crate::kernels::update::{RmsProp, Step};
-use crate::nn::Parameter;
+use crate::nn::{Parameter, StateDict};
 use crate::simd::Element;
 
 /// Gradients divided by the root of their running mean square (Tieleman and Hinton 2012); the formula stands in
@@ -38,8 +39,22 @@ optimizer!(RMSprop, {
 });
 
 impl Rule<3> for RmsProp {
+    const STATES: [&'static str; 3] = ["square_avg", "grad_avg", "momentum_buffer"];
+
     fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
         (&mut self.lr, &mut self.weight_decay)
+    }
+
+    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
+        vec![
+            ("lr", Setting::Number(&mut self.lr)),
+            ("alpha", Setting::Number(&mut self.alpha)),
+            ("eps", Setting::Number(&mut self.eps)),
+            ("momentum", Setting::Number(&mut self.momentum)),
+            ("centered", Setting::Flag(&mut self.centered)),
+            ("weight_decay", Setting::Number(&mut self.weight_decay)),
+            ("decay", Setting::Decay(&mut self.decay)),
+        ]
     }
 
     fn used(&self) -> [bool; 3] {
@@ -48,7 +63,7 @@ impl Rule<3> for RmsProp {
 
     fn step<'a, T: Element>(
         &self,
-        _: u64,
+        _: Progress,
         grad: &'a [T],
         param: &'a mut [T],
         [square, mean, momentum]: [&'a mut [T]; 3],

@@ -19,6 +19,7 @@ use std::f64::consts::PI;
 
 use super::Optimizer;
 use crate::error::{Error, Result};
+use crate::nn::StateDict;
 use crate::simd::Element;
 
 /// Setters of the fields of these names.
@@ -383,6 +384,28 @@ impl ReduceLROnPlateau {
                 optimizer.set_lr(new);
             }
         }
+        Ok(())
+    }
+
+    /// The best metric so far and what is counted, under PyTorch's names; the settings are not in it.
+    pub fn state_dict<T: Element>(&self) -> StateDict<T> {
+        let mut state = StateDict::new();
+        if let Some(best) = self.best {
+            state.set("best", best);
+        }
+        state.set("num_bad_epochs", self.bad);
+        state.set("cooldown_counter", self.cooling);
+        state
+    }
+
+    /// Takes a [`state_dict`](ReduceLROnPlateau::state_dict).
+    ///
+    /// # Errors
+    /// [`Error::Value`] naming what is missing or no number; nothing is changed then.
+    pub fn load_state_dict<T: Element>(&mut self, state: &StateDict<T>) -> Result<()> {
+        let best = state.values().contains_key("best").then(|| state.get("best")).transpose()?;
+        let (bad, cooling) = (state.get("num_bad_epochs")?, state.get("cooldown_counter")?);
+        (self.best, self.bad, self.cooling) = (best, bad, cooling);
         Ok(())
     }
 

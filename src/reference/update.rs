@@ -15,6 +15,7 @@ pub fn sgd(
     lr: f64,
     momentum: f64,
     dampening: f64,
+    dampen_first: bool,
     nesterov: bool,
     weight_decay: f64,
     decoupled: bool,
@@ -25,7 +26,7 @@ pub fn sgd(
 ) -> [f64; 2] {
     decay(lr, weight_decay, decoupled, &mut g, &mut p);
     if momentum != 0.0 {
-        buffer = if step == 1 { g } else { momentum * buffer + (1.0 - dampening) * g };
+        buffer = if step == 1 && !dampen_first { g } else { momentum * buffer + (1.0 - dampening) * g };
         g = if nesterov { g + momentum * buffer } else { buffer };
     }
     [p - lr * g, buffer]
@@ -80,4 +81,92 @@ pub fn adam(
     let second = if amsgrad { max_v } else { v } / (1.0 - beta2.powi(step));
     let first = m / (1.0 - beta1.powi(step));
     [p - lr * first / (second.sqrt() + eps), m, v, max_v]
+}
+
+/// Adagrad; returns the parameter and the sum of the squares.
+pub fn adagrad(
+    lr: f64,
+    lr_decay: f64,
+    eps: f64,
+    weight_decay: f64,
+    decoupled: bool,
+    step: u64,
+    mut g: f64,
+    mut p: f64,
+    mut sum: f64,
+) -> [f64; 2] {
+    let lr = lr / (1.0 + (step - 1) as f64 * lr_decay);
+    decay(lr, weight_decay, decoupled, &mut g, &mut p);
+    sum += g * g;
+    [p - lr * g / (sum.sqrt() + eps), sum]
+}
+
+/// Lion; returns the parameter and the moment.
+pub fn lion(
+    lr: f64,
+    [beta1, beta2]: [f64; 2],
+    weight_decay: f64,
+    decoupled: bool,
+    mut g: f64,
+    mut p: f64,
+    m: f64,
+) -> [f64; 2] {
+    decay(lr, weight_decay, decoupled, &mut g, &mut p);
+    let direction = beta1 * m + (1.0 - beta1) * g;
+    let sign = if direction == 0.0 { 0.0 } else { direction.signum() };
+    [p - lr * sign, beta2 * m + (1.0 - beta2) * g]
+}
+
+/// NAdam, with the product of the momenta before this step; returns the parameter and the two moments.
+pub fn nadam(
+    lr: f64,
+    [beta1, beta2]: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+    decoupled: bool,
+    momentum_decay: f64,
+    step: u64,
+    mu_product: f64,
+    mut g: f64,
+    mut p: f64,
+    [mut m, mut v]: [f64; 2],
+) -> [f64; 3] {
+    decay(lr, weight_decay, decoupled, &mut g, &mut p);
+    m = beta1 * m + (1.0 - beta1) * g;
+    v = beta2 * v + (1.0 - beta2) * g * g;
+    let momentum = |step: u64| beta1 * (1.0 - 0.5 * 0.96_f64.powf(step as f64 * momentum_decay));
+    let (mu, next) = (momentum(step), momentum(step + 1));
+    let product = mu_product * mu;
+    let denominator = (v / (1.0 - beta2.powi(step as i32))).sqrt() + eps;
+    p -= lr * (1.0 - mu) / (1.0 - product) * g / denominator;
+    p -= lr * next / (1.0 - product * next) * m / denominator;
+    [p, m, v]
+}
+
+/// RAdam; returns the parameter and the two moments.
+pub fn radam(
+    lr: f64,
+    [beta1, beta2]: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+    decoupled: bool,
+    step: u64,
+    mut g: f64,
+    mut p: f64,
+    [mut m, mut v]: [f64; 2],
+) -> [f64; 3] {
+    decay(lr, weight_decay, decoupled, &mut g, &mut p);
+    m = beta1 * m + (1.0 - beta1) * g;
+    v = beta2 * v + (1.0 - beta2) * g * g;
+    let (kept, t) = (beta2.powi(step as i32), step as f64);
+    let first = m / (1.0 - beta1.powi(step as i32));
+    let most = 2.0 / (1.0 - beta2) - 1.0;
+    let rho = most - 2.0 * t * kept / (1.0 - kept);
+    if rho > 5.0 {
+        let r = ((rho - 4.0) * (rho - 2.0) * most / ((most - 4.0) * (most - 2.0) * rho)).sqrt();
+        p -= lr * first * r * (1.0 - kept).sqrt() / (v.sqrt() + eps);
+    } else {
+        p -= lr * first;
+    }
+    [p, m, v]
 }

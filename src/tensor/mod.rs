@@ -15,6 +15,8 @@ pub(crate) mod track;
 pub(crate) use shape::resolve_axis;
 pub use shape::{MAX_RANK, Shape};
 
+use std::borrow::Cow;
+
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::simd::Element;
@@ -28,15 +30,38 @@ pub struct Tensor<T: Element = f32> {
     buffer: Buffer<T>,
     offset: usize,
     shape: Shape,
-    strides: Shape,
+    /// `None` when the elements lie row by row without gaps, as almost all do: a tensor is moved often and should be
+    /// small.
+    strides: Option<Buffer<usize>>,
     pub(crate) track: Option<Track<T>>,
+}
+
+/// The numbers of a tensor row by row, without their shape: what a node of the tape keeps where its operation knows the
+/// shape. A fourth of a tensor in size.
+pub(crate) struct Numbers<T: Element> {
+    buffer: Buffer<T>,
+    offset: usize,
+    len: usize,
+}
+
+impl<T: Element> Numbers<T> {
+    #[inline]
+    pub(crate) fn data(&self) -> &[T] {
+        part(&self.buffer, self.offset, self.len)
+    }
+}
+
+/// `len` numbers from `offset` on. A slice without elements may start beyond the end.
+#[inline]
+fn part<T: Element>(buffer: &Buffer<T>, offset: usize, len: usize) -> &[T] {
+    &buffer[offset.min(buffer.len() - len)..][..len]
 }
 
 impl<T: Element> Tensor<T> {
     /// The numbers of `buffer`, row by row.
     pub(crate) fn from_buffer(buffer: Buffer<T>, shape: Shape) -> Self {
         debug_assert_eq!(buffer.len(), shape.elements());
-        Self { buffer, offset: 0, shape, strides: shape.contiguous_strides(), track: None }
+        Self { buffer, offset: 0, shape, strides: None, track: None }
     }
 
     /// A tensor of this shape whose numbers `fill` writes, all of them.
@@ -67,34 +92,45 @@ impl<T: Element> Tensor<T> {
     }
 
     /// Whether the elements lie row by row without gaps.
+    #[inline]
     pub fn is_contiguous(&self) -> bool {
-        let mut step = 1;
-        for (&dim, &stride) in self.shape.iter().zip(self.strides.iter()).rev() {
-            if dim != 1 && stride != step {
-                return self.len() == 0;
-            }
-            step *= dim;
-        }
-        true
+        self.strides.is_none()
     }
 
     /// The same numbers row by row without gaps, untracked: a cheap clone if they already lie so, else a copy.
+    #[inline]
     pub(crate) fn compact(&self) -> Self {
-        if self.is_contiguous() {
-            return self.detach();
+        match &self.strides {
+            None => self.detach(),
+            Some(strides) => {
+                let mut buffer = Buffer::stale(self.len());
+                strided::copy(&self.buffer[self.offset..], &self.shape, strides, buffer.fresh_mut());
+                Self::from_buffer(buffer, self.shape)
+            }
         }
-        let mut buffer = Buffer::stale(self.len());
-        strided::copy(&self.buffer[self.offset..], &self.shape, &self.strides, buffer.fresh_mut());
-        Self::from_buffer(buffer, self.shape)
+    }
+
+    /// This tensor if its elements lie row by row without gaps, else a copy of which they do.
+    #[inline]
+    pub(crate) fn dense(&self) -> Cow<'_, Self> {
+        if self.is_contiguous() { Cow::Borrowed(self) } else { Cow::Owned(self.compact()) }
+    }
+
+    /// The numbers row by row, kept alive.
+    #[inline]
+    pub(crate) fn numbers(&self) -> Numbers<T> {
+        match &*self.dense() {
+            Self { buffer, offset, shape, .. } => {
+                Numbers { buffer: buffer.clone(), offset: *offset, len: shape.elements() }
+            }
+        }
     }
 
     /// The numbers of a contiguous tensor.
     #[inline]
     pub(crate) fn data(&self) -> &[T] {
         debug_assert!(self.is_contiguous());
-        // A slice without elements may start beyond the end.
-        let len = self.len();
-        &self.buffer[self.offset.min(self.buffer.len() - len)..][..len]
+        part(&self.buffer, self.offset, self.len())
     }
 
     /// The numbers of a contiguous tensor that nobody else shares.
@@ -112,7 +148,7 @@ impl<T: Element> Tensor<T> {
 
     /// A copy of the numbers, row by row.
     pub fn to_vec(&self) -> Vec<T> {
-        self.compact().data().to_vec()
+        self.dense().data().to_vec()
     }
 
     /// The number of a tensor with one element.
@@ -130,18 +166,18 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The same numbers, cut off from the tape.
+    #[inline]
     pub fn detach(&self) -> Self {
-        Self {
-            buffer: self.buffer.clone(),
-            offset: self.offset,
-            shape: self.shape,
-            strides: self.strides,
-            track: None,
-        }
+        let Self { buffer, offset, shape, strides, track: _ } = self;
+        Self { buffer: buffer.clone(), offset: *offset, shape: *shape, strides: strides.clone(), track: None }
     }
 
-    pub(crate) fn strides(&self) -> &[usize] {
-        &self.strides
+    /// Elements from one index to the next along each axis.
+    pub(crate) fn strides(&self) -> Shape {
+        match &self.strides {
+            None => self.shape.contiguous_strides(),
+            Some(strides) => Shape::from_dims(strides),
+        }
     }
 
     /// The buffer from the first element on.
@@ -151,11 +187,16 @@ impl<T: Element> Tensor<T> {
 
     // Views of the same numbers, untracked.
 
+    /// The numbers from element `offset` of this view on, at these strides.
+    fn view(&self, offset: usize, shape: Shape, strides: &[usize]) -> Self {
+        let strides = (!shape.is_contiguous_at(strides)).then(|| Buffer::copy_of(strides));
+        Self { buffer: self.buffer.clone(), offset: self.offset + offset, shape, strides, track: None }
+    }
+
     /// The elements in the same order with other axes; a copy unless they lie without gaps.
     pub(crate) fn view_reshape(&self, shape: Shape) -> Self {
         debug_assert_eq!(shape.elements(), self.len());
-        let compact = self.compact();
-        Self { shape, strides: shape.contiguous_strides(), ..compact }
+        Self { shape, ..self.compact() }
     }
 
     /// The axes in the order `axes`.
@@ -165,7 +206,7 @@ impl<T: Element> Tensor<T> {
             axes.iter().zip(&mut dims).for_each(|(&axis, dim)| *dim = from[axis]);
             Shape::from_dims(&dims[..axes.len()])
         };
-        Self { shape: pick(&self.shape), strides: pick(&self.strides), ..self.detach() }
+        self.view(0, pick(&self.shape), &pick(&self.strides()))
     }
 
     /// Two axes exchanged.
@@ -177,22 +218,18 @@ impl<T: Element> Tensor<T> {
 
     /// Indices `start` to `end` of one axis.
     pub(crate) fn view_slice(&self, axis: usize, start: usize, end: usize) -> Self {
-        let detached = self.detach();
-        Self {
-            offset: self.offset + start * self.strides[axis],
-            shape: self.shape.with(axis, end - start),
-            ..detached
-        }
+        let strides = self.strides();
+        self.view(start * strides[axis], self.shape.with(axis, end - start), &strides)
     }
 
     /// Repeated along axes of length 1 and along new axes in front, without a copy.
     pub(crate) fn view_broadcast(&self, shape: Shape) -> Self {
-        let mut strides = shape;
+        let (old, mut strides) = (self.strides(), shape);
         let new = shape.len() - self.rank();
         for axis in 0..shape.len() {
             let repeated = axis < new || (self.shape[axis - new] == 1 && shape[axis] != 1);
-            strides = strides.with(axis, if repeated { 0 } else { self.strides[axis - new] });
+            strides = strides.with(axis, if repeated { 0 } else { old[axis - new] });
         }
-        Self { shape, strides, ..self.detach() }
+        self.view(0, shape, &strides)
     }
 }

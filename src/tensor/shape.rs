@@ -1,6 +1,7 @@
 //! Shapes and strides, held inline.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use crate::error::{Error, Result};
@@ -9,8 +10,9 @@ use crate::error::{Error, Result};
 pub const MAX_RANK: usize = 6;
 
 /// The lengths of the axes, outermost first; at most [`MAX_RANK`] of them. Reads like a slice.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Eq)]
 pub struct Shape {
+    /// Those from `rank` on are 0.
     dims: [usize; MAX_RANK],
     rank: u8,
 }
@@ -77,6 +79,18 @@ impl Shape {
         strides
     }
 
+    /// Whether elements of this shape that lie at `strides` lie row by row without gaps.
+    pub(crate) fn is_contiguous_at(&self, strides: &[usize]) -> bool {
+        let mut step = 1;
+        for (&dim, &stride) in self.iter().zip(strides).rev() {
+            if dim != 1 && stride != step {
+                return self.elements() == 0;
+            }
+            step *= dim;
+        }
+        true
+    }
+
     /// The shape with `axis` of another length.
     pub(crate) fn with(mut self, axis: usize, len: usize) -> Self {
         self.dims[..usize::from(self.rank)][axis] = len;
@@ -105,6 +119,21 @@ impl Deref for Shape {
     #[inline]
     fn deref(&self) -> &[usize] {
         &self.dims[..usize::from(self.rank)]
+    }
+}
+
+impl PartialEq for Shape {
+    /// Without a call and without branches: shapes are compared in every operation.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let different = self.dims.iter().zip(&other.dims).fold(0, |bits, (a, b)| bits | (a ^ b));
+        self.rank == other.rank && different == 0
+    }
+}
+
+impl Hash for Shape {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
     }
 }
 

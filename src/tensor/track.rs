@@ -1,9 +1,11 @@
 //! What a tensor knows of its gradient: that it is a leaf with a place for one, or which node of which tape made it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 
 use super::Tensor;
+use crate::error::Result;
 use crate::simd::Element;
 
 /// Where the gradient of a tensor goes.
@@ -15,10 +17,23 @@ pub(crate) enum Track<T: Element> {
     Node(Handle),
 }
 
-/// The accumulated gradient of a leaf.
+/// The accumulated gradient of a leaf, and the hooks through which gradients come, if there are any.
 pub(crate) struct Leaf<T: Element> {
     pub grad: Mutex<Option<Tensor<T>>>,
+    pub hooks: OnceLock<Hooks<T>>,
 }
+
+/// The hooks of one tensor, in their order.
+pub(crate) struct Hooks<T: Element>(pub Mutex<Vec<Hook<T>>>);
+
+/// A function that gradients pass through, until it is no longer live.
+#[derive(Clone)]
+pub(crate) struct Hook<T: Element> {
+    pub function: Arc<HookFunction<T>>,
+    pub live: Arc<AtomicBool>,
+}
+
+pub(crate) type HookFunction<T> = dyn Fn(&Tensor<T>) -> Result<Tensor<T>> + Send + Sync;
 
 /// Node `index` of a tape. The tape counts its handles by the owners of the token.
 pub(crate) struct Handle {

@@ -107,12 +107,14 @@ pub const GROUPS: &[Group] = &[
         "batch_norm",
         &["batch_norm/{forward,backward}/f32/{100x50,100x100,128x1000,8192x768,4096x4096}"],
     ),
+    group("optimizer", "optimizer, all parameters", &["optimizer_step/mlp_resnet/f32/100"]),
     group("optimizer", "optimizer", &["update/{sgd,sgd_momentum,adam}/f32/{1000,100000,10000000}"]),
     group(
         "training_step",
         "training_step",
         &["training_step/mlp_resnet/f32/{100x100,100x32,100x512,100x2048}"],
     ),
+    group("training_step", "two_layer_net", &["training_step/two_layer_net/f32/64x1000x100x10"]),
     group("inference", "inference", &["inference/mlp_resnet/f32/{1x100,100x100}"]),
 ];
 

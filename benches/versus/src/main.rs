@@ -18,6 +18,9 @@ mod race;
 mod report;
 #[cfg(feature = "rten")]
 mod rten;
+#[allow(dead_code)]
+#[path = "../../common/two_layer_net.rs"]
+mod two_layer_net;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -150,6 +153,26 @@ fn race<'a>(id: &str, rivals: &'a Rivals) -> Result<Race<'a>> {
             _ => Err(format!("does not learn: its loss is {loss:?} after 60 steps")),
         };
         return Ok(Race { id: id.to_owned(), contenders, runs: 60, check: Box::new(check) });
+    }
+    if let Some(shape) = two_layer_net::shape(id) {
+        let mut contenders = vec![ours(two_layer_net::training_step(shape)?)];
+        contenders
+            .extend(rivals.contenders(id, [&["fused", "default", "compile"].map(|v| [v, v]), &[["", ""]]]));
+        // They start from weights of their own, at a loss of a few hundred.
+        let check = |loss: &[f64]| match loss {
+            [loss] if *loss < 40.0 => Ok(()),
+            _ => Err(format!("does not learn: its loss is {loss:?} after 300 steps")),
+        };
+        return Ok(Race { id: id.to_owned(), contenders, runs: 300, check: Box::new(check) });
+    }
+    if let Some(hidden) = id.strip_prefix("optimizer_step/mlp_resnet/f32/") {
+        let mut contenders = vec![ours(mlp_resnet::optimizer_step(hidden.parse()?)?)];
+        contenders.extend(rivals.contenders(id, [&["fused", "default"].map(|v| [v, v]), &[["", ""]]]));
+        let check = |moved: &[f64]| match moved {
+            [moved] if (0.5e-3..1.001e-3).contains(moved) => Ok(()),
+            _ => Err(format!("moves parameters by {moved:?} in the first step, not by nearly 0.001")),
+        };
+        return Ok(Race { id: id.to_owned(), contenders, runs: 1, check: Box::new(check) });
     }
     let inference = id.strip_prefix("inference/mlp_resnet/f32/").and_then(kernels::dimensions);
     if let Some(&[batch, hidden]) = inference.as_deref() {

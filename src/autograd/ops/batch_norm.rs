@@ -8,7 +8,7 @@ use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::batch_norm::{self, After, Gate, Running};
 use crate::simd::Element;
-use crate::tensor::Tensor;
+use crate::tensor::{Numbers, Shape, Tensor};
 
 /// Which statistics normalise a batch.
 pub enum BatchStatistics<'a, T: Element> {
@@ -30,8 +30,9 @@ enum Kept<T: Element> {
 }
 
 pub(crate) struct BatchNorm<T: Element> {
-    x: Tensor<T>,
-    gamma: Option<Tensor<T>>,
+    x: Numbers<T>,
+    shape: Shape,
+    gamma: Option<Numbers<T>>,
     kept: Kept<T>,
     epilogue: Option<KeptEpilogue<T>>,
     parents: [Parent; 3],
@@ -39,7 +40,7 @@ pub(crate) struct BatchNorm<T: Element> {
 
 impl<T: Element> Backward<T> for BatchNorm<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
-        let (x, dy, cols) = (&self.x, dy.compact(), self.x.shape()[1]);
+        let (x, dy, cols) = (&self.x, dy.compact(), self.shape[1]);
         // Alone, the gate opens in the passes over x. A residual's gradient is what comes through it.
         let (dy, gate) = match &self.epilogue {
             Some(then) if then.residual.is_some() || matches!(self.kept, Kept::Running { .. }) => {
@@ -50,8 +51,8 @@ impl<T: Element> Backward<T> for BatchNorm<T> {
             Some(then) => (dy, Some(Gate { y: then.y.data(), scale: then.scale })),
             None => (dy, None),
         };
-        norm_backward(x, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
-            let gamma = self.gamma.as_ref().map(Tensor::data);
+        norm_backward(self.shape, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
+            let gamma = self.gamma.as_ref().map(Numbers::data);
             match &self.kept {
                 Kept::Batch { mean, rstd } => batch_norm::backward_gated(
                     x.data(),
@@ -128,9 +129,10 @@ impl<T: Element> Tensor<T> {
             return Err(Error::shape("batch_norm", message));
         };
         check_affine("batch_norm", self, cols, affine)?;
-        let x = self.compact();
-        let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.compact(), beta.compact())).unzip();
-        let residual = then.and_then(|then| then.add).map(Tensor::compact);
+        let x = self.dense();
+        let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.dense(), beta.dense())).unzip();
+        let add = then.and_then(|then| then.add);
+        let residual = add.map(Tensor::dense);
         let after = match (&then, &residual) {
             (None, _) => After::Nothing,
             (Some(_), None) => After::Relu,
@@ -138,7 +140,7 @@ impl<T: Element> Tensor<T> {
         };
         let mut kept = None;
         let y = Tensor::build(x.dims(), |y| {
-            let (gamma, beta) = (gamma.as_ref().map(Tensor::data), beta.as_ref().map(Tensor::data));
+            let (gamma, beta) = (gamma.as_ref().map(|g| g.data()), beta.as_ref().map(|b| b.data()));
             kept = Some(match statistics {
                 BatchStatistics::Batch(running) => {
                     let (mut mean, mut rstd) = (Buffer::stale(cols), Buffer::stale(cols));
@@ -153,13 +155,12 @@ impl<T: Element> Tensor<T> {
             });
             then.map_or(Ok(()), |then| then.drop_from(y))
         })?;
-        let none = Tensor::scalar(T::ZERO);
-        let (g, b) = affine.unwrap_or((&none, &none));
-        let add = then.and_then(|then| then.add).unwrap_or(&none);
-        record("batch_norm", y, [self, g, b, add], |[x_parent, g, b, residual], y| {
+        let inputs = [Some(self), affine.map(|(gamma, _)| gamma), affine.map(|(_, beta)| beta), add];
+        record("batch_norm", y, inputs, |[of_x, of_gamma, of_beta, residual], y| {
             let kept = kept.take().expect("set by the forward pass");
             let epilogue = then.map(|then| then.keep(y, residual));
-            Op::BatchNorm(BatchNorm { x, gamma, kept, epilogue, parents: [x_parent, g, b] })
+            let (x, shape, gamma) = (x.numbers(), self.dims(), gamma.map(|gamma| gamma.numbers()));
+            Op::BatchNorm(BatchNorm { x, shape, gamma, kept, epilogue, parents: [of_x, of_gamma, of_beta] })
         })
     }
 }

@@ -11,24 +11,31 @@ use crate::tensor::{MAX_RANK, Shape, Tensor};
 
 pub(crate) struct BinaryOp<T: Element> {
     op: Binary,
-    a: Tensor<T>,
-    b: Tensor<T>,
+    operands: Operands<T>,
     parents: [Parent; 2],
+}
+
+/// A sum and a difference need no numbers for their gradients.
+enum Operands<T: Element> {
+    Shapes(Shape, Shape),
+    Tensors(Tensor<T>, Tensor<T>),
 }
 
 impl<T: Element> Backward<T> for BinaryOp<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
-        let Self { op, a, b, parents } = self;
+        let Self { op, operands, parents } = self;
+        let (a, b) = match operands {
+            &Operands::Shapes(da, db) => {
+                gradients.add(parents[0], || dy.sum_to(da))?;
+                return gradients.add(parents[1], || {
+                    if *op == Binary::Sub { dy.neg()?.sum_to(db) } else { dy.sum_to(db) }
+                });
+            }
+            Operands::Tensors(a, b) => (a, b),
+        };
         let (da, db) = (a.dims(), b.dims());
         match op {
-            Binary::Add => {
-                gradients.add(parents[0], || dy.sum_to(da))?;
-                gradients.add(parents[1], || dy.sum_to(db))
-            }
-            Binary::Sub => {
-                gradients.add(parents[0], || dy.sum_to(da))?;
-                gradients.add(parents[1], || dy.neg()?.sum_to(db))
-            }
+            Binary::Add | Binary::Sub => unreachable!("these keep shapes"),
             Binary::Mul => {
                 gradients.add(parents[0], || apply(Binary::Mul, &dy, b)?.sum_to(da))?;
                 gradients.add(parents[1], || apply(Binary::Mul, &dy, a)?.sum_to(db))
@@ -67,6 +74,10 @@ impl<T: Element> Backward<T> for BinaryOp<T> {
 
 /// The kernel that fits how the shapes broadcast: equal, one number, a row, a column, or else repeated copies.
 fn apply<T: Element>(op: Binary, a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
+    if a.dims() == b.dims() {
+        let (a, b) = (a.dense(), b.dense());
+        return Tensor::build(a.dims(), |y| map::binary(op, a.data(), b.data(), y));
+    }
     let shape = Shape::broadcast(name(op), &a.dims(), &b.dims())?;
     let spread =
         |x: &Tensor<T>| if x.dims() == shape { x.compact() } else { x.view_broadcast(shape).compact() };
@@ -114,7 +125,11 @@ impl<T: Element> Tensor<T> {
     fn binary(&self, op: Binary, other: &Self) -> Result<Self> {
         let y = apply(op, self, other)?;
         record(name(op), y, [self, other], |parents, _| {
-            Op::Binary(BinaryOp { op, a: self.detach(), b: other.detach(), parents })
+            let operands = match op {
+                Binary::Add | Binary::Sub => Operands::Shapes(self.dims(), other.dims()),
+                _ => Operands::Tensors(self.detach(), other.detach()),
+            };
+            Op::Binary(BinaryOp { op, operands, parents })
         })
     }
 
@@ -177,7 +192,7 @@ impl<T: Element> Backward<T> for BinaryScalar<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         gradients.add(self.parent, || match self.op {
             Binary::Mul | Binary::Div => {
-                let dy = dy.compact();
+                let dy = dy.dense();
                 Tensor::build(dy.dims(), |dx| map::binary_scalar(self.op, dy.data(), self.number, dx))
             }
             _ => Ok(dy),
@@ -195,7 +210,7 @@ macro_rules! scalar {
                 /// Only those of a bad setting or of recording.
                 #[track_caller]
                 pub fn $name(&self, number: T) -> Result<Self> {
-                    let x = self.compact();
+                    let x = self.dense();
                     let y = Tensor::build(x.dims(), |y| map::binary_scalar(Binary::$op, x.data(), number, y))?;
                     record(stringify!($name), y, [self], |[parent], _| {
                         Op::BinaryScalar(BinaryScalar { op: Binary::$op, number, parent })

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::kernels::dropout::{self, Key};
 use crate::kernels::map;
 use crate::simd::Element;
-use crate::tensor::Tensor;
+use crate::tensor::{Numbers, Tensor};
 
 /// `dropout(relu(y + add))` of a result `y`; without `add` and `dropout` the ReLU alone.
 ///
@@ -59,14 +59,14 @@ impl<'a, T: Element> Epilogue<'a, T> {
     /// What the backward pass needs of it.
     pub(super) fn keep(self, y: &Tensor<T>, residual: Parent) -> Kept<T> {
         let scale = self.dropout.map_or(T::ONE, |(p, _)| dropout::scale(p));
-        Kept { y: y.detach(), scale, residual }
+        Kept { y: y.numbers(), scale, residual }
     }
 }
 
 /// The output, which is above 0 where the gradient passes: a ReLU's is above 0 exactly there, and dropout multiplies it
 /// with 0 or with 1 and more.
 pub(super) struct Kept<T: Element> {
-    pub y: Tensor<T>,
+    pub y: Numbers<T>,
     /// What dropout multiplied with.
     pub scale: T,
     pub residual: Parent,

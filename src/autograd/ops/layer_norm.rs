@@ -6,11 +6,12 @@ use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::layer_norm;
 use crate::simd::Element;
-use crate::tensor::Tensor;
+use crate::tensor::{Numbers, Shape, Tensor};
 
 pub(crate) struct LayerNorm<T: Element> {
-    x: Tensor<T>,
-    gamma: Option<Tensor<T>>,
+    x: Numbers<T>,
+    shape: Shape,
+    gamma: Option<Numbers<T>>,
     mean: Buffer<T>,
     rstd: Buffer<T>,
     parents: [Parent; 3],
@@ -18,10 +19,10 @@ pub(crate) struct LayerNorm<T: Element> {
 
 impl<T: Element> Backward<T> for LayerNorm<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
-        let (x, dy) = (&self.x, dy.compact());
-        let cols = x.shape()[x.rank() - 1];
-        norm_backward(x, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
-            let gamma = self.gamma.as_ref().map(Tensor::data);
+        let (x, dy, shape) = (&self.x, dy.dense(), self.shape);
+        let cols = shape[shape.len() - 1];
+        norm_backward(shape, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
+            let gamma = self.gamma.as_ref().map(Numbers::data);
             layer_norm::backward(x.data(), cols, gamma, &self.mean, &self.rstd, dy.data(), dx, dgamma, dbeta)
         })
     }
@@ -29,7 +30,7 @@ impl<T: Element> Backward<T> for LayerNorm<T> {
 
 /// Runs a kernel that gives dx, dγ and dβ together, and hands them out.
 pub(super) fn norm_backward<T: Element>(
-    x: &Tensor<T>,
+    of_x: Shape,
     features: usize,
     affine: bool,
     parents: [Parent; 3],
@@ -37,9 +38,9 @@ pub(super) fn norm_backward<T: Element>(
     kernel: impl FnOnce(&mut [T], &mut [T], &mut [T]) -> Result<()>,
 ) -> Result<()> {
     let wanted = if affine { features } else { 0 };
-    let shape = crate::tensor::Shape::from_dims(&[wanted]);
+    let shape = Shape::from_dims(&[wanted]);
     let (mut dgamma, mut dbeta) = (Buffer::stale(wanted), Buffer::stale(wanted));
-    let dx = Tensor::build(x.dims(), |dx| kernel(dx, dgamma.fresh_mut(), dbeta.fresh_mut()))?;
+    let dx = Tensor::build(of_x, |dx| kernel(dx, dgamma.fresh_mut(), dbeta.fresh_mut()))?;
     gradients.add(parents[0], || Ok(dx))?;
     gradients.add(parents[1], || Ok(Tensor::from_buffer(dgamma, shape)))?;
     gradients.add(parents[2], || Ok(Tensor::from_buffer(dbeta, shape)))
@@ -74,18 +75,18 @@ impl<T: Element> Tensor<T> {
             return Err(Error::shape("layer_norm", "a scalar has no last axis"));
         };
         check_affine("layer_norm", self, cols, affine)?;
-        let x = self.compact();
-        let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.compact(), beta.compact())).unzip();
+        let x = self.dense();
+        let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.dense(), beta.dense())).unzip();
         let rows = x.len().checked_div(cols).unwrap_or(0);
         let (mut mean, mut rstd) = (Buffer::stale(rows), Buffer::stale(rows));
         let y = Tensor::build(x.dims(), |y| {
-            let (gamma, beta) = (gamma.as_ref().map(Tensor::data), beta.as_ref().map(Tensor::data));
+            let (gamma, beta) = (gamma.as_ref().map(|g| g.data()), beta.as_ref().map(|b| b.data()));
             layer_norm::forward(x.data(), cols, gamma, beta, eps, y, mean.fresh_mut(), rstd.fresh_mut())
         })?;
-        let none = Tensor::scalar(T::ZERO);
-        let (g, b) = affine.unwrap_or((&none, &none));
-        record("layer_norm", y, [self, g, b], |parents, _| {
-            Op::LayerNorm(LayerNorm { x, gamma, mean, rstd, parents })
+        let inputs = [Some(self), affine.map(|(gamma, _)| gamma), affine.map(|(_, beta)| beta)];
+        record("layer_norm", y, inputs, |parents, _| {
+            let (x, shape, gamma) = (x.numbers(), self.dims(), gamma.map(|gamma| gamma.numbers()));
+            Op::LayerNorm(LayerNorm { x, shape, gamma, mean, rstd, parents })
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The affine map of a linear layer in one pass: y = x·Wᵀ + b.
+//! The affine map of a linear layer in one pass: y = x·Wᵀ + b, or x·W + b.
 
 use super::epilogue::{Epilogue, Kept};
 use super::{Backward, Op};
@@ -10,22 +10,54 @@ use crate::kernels::map::Unary;
 use crate::kernels::reduce::{self, Reduce};
 use crate::parallel;
 use crate::simd::Element;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Numbers, Shape, Tensor};
 
 /// Nanoseconds of a product from which two threads share it as well as they do two products of its size.
 const APART: usize = 100_000;
 
+/// Which axis of a linear layer's weight is which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightLayout {
+    /// `[outputs, inputs]`, y = x·Wᵀ + b: PyTorch's.
+    #[default]
+    OutIn,
+    /// `[inputs, outputs]`, y = x·W + b: needle's.
+    InOut,
+}
+
+impl WeightLayout {
+    /// Inputs and outputs of a weight of this shape, if it is a matrix.
+    pub(crate) fn sizes(self, weight: &[usize]) -> Option<(usize, usize)> {
+        match (weight, self) {
+            (&[outputs, inputs], Self::OutIn) | (&[inputs, outputs], Self::InOut) => Some((inputs, outputs)),
+            _ => None,
+        }
+    }
+
+    /// The weight as `[inputs, outputs]`.
+    fn in_out<T: Element>(self, weight: MatRef<'_, T>) -> MatRef<'_, T> {
+        match self {
+            Self::OutIn => weight.t(),
+            Self::InOut => weight,
+        }
+    }
+}
+
 pub(crate) struct Linear<T: Element> {
-    x: Tensor<T>,
-    weight: Tensor<T>,
+    x: Numbers<T>,
+    /// Of x.
+    shape: Shape,
+    outputs: usize,
+    weight: Numbers<T>,
+    layout: WeightLayout,
     epilogue: Option<Kept<T>>,
     parents: [Parent; 3],
 }
 
 /// The leading axes as rows.
-fn rows<T: Element>(x: &Tensor<T>) -> Result<MatRef<'_, T>> {
-    let (&cols, leading) = x.shape().split_last().expect("checked by `linear`: there is a last axis");
-    MatRef::row_major(x.data(), leading.iter().product(), cols)
+fn rows<T: Element>(x: &[T], shape: Shape) -> Result<MatRef<'_, T>> {
+    let (&cols, leading) = shape.split_last().expect("checked by `linear`: there is a last axis");
+    MatRef::row_major(x, leading.iter().product(), cols)
 }
 
 /// The leading axes as rows, to write.
@@ -36,26 +68,36 @@ fn rows_mut<T: Element>(y: &mut [T], shape: Shape) -> Result<MatMut<'_, T>> {
 
 impl<T: Element> Backward<T> for Linear<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
-        let (x, weight, dy) = (&self.x, &self.weight, dy.compact());
+        let outputs = self.outputs;
+        let inputs = self.shape[self.shape.len() - 1];
+        let of_weight = Shape::from_dims(&match self.layout {
+            WeightLayout::OutIn => [outputs, inputs],
+            WeightLayout::InOut => [inputs, outputs],
+        });
+        let (x, weight) = (rows(self.x.data(), self.shape)?, rows(self.weight.data(), of_weight)?);
         let dy = match &self.epilogue {
-            Some(then) => then.backward(&dy)?,
-            None => dy,
+            Some(then) => then.backward(&dy.dense())?,
+            None => dy.compact(),
         };
         gradients.add(self.epilogue.as_ref().and_then(|then| then.residual), || Ok(dy.clone()))?;
-        let [of_x, of_weight, of_bias] = self.parents;
+        let rows_of_dy = rows(dy.data(), dy.dims())?;
         let dx = || {
-            Tensor::build(x.dims(), |dx| {
-                gemm(T::ONE, rows(&dy)?, rows(weight)?, T::ZERO, rows_mut(dx, x.dims())?)
+            Tensor::build(self.shape, |dx| {
+                let weight = self.layout.in_out(weight).t();
+                gemm(T::ONE, rows_of_dy, weight, T::ZERO, rows_mut(dx, self.shape)?)
             })
         };
         let dw = || {
-            Tensor::build(weight.dims(), |dw| {
-                gemm(T::ONE, rows(&dy)?.t(), rows(x)?, T::ZERO, rows_mut(dw, weight.dims())?)
-            })
+            let (a, b) = match self.layout {
+                WeightLayout::OutIn => (rows_of_dy, x),
+                WeightLayout::InOut => (x, rows_of_dy),
+            };
+            Tensor::build(of_weight, |dw| gemm(T::ONE, a.t(), b, T::ZERO, rows_mut(dw, of_weight)?))
         };
+        let [of_x, of_weight, of_bias] = self.parents;
         // Two products of the same size: small ones get a thread each.
         let settings = context::settings()?;
-        let nanoseconds = nanoseconds::<T>(x.len().saturating_mul(weight.shape()[0]));
+        let nanoseconds = nanoseconds::<T>(self.shape.elements().saturating_mul(outputs));
         let apart = settings.threads == 2 && nanoseconds < APART;
         if apart && of_x.is_some() && of_weight.is_some() {
             let (dx, dw) = parallel::both(settings, 2 * nanoseconds, dx, dw)?;
@@ -66,7 +108,6 @@ impl<T: Element> Backward<T> for Linear<T> {
             gradients.add(of_weight, dw)?;
         }
         gradients.add(of_bias, || {
-            let outputs = weight.shape()[0];
             Tensor::build(Shape::from_dims(&[outputs]), |db| {
                 reduce::cols(Reduce::Sum, dy.data(), outputs, db)
             })
@@ -82,7 +123,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] when the shapes do not fit.
     #[track_caller]
     pub fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
-        self.affine(weight, bias, None)
+        self.linear_with(weight, WeightLayout::OutIn, bias, None)
     }
 
     /// [`linear`](Tensor::linear) and what follows it, in the same pass: the bits of the operations one by one.
@@ -91,39 +132,52 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] when the shapes do not fit, [`Error::Value`] when dropout's p is no probability.
     #[track_caller]
     pub fn linear_then(&self, weight: &Self, bias: Option<&Self>, then: Epilogue<'_, T>) -> Result<Self> {
-        self.affine(weight, bias, Some(then))
+        self.linear_with(weight, WeightLayout::OutIn, bias, Some(then))
     }
 
+    /// [`linear`](Tensor::linear) or, with what follows, [`linear_then`](Tensor::linear_then), for a weight in either
+    /// layout.
+    ///
+    /// # Errors
+    /// As [`linear_then`](Tensor::linear_then).
     #[track_caller]
-    fn affine(&self, weight: &Self, bias: Option<&Self>, then: Option<Epilogue<'_, T>>) -> Result<Self> {
-        let fits = weight.rank() == 2
-            && self.shape().last() == weight.shape().last()
-            && bias.is_none_or(|bias| bias.shape() == &weight.shape()[..1]);
-        if !fits {
+    pub fn linear_with(
+        &self,
+        weight: &Self,
+        layout: WeightLayout,
+        bias: Option<&Self>,
+        then: Option<Epilogue<'_, T>>,
+    ) -> Result<Self> {
+        let fits = |&(inputs, outputs): &(usize, usize)| {
+            self.shape().last() == Some(&inputs) && bias.is_none_or(|bias| bias.shape() == [outputs])
+        };
+        let Some((_, outputs)) = layout.sizes(weight.shape()).filter(fits) else {
             let bias = bias.map(|bias| format!(" and bias {:?}", bias.shape())).unwrap_or_default();
             let message = format!("x {:?} does not fit weight {:?}{bias}", self.shape(), weight.shape());
             return Err(Error::shape("linear", message));
-        }
-        let (x, w) = (self.compact(), weight.compact());
-        let shape = Shape::new(&self.dims().with(self.rank() - 1, w.shape()[0]))?;
+        };
+        let (x, w) = (self.dense(), weight.dense());
+        let shape = Shape::new(&self.dims().with(self.rank() - 1, outputs))?;
         then.map_or(Ok(()), |then| then.check("linear", &shape))?;
-        let bias_numbers = bias.map(Tensor::compact);
-        let residual = then.and_then(|then| then.add).map(Tensor::compact);
+        let add = then.and_then(|then| then.add);
+        let (bias_numbers, residual) = (bias.map(Tensor::dense), add.map(Tensor::dense));
         let y = Tensor::build(shape, |y| {
             let epilogue = gemm::Epilogue {
                 bias: bias_numbers.as_ref().map_or(Bias::None, |bias| Bias::PerColumn(bias.data())),
-                residual: residual.as_ref().map(rows).transpose()?,
+                residual: residual.as_ref().map(|add| rows(add.data(), shape)).transpose()?,
                 activation: then.map(|_| Unary::Relu),
                 relu_mask: None,
             };
-            gemm_with_epilogue(T::ONE, rows(&x)?, rows(&w)?.t(), T::ZERO, epilogue, rows_mut(y, shape)?)?;
+            let (x, w) = (rows(x.data(), x.dims())?, rows(w.data(), w.dims())?);
+            gemm_with_epilogue(T::ONE, x, layout.in_out(w), T::ZERO, epilogue, rows_mut(y, shape)?)?;
             then.map_or(Ok(()), |then| then.drop_from(y))
         })?;
-        let none = Tensor::scalar(T::ZERO);
-        let (b, add) = (bias.unwrap_or(&none), then.and_then(|then| then.add).unwrap_or(&none));
-        record("linear", y, [self, weight, b, add], |[of_x, of_weight, of_bias, residual], y| {
+        let inputs = [Some(self), Some(weight), bias, add];
+        record("linear", y, inputs, |[of_x, of_weight, of_bias, residual], y| {
             let epilogue = then.map(|then| then.keep(y, residual));
-            Op::Linear(Linear { x, weight: w, epilogue, parents: [of_x, of_weight, of_bias] })
+            let (x, shape, weight) = (x.numbers(), self.dims(), w.numbers());
+            let parents = [of_x, of_weight, of_bias];
+            Op::Linear(Linear { x, shape, outputs, weight, layout, epilogue, parents })
         })
     }
 }

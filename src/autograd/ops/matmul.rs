@@ -23,7 +23,8 @@ impl<T: Element> Backward<T> for MatMul<T> {
 
 /// The last two axes as a matrix, from `offset` elements on.
 fn matrix<T: Element>(x: &Tensor<T>, offset: usize) -> Result<MatRef<'_, T>> {
-    let (shape, strides) = (&x.shape()[x.rank() - 2..], &x.strides()[x.rank() - 2..]);
+    let (shape, strides) = (&x.shape()[x.rank() - 2..], x.strides());
+    let strides = &strides[x.rank() - 2..];
     // A batch of empty matrices steps beyond its buffer.
     let elements = x.raw().get(offset..).unwrap_or_default();
     MatRef::new(elements, shape[0], shape[1], strides[0] as isize, strides[1] as isize)
@@ -58,9 +59,9 @@ fn product<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
 
 /// Where matrix number `index` of a batch starts.
 fn offset<T: Element>(x: &Tensor<T>, batch: &[usize], mut index: usize) -> usize {
-    let mut offset = 0;
+    let (strides, mut offset) = (x.strides(), 0);
     for (axis, &len) in batch.iter().enumerate().rev() {
-        offset += index % len * x.strides()[axis];
+        offset += index % len * strides[axis];
         index /= len;
     }
     offset

@@ -20,10 +20,12 @@ use std::sync::Arc;
 pub use batch_norm::BatchStatistics;
 pub use cross_entropy::CrossEntropyOptions;
 pub use epilogue::Epilogue;
+pub use linear::WeightLayout;
 pub use loss::Reduction;
 
+use super::Gradients;
 use super::custom::Custom;
-use super::{Gradients, add_to_leaf};
+use super::hook::Hooked;
 use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::Tensor;
@@ -49,7 +51,7 @@ macro_rules! ops {
         impl<T: Element> Op<T> {
             pub(crate) fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
                 match self {
-                    Op::Leaf(leaf) => add_to_leaf(leaf, dy),
+                    Op::Leaf(leaf) => gradients.arrive(leaf, dy),
                     Op::Freed => Err(Error::autograd(
                         "backward",
                         "this part of the tape was run through before; use backward_retain_graph the first time",
@@ -72,6 +74,7 @@ ops! {
     Dropout(dropout::Dropout),
     Extreme(reduce::Extreme<T>),
     Gather(concat::Gather),
+    Hooked(Hooked<T>),
     LayerNorm(layer_norm::LayerNorm<T>),
     Linear(linear::Linear<T>),
     Loss(loss::LossOp<T>),

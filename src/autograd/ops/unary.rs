@@ -3,24 +3,23 @@
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::error::{Error, Result};
-use crate::kernels::map::{self, Unary};
+use crate::kernels::map::{self, Reads, Unary};
 use crate::simd::Element;
-use crate::tensor::Tensor;
+use crate::tensor::{Numbers, Tensor};
 
 pub(crate) struct UnaryOp<T: Element> {
     op: Unary<T>,
-    x: Tensor<T>,
-    y: Tensor<T>,
+    /// The input or the output, whichever the derivative is computed from.
+    kept: Option<Numbers<T>>,
     parent: Parent,
 }
 
 impl<T: Element> Backward<T> for UnaryOp<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         gradients.add(self.parent, || {
-            let dy = dy.compact();
-            Tensor::build(dy.dims(), |dx| {
-                map::unary_backward(self.op, self.x.data(), self.y.data(), dy.data(), dx)
-            })
+            let dy = dy.dense();
+            let kept = self.kept.as_ref().map_or(dy.data(), Numbers::data);
+            Tensor::build(dy.dims(), |dx| map::unary_backward(self.op, kept, kept, dy.data(), dx))
         })
     }
 }
@@ -32,9 +31,16 @@ fn finite<T: Element>(op: &'static str, name: &str, value: T) -> Result<()> {
 impl<T: Element> Tensor<T> {
     #[track_caller]
     fn unary(&self, name: &'static str, op: Unary<T>) -> Result<Self> {
-        let x = self.compact();
+        let x = self.dense();
         let y = Tensor::build(x.dims(), |y| map::unary(op, x.data(), y))?;
-        record(name, y, [self], |[parent], y| Op::Unary(UnaryOp { op, x, y: y.detach(), parent }))
+        record(name, y, [self], |[parent], y| {
+            let kept = match op.backward_reads() {
+                Reads::Neither => None,
+                Reads::Input => Some(x.numbers()),
+                Reads::Output => Some(y.numbers()),
+            };
+            Op::Unary(UnaryOp { op, kept, parent })
+        })
     }
 }
 

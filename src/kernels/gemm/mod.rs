@@ -339,6 +339,12 @@ unsafe impl<T: Element> Sync for Product<'_, T> {}
 impl<T: Element> Product<'_, T> {
     fn run(&self, settings: Settings) {
         let ([m, k], n) = (self.a.shape(), self.b.cols());
+        if let Right::Matrix(b) = self.b
+            && plan::is_small([m, k, n])
+            && b.col_stride() == 1
+        {
+            return settings.simd.run(Small { product: self, b });
+        }
         let plan = Plan::new(settings, &self.a, &self.b);
         if plan.tasks == 1 || !parallel::pays(settings, plan.nanoseconds) {
             return self.part(settings, &plan, 0..m, 0..n);
@@ -369,6 +375,40 @@ impl<T: Element> Product<'_, T> {
             Path::Vector => settings.simd.run(VectorMatrix { product: self, cols }),
             _ => settings.simd.run(Block { product: self, plan, rows, cols, k: 0..self.a.cols() }),
         }
+    }
+}
+
+/// All of a product that is small: tile by tile, B read where it lies, without a plan, which would take as long.
+struct Small<'a, T: Element> {
+    product: &'a Product<'a, T>,
+    b: MatRef<'a, T>,
+}
+
+impl<T: Element> Kernel for Small<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { product, b } = self;
+        let ([m, k], n) = (product.a.shape(), b.cols());
+        let (row_stride, col_stride) = (product.a.row_stride(), product.a.col_stride());
+        let a = ARows { start: product.a.at(0, 0), row_stride, col_stride };
+        for panel in panels::<T>(0..n, plan::tile_width(S::ISA, m), true) {
+            let b = BPanel { start: b.at(0, panel.col), row_stride: b.row_stride(), tail: panel.tail };
+            let (finish, c) = (product.finish(true, true, 0, panel.col), product.c.at(0, panel.col));
+            let operands = Operands { k, a, b, finish, c };
+            // SAFETY: all rows and the panel's columns lie inside A, B, C and what the epilogue reads, whose shapes were
+            // compared.
+            unsafe {
+                if panel.tail == T::LANES {
+                    column::<S, T, true>(s, m, &panel, operands);
+                } else {
+                    column::<S, T, false>(s, m, &panel, operands);
+                }
+            }
+        }
+        // SAFETY: as above.
+        unsafe { product.epilogue.finish(s, product.c, 0..m, 0..n) };
     }
 }
 

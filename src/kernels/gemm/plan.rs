@@ -84,6 +84,15 @@ pub(crate) const fn nanoseconds<T>(multiply_adds: usize) -> usize {
     multiply_adds / (120 / size_of::<T>())
 }
 
+/// Multiply-adds up to which a product is small: half a microsecond.
+const SMALL: usize = 32 * 32 * 32;
+
+/// Whether tiles run without a plan: what [`Plan`] says of such a product is what they do.
+#[inline]
+pub(super) fn is_small([m, k, n]: [usize; 3]) -> bool {
+    m > 1 && k <= KC && m.saturating_mul(n).saturating_mul(k) <= SMALL
+}
+
 /// How B is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {

@@ -1,0 +1,36 @@
+//! Recording switched off for the rest of a block.
+
+use std::marker::PhantomData;
+
+use super::RECORDING;
+
+/// While it lives nothing is recorded on this thread; from [`no_grad_guard`].
+#[must_use = "recording goes on as soon as it is dropped"]
+#[derive(Debug)]
+pub struct NoGrad {
+    before: bool,
+    /// It belongs to this thread.
+    _here: PhantomData<*const ()>,
+}
+
+/// [`no_grad`](super::no_grad) until the end of the block that holds the guard. Guards end in the reverse order.
+///
+/// ```
+/// use gristmill::{Tensor, autograd::{is_recording, no_grad_guard}};
+/// let w = Tensor::<f32>::ones([3])?.requires_grad();
+/// {
+///     let _guard = no_grad_guard();
+///     assert!(!w.exp()?.is_tracked());
+/// }
+/// assert!(w.exp()?.is_tracked());
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn no_grad_guard() -> NoGrad {
+    NoGrad { before: RECORDING.replace(false), _here: PhantomData }
+}
+
+impl Drop for NoGrad {
+    fn drop(&mut self) {
+        RECORDING.set(self.before);
+    }
+}

@@ -1,0 +1,73 @@
+//! RAdam.
+
+use super::state::{self, Setting};
+use super::{Decay, Optimizer, ParamGroup, Parameters, Progress, Rule, optimizer};
+use crate::error::Result;
+use crate::kernels::update::{self, Step};
+use crate::nn::{Parameter, StateDict};
+use crate::simd::Element;
+
+/// Adam that begins without the root, whose variance is not known yet (Liu et al. 2020); the formula stands in
+/// [`update::radam()`].
+pub struct RAdam<T: Element = f32> {
+    config: update::RAdam,
+    parameters: Parameters<T, 2>,
+}
+
+impl<T: Element> RAdam<T> {
+    /// With PyTorch's defaults: lr 1e-3, betas 0.9 and 0.999, eps 1e-8.
+    pub fn new(parameters: Vec<Parameter<T>>) -> Self {
+        Self { config: update::RAdam::default(), parameters: Parameters::new(parameters) }
+    }
+
+    /// The weights of the old first and second moment; (0.9, 0.999) by default.
+    #[must_use]
+    pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
+        (self.config.beta1, self.config.beta2) = (beta1, beta2);
+        self
+    }
+}
+
+optimizer!(RAdam, {
+    /// The learning rate; 1e-3 by default.
+    lr: f64,
+    /// Added to the root; 1e-8 by default.
+    eps: f64,
+    /// λ; 0 by default.
+    weight_decay: f64,
+    /// How λ acts: L2 by default.
+    decay: Decay,
+});
+
+impl Rule<2> for update::RAdam {
+    const STATES: [&'static str; 2] = ["exp_avg", "exp_avg_sq"];
+
+    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
+        (&mut self.lr, &mut self.weight_decay)
+    }
+
+    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
+        vec![
+            ("lr", Setting::Number(&mut self.lr)),
+            ("beta1", Setting::Number(&mut self.beta1)),
+            ("beta2", Setting::Number(&mut self.beta2)),
+            ("eps", Setting::Number(&mut self.eps)),
+            ("weight_decay", Setting::Number(&mut self.weight_decay)),
+            ("decay", Setting::Decay(&mut self.decay)),
+        ]
+    }
+
+    fn used(&self) -> [bool; 2] {
+        [true; 2]
+    }
+
+    fn step<'a, T: Element>(
+        &self,
+        at: Progress,
+        grad: &'a [T],
+        param: &'a mut [T],
+        [first, second]: [&'a mut [T]; 2],
+    ) -> Result<Step<'a, T>> {
+        Step::radam(self, at.step, grad, param, first, second)
+    }
+}
