@@ -19,7 +19,7 @@ use gristmill::data::{DataLoader, Mnist, RandomCrop, Split};
 use gristmill::metrics::{ConfusionMatrix, Mean};
 use gristmill::nn::{BatchNorm1d, Dropout, Flatten, LayerNorm, Linear, Module, ReLU, Residual, Sequential};
 use gristmill::optim::{Adam, AdamW, Optimizer, RMSprop, SGD};
-use gristmill::plot::{Curves, ImageGrid, Picture};
+use gristmill::plot::{self, Curves, ImageGrid, Picture};
 use gristmill::train::Evaluation;
 use gristmill::{Context, Result, Rng};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -78,6 +78,9 @@ struct Config {
     /// Draw the worst mistakes on the test images to this SVG file
     #[arg(long)]
     mistakes: Option<PathBuf>,
+    /// Draw which digit is taken for which on the test images to this SVG file
+    #[arg(long)]
+    confusion: Option<PathBuf>,
     /// No progress bar, no table
     #[arg(long)]
     quiet: bool,
@@ -282,6 +285,9 @@ fn run(config: &Config) -> Result<Report, Box<dyn Error>> {
     if let Some(path) = &config.mistakes {
         draw_mistakes(&mistakes(&model, &test)?, test.dataset())?.save(path)?;
     }
+    if let Some(path) = &config.confusion {
+        plot::confusion(&epoch(&model, &test, None, |_, _| ())?.confusion).save(path)?;
+    }
     Ok(Report { config: config.clone(), isa: settings.simd.isa().name(), threads: settings.threads, epochs })
 }
 
@@ -328,7 +334,7 @@ fn draw_mistakes(mistakes: &[Mistake], images: &Mnist) -> Result<Picture> {
 }
 
 /// Loss on the left, error on the right, for training and test images.
-fn plot(epochs: &[Epoch]) -> Picture {
+fn curves(epochs: &[Epoch]) -> Picture {
     let chart = |title, train: fn(&Epoch) -> f64, test: fn(&Epoch) -> f64| {
         let points = |pick: fn(&Epoch) -> f64| epochs.iter().map(move |e| (e.epoch as f64, pick(e)));
         let chart = Curves::new(title).x_label("epoch");
@@ -363,7 +369,8 @@ fn main() -> ExitCode {
 }
 
 fn work(config: &Config) -> Result<(), Box<dyn Error>> {
-    for path in [&config.save, &config.json, &config.plot, &config.mistakes].into_iter().flatten() {
+    let files = [&config.save, &config.json, &config.plot, &config.mistakes, &config.confusion];
+    for path in files.into_iter().flatten() {
         if !folder(path).is_dir() {
             return Err(format!("{}: the folder does not exist", path.display()).into());
         }
@@ -377,7 +384,7 @@ fn work(config: &Config) -> Result<(), Box<dyn Error>> {
         write_whole(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     }
     if let Some(path) = &config.plot {
-        plot(&report.epochs).save(path)?;
+        curves(&report.epochs).save(path)?;
     }
     Ok(())
 }
