@@ -35,7 +35,7 @@ impl WeightLayout {
     }
 
     /// The weight as `[inputs, outputs]`.
-    fn in_out<T>(self, weight: MatRef<'_, T>) -> MatRef<'_, T> {
+    fn in_out<T: Element>(self, weight: MatRef<'_, T>) -> MatRef<'_, T> {
         match self {
             Self::OutIn => weight.t(),
             Self::InOut => weight,
