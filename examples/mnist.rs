@@ -4,6 +4,8 @@
 //! cargo run --release --example mnist
 //! cargo run --release --example mnist -- --epochs 3 --norm layer --plot curves.svg --json out.json
 //! cargo run --release --example mnist -- --load model.safetensors --evaluate --mistakes mistakes.svg
+//! cargo run --release --example mnist -- --epochs 5 --save run.safetensors
+//! cargo run --release --example mnist -- --epochs 10 --load run.safetensors --resume --save run.safetensors
 //! ```
 
 use std::error::Error;
@@ -17,9 +19,11 @@ use gristmill::autograd::no_grad;
 use gristmill::context::settings;
 use gristmill::data::{DataLoader, Mnist, RandomCrop, Split};
 use gristmill::metrics::{ConfusionMatrix, Mean};
-use gristmill::nn::{Dropout, Flatten, LayerNorm, Module, Preset, ReLU, Residual, Sequential};
+use gristmill::nn::{
+    Checkpoint, Dropout, Flatten, LayerNorm, Module, Preset, ReLU, Residual, Sequential, StateDict,
+};
 use gristmill::optim::{Adam, AdamW, Optimizer, RMSprop, SGD};
-use gristmill::plot::{Curves, ImageGrid, Picture};
+use gristmill::plot::{self, Curves, ImageGrid, Picture};
 use gristmill::train::Evaluation;
 use gristmill::{Context, Result, Rng};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -63,12 +67,15 @@ struct Config {
     /// Jobs a kernel splits into [default: all threads]
     #[arg(long)]
     threads: Option<usize>,
-    /// Write the model to this safetensors file after each epoch
+    /// Write the model, and what it takes to go on, to this safetensors file after each epoch
     #[arg(long)]
     save: Option<PathBuf>,
     /// Start from this safetensors file
     #[arg(long)]
     load: Option<PathBuf>,
+    /// Go on with the training that wrote the file, to the same numbers as without an interruption
+    #[arg(long, requires = "load", conflicts_with = "evaluate")]
+    resume: bool,
     /// Do not train, only evaluate, class by class
     #[arg(long)]
     evaluate: bool,
@@ -81,6 +88,9 @@ struct Config {
     /// Draw the worst mistakes on the test images to this SVG file
     #[arg(long)]
     mistakes: Option<PathBuf>,
+    /// Draw which digit is taken for which on the test images to this SVG file
+    #[arg(long)]
+    confusion: Option<PathBuf>,
     /// No progress bar, no table
     #[arg(long)]
     quiet: bool,
@@ -210,6 +220,23 @@ fn epoch(
     Ok(Evaluation { loss: loss.mean(), confusion })
 }
 
+/// Writes all that the next epoch depends on: model, its generators, optimizer, order of the images, epoch.
+fn save(path: &Path, model: &Sequential, optimizer: &dyn Optimizer, order: &Rng, epoch: u64) -> Result<()> {
+    let mut place = StateDict::new();
+    place.set("epoch", epoch);
+    place.set_rng("order", order);
+    Checkpoint::new(model)?.with("optimizer", optimizer.state_dict())?.with("place", place)?.save(path)
+}
+
+/// Puts model and optimizer where [`save`] left them; gives the order of the images and the epochs that are done.
+fn resume(path: &Path, model: &Sequential, optimizer: &mut dyn Optimizer) -> Result<(Rng, u64)> {
+    let checkpoint = Checkpoint::load(path)?;
+    let place = checkpoint.section("place")?;
+    checkpoint.restore(model)?;
+    optimizer.load_state_dict(checkpoint.section("optimizer")?)?;
+    Ok((place.rng("order")?, place.get("epoch")?))
+}
+
 /// Trains a model for the epochs of the configuration; `done` is told what each gave.
 fn train_mnist(
     config: &Config,
@@ -220,12 +247,17 @@ fn train_mnist(
 ) -> Result<(), Box<dyn Error>> {
     let images = Mnist::load(&config.data, Split::Train)?;
     let count = images.len();
-    let mut loader = DataLoader::new(images).batch_size(config.batch_size).shuffle(rng.split());
+    let mut optimizer = optimizer(config, model);
+    let (mut order, mut before) = (rng.split(), 0);
+    if let Some(path) = config.load.as_ref().filter(|_| config.resume) {
+        (order, before) = resume(path, model, &mut *optimizer)?;
+    }
+    let mut loader = DataLoader::new(images).batch_size(config.batch_size).shuffle(order.clone());
+    loader = loader.next_epoch(before);
     if config.augment {
         loader = loader.transform(RandomCrop::new(2));
     }
-    let mut optimizer = optimizer(config, model);
-    for number in 1..=config.epochs {
+    for number in before + 1..=config.epochs as u64 {
         let bar = progress(config, count, number)?;
         let start = Instant::now();
         let trained = epoch(model, &loader, Some(&mut *optimizer), |images, loss| {
@@ -235,8 +267,11 @@ fn train_mnist(
         let seconds = start.elapsed().as_secs_f64();
         bar.finish_and_clear();
         let tested = epoch(model, test, None, |_, _| ())?;
+        if let Some(path) = &config.save {
+            save(path, model, &*optimizer, &order, number)?;
+        }
         done(Epoch {
-            epoch: number,
+            epoch: number as usize,
             train_error: trained.confusion.error(),
             train_loss: trained.loss,
             test_error: tested.confusion.error(),
@@ -248,7 +283,7 @@ fn train_mnist(
     Ok(())
 }
 
-fn progress(config: &Config, images: usize, epoch: usize) -> Result<ProgressBar, Box<dyn Error>> {
+fn progress(config: &Config, images: usize, epoch: u64) -> Result<ProgressBar, Box<dyn Error>> {
     let target = if config.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(Some(images as u64), target);
     let template = "{prefix} {bar:30} {pos:>5}/{len} images, {per_sec}, {msg}";
@@ -287,7 +322,7 @@ fn run(config: &Config) -> Result<Report, Box<dyn Error>> {
                 result.images_per_second
             ));
             epochs.push(result);
-            Ok(config.save.iter().try_for_each(|path| model.save(path))?)
+            Ok(())
         })?;
     }
     let (error, loss) = match epochs.last() {
@@ -301,6 +336,9 @@ fn run(config: &Config) -> Result<Report, Box<dyn Error>> {
     say(format!("\ntest error {:.2} %, test loss {loss:.4}", 100.0 * error));
     if let Some(path) = &config.mistakes {
         draw_mistakes(&mistakes(&model, &test)?, test.dataset())?.save(path)?;
+    }
+    if let Some(path) = &config.confusion {
+        plot::confusion(&epoch(&model, &test, None, |_, _| ())?.confusion).save(path)?;
     }
     Ok(Report { config: config.clone(), isa: settings.simd.isa().name(), threads: settings.threads, epochs })
 }
@@ -348,7 +386,7 @@ fn draw_mistakes(mistakes: &[Mistake], images: &Mnist) -> Result<Picture> {
 }
 
 /// Loss on the left, error on the right, for training and test images.
-fn plot(epochs: &[Epoch]) -> Picture {
+fn curves(epochs: &[Epoch]) -> Picture {
     let chart = |title, train: fn(&Epoch) -> f64, test: fn(&Epoch) -> f64| {
         let points = |pick: fn(&Epoch) -> f64| epochs.iter().map(move |e| (e.epoch as f64, pick(e)));
         let chart = Curves::new(title).x_label("epoch");
@@ -383,7 +421,8 @@ fn main() -> ExitCode {
 }
 
 fn work(config: &Config) -> Result<(), Box<dyn Error>> {
-    for path in [&config.save, &config.json, &config.plot, &config.mistakes].into_iter().flatten() {
+    let files = [&config.save, &config.json, &config.plot, &config.mistakes, &config.confusion];
+    for path in files.into_iter().flatten() {
         if !folder(path).is_dir() {
             return Err(format!("{}: the folder does not exist", path.display()).into());
         }
@@ -397,7 +436,7 @@ fn work(config: &Config) -> Result<(), Box<dyn Error>> {
         write_whole(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     }
     if let Some(path) = &config.plot {
-        plot(&report.epochs).save(path)?;
+        curves(&report.epochs).save(path)?;
     }
     Ok(())
 }

@@ -139,9 +139,9 @@ fn an_averaged_momentum_is_the_average_from_the_first_step_on() {
         let dy = Tensor::from_slice(&grad, [3]).unwrap();
         parameter.tensor().mul(&dy).unwrap().sum().unwrap().backward().unwrap();
         optimizer.step().unwrap();
-        for i in 0..3 {
-            u[i] = 0.9 * u[i] + 0.1 * (grad[i] + 0.2 * expected[i]);
-            expected[i] -= 0.1 * u[i];
+        for ((p, u), g) in expected.iter_mut().zip(&mut u).zip(&grad) {
+            *u = 0.9 * *u + 0.1 * (g + 0.2 * *p);
+            *p -= 0.1 * *u;
         }
         assert_close("needle", &parameter.value().to_vec(), &expected, 1e-14, 1e-15);
     }

@@ -353,6 +353,15 @@ mod plots {
     }
 
     #[test]
+    fn epochs_have_whole_numbers() {
+        let labels = |svg: &str| svg.matches(">1.5</text>").count() + svg.matches(">1.2</text>").count();
+        let svg = check(&Curves::new("").epochs("two", &[3.0, 4.0]).draw());
+        assert!(labels(&svg) == 0 && svg.contains(">1</text>") && svg.contains(">2</text>"), "{svg}");
+        let svg = check(&Curves::new("").line("between", [(1.0, 3.0), (1.25, 3.5), (2.0, 4.0)]).draw());
+        assert!(labels(&svg) > 0, "{svg}");
+    }
+
+    #[test]
     fn what_is_not_finite_is_a_gap() {
         let values = [1.0, f64::NAN, 3.0, 4.0, f64::INFINITY];
         let svg = check(&Curves::new("").epochs("gaps", &values).draw());

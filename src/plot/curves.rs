@@ -152,7 +152,9 @@ impl Axis {
     }
 
     /// An axis that is divided evenly: with `room`, to some beyond the numbers, and from 0 on where they are not far.
-    fn linear(numbers: impl Iterator<Item = f64>, room: bool) -> Self {
+    /// Whole numbers, such as epochs, have labels at whole numbers only.
+    fn linear(numbers: impl Iterator<Item = f64> + Clone, room: bool) -> Self {
+        let whole = !room && numbers.clone().all(|x| x.fract() == 0.0);
         let (mut low, mut high) = ends(numbers).unwrap_or((0.0, 1.0));
         if room && low > 0.0 && low < 0.5 * high {
             low = 0.0;
@@ -168,6 +170,7 @@ impl Axis {
         let power = 10_f64.powi(rough.log10().floor() as i32);
         let step =
             [5.0, 2.0, 1.0].into_iter().map(|k| k * power).find(|&step| step <= rough).unwrap_or(rough);
+        let step = if whole { step.max(1.0) } else { step };
         let first = (low / step).ceil();
         let ticks = (0..12)
             .map(|i| (first + f64::from(i)) * step)
