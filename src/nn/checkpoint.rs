@@ -51,7 +51,7 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 ///
 /// ```
 /// use gristmill::nn::{Checkpoint, Dropout, Linear, Module, Sequential, StateDict};
-/// use gristmill::optim::{Adam, Optimizer};
+/// use gristmill::optim::{Optimizer, SGD};
 /// use gristmill::{Result, Rng, Tensor};
 ///
 /// # let folder = tempfile::tempdir().unwrap();
@@ -60,7 +60,7 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 ///     Ok(Sequential::new().add(Linear::new(3, 2, rng)?).add(Dropout::new(0.1, rng)?))
 /// }
 /// let first = model(&mut Rng::seed(4))?;
-/// let mut optimizer = Adam::new(first.parameters()).lr(0.01);
+/// let mut optimizer = SGD::new(first.parameters(), 0.01).momentum(0.9);
 /// first.forward(&Tensor::ones([5, 3])?)?.sum()?.backward()?;
 /// optimizer.step()?;
 ///
@@ -71,7 +71,7 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 /// let checkpoint = Checkpoint::load(&path)?;
 /// let second = model(&mut Rng::seed(0))?;
 /// checkpoint.restore(&second)?;
-/// let mut optimizer = Adam::new(second.parameters());
+/// let mut optimizer = SGD::new(second.parameters(), 0.1).momentum(0.9);
 /// optimizer.load_state_dict(checkpoint.section("optimizer")?)?;
 /// assert_eq!(optimizer.lr(), 0.01);
 /// assert_eq!(checkpoint.section("place")?.get::<u64>("epoch")?, 1);
