@@ -663,7 +663,7 @@ fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
                     Fold::Norm(op) => norm::rows(op, x, cols, y),
                     Fold::Argmax | Fold::Argmin => {
                         let kernel: fn(&[T], usize, &mut [usize]) -> Result<()> =
-                            if name == "argmax" { reduce::argmax_rows } else { reduce::argmin_rows };
+                            if matches!(fold, Fold::Argmax) { reduce::argmax_rows } else { reduce::argmin_rows };
                         kernel(x, cols, &mut places)?;
                         y.iter_mut().zip(&places).for_each(|(y, &place)| *y = T::from_f64(place as f64));
                         Ok(())
