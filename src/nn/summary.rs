@@ -245,6 +245,6 @@ macro_rules! display {
 }
 
 display!(
-    [BatchNorm1d, LayerNorm, Linear, Residual, Sequential],
-    [Dropout, Flatten, GELU, Identity, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh]
+    [BatchNorm1d, Embedding, GroupNorm, LayerNorm, Linear, PReLU, RMSNorm, Residual, Sequential],
+    [Dropout, Flatten, GELU, Identity, LeakyReLU, LogSoftmax, ReLU, SiLU, Sigmoid, Softmax, Tanh]
 );
