@@ -71,7 +71,7 @@ mod batches {
             "DataLoader: the data set is empty"
         );
         let dataset = TensorDataset::new([&tensor(&[3, 2])]).unwrap();
-        assert!(text(dataset.rows(&[1, 3])).contains("row 3"));
+        assert!(text(dataset.rows(&[1, 3])).contains("index 3 at place 1"));
     }
 
     /// A sample and a batch that are nobody's but the user's.

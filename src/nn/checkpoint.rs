@@ -209,11 +209,11 @@ fn write_file<T: Element>(
     replace(path, |file| file.write_all(&bytes)).map_err(|error| failed(&error))
 }
 
-/// The tensors of a file by name, but for those to skip, and the values if it has some.
-fn read_file<T: Element>(
-    path: &Path,
-    skip: impl Fn(&str) -> bool,
-) -> Result<(BTreeMap<String, Tensor<T>>, Option<String>)> {
+/// The tensors of a file by name, and the values if it has some.
+type Contents<T> = (BTreeMap<String, Tensor<T>>, Option<String>);
+
+/// What a file holds, but for the tensors to skip.
+fn read_file<T: Element>(path: &Path, skip: impl Fn(&str) -> bool) -> Result<Contents<T>> {
     let bytes = fs::read(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
     let foreign = |error| Error::file(path, format!("is not a safetensors file: {error}"));
     let file = SafeTensors::deserialize(&bytes).map_err(foreign)?;

@@ -67,8 +67,8 @@ impl<T: Element> Module<T> for Sequential<T> {
     }
 
     fn trace(&self, x: &Tensor<T>, trace: &mut Trace) -> Result<Tensor<T>> {
-        let layers = self.layers.iter().enumerate();
-        layers.fold(Ok(x.clone()), |x, (index, layer)| trace.child(&index.to_string(), &**layer, &x?))
+        let mut layers = self.layers.iter().enumerate();
+        layers.try_fold(x.clone(), |x, (index, layer)| trace.child(&index.to_string(), &**layer, &x))
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

@@ -5,8 +5,9 @@ use std::fmt;
 
 use super::module::{self_visit, walk};
 use super::{
-    BatchNorm1d, Dropout, Flatten, GELU, Identity, Item, LayerNorm, LeakyReLU, Linear, Mode, Module, ReLU,
-    Residual, Sequential, SiLU, Sigmoid, Tanh, Visitor,
+    BatchNorm1d, Dropout, Embedding, Flatten, GELU, GroupNorm, Identity, Item, LayerNorm, LeakyReLU, Linear,
+    LogSoftmax, Mode, Module, PReLU, RMSNorm, ReLU, Residual, Sequential, SiLU, Sigmoid, Softmax, Tanh,
+    Visitor,
 };
 use crate::autograd::no_grad;
 use crate::error::Result;

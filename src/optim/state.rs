@@ -142,7 +142,7 @@ impl<T: Element, const N: usize> Parameters<T, N> {
                     continue;
                 }
                 let numbers = state.tensor(&name, shape.shape())?.compact();
-                if buffer.len() == 0 {
+                if buffer.is_empty() {
                     *buffer = Buffer::full(total, T::from_f64(rule.initial()));
                 }
                 buffer.fresh_mut()[place.clone()].copy_from_slice(numbers.data());
