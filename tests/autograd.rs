@@ -183,22 +183,22 @@ fn products_norms_and_deviations_over_any_axes() {
     // The product of the others where one is 0, and where two are.
     for zeros in 1..3 {
         let values: Vec<f64> = (0..6).map(|i| if i < zeros { 0.0 } else { 0.5 + i as f64 }).collect();
-        let x = T64::from_slice(&values, &[2, 3]).unwrap();
-        gradcheck(|x| x[0].prod_axes(&[0], false), &[x.clone()]).unwrap();
+        let x = T64::from_slice(&values, [2, 3]).unwrap();
+        gradcheck(|x| x[0].prod_axes(&[0], false), std::slice::from_ref(&x)).unwrap();
         gradcheck(|x| x[0].prod(), &[x]).unwrap();
     }
     let (a, b) = (input(&[5], 2), input(&[5], 3));
     check(|x| x[0].dot(&x[1]), &[a.clone(), b]);
     assert!(a.dot(&x).unwrap_err().to_string().starts_with("dot: [5] and [2, 3, 4]"));
     // Where all are alike the deviation is 0, and so is its gradient.
-    let alike = T64::full(&[4], 0.3).unwrap().requires_grad();
+    let alike = T64::full([4], 0.3).unwrap().requires_grad();
     alike.std_axes(&[0], 0, false).unwrap().backward().unwrap();
     assert_eq!(alike.grad().unwrap().to_vec(), [0.0; 4]);
 }
 
 #[test]
 fn reductions_over_any_axes_agree_with_the_reference() {
-    let x = T64::from_slice(&[0.0, 1.0, -2.0, 3.0, 0.0, -5.0], &[2, 3]).unwrap();
+    let x = T64::from_slice(&[0.0, 1.0, -2.0, 3.0, 0.0, -5.0], [2, 3]).unwrap();
     let t = |y: Result<T64>| y.unwrap().to_vec();
     assert_eq!(t(x.any_axes(&[0], false)), [1.0; 3]);
     assert_eq!(t(x.all_axes(&[0], false)), [0.0, 0.0, 1.0]);
@@ -211,13 +211,13 @@ fn reductions_over_any_axes_agree_with_the_reference() {
     assert_eq!(x.argmin().unwrap(), [2, 2]);
     assert_eq!(x.argmax_axis(-1).unwrap(), x.argmax().unwrap());
     assert_eq!((x.argmax_all().unwrap(), x.argmin_all().unwrap()), (3, 5));
-    let y = x.reshape(&[1, 2, 3]).unwrap().transpose(1, 2).unwrap();
+    let y = x.reshape([1, 2, 3]).unwrap().transpose(1, 2).unwrap();
     assert_eq!(y.argmin_axis(1).unwrap(), [2, 2]);
-    assert!(x.argmax_axis(2).is_err() && T64::zeros(&[0, 2]).unwrap().argmin_axis(0).is_err());
+    assert!(x.argmax_axis(2).is_err() && T64::zeros([0, 2]).unwrap().argmin_axis(0).is_err());
     assert_eq!(t(x.prod_axes(&[1], false)), [0.0, 0.0]);
     assert_eq!(t(x.norm_axes(Norm::L1, &[0], true)), [3.0, 1.0, 7.0]);
     assert_eq!(t(x.norm_axes(Norm::Max, &[1], false)), [2.0, 5.0]);
-    assert_eq!(t(T64::zeros(&[0, 2]).unwrap().logsumexp_axes(&[0], false)), [f64::NEG_INFINITY; 2]);
+    assert_eq!(t(T64::zeros([0, 2]).unwrap().logsumexp_axes(&[0], false)), [f64::NEG_INFINITY; 2]);
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn powers_with_every_way_to_broadcast() {
         check(|x| positive(&x[0])?.pow(&x[1]), &inputs);
     }
     // Of negative bases, with whole exponents, the base has a gradient.
-    let (x, n) = (input(&[4], 3), T64::from_slice(&[2.0, 3.0, 0.0, -1.0], &[4]).unwrap());
+    let (x, n) = (input(&[4], 3), T64::from_slice(&[2.0, 3.0, 0.0, -1.0], [4]).unwrap());
     gradcheck(|x| x[0].pow(&n), &[x]).unwrap();
 }
 

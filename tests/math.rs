@@ -236,11 +236,11 @@ fn structured_f32() -> Vec<f32> {
         103.97208,
         104.0,
         // Multiples of π/4, and where sin and cos go another way.
-        0.7853982,
-        1.5707964,
-        3.1415927,
+        std::f32::consts::FRAC_PI_4,
+        std::f32::consts::FRAC_PI_2,
+        std::f32::consts::PI,
         4.712389,
-        6.2831855,
+        std::f32::consts::TAU,
         1048575.9,
         1048576.0,
         f32::MAX,
@@ -391,7 +391,7 @@ fn power_pairs(name: &str, count: usize) -> Vec<(f32, f32)> {
             _ => {
                 let n = exponent.clamp(-1e9, 1e9).round();
                 let base = if n == 0.0 { base } else { (b * 152.0 / f64::from(n)).exp2() as f32 };
-                (if i % 2 == 0 { base } else { -base }, n)
+                (if i.is_multiple_of(2) { base } else { -base }, n)
             }
         }
     };
