@@ -1,4 +1,4 @@
-//! Loops over one axis of arrays without gaps: what picks, puts, adds and sums along it.
+//! Loops over one axis of arrays without gaps: what picks, puts and adds along it.
 //!
 //! An array is `outer` blocks of `len` rows of `inner` elements. Each element of a result is written by one thread and
 //! sums are added in the order of the axis, so that the number of threads changes no bit.
@@ -184,35 +184,6 @@ pub(crate) fn scatter<X: Copy + Sync, Y: Send>(
             for (indices, x) in indices.chunks_exact(inner).zip(x.chunks_exact(inner)) {
                 for (i, (&index, &x)) in indices.iter().zip(x).enumerate() {
                     put(&mut y[index * inner + i], x);
-                }
-            }
-        }
-    });
-    Ok(())
-}
-
-/// The sums of each row of a block and those before it, or after it when `reverse`, added in f64 in that order.
-pub(crate) fn cumulate<T: Element>(x: &[T], axis: Axis, reverse: bool, y: &mut [T]) -> Result<()> {
-    let Axis { len, inner, .. } = axis;
-    if y.is_empty() {
-        return Ok(());
-    }
-    let size = axis.blocks_per_job() * axis.block();
-    let parts = (RowsMut::new(&mut *y, size), Rows(x, size));
-    parallel::for_each(context::settings()?, parts, nanoseconds(2 * x.len(), 0), |(y, x)| {
-        /// Columns whose sums are kept at a time.
-        const COLUMNS: usize = 64;
-        for (y, x) in y.chunks_exact_mut(len * inner).zip(x.chunks_exact(len * inner)) {
-            for start in (0..inner).step_by(COLUMNS) {
-                let mut sums = [0.0; COLUMNS];
-                let width = COLUMNS.min(inner - start);
-                for row in 0..len {
-                    let from = if reverse { len - 1 - row } else { row } * inner + start;
-                    let columns = y[from..][..width].iter_mut().zip(&x[from..][..width]).zip(&mut sums);
-                    for ((y, x), sum) in columns {
-                        *sum += x.to_f64();
-                        *y = T::from_f64(*sum);
-                    }
                 }
             }
         }

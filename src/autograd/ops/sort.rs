@@ -4,9 +4,10 @@ use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::context;
 use crate::error::{Error, Result};
+use crate::kernels::cumsum;
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::Element;
-use crate::tensor::{Tensor, axis, axis::Axis, resolve_axis};
+use crate::tensor::{Tensor, axis::Axis, resolve_axis};
 
 /// An estimate for each comparison of two keys.
 const NANOSECONDS_PER_COMPARISON: usize = 2;
@@ -58,9 +59,18 @@ impl<T: Element> Backward<T> for Cumsum {
     }
 }
 
+/// The running sums along an axis, from its end if `reverse`.
 fn cumulate<T: Element>(x: &Tensor<T>, axis: usize, reverse: bool) -> Result<Tensor<T>> {
-    let x = x.compact();
-    Tensor::build(x.dims(), |y| axis::cumulate(x.data(), Axis::of(x.shape(), axis), reverse, y))
+    let Axis { len, inner, .. } = Axis::of(x.shape(), axis);
+    let x = x.dense();
+    Tensor::build(x.dims(), |y| match inner {
+        _ if y.is_empty() => Ok(()),
+        1 => cumsum::rows(x.data(), len, reverse, y),
+        _ => {
+            let blocks = x.data().chunks_exact(len * inner).zip(y.chunks_exact_mut(len * inner));
+            blocks.into_iter().try_for_each(|(x, y)| cumsum::cols(x, inner, reverse, y))
+        }
+    })
 }
 
 impl<T: Element> Tensor<T> {
@@ -142,8 +152,8 @@ impl<T: Element> Tensor<T> {
         Ok(places)
     }
 
-    /// The sums of each element of a row of an axis and all before it, added in this order in f64 and rounded once each:
-    /// the error of each is half a unit in the last place, and (n − 1)·2⁻⁵³ of the sum of magnitudes.
+    /// The sums of each element of a row of an axis and all before it, in the order and with the error of
+    /// [`kernels::cumsum`](cumsum).
     ///
     /// ```
     /// use gristmill::Tensor;
