@@ -277,45 +277,107 @@ impl<T: Element> Kernel for ThreeToOne<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { op, abc, y } = self;
-        for start in (0..y.len()).step_by(T::LANES) {
-            let end = y.len().min(start + T::LANES);
-            let [a, b, c] = [
-                load(s, abc[0], y, start..end),
-                load(s, abc[1], y, start..end),
-                load(s, abc[2], y, start..end),
-            ];
-            let value = match op {
-                Ternary::MulAdd => a.mul_add(b, c),
-                Ternary::Lerp => {
-                    let (difference, rest) = (b - a, s.splat(T::ONE) - c);
-                    let near_a = c.lt(s.splat(T::from_f64(0.5)));
-                    T::Vector::select(near_a, c.mul_add(difference, a), difference.neg_mul_add(rest, b))
-                }
-                Ternary::Where => T::Vector::select(a.eq(s.splat(T::ZERO)), c, b),
-            };
-            store(s, value, &mut y[start..end]);
+        let numbers = abc.map(|part| part.map_or([T::ZERO; LANES], Part::number));
+        let [a, b, c] = [0, 1, 2].map(|i| abc[i].map(|part| Line::of(part, &numbers[i])));
+        match op {
+            Ternary::MulAdd => each(
+                s,
+                [a, b, c],
+                y,
+                #[inline(always)]
+                |[a, b, c]| a.mul_add(b, c),
+            ),
+            Ternary::Lerp => {
+                let (half, one) = (s.splat(T::from_f64(0.5)), s.splat(T::ONE));
+                each(
+                    s,
+                    [a, b, c],
+                    y,
+                    #[inline(always)]
+                    |[a, b, c]| {
+                        let (difference, rest) = (b - a, one - c);
+                        let (near_a, near_b) = (c.mul_add(difference, a), difference.neg_mul_add(rest, b));
+                        T::Vector::select(c.lt(half), near_a, near_b)
+                    },
+                );
+            }
+            Ternary::Where => {
+                let zero = s.splat(T::ZERO);
+                each(
+                    s,
+                    [a, b, c],
+                    y,
+                    #[inline(always)]
+                    |[a, b, c]| T::Vector::select(a.eq(zero), c, b),
+                );
+            }
         }
     }
 }
 
-#[inline(always)]
-fn load<T: Element, S: Simd>(
-    s: S,
-    part: Option<Part<'_, T>>,
-    y: &[T],
-    range: std::ops::Range<usize>,
-) -> T::Vector<S> {
-    let from = match part {
-        Some(Part::Number(x)) => return s.splat(x),
-        Some(Part::Slice(x)) => &x[range],
-        None => &y[range],
-    };
-    if from.len() == T::LANES { s.load(from) } else { s.load_partial(from) }
+/// The most lanes that a register has.
+const LANES: usize = 16;
+
+impl<T: Element> Part<'_, T> {
+    /// A register's worth of the number, or of zeros.
+    #[inline(always)]
+    fn number(self) -> [T; LANES] {
+        match self {
+            Part::Number(x) => [x; LANES],
+            Part::Slice(_) => [T::ZERO; LANES],
+        }
+    }
 }
 
+/// A row to be read register by register, or a register's worth of one number to be read again and again: without a
+/// branch, of which the compiler would make a loop for each of the ways in which three operands can lie.
+#[derive(Clone, Copy)]
+struct Line<'a, T> {
+    data: &'a [T],
+    /// All ones for a row, 0 for a number.
+    mask: usize,
+}
+
+impl<'a, T: Element> Line<'a, T> {
+    #[inline(always)]
+    fn of(part: Part<'a, T>, number: &'a [T; LANES]) -> Self {
+        match part {
+            Part::Slice(data) => Self { data, mask: usize::MAX },
+            Part::Number(_) => Self { data: number, mask: 0 },
+        }
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(self, s: S, at: usize, count: usize) -> T::Vector<S> {
+        let from = &self.data[at & self.mask..][..count];
+        if count == T::LANES { s.load(from) } else { s.load_partial(from) }
+    }
+}
+
+/// `y[i] = f(x[0][i], x[1][i], …)`, where a line that is `None` is `y` itself.
 #[inline(always)]
-fn store<T: Element, S: Simd>(s: S, value: T::Vector<S>, to: &mut [T]) {
-    if to.len() == T::LANES { s.store(value, to) } else { s.store_partial(value, to) }
+fn each<T: Element, S: Simd, const N: usize>(
+    s: S,
+    lines: [Option<Line<'_, T>>; N],
+    y: &mut [T],
+    f: impl Fn([T::Vector<S>; N]) -> T::Vector<S>,
+) {
+    let mut at = 0;
+    while at < y.len() {
+        let count = (y.len() - at).min(T::LANES);
+        let y = &mut y[at..at + count];
+        let here = Line { data: &*y, mask: 0 };
+        let value = f(lines.map(|line| match line {
+            Some(line) => line.load(s, at, count),
+            None => here.load(s, 0, count),
+        }));
+        if count == T::LANES {
+            s.store(value, y)
+        } else {
+            s.store_partial(value, y)
+        }
+        at += count;
+    }
 }
 
 compiled_once! {
@@ -366,27 +428,63 @@ impl<T: Element> Kernel for OneOfThree<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { op, n, abc, dy, to } = self;
+        let numbers = abc.map(Part::number);
+        let [a, b, c] = [0, 1, 2].map(|i| Some(Line::of(abc[i], &numbers[i])));
+        let dy = Some(Line { data: dy, mask: usize::MAX });
         let (zero, one) = (s.splat(T::ZERO), s.splat(T::ONE));
-        for start in (0..to.len()).step_by(T::LANES) {
-            let end = to.len().min(start + T::LANES);
-            let [a, b, c] = [
-                load(s, Some(abc[0]), dy, start..end),
-                load(s, Some(abc[1]), dy, start..end),
-                load(s, Some(abc[2]), dy, start..end),
-            ];
-            let dy = load(s, None, dy, start..end);
-            let value = match (op, n) {
-                (Ternary::MulAdd, 0) => dy * b,
-                (Ternary::MulAdd, 1) => dy * a,
-                (Ternary::MulAdd, _) => dy,
-                (Ternary::Lerp, 0) => dy * (one - c),
-                (Ternary::Lerp, 1) => dy * c,
-                (Ternary::Lerp, _) => dy * (b - a),
-                (Ternary::Where, 0) => zero,
-                (Ternary::Where, 1) => T::Vector::select(a.eq(zero), zero, dy),
-                (Ternary::Where, _) => T::Vector::select(a.eq(zero), dy, zero),
-            };
-            store(s, value, &mut to[start..end]);
+        match (op, n) {
+            (Ternary::MulAdd, 0) => each(
+                s,
+                [dy, b],
+                to,
+                #[inline(always)]
+                |[dy, b]| dy * b,
+            ),
+            (Ternary::MulAdd, 1) | (Ternary::Lerp, 1) => {
+                each(
+                    s,
+                    [dy, if op == Ternary::Lerp { c } else { a }],
+                    to,
+                    #[inline(always)]
+                    |[dy, factor]| dy * factor,
+                );
+            }
+            (Ternary::MulAdd, _) => each(
+                s,
+                [dy],
+                to,
+                #[inline(always)]
+                |[dy]| dy,
+            ),
+            (Ternary::Lerp, 0) => each(
+                s,
+                [dy, c],
+                to,
+                #[inline(always)]
+                |[dy, c]| dy * (one - c),
+            ),
+            (Ternary::Lerp, _) => each(
+                s,
+                [dy, a, b],
+                to,
+                #[inline(always)]
+                |[dy, a, b]| dy * (b - a),
+            ),
+            (Ternary::Where, 0) => to.fill(T::ZERO),
+            (Ternary::Where, 1) => each(
+                s,
+                [dy, a],
+                to,
+                #[inline(always)]
+                |[dy, a]| T::Vector::select(a.eq(zero), zero, dy),
+            ),
+            (Ternary::Where, _) => each(
+                s,
+                [dy, a],
+                to,
+                #[inline(always)]
+                |[dy, a]| T::Vector::select(a.eq(zero), dy, zero),
+            ),
         }
     }
 }
