@@ -104,101 +104,91 @@ impl<T: Element> Epilogue<'_, T> {
         }
     }
 
-    /// What comes after the bias, for these rows and columns of C.
+    /// What comes after the bias, for these rows and columns of C: pass by pass, as they are in a near cache, so that not
+    /// every function is compiled with every other part.
     ///
     /// # Safety
     /// They lie inside C, and nobody else uses them.
     #[inline(always)]
     pub(super) unsafe fn finish<S: Simd>(&self, s: S, c: CTile<T>, rows: Range<usize>, cols: Range<usize>) {
-        let pass = Finish { s, epilogue: self, c, rows, cols };
-        match self.activation {
-            Some(activation) => with_function(activation, pass),
-            None if self.residual.is_some() || self.relu_mask.is_some() => pass.with(Identity),
-            None => {}
+        let part = |matrix| Combine { matrix, c, rows: rows.clone(), cols: cols.clone() };
+        if let Some(residual) = self.residual {
+            s.run(Add(part(residual)));
+        }
+        if let Some(activation) = self.activation {
+            with_function(activation, Activate { s, c, rows: rows.clone(), cols: cols.clone() });
+        }
+        if let Some(mask) = self.relu_mask {
+            s.run(Gate(part(mask)));
         }
     }
 }
 
-/// No activation.
-#[derive(Clone, Copy)]
-struct Identity;
-
-impl<T: Element> Function<T> for Identity {
-    const FORWARD_COST: f64 = 0.0;
-    const BACKWARD_COST: f64 = 0.0;
-    #[inline(always)]
-    fn value<S: Simd>(self, _: S, x: T::Vector<S>) -> T::Vector<S> {
-        x
-    }
-    #[inline(always)]
-    fn gradient<S: Simd>(self, _: S, _: T::Vector<S>, _: T::Vector<S>, dy: T::Vector<S>) -> T::Vector<S> {
-        dy
-    }
-}
-
-/// A rectangle of C to be finished.
-struct Finish<'a, S, T> {
+/// A rectangle of C to be run through a function.
+struct Activate<S, T> {
     s: S,
-    epilogue: &'a Epilogue<'a, T>,
     c: CTile<T>,
     rows: Range<usize>,
     cols: Range<usize>,
 }
 
-impl<S: Simd, T: Element> Pass<T> for Finish<'_, S, T> {
+impl<S: Simd, T: Element> Pass<T> for Activate<S, T> {
     type Output = ();
     fn with<F: Function<T>>(self, f: F) {
-        let Self { s, epilogue, c, rows, cols } = self;
-        s.run(FinishKernel { f, epilogue, c, rows, cols });
+        let Self { s, c, rows, cols } = self;
+        s.run(ActivateKernel { f, c, rows, cols });
     }
 }
 
-struct FinishKernel<'a, F, T> {
+struct ActivateKernel<F, T> {
     f: F,
-    epilogue: &'a Epilogue<'a, T>,
     c: CTile<T>,
     rows: Range<usize>,
     cols: Range<usize>,
 }
 
-impl<F: Function<T>, T: Element> Kernel for FinishKernel<'_, F, T> {
+impl<F: Function<T>, T: Element> Kernel for ActivateKernel<F, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { f, epilogue, c, rows, cols } = self;
-        if epilogue.residual.is_none() && epilogue.relu_mask.is_none() {
-            let whole = c.row_stride == cols.len() as isize;
-            let (lines, len) = if whole { (1, rows.len() * cols.len()) } else { (rows.len(), cols.len()) };
-            for line in 0..lines {
-                // SAFETY: these elements lie inside C, and nobody else uses them.
-                let line =
-                    unsafe { std::slice::from_raw_parts_mut(c.at(rows.start + line, cols.start).start, len) };
-                slices::map_in_place(
-                    s,
-                    line,
-                    #[inline(always)]
-                    |x| f.value(s, x),
-                );
-            }
-            return;
+        let Self { f, c, rows, cols } = self;
+        let whole = c.row_stride == cols.len() as isize;
+        let (lines, len) = if whole { (1, rows.len() * cols.len()) } else { (rows.len(), cols.len()) };
+        for line in 0..lines {
+            // SAFETY: these elements lie inside C, and nobody else uses them.
+            let line =
+                unsafe { std::slice::from_raw_parts_mut(c.at(rows.start + line, cols.start).start, len) };
+            slices::map_in_place(
+                s,
+                line,
+                #[inline(always)]
+                |x| f.value(s, x),
+            );
         }
-        let zero = s.splat(T::ZERO);
-        for row in rows {
-            let mut col = cols.start;
-            while col < cols.end {
-                let count = (cols.end - col).min(T::LANES);
-                let to = c.at(row, col).start;
-                // SAFETY: these elements lie inside C and the matrices of its shape.
+    }
+}
+
+/// A rectangle of C and a matrix of the shape of C.
+struct Combine<'a, T> {
+    matrix: MatRef<'a, T>,
+    c: CTile<T>,
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl<T: Element> Combine<'_, T> {
+    /// `x ← f(x, matrix)`.
+    #[inline(always)]
+    fn each<S: Simd>(self, s: S, f: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>) {
+        for row in self.rows {
+            let mut col = self.cols.start;
+            while col < self.cols.end {
+                let count = (self.cols.end - col).min(T::LANES);
+                let to = self.c.at(row, col).start;
+                // SAFETY: these elements lie inside C and the matrix of its shape.
                 unsafe {
-                    let mut x = load(s, to, count);
-                    if let Some(residual) = &epilogue.residual {
-                        x = x + load_row(s, residual, row, col, count);
-                    }
-                    x = f.value(s, x);
-                    if let Some(mask) = &epilogue.relu_mask {
-                        x = T::Vector::select(load_row(s, mask, row, col, count).le(zero), zero, x);
-                    }
+                    let x = f(load(s, to, count), load_row(s, &self.matrix, row, col, count));
                     if count == T::LANES {
                         x.store_ptr(to);
                     } else {
@@ -208,6 +198,39 @@ impl<F: Function<T>, T: Element> Kernel for FinishKernel<'_, F, T> {
                 col += count;
             }
         }
+    }
+}
+
+/// Adds the matrix.
+struct Add<'a, T>(Combine<'a, T>);
+
+impl<T: Element> Kernel for Add<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.each(
+            s,
+            #[inline(always)]
+            |x, residual| x + residual,
+        );
+    }
+}
+
+/// 0 where the matrix is not above 0.
+struct Gate<'a, T>(Combine<'a, T>);
+
+impl<T: Element> Kernel for Gate<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let zero = s.splat(T::ZERO);
+        self.0.each(
+            s,
+            #[inline(always)]
+            |x, mask| T::Vector::select(mask.le(zero), zero, x),
+        );
     }
 }
 
