@@ -315,13 +315,8 @@ compiled_once! {
     ) -> Result<()> {
         const OP: &str = "batch_norm_infer_backward";
         let rows = whole_rows(OP, x, cols)?;
-        same_len_if_any(OP, "gamma", gamma, cols)?;
-        same_len(OP, "running_mean", running_mean, cols)?;
-        same_len(OP, "running_var", running_var, cols)?;
-        same_len(OP, "dy", dy, x.len())?;
-        same_len(OP, "dx", dx, x.len())?;
-        same_len_or_empty(OP, "dgamma", dgamma, cols)?;
-        same_len_or_empty(OP, "dbeta", dbeta, cols)?;
+        let statistics = [("running_mean", running_mean), ("running_var", running_var)];
+        check_backward(OP, x, cols, gamma, statistics, [("dy", dy), ("dx", dx)], [("dgamma", dgamma), ("dbeta", dbeta)])?;
         valid_eps(OP, eps)?;
         let settings = context::settings()?;
 
@@ -407,6 +402,23 @@ compiled_once! {
     }
 }
 
+/// An error that names the first slice of a backward pass that does not fit: γ and the statistics have one element per
+/// column, dy and dx as many as x, dγ and dβ one per column or none.
+fn check_backward<T: Element>(
+    op: &'static str,
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    statistics: [(&'static str, &[T]); 2],
+    like_x: [(&'static str, &[T]); 2],
+    of_columns: [(&'static str, &[T]); 2],
+) -> Result<()> {
+    same_len_if_any(op, "gamma", gamma, cols)?;
+    statistics.into_iter().try_for_each(|(name, slice)| same_len(op, name, slice, cols))?;
+    like_x.into_iter().try_for_each(|(name, slice)| same_len(op, name, slice, x.len()))?;
+    of_columns.into_iter().try_for_each(|(name, slice)| same_len_or_empty(op, name, slice, cols))
+}
+
 fn gradients<T: Element>(
     x: &[T],
     cols: usize,
@@ -421,13 +433,16 @@ fn gradients<T: Element>(
 ) -> Result<()> {
     const OP: &str = "batch_norm_backward";
     let rows = training_rows(OP, x, cols)?;
-    same_len_if_any(OP, "gamma", gamma, cols)?;
-    same_len(OP, "mean", mean, cols)?;
-    same_len(OP, "rstd", rstd, cols)?;
-    same_len(OP, "dy", dy, x.len())?;
-    same_len(OP, "dx", dx, x.len())?;
-    same_len_or_empty(OP, "dgamma", dgamma, cols)?;
-    same_len_or_empty(OP, "dbeta", dbeta, cols)?;
+    let statistics = [("mean", mean), ("rstd", rstd)];
+    check_backward(
+        OP,
+        x,
+        cols,
+        gamma,
+        statistics,
+        [("dy", dy), ("dx", dx)],
+        [("dgamma", dgamma), ("dbeta", dbeta)],
+    )?;
     same_len_if_any(OP, "gate", gate.map(|gate| gate.y), x.len())?;
     let settings = context::settings()?;
 

@@ -205,7 +205,7 @@ impl<T: Element> Tensor<T> {
 
     /// The numbers from element `offset` of this view on, at these strides.
     fn view(&self, offset: usize, shape: Shape, strides: &[usize]) -> Self {
-        let strides = (!shape.is_contiguous_at(strides)).then(|| Buffer::copy_of(strides));
+        let strides = (!strided::has_no_gaps(&shape, strides)).then(|| Buffer::copy_of(strides));
         Self { buffer: self.buffer.clone(), offset: self.offset + offset, shape, strides, track: None }
     }
 

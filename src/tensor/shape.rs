@@ -79,18 +79,6 @@ impl Shape {
         strides
     }
 
-    /// Whether elements of this shape that lie at `strides` lie row by row without gaps.
-    pub(crate) fn is_contiguous_at(&self, strides: &[usize]) -> bool {
-        let mut step = 1;
-        for (&dim, &stride) in self.iter().zip(strides).rev() {
-            if dim != 1 && stride != step {
-                return self.elements() == 0;
-            }
-            step *= dim;
-        }
-        true
-    }
-
     /// The shape with `axis` of another length.
     pub(crate) fn with(mut self, axis: usize, len: usize) -> Self {
         self.dims[..usize::from(self.rank)][axis] = len;
