@@ -1,0 +1,420 @@
+//! Batch normalisation against its reference, PyTorch and its promises.
+
+use crate::common::*;
+use gristmill::kernels::batch_norm::{self, After, Gate, Running};
+use gristmill::kernels::map;
+use gristmill::{Element, reference};
+use proptest::prelude::*;
+
+struct Case<T> {
+    x: Vec<T>,
+    cols: usize,
+    gamma: Option<Vec<T>>,
+    beta: Option<Vec<T>>,
+    eps: f64,
+    dy: Vec<T>,
+}
+
+/// y, mean, rstd, dx, dgamma, dbeta.
+fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 6] {
+    let Case { x, cols, gamma, beta, eps, dy } = case;
+    let (gamma, beta) = (gamma.as_deref(), beta.as_deref());
+    let [mut y, mut dx] = [(); 2].map(|()| vec![T::NAN; x.len()]);
+    let [mut mean, mut rstd, mut dgamma, mut dbeta] = [(); 4].map(|()| vec![T::NAN; *cols]);
+    batch_norm::forward(x, *cols, gamma, beta, *eps, None, &mut y, &mut mean, &mut rstd).unwrap();
+    batch_norm::backward(x, *cols, gamma, &mean, &rstd, dy, &mut dx, &mut dgamma, &mut dbeta).unwrap();
+    [y, mean, rstd, dx, dgamma, dbeta]
+}
+
+/// Compares with the reference, within the bounds of the module's documentation.
+fn check<T: Element>(case: &Case<T>) {
+    let (cols, u) = (case.cols, unit::<T>());
+    let (x, dy) = (widen(&case.x), widen(&case.dy));
+    let gamma = case.gamma.as_ref().map_or(vec![1.0; cols], |gamma| widen(gamma));
+    let beta = case.beta.as_ref().map_or(vec![0.0; cols], |beta| widen(beta));
+    let [y, mean, _, rstd] = reference::batch_norm(&x, cols, &gamma, &beta, case.eps);
+    let [dx, dgamma, dbeta] = reference::batch_norm_backward(&x, cols, &gamma, case.eps, &dy);
+
+    let rows = x.len() / cols;
+    let n = rows as f64;
+    let k = n.min(128.0) + (n / 128.0).log2().max(0.0) + 20.0;
+    let largest = |c: usize| (0..rows).fold(0.0, |m: f64, r| m.max(x[r * cols + c].abs()));
+    // What of the rounding of the mean can be left in x̂; the reference, in f64, has its own rounding.
+    let kq: Vec<f64> = (0..cols)
+        .map(|c| {
+            let shift = k * u * largest(c) * rstd[c];
+            k * u * (1.0 + shift * shift) + 4.0 * f64::EPSILON * (n + largest(c) * rstd[c])
+        })
+        .collect();
+    let normal = |i: usize| ((x[i] - mean[i % cols]) * rstd[i % cols]).abs();
+    let sum_over = |c: usize, f: &dyn Fn(usize) -> f64| (0..rows).map(|r| f(r * cols + c)).sum::<f64>();
+    let sum_dy: Vec<f64> = (0..cols).map(|c| sum_over(c, &|i| dy[i].abs())).collect();
+    let sum_dyx: Vec<f64> = (0..cols).map(|c| sum_over(c, &|i| dy[i].abs() * normal(i))).collect();
+
+    on_every_isa(|isa| {
+        let actual = run(case);
+        let name = |what: &str| format!("{isa} {what} of [{rows}, {cols}]");
+        assert_within(&name("y"), &actual[0], &y, |i| {
+            let c = i % cols;
+            kq[c] * (gamma[c].abs() * (normal(i) + 1.0) + beta[c].abs()) + 2.0 * u * y[i].abs()
+        });
+        assert_within(&name("mean"), &actual[1], &mean, |c| k * u * mean[c].abs() + kq[c] / rstd[c]);
+        assert_within(&name("rstd"), &actual[2], &rstd, |c| kq[c] * rstd[c]);
+        assert_within(&name("dx"), &actual[3], &dx, |i| {
+            let c = i % cols;
+            let terms = dy[i].abs() + sum_dy[c] / n + (normal(i) + 1.0) * (sum_dyx[c] + sum_dy[c]) / n;
+            4.0 * kq[c] * gamma[c].abs() * rstd[c] * terms
+        });
+        assert_within(&name("dgamma"), &actual[4], &dgamma, |c| kq[c] * (sum_dyx[c] + sum_dy[c]));
+        assert_within(&name("dbeta"), &actual[5], &dbeta, |c| (k * u + n * f64::EPSILON) * sum_dy[c]);
+    });
+}
+
+fn case<T: Element>(rows: usize, cols: usize, mean: f64, std: f64, seed: u64) -> Case<T> {
+    let x: Vec<f64> = noise::<f64>(rows * cols, seed).iter().map(|z| mean + std * z).collect();
+    Case {
+        x: narrow(&x),
+        cols,
+        gamma: (!seed.is_multiple_of(3)).then(|| noise(cols, seed + 1)),
+        beta: (!seed.is_multiple_of(5)).then(|| noise(cols, seed + 2)),
+        eps: 1e-5,
+        dy: noise(rows * cols, seed + 3),
+    }
+}
+
+proptest! {
+    #[test]
+    fn batch_norm_matches_the_reference(
+        rows in 2usize..40, cols in 1usize..100, mean in -10.0..10.0, std in 0.1..10.0, seed in 0u64..1_000_000,
+    ) {
+        check(&case::<f32>(rows, cols, mean, std, seed));
+        check(&case::<f64>(rows, cols, mean, std, seed));
+    }
+
+    #[test]
+    fn inference_matches_the_reference(rows in 0usize..150, cols in 1usize..70, seed in 0u64..1_000_000) {
+        check_infer::<f32>(rows, cols, seed);
+        check_infer::<f64>(rows, cols, seed);
+    }
+}
+
+fn check_infer<T: Element>(rows: usize, cols: usize, seed: u64) {
+    let Case { x, gamma, beta, eps, dy, .. } = case::<T>(rows, cols, 3.0, 2.0, seed);
+    let (mean, var) = (noise::<T>(cols, seed + 4), noise::<T>(cols, seed + 5));
+    let var: Vec<T> = var.iter().map(|var| var.abs()).collect();
+    let (wide_x, wide_dy, wide_mean, wide_var) = (widen(&x), widen(&dy), widen(&mean), widen(&var));
+    let wide_gamma = gamma.as_ref().map_or(vec![1.0; cols], |gamma| widen(gamma));
+    let wide_beta = beta.as_ref().map_or(vec![0.0; cols], |beta| widen(beta));
+    let expected =
+        reference::batch_norm_infer(&wide_x, cols, &wide_gamma, &wide_beta, &wide_mean, &wide_var, eps);
+    let [dx, dgamma, dbeta] = reference::batch_norm_infer_backward(
+        &wide_x,
+        cols,
+        &wide_gamma,
+        &wide_mean,
+        &wide_var,
+        eps,
+        &wide_dy,
+    );
+    // u, and what the reference itself rounds.
+    let u = unit::<T>() + unit::<f64>();
+    let k = (rows as f64).min(128.0) + 1.0 + 20.0;
+    let sum_over = |c: usize, f: &dyn Fn(usize) -> f64| (0..rows).map(|r| f(r * cols + c)).sum::<f64>();
+    let rstd = |c: usize| 1.0 / (wide_var[c] + eps).sqrt();
+    on_every_isa(|isa| {
+        let name = |what: &str| format!("{isa} infer {what} of [{rows}, {cols}]");
+        let (gamma, beta) = (gamma.as_deref(), beta.as_deref());
+        let [mut y, mut my_dx] = [(); 2].map(|()| vec![T::NAN; x.len()]);
+        let [mut my_dgamma, mut my_dbeta] = [(); 2].map(|()| vec![T::NAN; cols]);
+        batch_norm::infer(&x, cols, gamma, beta, &mean, &var, eps, &mut y).unwrap();
+        batch_norm::infer_backward(
+            &x,
+            cols,
+            gamma,
+            &mean,
+            &var,
+            eps,
+            &dy,
+            &mut my_dx,
+            &mut my_dgamma,
+            &mut my_dbeta,
+        )
+        .unwrap();
+        // eps is rounded to T, and so are the sum, the root, the quotient and the products.
+        assert_within(&name("y"), &y, &expected, |i| {
+            let slope = wide_gamma[i % cols] * rstd(i % cols);
+            1.01 * u * (6.0 * (slope * (wide_x[i] - wide_mean[i % cols])).abs() + expected[i].abs())
+        });
+        assert_within(&name("dx"), &my_dx, &dx, |i| 1.01 * u * 6.0 * dx[i].abs());
+        assert_within(&name("dgamma"), &my_dgamma, &dgamma, |c| {
+            (k + 6.0) * u * rstd(c) * sum_over(c, &|i| (wide_dy[i] * (wide_x[i] - wide_mean[c])).abs())
+        });
+        assert_within(&name("dbeta"), &my_dbeta, &dbeta, |c| k * u * sum_over(c, &|i| wide_dy[i].abs()));
+    });
+}
+
+#[test]
+fn means_far_above_the_deviation_do_not_reach_y() {
+    for (rows, cols) in [(7, 40), (100, 100), (1000, 5)] {
+        for mean in [1e3, -1e4, 3e5] {
+            let case = case::<f32>(rows, cols, mean, 1.0, 1);
+            check(&case);
+            // A mean rounded to f32 would be off by up to u·|mean|, many times this.
+            let [y, ..] = run(&Case { gamma: None, beta: None, ..case });
+            let column_sum = y.iter().step_by(cols).map(|&y| f64::from(y)).sum::<f64>() / rows as f64;
+            assert!(column_sum.abs() < 4.0 * unit::<f32>() * (rows.min(128) as f64 + 20.0), "{column_sum:e}");
+        }
+        check(&case::<f64>(rows, cols, 1e10, 1.0, 1));
+    }
+}
+
+#[test]
+fn many_rows_and_many_columns() {
+    check(&case::<f32>(1500, 33, 0.5, 1.0, 2));
+    check(&case::<f32>(5, 1300, 0.5, 1.0, 1));
+    check(&case::<f64>(300, 520, 0.5, 1.0, 4));
+}
+
+#[test]
+fn squares_that_overflow_do_no_harm() {
+    for scale in [1e20, 1e30, 1e37] {
+        check(&case::<f32>(100, 20, 0.3 * scale, scale, 1));
+    }
+    // The sum itself overflows; the ordinary columns beside it keep their bits.
+    check(&case::<f32>(300, 3, 2.5e38, 1e37, 1));
+    let mut mixed = case::<f32>(50, 3, 1.0, 1.0, 2);
+    let [clean, ..] = run(&mixed);
+    mixed.x.iter_mut().skip(1).step_by(3).for_each(|x| *x *= 1e30);
+    let [y, ..] = run(&mixed);
+    for c in [0, 2] {
+        assert!(y.iter().skip(c).step_by(3).eq(clean.iter().skip(c).step_by(3)));
+    }
+    check(&mixed);
+    let huge = case::<f64>(30, 4, 1e200, 1e199, 2);
+    let [y, ..] = run(&huge);
+    let small = Case { x: huge.x.iter().map(|x| x * 2.0_f64.powi(-600)).collect(), eps: 0.0, ..huge };
+    // A power of two changes nothing.
+    assert_close("y of 1e200", &y, &run(&small)[0], 1e-15, 0.0);
+}
+
+#[test]
+fn pytorch_agrees_in_training() {
+    for fixture in fixture("batch_norm") {
+        let name = fixture["name"].as_str().unwrap();
+        let field = |field: &str| data(&fixture[field]);
+        let (x, gamma, beta, dy) = (field("x"), field("weight"), field("bias"), field("dy"));
+        let (cols, eps) = (gamma.len(), fixture["eps"].as_f64().unwrap());
+        let double = Case {
+            x: x.clone(),
+            cols,
+            gamma: Some(gamma.clone()),
+            beta: Some(beta.clone()),
+            eps,
+            dy: dy.clone(),
+        };
+        let [y, _, _, dx, dgamma, dbeta] = run(&double);
+        for (what, actual) in [("y", y), ("dx", dx), ("dweight", dgamma), ("dbias", dbeta)] {
+            let expected = field(what);
+            let largest = expected.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+            assert_close(&format!("{name} {what}"), &actual, &expected, 1e-10, 1e-10 * largest);
+        }
+        check(&double);
+        check::<f32>(&Case {
+            x: narrow(&x),
+            cols,
+            gamma: Some(narrow(&gamma)),
+            beta: Some(narrow(&beta)),
+            eps,
+            dy: narrow(&dy),
+        });
+    }
+}
+
+fn check_running<T: Element>(fixture: &serde_json::Value, relative: f64) {
+    let (gamma, beta) = (narrow::<T>(&data(&fixture["weight"])), narrow::<T>(&data(&fixture["bias"])));
+    let (eps, momentum) = (fixture["eps"].as_f64().unwrap(), fixture["momentum"].as_f64().unwrap());
+    let (x, cols) = (narrow::<T>(&data(&fixture["x"])), gamma.len());
+    let steps = fixture["train_y"].as_array().unwrap().len();
+    let batches: Vec<&[T]> = x.chunks(x.len() / steps).collect();
+    let (mut running_mean, mut running_var) = (vec![T::ZERO; cols], vec![T::ONE; cols]);
+    let (mut y, mut mean, mut rstd) =
+        (vec![T::NAN; batches[0].len()], vec![T::NAN; cols], vec![T::NAN; cols]);
+    let close = |what: &str, step: usize, actual: &[T]| {
+        assert_close(&format!("{what} {step}"), actual, &data(&fixture[what][step]), relative, relative);
+    };
+    for (step, x) in batches.iter().enumerate() {
+        let running = Running { mean: &mut running_mean, var: &mut running_var, momentum, unbiased: true };
+        let (gamma, beta) = (Some(&gamma[..]), Some(&beta[..]));
+        batch_norm::forward(x, cols, gamma, beta, eps, Some(running), &mut y, &mut mean, &mut rstd).unwrap();
+        close("train_y", step, &y);
+        close("running_mean", step, &running_mean);
+        close("running_var", step, &running_var);
+    }
+    for (step, x) in batches.iter().enumerate() {
+        batch_norm::infer(x, cols, Some(&gamma), Some(&beta), &running_mean, &running_var, eps, &mut y)
+            .unwrap();
+        close("eval_y", step, &y);
+    }
+}
+
+#[test]
+fn pytorch_agrees_on_running_statistics() {
+    for fixture in fixture("batch_norm_running") {
+        check_running::<f64>(&fixture, 1e-10);
+        // Three batches of values about 1, deviations of 0.1 and more: ten roundings of inputs ten times the deviation.
+        check_running::<f32>(&fixture, 100.0 * unit::<f32>());
+    }
+}
+
+#[test]
+fn the_biased_variance_and_any_momentum_can_be_asked_for() {
+    let (mut running_mean, mut running_var) = ([10.0_f64], [20.0]);
+    let (mut y, mut mean, mut rstd) = ([0.0; 2], [0.0], [0.0]);
+    let running = Running { mean: &mut running_mean, var: &mut running_var, momentum: 0.25, unbiased: false };
+    batch_norm::forward(&[1.0, 3.0], 1, None, None, 0.0, Some(running), &mut y, &mut mean, &mut rstd)
+        .unwrap();
+    assert_eq!((running_mean, running_var), ([8.0], [15.25]));
+    let running = Running { mean: &mut running_mean, var: &mut running_var, momentum: 1.0, unbiased: true };
+    batch_norm::forward(&[1.0, 3.0], 1, None, None, 0.0, Some(running), &mut y, &mut mean, &mut rstd)
+        .unwrap();
+    assert_eq!((running_mean, running_var), ([2.0], [2.0]));
+}
+
+#[test]
+fn one_bad_number_spoils_its_column_only() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        on_every_isa(|isa| {
+            let mut case = case::<f32>(10, 40, 0.0, 1.0, 1);
+            let [clean, clean_mean, ..] = run(&case);
+            case.x[45] = bad;
+            let [y, mean, rstd, ..] = run(&case);
+            assert!(mean[5].is_nan() && rstd[5].is_nan(), "{isa} {bad}: {} {}", mean[5], rstd[5]);
+            for (i, (y, clean)) in y.iter().zip(&clean).enumerate() {
+                assert!(if i % 40 == 5 { y.is_nan() } else { y == clean }, "{isa} {bad} at {i}");
+            }
+            assert_eq!(mean[6..], clean_mean[6..]);
+        });
+    }
+}
+
+#[test]
+fn constant_columns_give_beta() {
+    for x in [0.0, -0.0, 3.0, 1e-40, 1e38] {
+        for (rows, cols) in [(2, 1), (7, 20), (200, 3)] {
+            let case = Case {
+                x: vec![x as f32; rows * cols],
+                cols,
+                gamma: None,
+                beta: Some(vec![0.25; cols]),
+                eps: 1e-5,
+                dy: noise(rows * cols, 1),
+            };
+            let [y, mean, ..] = run(&case);
+            assert!(y.iter().all(|&y| y == 0.25), "{x} × {rows}: {y:?}");
+            assert!(mean.iter().all(|&mean| mean == x as f32));
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_on_every_isa_and_number_of_threads() {
+    for (rows, cols) in [(100, 100), (3000, 50), (130, 1100), (20_000, 3)] {
+        let case = case::<f32>(rows, cols, 2.0, 1.0, 1);
+        same_bits_everywhere(|| run(&case).concat());
+    }
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    let forward = |x: usize, cols, gamma: Option<&[f32]>, eps, momentum| {
+        let (mut y, mut mean, mut rstd) = (vec![0.0; x], vec![0.0; cols], vec![0.0; cols]);
+        let (mut running_mean, mut running_var) = (vec![0.0; cols], vec![0.0; 3]);
+        let running = Running { mean: &mut running_mean, var: &mut running_var, momentum, unbiased: true };
+        let x = vec![0.0; x];
+        batch_norm::forward(&x, cols, gamma, None, eps, Some(running), &mut y, &mut mean, &mut rstd)
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(forward(7, 3, None, 1e-5, 0.1), "batch_norm: 7 elements are not whole rows of 3");
+    assert_eq!(
+        forward(3, 3, None, 1e-5, 0.1),
+        "batch_norm: expected more than 1 row in training, got [1, 3]"
+    );
+    assert_eq!(
+        forward(0, 3, None, 1e-5, 0.1),
+        "batch_norm: expected more than 1 row in training, got [0, 3]"
+    );
+    assert_eq!(forward(6, 3, Some(&[1.0]), 1e-5, 0.1), "batch_norm: gamma has 1 elements, expected 3");
+    assert_eq!(forward(8, 4, None, 1e-5, 0.1), "batch_norm: running var has 3 elements, expected 4");
+    assert_eq!(forward(6, 3, None, f64::NAN, 0.1), "batch_norm: eps is NaN, expected a finite number ≥ 0");
+    assert_eq!(forward(6, 3, None, 1e-5, 1.5), "batch_norm: momentum is 1.5, expected 0 to 1");
+    let (x, m) = ([0.0_f32; 6], [0.0; 3]);
+    let error = batch_norm::backward(&x, 3, None, &m, &m, &x, &mut [0.0; 5], &mut [], &mut []).unwrap_err();
+    assert_eq!(error.to_string(), "batch_norm_backward: dx has 5 elements, expected 6");
+    let error = batch_norm::infer(&x, 3, None, None, &m, &m[..2], 1e-5, &mut [0.0; 6]).unwrap_err();
+    assert_eq!(error.to_string(), "batch_norm_infer: running_var has 2 elements, expected 3");
+}
+
+#[test]
+fn what_follows_in_the_same_pass_has_the_bits_of_the_steps_one_by_one() {
+    fn check<T: Element>() {
+        for (rows, cols) in [(2, 1), (5, 3), (37, 16), (20, 17), (130, 50), (9, 600)] {
+            let len = rows * cols;
+            let (x, residual, dy) = (noise::<T>(len, 1), noise::<T>(len, 2), noise::<T>(len, 3));
+            let (gamma, beta) = (noise::<T>(cols, 4), noise::<T>(cols, 5));
+            let (gamma, beta) = (Some(&gamma[..]), Some(&beta[..]));
+            let zeros = |len: usize| vec![T::ZERO; len];
+            on_every_isa(|isa| {
+                let (mut y, mut mean, mut rstd) = (zeros(len), zeros(cols), zeros(cols));
+                batch_norm::forward(&x, cols, gamma, beta, 1e-5, None, &mut y, &mut mean, &mut rstd).unwrap();
+                let mut given = zeros(len);
+                batch_norm::infer(&x, cols, gamma, beta, &mean, &rstd, 1e-5, &mut given).unwrap();
+                for after in [After::Nothing, After::Relu, After::AddRelu(&residual)] {
+                    let one_by_one = |y: &[T]| {
+                        let (mut sum, mut out) = (y.to_vec(), zeros(len));
+                        if let After::AddRelu(residual) = after {
+                            map::binary(map::Binary::Add, y, residual, &mut sum).unwrap();
+                        }
+                        map::unary(map::Unary::Relu, &sum, &mut out).unwrap();
+                        if let After::Nothing = after { y.to_vec() } else { out }
+                    };
+                    let (mut z, mut m, mut r) = (zeros(len), zeros(cols), zeros(cols));
+                    batch_norm::forward_then(
+                        &x, cols, gamma, beta, 1e-5, None, after, &mut z, &mut m, &mut r,
+                    )
+                    .unwrap();
+                    assert!(z == one_by_one(&y) && m == mean && r == rstd, "{isa} {rows} x {cols} {after:?}");
+                    batch_norm::infer_then(&x, cols, gamma, beta, &mean, &rstd, 1e-5, after, &mut z).unwrap();
+                    assert!(z == one_by_one(&given), "{isa} infer {rows} x {cols} {after:?}");
+                }
+
+                let (mut gated, scale) = (zeros(len), T::from_f64(1.25));
+                map::gate(&y, scale, &dy, &mut gated).unwrap();
+                for ((&y, &dy), &gated) in y.iter().zip(&dy).zip(&gated) {
+                    assert!(gated == if y > T::ZERO { dy * scale } else { T::ZERO });
+                }
+                let gradients = |gate: bool| {
+                    let (mut dx, mut dgamma, mut dbeta) = (zeros(len), zeros(cols), zeros(cols));
+                    let outs = (&mut dx[..], &mut dgamma[..], &mut dbeta[..]);
+                    if gate {
+                        let gate = Some(Gate { y: &y, scale });
+                        batch_norm::backward_gated(
+                            &x, cols, gamma, &mean, &rstd, gate, &dy, outs.0, outs.1, outs.2,
+                        )
+                    } else {
+                        batch_norm::backward(&x, cols, gamma, &mean, &rstd, &gated, outs.0, outs.1, outs.2)
+                    }
+                    .unwrap();
+                    [dx, dgamma, dbeta].concat()
+                };
+                assert!(gradients(true) == gradients(false), "{isa} {rows} x {cols} backward");
+            });
+        }
+    }
+    check::<f32>();
+    check::<f64>();
+    let (x, mut y, mut m, mut r) = ([1.0_f32; 4], [0.0; 4], [0.0; 2], [0.0; 2]);
+    let after = After::AddRelu(&[1.0; 3]);
+    let error = batch_norm::forward_then(&x, 2, None, None, 1e-5, None, after, &mut y, &mut m, &mut r);
+    assert_eq!(error.unwrap_err().to_string(), "batch_norm: residual has 3 elements, expected 4");
+}

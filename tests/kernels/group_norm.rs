@@ -1,0 +1,318 @@
+//! Group normalisation against its reference, PyTorch and its promises.
+
+use crate::common::*;
+use gristmill::kernels::group_norm::{self, Layout};
+use gristmill::{Element, kernels::layer_norm, reference};
+use proptest::prelude::*;
+
+struct Case<T> {
+    x: Vec<T>,
+    layout: Layout,
+    gamma: Option<Vec<T>>,
+    beta: Option<Vec<T>>,
+    eps: f64,
+    dy: Vec<T>,
+}
+
+/// y, mean, rstd, dx, dgamma, dbeta.
+fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 6] {
+    let Case { x, layout, gamma, beta, eps, dy } = case;
+    let (gamma, beta) = (gamma.as_deref(), beta.as_deref());
+    let rows = x.len() / (layout.channels * layout.inner) * layout.groups;
+    let [mut y, mut dx] = [(); 2].map(|()| vec![T::NAN; x.len()]);
+    let [mut mean, mut rstd] = [(); 2].map(|()| vec![T::NAN; rows]);
+    let [mut dgamma, mut dbeta] = [(); 2].map(|()| vec![T::NAN; layout.channels]);
+    group_norm::forward(x, *layout, gamma, beta, *eps, &mut y, &mut mean, &mut rstd).unwrap();
+    group_norm::backward(x, *layout, gamma, &mean, &rstd, dy, &mut dx, &mut dgamma, &mut dbeta).unwrap();
+    [y, mean, rstd, dx, dgamma, dbeta]
+}
+
+/// Compares with the reference, within the bounds of the module's documentation.
+fn check<T: Element>(case: &Case<T>) {
+    let Layout { channels, inner, groups } = case.layout;
+    let (shape, u) = ([channels, inner, groups], unit::<T>());
+    let (x, dy) = (widen(&case.x), widen(&case.dy));
+    let gamma = case.gamma.as_ref().map_or(vec![1.0; channels], |gamma| widen(gamma));
+    let beta = case.beta.as_ref().map_or(vec![0.0; channels], |beta| widen(beta));
+    let (y, mean, rstd) = reference::group_norm(&x, shape, &gamma, &beta, case.eps);
+    let (dx, dgamma, dbeta) = reference::group_norm_backward(&x, shape, &gamma, case.eps, &dy);
+
+    let (rows, samples) = (rstd.len(), rstd.len() / groups);
+    let (depth, len) = (channels / groups, channels / groups * inner);
+    let n = len as f64;
+    let k = n.min(4096.0) / 16.0 + n / 4096.0 + 20.0;
+    let row = |r: usize| r * len..(r + 1) * len;
+    let channel = |i: usize| i / inner % channels;
+    let largest: Vec<f64> =
+        (0..rows).map(|r| x[row(r)].iter().fold(0.0, |m: f64, x| m.max(x.abs()))).collect();
+    // What of the rounding of the mean can be left in x̂, for so many roundings; the reference, in f64, has its own.
+    let bound = |k: f64| -> Vec<f64> {
+        let bound = |r: usize| {
+            let shift = k * u * largest[r] * rstd[r];
+            k * u * (1.0 + shift * shift) + 4.0 * f64::EPSILON * (n + largest[r] * rstd[r])
+        };
+        (0..rows).map(bound).collect()
+    };
+    let (kq, kq_dx, kq_sums) = (bound(k), bound(k + depth as f64), bound(k + samples as f64 + 20.0 + 64.0));
+    let normal = |i: usize| ((x[i] - mean[i / len]) * rstd[i / len]).abs();
+    let g = |i: usize| (dy[i] * gamma[channel(i)]).abs();
+    let mean_over = |r: usize, f: &dyn Fn(usize) -> f64| row(r).map(f).sum::<f64>() / n;
+    let mean_g: Vec<f64> = (0..rows).map(|r| mean_over(r, &g)).collect();
+    let mean_gx: Vec<f64> = (0..rows).map(|r| mean_over(r, &|i| g(i) * normal(i))).collect();
+    let sum_over = |f: &dyn Fn(usize) -> f64| {
+        let mut sums = vec![0.0; channels];
+        (0..x.len()).for_each(|i| sums[channel(i)] += f(i));
+        sums
+    };
+    let dgamma_bound = sum_over(&|i| dy[i].abs() * kq_sums[i / len] * (normal(i) + 1.0));
+    let dbeta_bound = sum_over(&|i| dy[i].abs() * kq_sums[i / len]);
+
+    on_every_isa(|isa| {
+        let actual = run(case);
+        let name = |what: &str| format!("{isa} {what} of {samples} × {:?}", case.layout);
+        assert_within(&name("y"), &actual[0], &y, |i| {
+            let (gamma, beta) = (gamma[channel(i)].abs(), beta[channel(i)].abs());
+            kq[i / len] * (normal(i) + 1.0) * gamma + 2.0 * u * (y[i].abs() + beta)
+        });
+        assert_within(&name("mean"), &actual[1], &mean, |r| k * u * mean[r].abs() + kq[r] / rstd[r]);
+        assert_within(&name("rstd"), &actual[2], &rstd, |r| kq[r] * rstd[r]);
+        assert_within(&name("dx"), &actual[3], &dx, |i| {
+            let r = i / len;
+            4.0 * kq_dx[r] * rstd[r] * (g(i) + mean_g[r] + (normal(i) + 1.0) * (mean_gx[r] + mean_g[r]))
+        });
+        assert_within(&name("dgamma"), &actual[4], &dgamma, |c| dgamma_bound[c]);
+        assert_within(&name("dbeta"), &actual[5], &dbeta, |c| dbeta_bound[c]);
+    });
+}
+
+fn case<T: Element>(samples: usize, shape: [usize; 3], mean: f64, std: f64, seed: u64) -> Case<T> {
+    let [groups, depth, inner] = shape;
+    let layout = Layout { channels: groups * depth, inner, groups };
+    let len = samples * layout.channels * inner;
+    let x: Vec<f64> = noise::<f64>(len, seed).iter().map(|z| mean + std * z).collect();
+    Case {
+        x: narrow(&x),
+        layout,
+        gamma: (!seed.is_multiple_of(3)).then(|| noise(layout.channels, seed + 1)),
+        beta: (!seed.is_multiple_of(5)).then(|| noise(layout.channels, seed + 2)),
+        eps: 1e-5,
+        dy: noise(len, seed + 3),
+    }
+}
+
+proptest! {
+    #[test]
+    fn group_norm_matches_the_reference(
+        samples in 1usize..5, groups in 1usize..4, depth in 1usize..5,
+        inner in prop_oneof![Just(1usize), 2usize..64, 64usize..150],
+        mean in -10.0..10.0, std in 0.1..10.0, seed in 0u64..1_000_000,
+    ) {
+        check(&case::<f32>(samples, [groups, depth, inner], mean, std, seed));
+        check(&case::<f64>(samples, [groups, depth, inner], mean, std, seed));
+    }
+}
+
+#[test]
+fn means_far_above_the_deviation_do_not_reach_y() {
+    for inner in [1, 7, 100, 1000] {
+        for mean in [1e3, -1e4, 3e5] {
+            check(&case::<f32>(2, [3, 4, inner], mean, 1.0, 1));
+        }
+        check(&case::<f64>(2, [3, 4, inner], 1e10, 1.0, 1));
+    }
+}
+
+#[test]
+fn large_groups_and_many_samples() {
+    check(&case::<f32>(2, [1, 2, 9001], 0.5, 1.0, 1));
+    check(&case::<f32>(300, [3, 5, 7], 0.5, 1.0, 2));
+    check(&case::<f32>(1, [4, 3, 4097], 0.5, 1.0, 4));
+    check(&case::<f64>(70, [2, 5, 65], 0.5, 1.0, 3));
+}
+
+#[test]
+fn squares_that_overflow_do_no_harm() {
+    for scale in [1e20, 1e30, 1e37] {
+        for inner in [5, 100] {
+            check(&case::<f32>(2, [2, 3, inner], 0.3 * scale, scale, 1));
+        }
+    }
+    for inner in [5, 100] {
+        let huge = Case { eps: 0.0, ..case::<f64>(2, [2, 3, inner], 1e199, 1e200, 1) };
+        let [y, .., dx, _, _] = run(&huge);
+        // A power of two changes nothing in y, and itself in dx.
+        let scale = 2.0_f64.powi(-600);
+        let small = Case { x: huge.x.iter().map(|x| x * scale).collect(), ..huge };
+        let [small_y, .., small_dx, _, _] = run(&small);
+        let small_dx: Vec<f64> = small_dx.iter().map(|dx| dx * scale).collect();
+        assert_close("y of 1e200", &y, &small_y, 1e-15, 0.0);
+        assert_close("dx of 1e200", &dx, &small_dx, 1e-15, 0.0);
+    }
+}
+
+#[test]
+fn one_group_of_single_elements_is_layer_norm_to_the_bit() {
+    let case = case::<f32>(37, [1, 50, 1], 1.0, 2.0, 1);
+    let [y, mean, rstd, dx, dgamma, dbeta] = run(&case);
+    let (gamma, beta) = (case.gamma.as_deref(), case.beta.as_deref());
+    let [mut ly, mut ldx] = [(); 2].map(|()| vec![0.0; case.x.len()]);
+    let [mut lmean, mut lrstd] = [(); 2].map(|()| vec![0.0; 37]);
+    let [mut lgamma, mut lbeta] = [(); 2].map(|()| vec![0.0; 50]);
+    layer_norm::forward(&case.x, 50, gamma, beta, 1e-5, &mut ly, &mut lmean, &mut lrstd).unwrap();
+    layer_norm::backward(&case.x, 50, gamma, &mean, &rstd, &case.dy, &mut ldx, &mut lgamma, &mut lbeta)
+        .unwrap();
+    assert_eq!([y, mean, rstd, dx, dgamma, dbeta], [ly, lmean, lrstd, ldx, lgamma, lbeta]);
+}
+
+#[test]
+fn pytorch_agrees() {
+    let cases = fixture("group_norm");
+    assert_eq!(cases.len(), 5);
+    for (index, fixture) in cases.iter().enumerate() {
+        let field = |field: &str| data(&fixture[field]);
+        let (x, gamma, beta, dy) = (field("x"), field("weight"), field("bias"), field("dy"));
+        let inner = fixture["x"]["shape"].as_array().unwrap()[2..]
+            .iter()
+            .map(|n| n.as_u64().unwrap() as usize)
+            .product();
+        let groups = fixture["groups"].as_u64().unwrap() as usize;
+        let layout = Layout { channels: gamma.len(), inner, groups };
+        let eps = fixture["eps"].as_f64().unwrap();
+        let double = Case {
+            x: x.clone(),
+            layout,
+            gamma: Some(gamma.clone()),
+            beta: Some(beta.clone()),
+            eps,
+            dy: dy.clone(),
+        };
+        let [y, _, _, dx, dgamma, dbeta] = run(&double);
+        for (what, actual) in [("y", y), ("dx", dx), ("dweight", dgamma), ("dbias", dbeta)] {
+            assert_close(&format!("case {index} {what}"), &actual, &field(what), 1e-10, 1e-12);
+        }
+        check(&double);
+        check::<f32>(&Case {
+            x: narrow(&x),
+            layout,
+            gamma: Some(narrow(&gamma)),
+            beta: Some(narrow(&beta)),
+            eps,
+            dy: narrow(&dy),
+        });
+    }
+}
+
+#[test]
+fn one_bad_number_spoils_its_group_only_and_constant_groups_give_beta() {
+    for inner in [3, 70] {
+        on_every_isa(|isa| {
+            let mut case = case::<f32>(2, [3, 2, inner], 0.0, 1.0, 1);
+            let [clean, ..] = run(&case);
+            let group = 4 * 2 * inner..5 * 2 * inner;
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                case.x[group.start + 1] = bad;
+                let [y, ..] = run(&case);
+                assert!(y[group.clone()].iter().all(|y| y.is_nan()), "{isa} {bad}");
+                let others = |y: &[f32]| [&y[..group.start], &y[group.end..]].concat();
+                assert_eq!(others(&y), others(&clean), "{isa} {bad}");
+            }
+            case.x.fill(3.0);
+            let [y, mean, ..] = run(&case);
+            let beta = case.beta.as_ref().unwrap();
+            assert!(y.iter().enumerate().all(|(i, &y)| y == beta[i / inner % 6]), "{isa}");
+            assert_eq!(mean, [3.0; 6]);
+        });
+    }
+}
+
+#[test]
+fn no_samples_give_no_output_and_zero_gradients() {
+    for layout in [
+        Layout { channels: 4, inner: 3, groups: 2 },
+        Layout { channels: 4, inner: 0, groups: 2 },
+        Layout { channels: 4, inner: 100, groups: 2 },
+    ] {
+        let (mut dgamma, mut dbeta) = ([1.0_f32; 4], [1.0; 4]);
+        group_norm::forward::<f32>(&[], layout, None, None, 1e-5, &mut [], &mut [], &mut []).unwrap();
+        group_norm::backward(&[], layout, None, &[], &[], &[], &mut [], &mut dgamma, &mut dbeta).unwrap();
+        assert_eq!((dgamma, dbeta), ([0.0; 4], [0.0; 4]));
+    }
+    let none = Layout { channels: 0, inner: 3, groups: 2 };
+    group_norm::forward::<f64>(&[], none, None, None, 1e-5, &mut [], &mut [], &mut []).unwrap();
+}
+
+#[test]
+fn gradients_not_wanted_change_nothing_else() {
+    for inner in [3, 70] {
+        let case = case::<f32>(5, [2, 3, inner], 1.0, 2.0, 1);
+        let [_, mean, rstd, dx, dgamma, dbeta] = run(&case);
+        let (gamma, layout) = (case.gamma.as_deref(), case.layout);
+        let (mut other, mut sums) = (vec![0.0; dx.len()], vec![0.0; 6]);
+        let mut backward = |dgamma: &mut [f32], dbeta: &mut [f32]| {
+            let (x, dy) = (&case.x, &case.dy);
+            group_norm::backward(x, layout, gamma, &mean, &rstd, dy, &mut other, dgamma, dbeta).unwrap();
+            assert_eq!(dx, other);
+        };
+        backward(&mut [], &mut []);
+        backward(&mut sums, &mut []);
+        assert_eq!(dgamma, sums);
+        backward(&mut [], &mut sums);
+        assert_eq!(dbeta, sums);
+    }
+}
+
+#[test]
+fn the_same_bits_on_every_isa_and_number_of_threads() {
+    for (samples, shape) in [(300, [4, 5, 11]), (7, [3, 4, 1000]), (2000, [2, 9, 1]), (1, [8, 2, 5000])] {
+        same_bits_everywhere(|| run(&case::<f32>(samples, shape, 2.0, 1.0, 1)).concat());
+        same_bits_everywhere(|| run(&case::<f64>(samples, shape, 2.0, 1.0, 1)).concat());
+    }
+}
+
+#[test]
+fn the_same_bits_at_any_place_and_alignment() {
+    for inner in [5, 77] {
+        let case = case::<f32>(20, [3, 2, inner], 0.5, 1.0, 1);
+        let [y, _, _, dx, ..] = run(&case);
+        let (sample, gamma, beta) = (6 * inner, case.gamma.as_deref(), case.beta.as_deref());
+        for index in 0..20 {
+            let place = index * sample..(index + 1) * sample;
+            // Alone, and off by some elements from where memory begins.
+            let offset = index % 17;
+            let moved = |x: &[f32]| [&vec![0.0; offset], &x[place.clone()]].concat();
+            let (x, dy) = (moved(&case.x), moved(&case.dy));
+            let (x, dy) = (&x[offset..], &dy[offset..]);
+            let mut out = vec![0.0; offset + sample];
+            let (mut mean, mut rstd, layout) = ([0.0; 3], [0.0; 3], case.layout);
+            group_norm::forward(x, layout, gamma, beta, 1e-5, &mut out[offset..], &mut mean, &mut rstd)
+                .unwrap();
+            assert_eq!(out[offset..], y[place.clone()]);
+            let one_dx = &mut out[offset..];
+            group_norm::backward(x, layout, gamma, &mean, &rstd, dy, one_dx, &mut [], &mut []).unwrap();
+            assert_eq!(out[offset..], dx[place.clone()]);
+        }
+    }
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    let forward = |x: usize, [channels, inner, groups]: [usize; 3], gamma: Option<&[f32]>, rows: usize| {
+        let (mut y, mut mean, mut rstd) = (vec![0.0; x], vec![0.0; rows], vec![0.0; rows]);
+        let layout = Layout { channels, inner, groups };
+        let x = vec![0.0; x];
+        group_norm::forward(&x, layout, gamma, None, 1e-5, &mut y, &mut mean, &mut rstd)
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(forward(7, [3, 1, 3], None, 1), "group_norm: 7 elements are not whole rows of 3");
+    let uneven = "channels do not fall into";
+    assert_eq!(forward(12, [3, 2, 2], None, 1), format!("group_norm: 3 {uneven} 2 equal groups"));
+    assert_eq!(forward(12, [3, 2, 0], None, 1), format!("group_norm: 3 {uneven} 0 equal groups"));
+    assert_eq!(forward(12, [4, 3, 2], Some(&[1.0]), 2), "group_norm: gamma has 1 elements, expected 4");
+    assert_eq!(forward(12, [4, 3, 2], None, 1), "group_norm: mean has 1 elements, expected 2");
+    assert!(forward(12, [usize::MAX, 3, 1], None, 1).ends_with("channels of 3 elements are too many"));
+    let layout = Layout { channels: 4, inner: 3, groups: 2 };
+    let (x, m) = ([0.0_f32; 12], [0.0; 2]);
+    let error = group_norm::backward(&x, layout, None, &m, &m, &x, &mut [0.0; 12], &mut [0.0; 2], &mut []);
+    assert_eq!(error.unwrap_err().to_string(), "group_norm_backward: dgamma has 2 elements, expected 4");
+}

@@ -1,0 +1,384 @@
+//! What every kernel promises, of each in the registry: near its reference, the same bits everywhere, no byte read or
+//! written outside its operands, an error for operands that do not fit.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use gristmill::{Context, Element, Isa};
+use proptest::collection::vec;
+use proptest::prelude::any;
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
+
+use crate::common::guard::Guarded;
+use crate::common::on_every_isa;
+use crate::registry::{Case, Draw, Kernel, Length, Operand, Special, kernels};
+
+/// Public generic functions in `kernels` that write nothing a law could look at.
+const NOT_KERNELS: &[&str] = &["gemm::plan", "nll_loss::total_weight"];
+
+/// The public functions over elements in a source file.
+fn public_functions(text: &str) -> impl Iterator<Item = &str> {
+    let after = |line: &'static str| text.split(line).skip(1);
+    after("\n    pub fn ").chain(after("\npub fn ")).filter_map(|rest| {
+        let (name, rest) = rest.split_once(|c: char| !c.is_alphanumeric() && c != '_')?;
+        rest.starts_with("T: Element").then_some(name)
+    })
+}
+
+fn sources(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        // What lies in a folder belongs to the module of the folder.
+        let parent = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        let module = if parent == "kernels" { stem } else { parent };
+        found.extend(public_functions(&text).map(|name| format!("{module}::{name}")));
+    }
+}
+
+#[test]
+fn no_kernel_is_forgotten() {
+    let mut public = BTreeSet::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels"), &mut public);
+    assert!(public.len() > 80, "{public:?}");
+    for name in NOT_KERNELS {
+        assert!(public.remove(*name), "{name} is no function of the kernels");
+    }
+    let registered: BTreeSet<String> = kernels().map(|kernel| kernel.name.to_string()).collect();
+    assert_eq!(registered.len(), kernels().count(), "an entry stands twice");
+    let missing: Vec<_> = public.difference(&registered).collect();
+    assert!(missing.is_empty(), "not in tests/registry: {missing:?}");
+    let unknown: Vec<_> = registered.difference(&public).collect();
+    assert!(unknown.is_empty(), "in tests/registry, but not in src/kernels: {unknown:?}");
+}
+
+/// Runs `law` with cases of all kernels, or of those whose names begin with GRISTMILL_KERNELS, made from bytes that
+/// shrink.
+fn hold(cases: u32, law: impl Fn(&Kernel, &[u8]) -> Result<(), String>) {
+    let chosen = std::env::var("GRISTMILL_KERNELS").unwrap_or_default();
+    for kernel in kernels().filter(|kernel| kernel.name.starts_with(&chosen)) {
+        let config = Config {
+            cases,
+            source_file: Some(file!()),
+            failure_persistence: Some(Box::new(FileFailurePersistence::SourceParallel(
+                "proptest-regressions",
+            ))),
+            ..Config::default()
+        };
+        let held = TestRunner::new(config).run(&vec(any::<u8>(), 0..80), |bytes| {
+            law(kernel, &bytes).map_err(|message| TestCaseError::fail(format!("{}: {message}", kernel.name)))
+        });
+        if let Err(error) = held {
+            panic!("{error}");
+        }
+    }
+}
+
+fn near<T: Element>(case: &Case<T>) -> Result<(), String> {
+    for isa in Isa::available() {
+        let results = Context::new().isa(isa).run(|| case.results()).unwrap();
+        let results = results.map_err(|error| format!("{}: {error}", case.what))?;
+        case.check(&results).map_err(|message| format!("{isa} {message}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn results_are_near_the_reference() {
+    hold(48, |kernel, bytes| {
+        for special in [Special::No, Special::Limits] {
+            let case = (kernel.f32)(&mut Draw::new(bytes, special));
+            if special == Special::No || case.special != Special::No {
+                near(&case)?;
+                near(&(kernel.f64)(&mut Draw::new(bytes, special)))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn large_results_are_near_the_reference() {
+    hold(2, |kernel, bytes| {
+        near(&(kernel.f32)(&mut Draw::large(bytes, Special::No)))?;
+        near(&(kernel.f64)(&mut Draw::large(bytes, Special::No)))
+    });
+}
+
+/// The bits of results; NaN has many.
+fn bits<T: Element>(results: &[Vec<T>]) -> Vec<Vec<u64>> {
+    let bits = |x: &T| if x.is_nan() { u64::MAX } else { x.to_f64().to_bits() };
+    results.iter().map(|x| x.iter().map(bits).collect()).collect()
+}
+
+/// An error that names the first result that differs.
+fn same<T: Element>(
+    case: &Case<T>,
+    what: &str,
+    actual: &[Vec<T>],
+    expected: &[Vec<T>],
+) -> Result<(), String> {
+    let names = case.outputs.iter().map(|x| x.name).chain(case.indices.iter().map(|x| x.name));
+    for (name, (actual, expected)) in names.zip(bits(actual).iter().zip(bits(expected))) {
+        let differs = |&i: &usize| actual[i] != expected[i];
+        if let Some(i) = (0..expected.len()).find(differs) {
+            let [actual, expected] = [actual[i], expected[i]].map(f64::from_bits);
+            return Err(format!(
+                "{} {}: {what} {name}[{i}] is {actual:e}, before {expected:e}",
+                T::NAME,
+                case.what
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn same_on_all<T: Element>(case: &Case<T>) -> Result<(), String> {
+    let mut first: Option<Vec<Vec<T>>> = None;
+    for isa in Isa::available().filter(|isa| isa.has_fma()) {
+        for threads in [1, 2, 3, 7] {
+            let results = Context::new().isa(isa).threads(threads).run(|| case.results()).unwrap();
+            let results = results.map_err(|error| error.to_string())?;
+            let first = first.get_or_insert_with(|| results.clone());
+            same(case, &format!("with {isa} and {threads} threads"), &results, first)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn bits_are_the_same_on_every_isa_and_number_of_threads() {
+    hold(24, |kernel, bytes| {
+        same_on_all(&(kernel.f32)(&mut Draw::new(bytes, Special::All)))?;
+        same_on_all(&(kernel.f64)(&mut Draw::new(bytes, Special::All)))
+    });
+    hold(3, |kernel, bytes| {
+        for special in [Special::No, Special::All] {
+            same_on_all(&(kernel.f32)(&mut Draw::large(bytes, special)))?;
+            same_on_all(&(kernel.f64)(&mut Draw::large(bytes, special)))?;
+        }
+        Ok(())
+    });
+}
+
+/// A slice that starts `offset` elements behind a multiple of 64 bytes.
+struct Aligned<E> {
+    memory: Vec<E>,
+    start: usize,
+    len: usize,
+}
+
+impl<E: Copy> Aligned<E> {
+    fn new(operand: &Operand<E>, offset: usize) -> Self {
+        let Some(&filler) = operand.values.first() else {
+            return Self { memory: Vec::new(), start: 0, len: 0 };
+        };
+        let lanes = 64 / size_of::<E>();
+        let mut memory = vec![filler; operand.values.len() + 2 * lanes];
+        let start = memory.as_ptr().align_offset(64) + offset % lanes;
+        memory[start..][..operand.values.len()].copy_from_slice(&operand.values);
+        Self { memory, start, len: operand.values.len() }
+    }
+
+    fn get(&self) -> &[E] {
+        &self.memory[self.start..][..self.len]
+    }
+
+    fn get_mut(&mut self) -> &mut [E] {
+        &mut self.memory[self.start..][..self.len]
+    }
+}
+
+/// Each operand `offset` elements, and one more than the operand before it, behind a multiple of 64 bytes.
+fn misaligned<T: Element>(case: &Case<T>, offset: usize) -> gristmill::Result<Vec<Vec<T>>> {
+    let inputs: Vec<_> = case.inputs.iter().enumerate().map(|(i, x)| Aligned::new(x, offset + i)).collect();
+    let mut indices: Vec<_> = case.indices.iter().map(|x| Aligned::new(x, offset)).collect();
+    let mut outputs: Vec<_> =
+        case.outputs.iter().enumerate().map(|(i, x)| Aligned::new(x, 5 * i + offset)).collect();
+    case.call(
+        &inputs.iter().map(Aligned::get).collect::<Vec<_>>(),
+        &mut indices.iter_mut().map(Aligned::get_mut).collect::<Vec<_>>(),
+        &mut outputs.iter_mut().map(Aligned::get_mut).collect::<Vec<_>>(),
+    )?;
+    Ok(outputs.iter().map(|x| x.get().to_vec()).collect())
+}
+
+fn same_at_every_alignment<T: Element>(case: &Case<T>) -> Result<(), String> {
+    for isa in Isa::available() {
+        let run = || -> Result<(), String> {
+            let first = case.results().map_err(|error| error.to_string())?;
+            for offset in 0..64 / size_of::<T>() {
+                let results = misaligned(case, offset).map_err(|error| error.to_string())?;
+                same(case, &format!("{isa}, {} bytes off", offset * size_of::<T>()), &results, &first)?;
+            }
+            Ok(())
+        };
+        Context::new().isa(isa).run(run).unwrap()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bits_are_the_same_at_every_alignment() {
+    hold(6, |kernel, bytes| {
+        same_at_every_alignment(&(kernel.f32)(&mut Draw::new(bytes, Special::All)))?;
+        same_at_every_alignment(&(kernel.f64)(&mut Draw::new(bytes, Special::All)))
+    });
+}
+
+/// Items, elements or rows, give alone what they give among others: first, in any lane, and in a tail.
+fn same_in_every_place<T: Element>(case: &Case<T>) -> Result<(), String> {
+    let items = case.items();
+    let ends = [1, 2, 7, 8, 15, 16, 17, 33];
+    for isa in Isa::available() {
+        let run = || -> Result<(), String> {
+            let whole = case.results().map_err(|error| error.to_string())?;
+            for from in (0..items.min(20)).chain(items.saturating_sub(3)..items) {
+                for to in ends.map(|n| from + n).into_iter().filter(|&to| to <= items) {
+                    let Some((inputs, mut indices, mut outputs)) = case.part(from, to) else { return Ok(()) };
+                    let called = case.call(
+                        &inputs.iter().map(|x| &x[..]).collect::<Vec<_>>(),
+                        &mut indices.iter_mut().map(|x| &mut x[..]).collect::<Vec<_>>(),
+                        &mut outputs.iter_mut().map(|x| &mut x[..]).collect::<Vec<_>>(),
+                    );
+                    called.map_err(|error| format!("{} from {from} to {to}: {error}", case.what))?;
+                    let cut = |(operand, results): (&Operand<T>, &Vec<T>)| {
+                        let n = operand.per_item.expect("all outputs have items");
+                        results[from * n..to * n].to_vec()
+                    };
+                    let expected: Vec<_> = case.outputs.iter().zip(&whole).map(cut).collect();
+                    same(case, &format!("{isa}, items {from} to {to} alone"), &outputs, &expected)?;
+                }
+            }
+            Ok(())
+        };
+        Context::new().isa(isa).run(run).unwrap()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bits_are_the_same_in_every_lane_and_tail() {
+    hold(12, |kernel, bytes| {
+        same_in_every_place(&(kernel.f32)(&mut Draw::new(bytes, Special::All)))?;
+        same_in_every_place(&(kernel.f64)(&mut Draw::new(bytes, Special::All)))
+    });
+}
+
+fn guarded<E: Copy>(operands: &[Operand<E>], at_end: bool) -> Vec<Guarded<E>> {
+    let place = |x: &Operand<E>| {
+        if at_end { Guarded::before_the_end(&x.values) } else { Guarded::after_the_start(&x.values) }
+    };
+    operands.iter().map(place).collect()
+}
+
+/// With unmapped pages right before and right after each operand; who touches one dies with SIGSEGV.
+fn within_guards<T: Element>(name: &str, case: &Case<T>) {
+    for at_end in [false, true] {
+        on_every_isa(|isa| {
+            let inputs = guarded(&case.inputs, at_end);
+            let (mut indices, mut outputs) = (guarded(&case.indices, at_end), guarded(&case.outputs, at_end));
+            let called = case.call(
+                &inputs.iter().map(|x| &x[..]).collect::<Vec<_>>(),
+                &mut indices.iter_mut().map(|x| &mut x[..]).collect::<Vec<_>>(),
+                &mut outputs.iter_mut().map(|x| &mut x[..]).collect::<Vec<_>>(),
+            );
+            called.unwrap_or_else(|error| panic!("{name}, {isa}, {}: {error}", case.what));
+            for (input, operand) in inputs.iter().zip(&case.inputs) {
+                let same = |(a, b): (&T, &T)| a.to_f64().to_bits() == b.to_f64().to_bits();
+                assert!(input.iter().zip(&operand.values).all(same), "{name} wrote {}", operand.name);
+            }
+        });
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_outside_the_operands_is_touched() {
+    hold(12, |kernel, bytes| {
+        within_guards(kernel.name, &(kernel.f32)(&mut Draw::new(bytes, Special::All)));
+        within_guards(kernel.name, &(kernel.f64)(&mut Draw::new(bytes, Special::All)));
+        Ok(())
+    });
+}
+
+/// The same operand with one element less or more, if that must be an error.
+fn wrong_lengths<E: Copy>(operands: &[Operand<E>]) -> impl Iterator<Item = (usize, isize)> {
+    operands.iter().enumerate().flat_map(|(i, x)| {
+        let shorter = !x.values.is_empty() && x.length != Length::Any;
+        // An empty output is one that is not wanted.
+        let shorter = shorter && x.values.len() > 1;
+        let longer = !x.values.is_empty() && x.length == Length::Exact;
+        [shorter.then_some((i, -1)), longer.then_some((i, 1))].into_iter().flatten()
+    })
+}
+
+fn resize<E: Copy>(x: &mut Vec<E>, by: isize) {
+    let last = *x.last().expect("an operand with elements");
+    x.resize((x.len() as isize + by) as usize, last);
+}
+
+/// Wrong lengths, and what the entry names, are errors; outputs stay as they were.
+fn refused<T: Element>(case: &Case<T>) -> Result<(), String> {
+    let operands = || {
+        let values = |x: &[Operand<T>]| -> Vec<Vec<T>> { x.iter().map(|x| x.values.clone()).collect() };
+        let indices: Vec<Vec<usize>> = case.indices.iter().map(|x| x.values.clone()).collect();
+        (values(&case.inputs), indices, values(&case.outputs))
+    };
+    let check = |why: &str,
+                 change: &dyn Fn(&mut Vec<Vec<T>>, &mut Vec<Vec<usize>>, &mut Vec<Vec<T>>),
+                 nth: Option<usize>| {
+        let (mut inputs, mut indices, mut outputs) = operands();
+        change(&mut inputs, &mut indices, &mut outputs);
+        let before = outputs.clone();
+        let inputs: Vec<&[T]> = inputs.iter().map(|x| &x[..]).collect();
+        let mut index_slices: Vec<&mut [usize]> = indices.iter_mut().map(|x| &mut x[..]).collect();
+        let mut slices: Vec<&mut [T]> = outputs.iter_mut().map(|x| &mut x[..]).collect();
+        let called = match nth {
+            None => case.call(&inputs, &mut index_slices, &mut slices),
+            Some(i) => (case.refused[i].1)(&inputs, &mut index_slices, &mut slices),
+        };
+        if called.is_ok() {
+            return Err(format!("{} {}: no error for {why}", T::NAME, case.what));
+        }
+        same(case, &format!("after an error for {why}"), &outputs, &before)
+    };
+    for (i, by) in wrong_lengths(&case.inputs) {
+        check(
+            &format!("{by:+} elements of {}", case.inputs[i].name),
+            &|x, _, _| resize(&mut x[i], by),
+            None,
+        )?;
+    }
+    for (i, by) in wrong_lengths(&case.indices) {
+        check(
+            &format!("{by:+} elements of {}", case.indices[i].name),
+            &|_, x, _| resize(&mut x[i], by),
+            None,
+        )?;
+    }
+    for (i, by) in wrong_lengths(&case.outputs) {
+        check(
+            &format!("{by:+} elements of {}", case.outputs[i].name),
+            &|_, _, x| resize(&mut x[i], by),
+            None,
+        )?;
+    }
+    for (i, (why, _)) in case.refused.iter().enumerate() {
+        check(why, &|_, _, _| (), Some(i))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn operands_that_do_not_fit_are_refused_and_nothing_is_written() {
+    hold(24, |kernel, bytes| {
+        refused(&(kernel.f32)(&mut Draw::new(bytes, Special::No)))?;
+        refused(&(kernel.f64)(&mut Draw::new(bytes, Special::No)))
+    });
+}

@@ -1,0 +1,251 @@
+//! Layer normalisation against its reference, PyTorch and its promises.
+
+use crate::common::*;
+use gristmill::{Element, kernels::layer_norm, reference};
+use proptest::prelude::*;
+
+struct Case<T> {
+    x: Vec<T>,
+    cols: usize,
+    gamma: Option<Vec<T>>,
+    beta: Option<Vec<T>>,
+    eps: f64,
+    dy: Vec<T>,
+}
+
+/// y, mean, rstd, dx, dgamma, dbeta.
+fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 6] {
+    let Case { x, cols, gamma, beta, eps, dy } = case;
+    let (gamma, beta) = (gamma.as_deref(), beta.as_deref());
+    let rows = x.len() / cols;
+    let [mut y, mut dx] = [(); 2].map(|()| vec![T::NAN; x.len()]);
+    let [mut mean, mut rstd] = [(); 2].map(|()| vec![T::NAN; rows]);
+    let [mut dgamma, mut dbeta] = [(); 2].map(|()| vec![T::NAN; *cols]);
+    layer_norm::forward(x, *cols, gamma, beta, *eps, &mut y, &mut mean, &mut rstd).unwrap();
+    layer_norm::backward(x, *cols, gamma, &mean, &rstd, dy, &mut dx, &mut dgamma, &mut dbeta).unwrap();
+    [y, mean, rstd, dx, dgamma, dbeta]
+}
+
+/// Compares with the reference, within the bounds of the module's documentation.
+fn check<T: Element>(case: &Case<T>) {
+    let (cols, u) = (case.cols, unit::<T>());
+    let (x, dy) = (widen(&case.x), widen(&case.dy));
+    let gamma = case.gamma.as_ref().map_or(vec![1.0; cols], |gamma| widen(gamma));
+    let beta = case.beta.as_ref().map_or(vec![0.0; cols], |beta| widen(beta));
+    let (y, mean, rstd) = reference::layer_norm(&x, cols, &gamma, &beta, case.eps);
+    let (dx, dgamma, dbeta) = reference::layer_norm_backward(&x, cols, &gamma, case.eps, &dy);
+
+    let rows = rstd.len();
+    let n = cols as f64;
+    let k = n.min(4096.0) / 16.0 + n / 4096.0 + 20.0;
+    let row = |r: usize| r * cols..(r + 1) * cols;
+    let largest: Vec<f64> =
+        (0..rows).map(|r| x[row(r)].iter().fold(0.0, |m: f64, x| m.max(x.abs()))).collect();
+    // What of the rounding of the mean can be left in x̂; the reference, in f64, has its own rounding.
+    let kq: Vec<f64> = (0..rows)
+        .map(|r| {
+            let shift = k * u * largest[r] * rstd[r];
+            k * u * (1.0 + shift * shift) + 4.0 * f64::EPSILON * (n + largest[r] * rstd[r])
+        })
+        .collect();
+    let normal = |i: usize| ((x[i] - mean[i / cols]) * rstd[i / cols]).abs();
+    let g = |i: usize| (dy[i] * gamma[i % cols]).abs();
+    let mean_over = |r: usize, f: &dyn Fn(usize) -> f64| row(r).map(f).sum::<f64>() / n;
+    let mean_g: Vec<f64> = (0..rows).map(|r| mean_over(r, &g)).collect();
+    let mean_gx: Vec<f64> = (0..rows).map(|r| mean_over(r, &|i| g(i) * normal(i))).collect();
+
+    on_every_isa(|isa| {
+        let actual = run(case);
+        let name = |what: &str| format!("{isa} {what} of [{rows}, {cols}]");
+        assert_within(&name("y"), &actual[0], &y, |i| {
+            kq[i / cols] * (normal(i) + 1.0) * gamma[i % cols].abs()
+                + 2.0 * u * (y[i].abs() + beta[i % cols].abs())
+        });
+        assert_within(&name("mean"), &actual[1], &mean, |r| k * u * mean[r].abs() + kq[r] / rstd[r]);
+        assert_within(&name("rstd"), &actual[2], &rstd, |r| kq[r] * rstd[r]);
+        assert_within(&name("dx"), &actual[3], &dx, |i| {
+            let r = i / cols;
+            4.0 * kq[r] * rstd[r] * (g(i) + mean_g[r] + (normal(i) + 1.0) * (mean_gx[r] + mean_g[r]))
+        });
+        let sum_over = |c: usize, f: &dyn Fn(usize) -> f64| (0..rows).map(|r| f(r * cols + c)).sum::<f64>();
+        let k_rows = rows as f64 + 20.0;
+        assert_within(&name("dgamma"), &actual[4], &dgamma, |c| {
+            sum_over(c, &|i| dy[i].abs() * (kq[i / cols] * (normal(i) + 1.0) + k_rows * u * normal(i)))
+        });
+        assert_within(&name("dbeta"), &actual[5], &dbeta, |c| k_rows * u * sum_over(c, &|i| dy[i].abs()));
+    });
+}
+
+fn case<T: Element>(rows: usize, cols: usize, mean: f64, std: f64, seed: u64) -> Case<T> {
+    let x: Vec<f64> = noise::<f64>(rows * cols, seed).iter().map(|z| mean + std * z).collect();
+    Case {
+        x: narrow(&x),
+        cols,
+        gamma: (!seed.is_multiple_of(3)).then(|| noise(cols, seed + 1)),
+        beta: (!seed.is_multiple_of(5)).then(|| noise(cols, seed + 2)),
+        eps: 1e-5,
+        dy: noise(rows * cols, seed + 3),
+    }
+}
+
+proptest! {
+    #[test]
+    fn layer_norm_matches_the_reference(
+        rows in 1usize..6, cols in 1usize..200, mean in -10.0..10.0, std in 0.1..10.0, seed in 0u64..1_000_000,
+    ) {
+        check(&case::<f32>(rows, cols, mean, std, seed));
+        check(&case::<f64>(rows, cols, mean, std, seed));
+    }
+}
+
+#[test]
+fn means_far_above_the_deviation_do_not_reach_y() {
+    for cols in [7, 100, 1000] {
+        for mean in [1e3, -1e4, 3e5] {
+            let case = case::<f32>(4, cols, mean, 1.0, 1);
+            check(&case);
+            // A mean rounded to f32 would be off by up to u·|mean|, many times this.
+            let [y, ..] = run(&Case { gamma: None, beta: None, ..case });
+            let row_sum = y[..cols].iter().map(|&y| f64::from(y)).sum::<f64>() / cols as f64;
+            assert!(row_sum.abs() < 4.0 * unit::<f32>() * (cols as f64 / 16.0 + 20.0), "{row_sum:e}");
+        }
+        check(&case::<f64>(4, cols, 1e10, 1.0, 1));
+    }
+}
+
+#[test]
+fn large_rows_and_many_rows() {
+    check(&case::<f32>(3, 9001, 0.5, 1.0, 1));
+    check(&case::<f32>(1000, 33, 0.5, 1.0, 2));
+    check(&case::<f64>(700, 65, 0.5, 1.0, 3));
+}
+
+#[test]
+fn squares_that_overflow_do_no_harm() {
+    for scale in [1e20, 1e30, 1e37] {
+        check(&Case { eps: 1e-5, ..case::<f32>(3, 100, 0.3 * scale, scale, 1) });
+    }
+    // The sum itself overflows.
+    check(&case::<f32>(2, 300, 2.5e38, 1e37, 1));
+    let huge = case::<f64>(2, 100, 1e200, 1e199, 2);
+    let [y, ..] = run(&huge);
+    let small = Case { x: huge.x.iter().map(|x| x * 2.0_f64.powi(-600)).collect(), eps: 0.0, ..huge };
+    // A power of two changes nothing.
+    assert_close("y of 1e200", &y, &run(&small)[0], 1e-15, 0.0);
+}
+
+#[test]
+fn pytorch_agrees() {
+    for fixture in fixture("layer_norm") {
+        let name = fixture["name"].as_str().unwrap();
+        let field = |field: &str| data(&fixture[field]);
+        let (x, gamma, beta, dy) = (field("x"), field("weight"), field("bias"), field("dy"));
+        let (cols, eps) = (gamma.len(), fixture["eps"].as_f64().unwrap());
+        let double = Case {
+            x: x.clone(),
+            cols,
+            gamma: Some(gamma.clone()),
+            beta: Some(beta.clone()),
+            eps,
+            dy: dy.clone(),
+        };
+        let [y, _, _, dx, dgamma, dbeta] = run(&double);
+        // Relative to the largest: x̂ of a mean of 1000 and a small deviation has lost digits in PyTorch too.
+        for (what, actual) in [("y", y), ("dx", dx), ("dweight", dgamma), ("dbias", dbeta)] {
+            let expected = field(what);
+            let largest = expected.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+            // Where the exact value is 0 (a single column), PyTorch leaves rounding errors.
+            let absolute = (1e-10 * largest).max(1e-12);
+            assert_close(&format!("{name} {what}"), &actual, &expected, 1e-10, absolute);
+        }
+        check(&double);
+        check::<f32>(&Case {
+            x: narrow(&x),
+            cols,
+            gamma: Some(narrow(&gamma)),
+            beta: Some(narrow(&beta)),
+            eps,
+            dy: narrow(&dy),
+        });
+    }
+}
+
+#[test]
+fn one_bad_number_spoils_its_row_only() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        on_every_isa(|isa| {
+            let mut case = case::<f32>(3, 40, 0.0, 1.0, 1);
+            let [clean, ..] = run(&case);
+            case.x[50] = bad;
+            let [y, ..] = run(&case);
+            assert!(y[40..80].iter().all(|y| y.is_nan()), "{isa} {bad}");
+            assert_eq!((&y[..40], &y[80..]), (&clean[..40], &clean[80..]), "{isa} {bad}");
+        });
+    }
+}
+
+#[test]
+fn constant_rows_subnormals_and_one_column_give_beta() {
+    for x in [0.0, -0.0, 3.0, 1e-40, 1e38] {
+        for cols in [1, 7, 100] {
+            let case = Case {
+                x: vec![x as f32; 2 * cols],
+                cols,
+                gamma: None,
+                beta: Some(vec![0.25; cols]),
+                eps: 1e-5,
+                dy: noise(2 * cols, 1),
+            };
+            let [y, mean, ..] = run(&case);
+            assert!(y.iter().all(|&y| y == 0.25), "{x} × {cols}: {y:?}");
+            assert_eq!(mean, [x as f32; 2]);
+        }
+    }
+}
+
+#[test]
+fn no_rows_give_no_output_and_zero_gradients() {
+    let (mut dgamma, mut dbeta) = ([1.0_f32; 3], [1.0; 3]);
+    layer_norm::forward::<f32>(&[], 3, None, None, 1e-5, &mut [], &mut [], &mut []).unwrap();
+    layer_norm::backward::<f32>(&[], 3, None, &[], &[], &[], &mut [], &mut dgamma, &mut dbeta).unwrap();
+    assert_eq!((dgamma, dbeta), ([0.0; 3], [0.0; 3]));
+    layer_norm::forward::<f64>(&[], 0, None, None, 1e-5, &mut [], &mut [], &mut []).unwrap();
+}
+
+#[test]
+fn gradients_not_wanted_change_nothing_else() {
+    let case = case::<f32>(5, 30, 1.0, 2.0, 1);
+    let [_, mean, rstd, dx, dgamma, _] = run(&case);
+    let (mut other, mut other_gamma, gamma) = (vec![0.0; 150], vec![0.0; 30], case.gamma.as_deref());
+    layer_norm::backward(&case.x, 30, gamma, &mean, &rstd, &case.dy, &mut other, &mut [], &mut []).unwrap();
+    assert_eq!(dx, other);
+    layer_norm::backward(&case.x, 30, gamma, &mean, &rstd, &case.dy, &mut other, &mut other_gamma, &mut [])
+        .unwrap();
+    assert_eq!(dgamma, other_gamma);
+}
+
+#[test]
+fn the_same_bits_on_every_isa_and_number_of_threads() {
+    for (rows, cols) in [(700, 100), (3, 5000), (2000, 17)] {
+        let case = case::<f32>(rows, cols, 2.0, 1.0, 1);
+        same_bits_everywhere(|| run(&case).concat());
+    }
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    let forward = |x: usize, cols, gamma: Option<&[f32]>, eps, y: usize, mean: usize| {
+        let (mut y, mut mean, mut rstd) = (vec![0.0; y], vec![0.0; mean], vec![0.0; 2]);
+        let error = layer_norm::forward(&vec![0.0; x], cols, gamma, None, eps, &mut y, &mut mean, &mut rstd);
+        error.unwrap_err().to_string()
+    };
+    assert_eq!(forward(7, 3, None, 1e-5, 7, 2), "layer_norm: 7 elements are not whole rows of 3");
+    assert_eq!(forward(6, 3, Some(&[1.0]), 1e-5, 6, 2), "layer_norm: gamma has 1 elements, expected 3");
+    assert_eq!(forward(6, 3, None, 1e-5, 5, 2), "layer_norm: y has 5 elements, expected 6");
+    assert_eq!(forward(6, 3, None, 1e-5, 6, 3), "layer_norm: mean has 3 elements, expected 2");
+    assert_eq!(forward(6, 3, None, -1.0, 6, 2), "layer_norm: eps is -1, expected a finite number ≥ 0");
+    let (x, m) = ([0.0_f32; 6], [0.0; 2]);
+    let error =
+        layer_norm::backward(&x, 3, None, &m, &m, &x, &mut [0.0; 6], &mut [0.0; 2], &mut []).unwrap_err();
+    assert_eq!(error.to_string(), "layer_norm_backward: dgamma has 2 elements, expected 3");
+}

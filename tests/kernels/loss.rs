@@ -1,0 +1,232 @@
+//! Elementwise losses against their references, PyTorch and their promises.
+
+use crate::common::*;
+use gristmill::kernels::loss::{self, Loss};
+use gristmill::{Element, reference};
+use proptest::prelude::*;
+
+fn all<T: Element>(delta: f64) -> [Loss<T>; 4] {
+    let huber = Loss::Huber { delta: T::from_f64(delta) };
+    [Loss::SquaredError, Loss::AbsoluteError, huber, Loss::BceWithLogits]
+}
+
+/// Loss and derivative of each element.
+fn expected<T: Element>(op: Loss<T>, x: &[f64], target: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let one = |(&x, &t): (&f64, &f64)| match op {
+        Loss::SquaredError => reference::squared_error(x, t),
+        Loss::AbsoluteError => reference::absolute_error(x, t),
+        Loss::Huber { delta } => reference::huber(x, t, delta.to_f64()),
+        Loss::BceWithLogits => reference::bce_with_logits(x, t),
+    };
+    x.iter().zip(target).map(one).unzip()
+}
+
+/// The documented relative errors of losses and gradients, in units.
+fn units<T: Element>(op: Loss<T>) -> (f64, f64) {
+    match op {
+        Loss::SquaredError => (3.0, 2.0),
+        Loss::AbsoluteError => (1.0, 1.0),
+        Loss::Huber { .. } => (4.0, 2.0),
+        Loss::BceWithLogits => (12.0, 8.0),
+    }
+}
+
+fn check<T: Element>(x: &[f64], target: &[f64], dlosses: &[f64], delta: f64) {
+    let (x, dlosses) = (narrow::<T>(x), narrow::<T>(dlosses));
+    for op in all::<T>(delta) {
+        let bce = op == Loss::BceWithLogits;
+        let target: Vec<T> =
+            target.iter().map(|&t| T::from_f64(if bce { t.clamp(0.0, 1.0) } else { t })).collect();
+        let (wide, t, g) = (widen(&x), widen(&target), widen(&dlosses));
+        let (losses, slopes) = expected(op, &wide, &t);
+        let (loss_units, slope_units) = units(op);
+        let u = unit::<T>() + unit::<f64>();
+        let smallest = 4.0 * if T::NAME == "f32" { 2f64.powi(-149) } else { f64::from_bits(1) };
+        // Labels 0 and 1 do not cancel.
+        let slope_bound = |i: usize, g: f64| {
+            let size = if bce && t[i] != 0.0 && t[i] != 1.0 { 7.0 } else { slope_units * slopes[i].abs() };
+            size * u * g.abs() + smallest * (1.0 + g.abs())
+        };
+        on_every_isa(|isa| {
+            let name = format!("{isa} {op:?}");
+            let mut y = vec![T::NAN; x.len()];
+            loss::forward(op, &x, &target, &mut y).unwrap();
+            assert_within(&name, &y, &losses, |i| loss_units * u * losses[i] + smallest);
+
+            for uniform in [None, Some(T::from_f64(0.3))] {
+                let (mut dx, mut dtarget, mut alone) = (y.clone(), y.clone(), y.clone());
+                match uniform {
+                    None => {
+                        loss::backward(op, &x, &target, &dlosses, &mut dx, Some(&mut dtarget)).unwrap();
+                        loss::backward(op, &x, &target, &dlosses, &mut alone, None).unwrap();
+                    }
+                    Some(g) => {
+                        loss::backward_uniform(op, &x, &target, g, &mut dx, Some(&mut dtarget)).unwrap();
+                        loss::backward_uniform(op, &x, &target, g, &mut alone, None).unwrap();
+                    }
+                }
+                assert_eq!(dx, alone, "{name}: the gradient of the targets changes nothing");
+                let g = |i: usize| uniform.map_or(g[i], |g| g.to_f64());
+                let expected: Vec<f64> = (0..x.len()).map(|i| g(i) * slopes[i]).collect();
+                assert_within(&format!("{name} dx"), &dx, &expected, |i| slope_bound(i, g(i)));
+                for (i, (&dx, &dtarget)) in dx.iter().zip(&dtarget).enumerate() {
+                    let expected = if bce { -T::from_f64(g(i)) * x[i] } else { -dx };
+                    assert_eq!(dtarget, expected, "{name} dtarget[{i}]");
+                }
+            }
+        });
+    }
+}
+
+proptest! {
+    #[test]
+    fn losses_and_gradients_match_the_reference(
+        pairs in prop::collection::vec((-1.0..1.0, -0.2..1.2, -2.0..2.0), 0..200),
+        scale in prop::sample::select(vec![1e-3, 1.0, 20.0, 100.0]),
+        delta in prop::sample::select(vec![0.1, 1.0]),
+    ) {
+        let x: Vec<f64> = pairs.iter().map(|p| p.0 * scale).collect();
+        let target: Vec<f64> = pairs.iter().map(|p| p.1).collect();
+        let dlosses: Vec<f64> = pairs.iter().map(|p| p.2).collect();
+        check::<f32>(&x, &target, &dlosses, delta);
+        check::<f64>(&x, &target, &dlosses, delta);
+    }
+}
+
+/// The reference and the kernels in f64 agree with PyTorch; f32 is measured against the reference.
+#[test]
+fn pytorch_agrees() {
+    for case in fixture("losses") {
+        let (name, x, target) = (case["name"].as_str().unwrap(), data(&case["x"]), data(&case["target"]));
+        let (name, reduction) = name.rsplit_once('_').unwrap();
+        let op = match name {
+            "mse" => Loss::SquaredError,
+            "l1" => Loss::AbsoluteError,
+            "huber" => Loss::Huber { delta: 1.0 },
+            "bce_with_logits" => Loss::BceWithLogits,
+            other => panic!("unknown loss {other}"),
+        };
+        let dloss = if reduction == "mean" { 1.0 / x.len() as f64 } else { 1.0 };
+        let (total, gradient) = ([case["loss"].as_f64().unwrap()], data(&case["dx"]));
+        let close = |name: &str, losses: &[f64], dx: &[f64]| {
+            assert_close(name, &[losses.iter().sum::<f64>() * dloss], &total, 1e-10, 0.0);
+            assert_close(name, dx, &gradient, 1e-10, 1e-15);
+        };
+        let (losses, slopes) = expected(op, &x, &target);
+        close(&format!("reference {name}"), &losses, &slopes.iter().map(|s| s * dloss).collect::<Vec<_>>());
+        on_every_isa(|isa| {
+            let (mut losses, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            loss::forward(op, &x, &target, &mut losses).unwrap();
+            loss::backward_uniform(op, &x, &target, dloss, &mut dx, None).unwrap();
+            close(&format!("{isa} {name}"), &losses, &dx);
+        });
+        check::<f32>(&x, &target, &vec![dloss; x.len()], 1.0);
+    }
+}
+
+#[test]
+fn the_same_bits_on_every_isa_and_number_of_threads() {
+    let x: Vec<f32> = noise(700_001, 1).iter().map(|x: &f32| x * 10.0).collect();
+    let target: Vec<f32> = noise(700_001, 2).iter().map(|t: &f32| t.abs()).collect();
+    for op in all::<f32>(1.0) {
+        same_bits_everywhere(|| {
+            let mut results = vec![0.0; 3 * x.len()];
+            let (losses, rest) = results.split_at_mut(x.len());
+            let (dx, dtarget) = rest.split_at_mut(x.len());
+            loss::forward(op, &x, &target, losses).unwrap();
+            loss::backward(op, &x, &target, losses, dx, Some(dtarget)).unwrap();
+            results
+        });
+    }
+}
+
+/// Where the label is sure and right, loss and gradient are tiny and still relatively accurate.
+#[test]
+fn confident_predictions_keep_their_digits() {
+    on_every_isa(|isa| {
+        let x = [20.0_f32, -20.0, 80.0, -80.0];
+        let target = [1.0, 0.0, 1.0, 0.0];
+        let (mut losses, mut dx) = ([0.0; 4], [0.0; 4]);
+        loss::forward(Loss::BceWithLogits, &x, &target, &mut losses).unwrap();
+        loss::backward_uniform(Loss::BceWithLogits, &x, &target, 1.0, &mut dx, None).unwrap();
+        let tiny = |x: f64| (-x).exp().ln_1p();
+        let slope = |x: f64| 1.0 / (1.0 + x.exp());
+        let name = format!("{isa}");
+        let u = unit::<f32>();
+        assert_close(&name, &losses, &[tiny(20.0), tiny(20.0), tiny(80.0), tiny(80.0)], 12.0 * u, 0.0);
+        assert_close(&name, &dx, &[-slope(20.0), slope(20.0), -slope(80.0), slope(80.0)], 8.0 * u, 0.0);
+    });
+}
+
+#[test]
+fn special_values_are_as_documented() {
+    let inf = f64::INFINITY;
+    let of = |op, x: f64, t: f64| {
+        let (mut y, mut dx) = ([0.0], [0.0]);
+        loss::forward(op, &[x], &[t], &mut y).unwrap();
+        loss::backward_uniform(op, &[x], &[t], 1.0, &mut dx, None).unwrap();
+        (y[0], dx[0])
+    };
+    on_every_isa(|_| {
+        for op in all(1.0) {
+            let (loss, slope) = of(op, f64::NAN, 0.5);
+            assert!(loss.is_nan() && slope.is_nan(), "{op:?}");
+        }
+        assert_eq!(of(Loss::SquaredError, inf, 0.0), (inf, inf));
+        assert_eq!(of(Loss::AbsoluteError, -inf, 0.0), (inf, -1.0));
+        assert_eq!(of(Loss::AbsoluteError, 2.0, 2.0), (0.0, 0.0));
+        assert_eq!(of(Loss::AbsoluteError, -0.0, 0.0), (0.0, 0.0));
+        assert!(of(Loss::AbsoluteError, inf, inf).1.is_nan());
+        assert_eq!(of(Loss::Huber { delta: 2.0 }, -inf, 0.0), (inf, -2.0));
+        assert_eq!(of(Loss::Huber { delta: 2.0 }, 2.0, 0.0), (2.0, 2.0));
+        assert_eq!(of(Loss::BceWithLogits, inf, 0.0), (inf, 1.0));
+        assert_eq!(of(Loss::BceWithLogits, -inf, 1.0), (inf, -1.0));
+        assert!(of(Loss::BceWithLogits, inf, 1.0).0.is_nan());
+        assert_eq!(of(Loss::BceWithLogits, 0.0, 1.0), (2f64.ln(), -0.5));
+    });
+    for op in all::<f32>(1.0) {
+        loss::forward(op, &[], &[], &mut []).unwrap();
+        loss::backward(op, &[], &[], &[], &mut [], Some(&mut [])).unwrap();
+    }
+}
+
+#[test]
+fn wrong_arguments_are_named() {
+    let x = [0.0_f32; 3];
+    let text = |result: gristmill::Result<()>| result.unwrap_err().to_string();
+    assert_eq!(
+        text(loss::forward(Loss::SquaredError, &x, &[0.0; 2], &mut [0.0; 3])),
+        "squared_error: target has 2 elements, expected 3"
+    );
+    assert_eq!(
+        text(loss::forward(Loss::AbsoluteError, &x, &x, &mut [0.0; 2])),
+        "absolute_error: losses has 2 elements, expected 3"
+    );
+    assert_eq!(
+        text(loss::backward(Loss::AbsoluteError, &x, &x, &[0.0; 2], &mut [0.0; 3], None)),
+        "absolute_error: dlosses has 2 elements, expected 3"
+    );
+    assert_eq!(
+        text(loss::backward_uniform(Loss::SquaredError, &x, &x, 1.0, &mut [0.0; 3], Some(&mut [0.0; 4]))),
+        "squared_error: dtarget has 4 elements, expected 3"
+    );
+    for delta in [0.0, -1.0, f32::INFINITY, f32::NAN] {
+        assert_eq!(
+            text(loss::forward(Loss::Huber { delta }, &x, &x, &mut [0.0; 3])),
+            format!("huber: delta must be positive and finite, got {delta}")
+        );
+    }
+    let mut targets = vec![0.5_f32; 50_000];
+    targets[40_001] = 1.5;
+    targets[49_999] = f32::NAN;
+    let x = vec![0.0; targets.len()];
+    let mut losses = x.clone();
+    assert_eq!(
+        text(loss::forward(Loss::BceWithLogits, &x, &targets, &mut losses)),
+        "bce_with_logits: target 1.5 at index 40001 is outside 0 to 1"
+    );
+    assert_eq!(
+        text(loss::backward_uniform(Loss::BceWithLogits, &x[..1], &[f32::NAN], 1.0, &mut [0.0], None)),
+        "bce_with_logits: target NaN at index 0 is outside 0 to 1"
+    );
+}

@@ -1,0 +1,29 @@
+//! The kernels: each family against its reference, PyTorch and its promises, and all of them against the laws.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../registry/mod.rs"]
+mod registry;
+
+mod batch_norm;
+mod convert;
+mod cross_entropy;
+mod cumsum;
+mod dropout;
+mod embedding;
+mod gemm;
+mod group_norm;
+mod laws;
+mod layer_norm;
+mod loss;
+mod map;
+mod math;
+mod norm;
+mod prelu;
+mod reduce;
+mod rms_norm;
+mod rng;
+mod simd;
+mod softmax;
+mod update;
+mod zip;

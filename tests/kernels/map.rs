@@ -1,0 +1,611 @@
+//! Elementwise functions against their references and their promises.
+
+use crate::common::*;
+use gristmill::kernels::map::{self, Binary, Reads, Unary};
+use gristmill::{Element, reference::map as reference};
+use proptest::prelude::*;
+
+fn functions<T: Element>() -> Vec<Unary<T>> {
+    let t = T::from_f64;
+    let mut all = vec![
+        Unary::Neg,
+        Unary::Abs,
+        Unary::Relu,
+        Unary::LeakyRelu { slope: t(0.01) },
+        Unary::Sigmoid,
+        Unary::Tanh,
+        Unary::Sin,
+        Unary::Cos,
+        Unary::Mish,
+        Unary::Gelu,
+        Unary::GeluTanh,
+        Unary::Silu,
+        Unary::Softplus,
+        Unary::Elu { alpha: t(1.5) },
+        Unary::Clamp { min: t(-0.5), max: t(1.25) },
+        Unary::Floor,
+        Unary::Ceil,
+        Unary::Round,
+        Unary::Sign,
+        Unary::LogSigmoid,
+        Unary::Erf,
+        Unary::Exp2,
+        Unary::Expm1,
+        Unary::Log2,
+        Unary::Log1p,
+        Unary::Rsqrt,
+        Unary::Exp,
+        Unary::Ln,
+        Unary::Sqrt,
+        Unary::Square,
+        Unary::Reciprocal,
+    ];
+    all.extend(
+        [-17.0, -2.5, -2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 3.0, 7.0, 16.0, 21.0].map(|p| Unary::Powf(t(p))),
+    );
+    all.extend([-17, -2, -1, 0, 1, 2, 3, 16, 21].map(Unary::Powi));
+    all
+}
+
+/// The exact value.
+fn value<T: Element>(op: Unary<T>, x: f64) -> f64 {
+    match op {
+        Unary::Neg => -x,
+        Unary::Abs => x.abs(),
+        Unary::Relu => reference::relu(x),
+        Unary::LeakyRelu { slope } => reference::leaky_relu(x, slope.to_f64()),
+        Unary::Sigmoid => reference::sigmoid(x),
+        Unary::Tanh => x.tanh(),
+        Unary::Sin => x.sin(),
+        Unary::Cos => x.cos(),
+        Unary::Mish => reference::mish(x),
+        Unary::Gelu => reference::gelu(x),
+        Unary::GeluTanh => reference::gelu_tanh(x),
+        Unary::Silu => reference::silu(x),
+        Unary::Softplus => reference::softplus(x),
+        Unary::Elu { alpha } => reference::elu(x, alpha.to_f64()),
+        Unary::Clamp { min, max } => reference::clamp(x, min.to_f64(), max.to_f64()),
+        Unary::Floor => x.floor(),
+        Unary::Ceil => x.ceil(),
+        Unary::Round => x.round_ties_even(),
+        Unary::Sign => reference::sign(x),
+        Unary::LogSigmoid => reference::log_sigmoid(x),
+        Unary::Erf => reference::erf(x),
+        Unary::Exp2 => x.exp2(),
+        Unary::Expm1 => x.exp_m1(),
+        Unary::Log2 => x.log2(),
+        Unary::Log1p => x.ln_1p(),
+        Unary::Rsqrt => reference::rsqrt(x),
+        Unary::Exp => x.exp(),
+        Unary::Ln => x.ln(),
+        Unary::Sqrt => x.sqrt(),
+        Unary::Square => x * x,
+        Unary::Reciprocal => 1.0 / x,
+        Unary::Powf(p) => x.powf(p.to_f64()),
+        Unary::Powi(n) => x.powf(n.into()),
+    }
+}
+
+/// The exact derivative.
+fn derivative<T: Element>(op: Unary<T>, x: f64) -> f64 {
+    match op {
+        Unary::Neg => -1.0,
+        Unary::Abs => reference::abs_derivative(x),
+        Unary::Relu => reference::relu_derivative(x),
+        Unary::LeakyRelu { slope } => reference::leaky_relu_derivative(x, slope.to_f64()),
+        Unary::Sigmoid => reference::sigmoid_derivative(x),
+        Unary::Tanh => reference::tanh_derivative(x),
+        Unary::Sin => x.cos(),
+        Unary::Cos => -x.sin(),
+        Unary::Mish => reference::mish_derivative(x),
+        Unary::Gelu => reference::gelu_derivative(x),
+        Unary::GeluTanh => reference::gelu_tanh_derivative(x),
+        Unary::Silu => reference::silu_derivative(x),
+        Unary::Softplus => reference::softplus_derivative(x),
+        Unary::Elu { alpha } => reference::elu_derivative(x, alpha.to_f64()),
+        Unary::Clamp { min, max } => reference::clamp_derivative(x, min.to_f64(), max.to_f64()),
+        Unary::Floor | Unary::Ceil | Unary::Round | Unary::Sign => 0.0,
+        Unary::LogSigmoid => reference::log_sigmoid_derivative(x),
+        Unary::Erf => reference::erf_derivative(x),
+        Unary::Exp2 => x.exp2() * std::f64::consts::LN_2,
+        Unary::Expm1 => x.exp(),
+        Unary::Log2 => std::f64::consts::LOG2_E / x,
+        Unary::Log1p => 1.0 / (1.0 + x),
+        Unary::Rsqrt => reference::rsqrt_derivative(x),
+        Unary::Exp => x.exp(),
+        Unary::Ln => 1.0 / x,
+        Unary::Sqrt => 0.5 / x.sqrt(),
+        Unary::Square => 2.0 * x,
+        Unary::Reciprocal => -1.0 / (x * x),
+        Unary::Powf(p) => reference::powf_derivative(x, p.to_f64()),
+        Unary::Powi(n) => reference::powi_derivative(x, n),
+    }
+}
+
+fn power_bound(p: f64, x: f64) -> f64 {
+    let product = p.trunc() == p && p.abs() <= 16.0;
+    let exponent = (p * x.abs().ln()).abs();
+    if product { p.abs() } else { 4.0 + 5.0 * exponent }
+}
+
+/// The documented error of the value as (relative, absolute), both in u. 2 ULP are at most 4 u.
+fn value_bound<T: Element>(op: Unary<T>, x: f64) -> (f64, f64) {
+    match op {
+        Unary::Neg | Unary::Abs | Unary::Relu => (0.0, 0.0),
+        Unary::LeakyRelu { .. } | Unary::Sqrt | Unary::Square | Unary::Reciprocal => (1.0, 0.0),
+        Unary::Clamp { .. } | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Sign => (0.0, 0.0),
+        Unary::Sigmoid | Unary::Tanh | Unary::Erf => (4.0, 0.0),
+        Unary::Sin | Unary::Cos | Unary::Powi(_) => (2.0, 0.0),
+        Unary::Mish => (5.0, 0.0),
+        Unary::Exp | Unary::Exp2 | Unary::Expm1 | Unary::Ln | Unary::Log2 | Unary::Log1p => (4.0, 0.0),
+        Unary::LogSigmoid | Unary::Rsqrt => (4.0, 0.0),
+        Unary::Gelu => (4.0, if x > 0.0 { 0.0 } else { 3.0 * x.abs() }),
+        Unary::GeluTanh => (5.0 + 5.0 * reference::gelu_tanh_argument(x).abs(), 0.0),
+        Unary::Silu | Unary::Elu { .. } => (5.0, 0.0),
+        Unary::Softplus => (8.0, 0.0),
+        Unary::Powf(p) => (power_bound(p.to_f64(), x), 0.0),
+    }
+}
+
+/// The error of the derivative. Absolute parts are those of terms that cancel: 1 − y with a y that is off by 4u, and
+/// the two terms of gelu and silu, neither above 1.13.
+fn derivative_bound<T: Element>(op: Unary<T>, x: f64) -> (f64, f64) {
+    match op {
+        Unary::Neg | Unary::Abs | Unary::Relu | Unary::LeakyRelu { .. } => (1.0, 0.0),
+        Unary::Sigmoid => (8.0, 5.0 * reference::sigmoid(x)),
+        Unary::Tanh => (8.0, 8.0),
+        Unary::Gelu => (8.0, 8.0),
+        Unary::GeluTanh | Unary::Silu => (16.0 + 5.0 * x.abs(), 16.0),
+        Unary::Sqrt | Unary::Exp | Unary::Ln | Unary::Square | Unary::Softplus => (6.0, 0.0),
+        Unary::Elu { .. } | Unary::Reciprocal => (6.0, 0.0),
+        Unary::Clamp { .. } | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Sign => (1.0, 0.0),
+        Unary::LogSigmoid | Unary::Exp2 | Unary::Expm1 | Unary::Log2 | Unary::Log1p => (8.0, 0.0),
+        // x² and its rounding count in the exponent.
+        Unary::Erf => (8.0 + 2.0 * x * x, 0.0),
+        // Three factors with the error of the value, and three roundings.
+        Unary::Rsqrt => (12.0, 0.0),
+        Unary::Powf(p) => (power_bound(p.to_f64() - 1.0, x) + 3.0, 0.0),
+        Unary::Powi(_) => (5.0, 0.0),
+        Unary::Sin | Unary::Cos => (3.0, 0.0),
+        Unary::Mish => (16.0, 16.0),
+    }
+}
+
+fn forward<T: Element>(op: Unary<T>, x: &[T]) -> Vec<T> {
+    let mut y = vec![T::NAN; x.len()];
+    map::unary(op, x, &mut y).unwrap();
+    y
+}
+
+fn backward<T: Element>(op: Unary<T>, x: &[T], dy: &[T]) -> Vec<T> {
+    let mut dx = vec![T::NAN; x.len()];
+    map::unary_backward(op, x, &forward(op, x), dy, &mut dx).unwrap();
+    dx
+}
+
+/// What `backward_reads` leaves out is not read.
+#[test]
+fn a_derivative_reads_what_it_says() {
+    fn check<T: Element>() {
+        let x: Vec<T> = (-40..40).map(|i| T::from_f64(f64::from(i) / 8.0)).collect();
+        let (dy, nothing) = (vec![T::from_f64(1.5); x.len()], vec![T::NAN; x.len()]);
+        for op in functions::<T>() {
+            let y = forward(op, &x);
+            let (only_x, only_y) = match op.backward_reads() {
+                Reads::Neither => (&nothing, &nothing),
+                Reads::Input => (&x, &nothing),
+                Reads::Output => (&nothing, &y),
+            };
+            let mut dx = vec![T::ZERO; x.len()];
+            map::unary_backward(op, only_x, only_y, &dy, &mut dx).unwrap();
+            assert_same(&format!("{op:?}"), &dx, &backward(op, &x, &dy));
+        }
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+/// The distance between subnormal numbers, of which a few may be lost where a result or a factor is subnormal.
+fn subnormal<T: Element>() -> f64 {
+    if T::NAME == "f32" { 0.5_f64.powi(149) } else { f64::from_bits(1) }
+}
+
+fn check_unary<T: Element>(x: &[f64], dy: &[f64]) {
+    let (x, dy) = (narrow::<T>(x), narrow::<T>(dy));
+    let (u, step) = (unit::<T>(), 4.0 * subnormal::<T>());
+    // The reference is in f64 itself: its own error is about as large, and it calls one more rounded function.
+    let own = |bound: f64| if T::NAME == "f64" { 2.0 * bound + 6.0 } else { bound };
+    // Results may leave the range of T.
+    let to_range = |exact: f64| T::from_f64(exact).to_f64();
+    on_every_isa(|isa| {
+        for op in functions::<T>() {
+            let exact: Vec<f64> = x.iter().map(|x| value(op, x.to_f64())).collect();
+            let expected: Vec<f64> =
+                exact.iter().map(|&e| if to_range(e).is_finite() { e } else { to_range(e) }).collect();
+            assert_within(&format!("{isa} {op:?}"), &forward(op, &x), &expected, |i| {
+                let (relative, absolute) = value_bound(op, x[i].to_f64());
+                u * (own(relative) * exact[i].abs() + absolute) + step * (1.0 + x[i].to_f64().abs())
+            });
+            let actual = backward(op, &x, &dy);
+            // Nothing is promised where the derivative or its product with dy leaves the range of T.
+            let in_range = |x: f64| x.abs() < 3e38;
+            let exact = |i: usize| {
+                let slope = derivative(op, x[i].to_f64());
+                let dx = dy[i].to_f64() * slope;
+                if in_range(slope) && in_range(dx) { dx } else { actual[i].to_f64() }
+            };
+            let expected: Vec<f64> = (0..x.len()).map(exact).collect();
+            assert_within(&format!("{isa} {op:?} gradient"), &actual, &expected, |i| {
+                let (relative, absolute) = derivative_bound(op, x[i].to_f64());
+                // A subnormal factor is multiplied by p or a polynomial of degree 3, and by dy.
+                let p = match op {
+                    Unary::Powf(p) => p.to_f64().abs(),
+                    Unary::Powi(n) => f64::from(n).abs(),
+                    _ => 0.0,
+                };
+                let lost = step * (1.0 + p) * (1.0 + x[i].to_f64().abs()).powi(3);
+                let dy = dy[i].to_f64().abs();
+                u * (own(relative) * expected[i].abs() + own(absolute) * dy) + lost * (1.0 + dy)
+            });
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn functions_and_gradients_match_the_reference(
+        pairs in prop::collection::vec((-12.0..12.0, -2.0..2.0), 0..70),
+        small in prop::collection::vec((-0.01..0.01, -2.0..2.0), 0..8),
+    ) {
+        let (x, dy): (Vec<f64>, Vec<f64>) = pairs.into_iter().chain(small).unzip();
+        check_unary::<f32>(&x, &dy);
+        check_unary::<f64>(&x, &dy);
+    }
+}
+
+#[test]
+fn pytorch_gives_the_same_activations_and_gradients() {
+    let fixture: serde_json::Value =
+        serde_json::from_str(include_str!("../fixtures/activations.json")).unwrap();
+    let cases = fixture["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 10);
+    for case in cases {
+        let numbers = |key: &str| -> Vec<f64> {
+            case[key]["data"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+        };
+        let name = case["name"].as_str().unwrap();
+        check_case::<f32>(name, &numbers("x"), &numbers("y"), &numbers("dx"));
+        check_case::<f64>(name, &numbers("x"), &numbers("y"), &numbers("dx"));
+    }
+}
+
+fn check_case<T: Element>(name: &str, x: &[f64], y: &[f64], dx: &[f64]) {
+    let op = match name {
+        "relu" => Unary::Relu,
+        "sigmoid" => Unary::Sigmoid,
+        "tanh" => Unary::Tanh,
+        "gelu" => Unary::Gelu,
+        "gelu_tanh" => Unary::GeluTanh,
+        "silu" => Unary::Silu,
+        "softplus" => Unary::Softplus,
+        "leaky_relu" => Unary::LeakyRelu { slope: T::from_f64(0.01) },
+        "elu" => Unary::Elu { alpha: T::ONE },
+        "exp" => Unary::Exp,
+        _ => panic!("{name}: no such function"),
+    };
+    let inputs = narrow::<T>(x);
+    let u = unit::<T>();
+    // f64: PyTorch's own error where it subtracts from 1. f32: the bounds above, and the rounding of x, which changes
+    // the functions by up to |x|·u relative.
+    let relative =
+        |bound: f64, x: f64| if T::NAME == "f64" { 1e-10 } else { (bound + 3.0 * x.abs() + 1.0) * u };
+    on_every_isa(|isa| {
+        assert_within(&format!("{isa} {name}"), &forward(op, &inputs), y, |i| {
+            let (bound, absolute) = value_bound(op, x[i]);
+            let cancelled = if name.starts_with("gelu") { x[i].abs() * f64::EPSILON } else { 0.0 };
+            relative(bound, x[i]) * y[i].abs() + u * absolute + cancelled
+        });
+        let ones = vec![T::ONE; x.len()];
+        assert_within(&format!("{isa} {name} gradient"), &backward(op, &inputs, &ones), dx, |i| {
+            let (bound, absolute) = derivative_bound(op, x[i]);
+            relative(bound, x[i]) * dx[i].abs() + u * absolute + 8.0 * f64::EPSILON
+        });
+    });
+    for (x, (y, expected)) in x.iter().zip(forward(op, &inputs).iter().zip(y)) {
+        if *expected == 0.0 && y.to_f64() == 0.0 {
+            let signs = (y.to_f64().is_sign_negative(), expected.is_sign_negative());
+            assert_eq!(signs.0, signs.1, "{name} f({x:?}): sign of zero");
+        }
+    }
+}
+
+#[test]
+fn special_values_give_limits() {
+    let inf = f64::INFINITY;
+    let tiny = f64::from_bits(1);
+    let nan = f64::NAN;
+    // (function, [f(−∞), f(−0), f(0), f(+∞)], [f'(−∞), f'(−0), f'(0), f'(+∞)])
+    let (ln_2, peak) = (std::f64::consts::LN_2, std::f64::consts::FRAC_2_SQRT_PI);
+    let table: [(Unary<f64>, [f64; 4], [f64; 4]); 43] = [
+        (Unary::Sin, [nan, -0.0, 0.0, nan], [nan, 1.0, 1.0, nan]),
+        (Unary::Cos, [nan, 1.0, 1.0, nan], [nan, 0.0, 0.0, nan]),
+        (Unary::Mish, [-0.0, -0.0, 0.0, inf], [0.0, 0.6, 0.6, 1.0]),
+        (Unary::Powi(0), [1.0; 4], [0.0; 4]),
+        (Unary::Powi(3), [-inf, -0.0, 0.0, inf], [inf, 0.0, 0.0, inf]),
+        (Unary::Powi(-2), [0.0, inf, inf, 0.0], [0.0, inf, -inf, -0.0]),
+        (Unary::Powi(i32::MIN), [0.0, inf, inf, 0.0], [0.0, inf, -inf, -0.0]),
+        (Unary::Neg, [inf, 0.0, -0.0, -inf], [-1.0, -1.0, -1.0, -1.0]),
+        (Unary::Abs, [inf, 0.0, 0.0, inf], [-1.0, 0.0, 0.0, 1.0]),
+        (Unary::Relu, [0.0, -0.0, 0.0, inf], [0.0, 0.0, 0.0, 1.0]),
+        (Unary::LeakyRelu { slope: 0.5 }, [-inf, -0.0, 0.0, inf], [0.5, 0.5, 0.5, 1.0]),
+        (Unary::Sigmoid, [0.0, 0.5, 0.5, 1.0], [0.0, 0.25, 0.25, 0.0]),
+        (Unary::Tanh, [-1.0, -0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]),
+        (Unary::Gelu, [-0.0, -0.0, 0.0, inf], [0.0, 0.5, 0.5, 1.0]),
+        (Unary::GeluTanh, [-0.0, -0.0, 0.0, inf], [0.0, 0.5, 0.5, 1.0]),
+        (Unary::Silu, [-0.0, -0.0, 0.0, inf], [0.0, 0.5, 0.5, 1.0]),
+        (Unary::Elu { alpha: 2.0 }, [-2.0, -0.0, 0.0, inf], [0.0, 2.0, 2.0, 1.0]),
+        (Unary::Clamp { min: -0.5, max: 1.25 }, [-0.5, -0.0, 0.0, 1.25], [0.0, 1.0, 1.0, 0.0]),
+        (Unary::Floor, [-inf, -0.0, 0.0, inf], [0.0; 4]),
+        (Unary::Ceil, [-inf, -0.0, 0.0, inf], [0.0; 4]),
+        (Unary::Round, [-inf, -0.0, 0.0, inf], [0.0; 4]),
+        (Unary::Sign, [-1.0, -0.0, 0.0, 1.0], [0.0; 4]),
+        (Unary::LogSigmoid, [-inf, -ln_2, -ln_2, -0.0], [1.0, 0.5, 0.5, 0.0]),
+        (Unary::Erf, [-1.0, -0.0, 0.0, 1.0], [0.0, peak, peak, 0.0]),
+        (Unary::Exp2, [0.0, 1.0, 1.0, inf], [0.0, ln_2, ln_2, inf]),
+        (Unary::Expm1, [-1.0, -0.0, 0.0, inf], [0.0, 1.0, 1.0, inf]),
+        (Unary::Log2, [nan, -inf, -inf, inf], [-0.0, -inf, inf, 0.0]),
+        (Unary::Log1p, [nan, -0.0, 0.0, inf], [-0.0, 1.0, 1.0, 0.0]),
+        (Unary::Rsqrt, [nan, -inf, inf, 0.0], [nan, inf, -inf, -0.0]),
+        (Unary::Exp, [0.0, 1.0, 1.0, inf], [0.0, 1.0, 1.0, inf]),
+        (Unary::Ln, [nan, -inf, -inf, inf], [-0.0, -inf, inf, 0.0]),
+        (Unary::Sqrt, [nan, -0.0, 0.0, inf], [nan, -inf, inf, 0.0]),
+        (Unary::Square, [inf, 0.0, 0.0, inf], [-inf, -0.0, 0.0, inf]),
+        (Unary::Reciprocal, [-0.0, -inf, inf, 0.0], [0.0, -inf, -inf, 0.0]),
+        (Unary::Powf(0.0), [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]),
+        (Unary::Powf(1.0), [-inf, -0.0, 0.0, inf], [1.0, 1.0, 1.0, 1.0]),
+        (Unary::Powf(-1.0), [-0.0, -inf, inf, 0.0], [0.0, -inf, -inf, 0.0]),
+        (Unary::Powf(0.25), [inf, 0.0, 0.0, inf], [0.0, inf, inf, 0.0]),
+        (Unary::Powf(-0.25), [0.0, inf, inf, 0.0], [-0.0, -inf, -inf, 0.0]),
+        (Unary::Powf(17.0), [-inf, -0.0, 0.0, inf], [inf, 0.0, 0.0, inf]),
+        (Unary::Powf(18.0), [inf, 0.0, 0.0, inf], [-inf, -0.0, 0.0, inf]),
+        (Unary::Powf(-inf), [0.0, inf, inf, 0.0], [nan, -inf, -inf, nan]),
+        (Unary::Powf(inf), [inf, 0.0, 0.0, inf], [inf, nan, nan, inf]),
+    ];
+    let x = [-inf, -0.0, 0.0, inf];
+    on_every_isa(|isa| {
+        for (op, y, slope) in table {
+            let same = |what: &str, actual: &[f64], expected: &[f64]| {
+                let alike = |(a, e): (&f64, &f64)| {
+                    a == e && (*e != 0.0 || what != "value" || a.to_bits() == e.to_bits())
+                };
+                let fits =
+                    actual.iter().zip(expected).all(|(a, e)| (a.is_nan() && e.is_nan()) || alike((a, e)));
+                assert!(fits, "{isa} {op:?} {what} of {x:?}: {actual:?}, expected {expected:?}");
+            };
+            same("value", &forward(op, &x), &y);
+            same("gradient", &backward(op, &x, &[1.0; 4]), &slope);
+            let of_nan = forward(op, &[nan]);
+            let constant = matches!(op, Unary::Powf(p) if p == 0.0) || op == Unary::Powi(0);
+            assert!(of_nan[0].is_nan() != constant, "{isa} {op:?} of NaN: {of_nan:?}");
+            assert!(forward::<f64>(op, &[]).is_empty());
+            let product =
+                matches!(op, Unary::Powf(p) if !p.is_finite() || p.abs() > 16.0 || p.fract() != 0.0);
+            let exact = value(op, tiny);
+            let of_tiny = forward(op, &[tiny])[0];
+            let bound = if product { exact.abs() * 1e-12 } else { exact.abs() * 4.0 * f64::EPSILON };
+            assert!(
+                of_tiny == exact || (of_tiny - exact).abs() <= bound.max(tiny),
+                "{isa} {op:?}: {of_tiny:e} {exact:e}"
+            );
+        }
+        assert_eq!(forward(Unary::Powf(nan), &[1.0]), [1.0]);
+        assert_eq!(forward(Unary::Powf(inf), &[-1.0, 0.5, 2.0]), [1.0, 0.0, inf]);
+        assert!(forward(Unary::Powf(0.5), &[-2.0])[0].is_nan());
+        assert!(forward(Unary::Ln, &[-tiny])[0].is_nan());
+        assert_eq!(forward(Unary::Softplus, &[-inf, inf, 0.0]), [0.0, inf, std::f64::consts::LN_2]);
+        assert!(forward(Unary::Softplus, &[nan])[0].is_nan());
+        assert_eq!(backward(Unary::Relu, &[-1.0, 0.0, 1.0], &[inf, nan, inf]), [0.0, 0.0, inf]);
+        assert_eq!(backward(Unary::Floor, &[0.5, nan], &[nan, inf]), [0.0, 0.0]);
+        // As PyTorch's clamp: dy where min ≤ x ≤ max, else 0, also at NaN.
+        let clamp = Unary::Clamp { min: -1.0, max: 2.0 };
+        let x = [-1.0, 2.0, (-1.0_f64).next_down(), 2.0_f64.next_up(), nan];
+        assert_eq!(backward(clamp, &x, &[3.0, -4.0, inf, nan, 5.0]), [3.0, -4.0, 0.0, 0.0, 0.0]);
+        let crossed = Unary::Clamp { min: 1.0, max: -1.0 };
+        assert_eq!(forward(crossed, &[-2.0, 0.0, 2.0]), [-1.0; 3]);
+        assert_eq!(backward(crossed, &[-2.0, 0.0, 2.0], &[1.0; 3]), [0.0; 3]);
+        for x in [-2.0_f64, -1.5, -0.5, 0.25, 0.5, 1.5, 2.5, 1e300] {
+            let all = [Unary::Floor, Unary::Ceil, Unary::Round, Unary::Sign].map(|op| forward(op, &[x])[0]);
+            assert_eq!(all, [x.floor(), x.ceil(), x.round_ties_even(), x.signum()], "{x}");
+        }
+    });
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    for op in functions::<f64>() {
+        for x in [0.3, 0.9, 1.7, 2.9] {
+            let h = 1e-5;
+            let [left, right] = [x - h, x + h].map(|x| forward(op, &[x])[0]);
+            let slope = (right - left) / (2.0 * h);
+            let gradient = backward(op, &[x], &[1.0])[0];
+            // h²/6 of the third derivative, and the rounding of both values over 2h.
+            let bound = 1e-6 * (1.0 + slope.abs() + right.abs()) * (1.0 + x.powi(-3));
+            assert!((gradient - slope).abs() <= bound, "{op:?} at {x}: {gradient}, differences give {slope}");
+        }
+    }
+}
+
+const PAIRS: [Binary; 6] = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Min, Binary::Max];
+
+/// One rounding in T.
+fn pair<T: Element>(op: Binary, a: T, b: T) -> T {
+    match op {
+        Binary::Add => a + b,
+        Binary::Sub => a - b,
+        Binary::Mul => a * b,
+        Binary::Div => a / b,
+        Binary::Min => T::from_f64(reference::minimum(a.to_f64(), b.to_f64())),
+        Binary::Max => T::from_f64(reference::maximum(a.to_f64(), b.to_f64())),
+        // Not one rounding: tests/math.rs.
+        Binary::Pow => T::from_f64(a.to_f64().powf(b.to_f64())),
+    }
+}
+
+#[track_caller]
+fn assert_same<T: Element>(name: &str, actual: &[T], expected: &[T]) {
+    assert_within(name, actual, &widen(expected), |_| 0.0);
+}
+
+fn check_binary<T: Element>(rows: usize, cols: usize, seed: u64) {
+    let special = [f64::NAN, f64::INFINITY, -f64::INFINITY, 0.0, -0.0, 1e-310, 1e30].map(T::from_f64);
+    let mixed = |len: usize, seed: u64| -> Vec<T> {
+        let with = |(i, x)| {
+            if (i as u64 * 7 + seed).is_multiple_of(11) { special[(i + seed as usize) % 7] } else { x }
+        };
+        noise::<T>(len, seed).into_iter().enumerate().map(with).collect()
+    };
+    let (a, b) = (mixed(rows * cols, seed), mixed(rows * cols, seed + 1));
+    let (row, col) = (mixed(cols, seed + 2), mixed(rows, seed + 3));
+    let mut y = vec![T::NAN; rows * cols];
+    let every = |f: &dyn Fn(usize) -> T| -> Vec<T> { (0..rows * cols).map(f).collect() };
+    on_every_isa(|isa| {
+        let mut y = y.clone();
+        for op in PAIRS {
+            let name = |what: &str| format!("{isa} {what} {op:?}");
+            map::binary(op, &a, &b, &mut y).unwrap();
+            assert_same(&name("binary"), &y, &every(&|i| pair(op, a[i], b[i])));
+            map::binary_scalar(op, &a, special[6], &mut y).unwrap();
+            assert_same(&name("binary_scalar"), &y, &every(&|i| pair(op, a[i], special[6])));
+            map::scalar_binary(op, special[6], &a, &mut y).unwrap();
+            assert_same(&name("scalar_binary"), &y, &every(&|i| pair(op, special[6], a[i])));
+            if cols > 0 && rows > 0 {
+                map::binary_row(op, &a, &row, &mut y).unwrap();
+                assert_same(&name("binary_row"), &y, &every(&|i| pair(op, a[i], row[i % cols])));
+                map::binary_col(op, &a, &col, &mut y).unwrap();
+                assert_same(&name("binary_col"), &y, &every(&|i| pair(op, a[i], col[i / cols])));
+            }
+        }
+    });
+    map::binary_col(Binary::Add, &[], &col, &mut y[..0]).unwrap();
+    map::binary_row(Binary::Add, &[], &row, &mut y[..0]).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn pairs_are_rounded_once((rows, cols, seed) in (0usize..20, 0usize..40, 0u64..1000)) {
+        check_binary::<f32>(rows, cols, seed);
+        check_binary::<f64>(rows, cols, seed);
+    }
+}
+
+fn check_updates<T: Element>() {
+    for len in (0..70).chain([16 * 1024, 40_000]) {
+        let (x, y0) = (noise::<T>(len, 1), noise::<T>(len, 2));
+        let (alpha, beta) = (T::from_f64(1.7), T::from_f64(-0.3));
+        on_every_isa(|isa| {
+            let each =
+                |f: &dyn Fn(T, T) -> T| -> Vec<T> { x.iter().zip(&y0).map(|(&x, &y)| f(x, y)).collect() };
+            let mut y = y0.clone();
+            map::accumulate(&x, &mut y).unwrap();
+            assert_same("accumulate", &y, &each(&|x, y| y + x));
+            y.clone_from(&y0);
+            map::scale(alpha, &mut y).unwrap();
+            assert_same("scale", &y, &each(&|_, y| alpha * y));
+            y.clone_from(&y0);
+            map::axpby(alpha, &x, beta, &mut y).unwrap();
+            let fused = |x: T, y: T| alpha.mul_add(x, beta * y);
+            let twice = |x: T, y: T| alpha * x + beta * y;
+            assert_same("axpby", &y, &each(if isa.has_fma() { &fused } else { &twice }));
+            y.fill(T::NAN);
+            map::axpby(alpha, &x, T::ZERO, &mut y).unwrap();
+            assert_same("axpby with beta 0", &y, &each(&|x, _| alpha * x));
+        });
+    }
+}
+
+#[test]
+fn updates_in_place_are_rounded_as_documented() {
+    check_updates::<f32>();
+    check_updates::<f64>();
+}
+
+fn check_same_bits<T: Element>() {
+    // Ragged chunks, and a tail in the last one.
+    let x: Vec<T> = noise::<T>(50_003, 3).into_iter().map(|x| x * T::from_f64(9.0)).collect();
+    let dy = noise::<T>(x.len(), 4);
+    for op in functions::<T>() {
+        same_bits_everywhere(|| {
+            let mut both = forward(op, &x);
+            both.extend(backward(op, &x, &dy));
+            // NaN has many bit patterns.
+            both.iter().map(|&y| if y.is_nan() { T::ZERO } else { y }).collect()
+        });
+        // Lane = tail: each of 17 elements alone, in a register, and in a tail.
+        let whole = forward(op, &x[..40]);
+        for i in 0..17 {
+            for to in [i + 1, i + 5] {
+                assert_same(&format!("{op:?} of a part"), &forward(op, &x[i..to]), &whole[i..to]);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_on_every_isa_number_of_threads_and_in_every_lane() {
+    check_same_bits::<f32>();
+    check_same_bits::<f64>();
+}
+
+#[test]
+fn wrong_lengths_are_named() {
+    let mut y = [0.0; 5];
+    let text = |result: gristmill::Result<()>| result.unwrap_err().to_string();
+    let x = [1.0_f32; 6];
+    assert_eq!(text(map::unary(Unary::Exp, &x, &mut y)), "unary: y has 5 elements, expected 6");
+    assert_eq!(
+        text(map::unary_backward(Unary::Exp, &x, &x[1..], &x, &mut y)),
+        "unary_backward: y has 5 elements, expected 6"
+    );
+    assert_eq!(
+        text(map::unary_backward(Unary::Exp, &x, &x, &x[2..], &mut y)),
+        "unary_backward: dy has 4 elements, expected 6"
+    );
+    assert_eq!(
+        text(map::unary_backward(Unary::Exp, &x, &x, &x, &mut y)),
+        "unary_backward: dx has 5 elements, expected 6"
+    );
+    assert_eq!(text(map::binary(Binary::Add, &x, &x[1..], &mut y)), "binary: b has 5 elements, expected 6");
+    assert_eq!(text(map::binary(Binary::Add, &x, &x, &mut y)), "binary: y has 5 elements, expected 6");
+    assert_eq!(
+        text(map::binary_scalar(Binary::Add, &x, 1.0, &mut y)),
+        "binary_scalar: y has 5 elements, expected 6"
+    );
+    assert_eq!(
+        text(map::scalar_binary(Binary::Add, 1.0, &x, &mut y)),
+        "scalar_binary: y has 5 elements, expected 6"
+    );
+    assert_eq!(
+        text(map::binary_row(Binary::Add, &x, &x[2..], &mut y)),
+        "binary_row: 6 elements are not whole rows of 4"
+    );
+    assert_eq!(
+        text(map::binary_row(Binary::Add, &x, &[], &mut y)),
+        "binary_row: 6 elements are not whole rows of 0"
+    );
+    assert_eq!(
+        text(map::binary_col(Binary::Add, &x, &x[2..], &mut y)),
+        "binary_col: 6 elements do not fall into 4 rows"
+    );
+    assert_eq!(
+        text(map::binary_col(Binary::Add, &x, &[], &mut y)),
+        "binary_col: 6 elements do not fall into 0 rows"
+    );
+    assert_eq!(
+        text(map::binary_col(Binary::Add, &x, &x, &mut y)),
+        "binary_col: y has 5 elements, expected 6"
+    );
+    assert_eq!(text(map::accumulate(&x, &mut y)), "accumulate: y has 5 elements, expected 6");
+    assert_eq!(text(map::axpby(1.0, &x, 0.0, &mut y)), "axpby: y has 5 elements, expected 6");
+}

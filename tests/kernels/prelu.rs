@@ -1,0 +1,151 @@
+//! The parametric ReLU against its reference and its promises.
+
+use crate::common::*;
+use gristmill::{Element, kernels::prelu, reference};
+use proptest::prelude::*;
+
+struct Case<T> {
+    x: Vec<T>,
+    slope: Vec<T>,
+    inner: usize,
+    dy: Vec<T>,
+}
+
+/// y, dx, dslope.
+fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 3] {
+    let Case { x, slope, inner, dy } = case;
+    let [mut y, mut dx] = [(); 2].map(|()| vec![T::NAN; x.len()]);
+    let mut dslope = vec![T::NAN; slope.len()];
+    prelu::forward(x, slope, *inner, &mut y).unwrap();
+    prelu::backward(x, slope, *inner, dy, &mut dx, &mut dslope).unwrap();
+    [y, dx, dslope]
+}
+
+/// Compares with the reference, within the bounds of the module's documentation.
+fn check<T: Element>(case: &Case<T>) {
+    let (x, slope, dy) = (widen(&case.x), widen(&case.slope), widen(&case.dy));
+    let (inner, u) = (case.inner, unit::<T>());
+    let y = reference::prelu(&x, &slope, inner);
+    let (dx, dslope) = reference::prelu_backward(&x, &slope, inner, &dy);
+    let size = |x: &[f64]| x.iter().map(|x| -x.abs()).collect::<Vec<_>>();
+    let below: Vec<f64> = x.iter().map(|&x| if x > 0.0 { x } else { -x.abs() }).collect();
+    let (_, sizes) = reference::prelu_backward(&below, &slope, inner, &size(&dy));
+    let samples = x.len() as f64 / (slope.len() * inner) as f64;
+    let k = if slope.len() == 1 {
+        300.0 + (x.len() as f64).log2()
+    } else if inner < 4 * T::LANES {
+        samples + inner as f64 + 20.0
+    } else {
+        (inner as f64).min(4096.0) / 16.0 + inner as f64 / 4096.0 + 20.0 + samples.log2()
+    };
+    on_every_isa(|isa| {
+        let actual = run(case);
+        let name = |what: &str| format!("{isa} {what} of [{samples}, {}, {inner}]", slope.len());
+        assert_within(&name("y"), &actual[0], &y, |i| u * y[i].abs());
+        assert_within(&name("dx"), &actual[1], &dx, |i| u * dx[i].abs());
+        assert_within(&name("dslope"), &actual[2], &dslope, |c| {
+            (k * u + x.len() as f64 * f64::EPSILON) * sizes[c]
+        });
+    });
+}
+
+fn case<T: Element>(samples: usize, channels: usize, inner: usize, seed: u64) -> Case<T> {
+    let len = samples * channels * inner;
+    Case { x: noise(len, seed), slope: noise(channels, seed + 1), inner, dy: noise(len, seed + 2) }
+}
+
+proptest! {
+    #[test]
+    fn prelu_matches_the_reference(
+        samples in 1usize..6, channels in 1usize..5,
+        inner in prop_oneof![Just(1usize), 2usize..64, 64usize..200], seed in 0u64..1_000_000,
+    ) {
+        check(&case::<f32>(samples, channels, inner, seed));
+        check(&case::<f64>(samples, channels, inner, seed));
+    }
+}
+
+#[test]
+fn large_inputs() {
+    check(&case::<f32>(1, 1, 100_001, 1));
+    check(&case::<f32>(3, 1, 70_000, 2));
+    check(&case::<f32>(500, 9, 7, 3));
+    check(&case::<f32>(2, 3, 9001, 4));
+    check(&case::<f64>(40, 5, 333, 5));
+}
+
+#[test]
+fn zero_takes_the_side_of_the_slope_and_nan_stays() {
+    for (slope, inner) in [(vec![0.5_f32], 5), (vec![0.5; 5], 1), (vec![0.5; 2], 100)] {
+        let len = slope.len() * inner;
+        on_every_isa(|isa| {
+            let mut x = vec![0.0; len];
+            x[..5].copy_from_slice(&[0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+            let case = Case { x, slope: slope.clone(), inner, dy: vec![2.0; len] };
+            let [y, dx, dslope] = run(&case);
+            let bits: Vec<u32> = y[..2].iter().map(|y| y.to_bits()).collect();
+            assert_eq!(bits, [0.0_f32.to_bits(), (-0.0_f32).to_bits()], "{isa}");
+            assert!(y[2].is_nan(), "{isa}");
+            assert_eq!(y[3..5], [f32::INFINITY, f32::NEG_INFINITY], "{isa}");
+            assert_eq!(dx[..5], [1.0, 1.0, 1.0, 2.0, 1.0], "{isa}");
+            assert!(dslope.iter().any(|d| d.is_nan()), "{isa}");
+            // A gradient that passes on the side of x says nothing about the slope.
+            let positive = Case { x: vec![1.0; len], dy: vec![f32::NAN; len], ..case };
+            let [_, dx, dslope] = run(&positive);
+            assert!(dx.iter().all(|dx| dx.is_nan()) && dslope.iter().all(|&d| d == 0.0), "{isa}");
+        });
+    }
+}
+
+#[test]
+fn the_same_bits_on_every_isa_and_number_of_threads() {
+    for (samples, channels, inner) in [(1, 1, 300_001), (3000, 9, 7), (7, 5, 9001), (2000, 100, 1)] {
+        same_bits_everywhere(|| run(&case::<f32>(samples, channels, inner, 1)).concat());
+        same_bits_everywhere(|| run(&case::<f64>(samples, channels, inner, 1)).concat());
+    }
+}
+
+#[test]
+fn samples_and_inner_elements_are_one_with_a_single_slope() {
+    let case = case::<f32>(6, 1, 5000, 1);
+    let whole = Case { inner: 30_000, ..case };
+    let results = run(&whole);
+    assert_eq!(results, run(&Case { inner: 1, ..whole }));
+}
+
+#[test]
+fn nothing_is_fine_and_a_gradient_not_wanted_changes_nothing_else() {
+    let mut dslope = [1.0_f32; 2];
+    for inner in [0, 3, 100] {
+        prelu::forward::<f32>(&[], &[0.5; 2], inner, &mut []).unwrap();
+        prelu::backward::<f32>(&[], &[0.5; 2], inner, &[], &mut [], &mut dslope).unwrap();
+        assert_eq!(dslope, [0.0; 2]);
+    }
+    for (channels, inner) in [(1, 50), (4, 3), (4, 70)] {
+        let case = case::<f32>(3, channels, inner, 1);
+        let [_, dx, _] = run(&case);
+        let mut other = vec![0.0; dx.len()];
+        prelu::backward(&case.x, &case.slope, inner, &case.dy, &mut other, &mut []).unwrap();
+        assert_eq!(dx, other);
+    }
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    let text = |result: gristmill::Result<()>| result.unwrap_err().to_string();
+    let x = [0.0_f32; 6];
+    assert_eq!(text(prelu::forward(&x, &[], 6, &mut [0.0; 6])), "prelu: there is no slope");
+    assert_eq!(
+        text(prelu::forward(&x, &[0.5; 2], 2, &mut [0.0; 6])),
+        "prelu: 6 elements are not whole rows of 4"
+    );
+    assert_eq!(text(prelu::forward(&x, &[0.5], 6, &mut [0.0; 5])), "prelu: y has 5 elements, expected 6");
+    assert_eq!(
+        text(prelu::forward(&x, &[0.5; 2], usize::MAX, &mut [0.0; 5])),
+        format!("prelu: 2 channels of {} elements are too many", usize::MAX)
+    );
+    assert_eq!(
+        text(prelu::backward(&x, &[0.5; 2], 3, &x, &mut [0.0; 6], &mut [0.0; 3])),
+        "prelu_backward: dslope has 3 elements, expected 2"
+    );
+}

@@ -1,0 +1,215 @@
+//! Root mean square normalisation against its reference, PyTorch and its promises.
+
+use crate::common::*;
+use gristmill::{Element, kernels::rms_norm, reference};
+use proptest::prelude::*;
+
+struct Case<T> {
+    x: Vec<T>,
+    cols: usize,
+    gamma: Option<Vec<T>>,
+    eps: f64,
+    dy: Vec<T>,
+}
+
+/// y, rstd, dx, dgamma.
+fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 4] {
+    let Case { x, cols, gamma, eps, dy } = case;
+    let gamma = gamma.as_deref();
+    let [mut y, mut inferred, mut dx] = [(); 3].map(|()| vec![T::NAN; x.len()]);
+    let (mut rstd, mut dgamma) = (vec![T::NAN; x.len() / cols], vec![T::NAN; *cols]);
+    rms_norm::forward(x, *cols, gamma, *eps, &mut y, &mut rstd).unwrap();
+    rms_norm::infer(x, *cols, gamma, *eps, &mut inferred).unwrap();
+    let bits = |y: &[T]| y.iter().map(|y| y.to_f64().to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&y), bits(&inferred), "infer");
+    rms_norm::backward(x, *cols, gamma, &rstd, dy, &mut dx, &mut dgamma).unwrap();
+    [y, rstd, dx, dgamma]
+}
+
+/// Compares with the reference, within the bounds of the module's documentation.
+fn check<T: Element>(case: &Case<T>) {
+    let (cols, u) = (case.cols, unit::<T>());
+    let (x, dy) = (widen(&case.x), widen(&case.dy));
+    let gamma = case.gamma.as_ref().map_or(vec![1.0; cols], |gamma| widen(gamma));
+    let (y, rstd) = reference::rms_norm(&x, cols, &gamma, case.eps);
+    let (dx, dgamma) = reference::rms_norm_backward(&x, cols, &gamma, case.eps, &dy);
+
+    let (rows, n) = (rstd.len(), cols as f64);
+    // The reference, in f64, has its own rounding.
+    let k = n.min(4096.0) / 16.0 + n / 4096.0 + 20.0;
+    let ku = k * u + 4.0 * f64::EPSILON * n;
+    let normal = |i: usize| (x[i] * rstd[i / cols]).abs();
+    let g = |i: usize| (dy[i] * gamma[i % cols]).abs();
+    let mean_gx: Vec<f64> =
+        (0..rows).map(|r| (r * cols..(r + 1) * cols).map(|i| g(i) * normal(i)).sum::<f64>() / n).collect();
+
+    on_every_isa(|isa| {
+        let actual = run(case);
+        let name = |what: &str| format!("{isa} {what} of [{rows}, {cols}]");
+        assert_within(&name("y"), &actual[0], &y, |i| 2.0 * ku * y[i].abs());
+        assert_within(&name("rstd"), &actual[1], &rstd, |r| ku * rstd[r]);
+        assert_within(&name("dx"), &actual[2], &dx, |i| {
+            4.0 * ku * rstd[i / cols] * (g(i) + normal(i) * mean_gx[i / cols])
+        });
+        assert_within(&name("dgamma"), &actual[3], &dgamma, |c| {
+            let terms = (0..rows).map(|r| dy[r * cols + c].abs() * normal(r * cols + c));
+            (ku + (rows as f64 + 20.0) * u) * terms.sum::<f64>()
+        });
+    });
+}
+
+fn case<T: Element>(rows: usize, cols: usize, mean: f64, std: f64, seed: u64) -> Case<T> {
+    let x: Vec<f64> = noise::<f64>(rows * cols, seed).iter().map(|z| mean + std * z).collect();
+    Case {
+        x: narrow(&x),
+        cols,
+        gamma: (!seed.is_multiple_of(3)).then(|| noise(cols, seed + 1)),
+        eps: T::EPSILON.to_f64(),
+        dy: noise(rows * cols, seed + 3),
+    }
+}
+
+proptest! {
+    #[test]
+    fn rms_norm_matches_the_reference(
+        rows in 1usize..6, cols in 1usize..200, mean in -10.0..10.0, std in 0.1..10.0, seed in 0u64..1_000_000,
+    ) {
+        check(&case::<f32>(rows, cols, mean, std, seed));
+        check(&case::<f64>(rows, cols, mean, std, seed));
+    }
+}
+
+#[test]
+fn large_rows_and_many_rows() {
+    check(&case::<f32>(3, 9001, 0.5, 1.0, 1));
+    check(&case::<f32>(1000, 33, 0.5, 1.0, 2));
+    check(&case::<f64>(700, 65, 0.5, 1.0, 3));
+}
+
+#[test]
+fn squares_that_overflow_do_no_harm() {
+    for scale in [1e18, 1e20, 1e30, 1e37] {
+        check(&case::<f32>(3, 100, 0.0, scale, 1));
+        check(&case::<f32>(2, 300, 0.1 * scale, 0.9 * scale, 2));
+    }
+    // Here rstd is subnormal.
+    let largest = case::<f32>(2, 100, 0.0, 3.4e38, 3);
+    let (y, _) = reference::rms_norm(&widen(&largest.x), 100, &[1.0; 100], 0.0);
+    assert_close("y of 3.4e38", &run(&largest)[0], &y, 60.0 * unit::<f32>(), 0.0);
+    let huge = case::<f64>(2, 100, 1e200, 1e199, 2);
+    let [y, ..] = run(&huge);
+    let small = Case { x: huge.x.iter().map(|x| x * 2.0_f64.powi(-600)).collect(), eps: 0.0, ..huge };
+    // A power of two changes nothing.
+    assert_close("y of 1e200", &y, &run(&small)[0], 1e-15, 0.0);
+}
+
+#[test]
+fn pytorch_agrees() {
+    let cases = fixture("rms_norm");
+    assert_eq!(cases.len(), 4);
+    for (index, fixture) in cases.iter().enumerate() {
+        let field = |field: &str| data(&fixture[field]);
+        let (x, gamma, dy) = (field("x"), field("weight"), field("dy"));
+        let (cols, eps) = (gamma.len(), fixture["eps"].as_f64().unwrap_or(f64::EPSILON));
+        let double = Case { x: x.clone(), cols, gamma: Some(gamma.clone()), eps, dy: dy.clone() };
+        let [y, _, dx, dgamma] = run(&double);
+        for (what, actual) in [("y", y), ("dx", dx), ("dweight", dgamma)] {
+            // Where dx cancels (a single column), what is left are rounding errors of both.
+            assert_close(&format!("case {index} {what}"), &actual, &field(what), 1e-10, 1e-13);
+        }
+        check(&double);
+        let gamma = Some(narrow(&gamma));
+        check::<f32>(&Case { x: narrow(&x), cols, gamma, eps, dy: narrow(&dy) });
+    }
+}
+
+#[test]
+fn bad_numbers_spoil_their_row_only_and_zeros_stay_zeros() {
+    on_every_isa(|isa| {
+        let mut case = case::<f32>(3, 40, 0.0, 1.0, 1);
+        let [clean, ..] = run(&case);
+        let mut others_are_clean = |bad: f32| {
+            case.x[50] = bad;
+            let [y, ..] = run(&case);
+            assert_eq!((&y[..40], &y[80..]), (&clean[..40], &clean[80..]), "{isa} {bad}");
+            y[40..80].to_vec()
+        };
+        assert!(others_are_clean(f32::NAN).iter().all(|y| y.is_nan()), "{isa}");
+        for bad in [f32::INFINITY, f32::NEG_INFINITY] {
+            let y = others_are_clean(bad);
+            assert!(y.iter().enumerate().all(|(i, &y)| if i == 10 { y.is_nan() } else { y == 0.0 }), "{isa}");
+        }
+        for eps in [1e-5, 0.0] {
+            let zeros = Case { x: vec![0.0; 80], cols: 40, gamma: None, eps, dy: vec![1.0; 80] };
+            let [y, ..] = run::<f32>(&zeros);
+            assert!(y.iter().all(|&y| if eps == 0.0 { y.is_nan() } else { y == 0.0 }), "{isa} {eps}");
+        }
+    });
+}
+
+#[test]
+fn no_rows_give_no_output_and_zero_gradients() {
+    let mut dgamma = [1.0_f32; 3];
+    rms_norm::forward::<f32>(&[], 3, None, 1e-5, &mut [], &mut []).unwrap();
+    rms_norm::backward::<f32>(&[], 3, None, &[], &[], &mut [], &mut dgamma).unwrap();
+    assert_eq!(dgamma, [0.0; 3]);
+    rms_norm::infer::<f64>(&[], 0, None, 1e-5, &mut []).unwrap();
+    rms_norm::backward::<f64>(&[], 0, None, &[], &[], &mut [], &mut []).unwrap();
+}
+
+#[test]
+fn a_gradient_not_wanted_changes_nothing_else() {
+    let case = case::<f32>(5, 30, 1.0, 2.0, 1);
+    let [_, rstd, dx, _] = run(&case);
+    let mut other = vec![0.0; 150];
+    rms_norm::backward(&case.x, 30, case.gamma.as_deref(), &rstd, &case.dy, &mut other, &mut []).unwrap();
+    assert_eq!(dx, other);
+}
+
+#[test]
+fn the_same_bits_on_every_isa_and_number_of_threads() {
+    for (rows, cols) in [(700, 100), (3, 5000), (2000, 17)] {
+        same_bits_everywhere(|| run(&case::<f32>(rows, cols, 2.0, 1.0, 1)).concat());
+        same_bits_everywhere(|| run(&case::<f64>(rows, cols, 2.0, 1.0, 1)).concat());
+    }
+    same_bits_everywhere(|| run(&case::<f32>(3, 100, 0.0, 1e30, 1)).concat());
+}
+
+#[test]
+fn the_same_bits_at_any_place_and_alignment() {
+    let case = case::<f32>(64, 45, 0.5, 1.0, 1);
+    let [y, rstd, dx, _] = run(&case);
+    let gamma = case.gamma.as_deref();
+    for (row, (x, dy)) in case.x.chunks(45).zip(case.dy.chunks(45)).enumerate() {
+        // Alone, and off by some elements from where memory begins.
+        let offset = row % 17;
+        let moved = |x: &[f32]| [&vec![0.0; offset], x].concat();
+        let (x, dy) = (moved(x), moved(dy));
+        let [mut one_y, mut one_dx] = [(); 2].map(|()| vec![0.0; offset + 45]);
+        let mut one_rstd = [0.0];
+        let (one_x, dy) = (&x[offset..], &dy[offset..]);
+        rms_norm::forward(one_x, 45, gamma, case.eps, &mut one_y[offset..], &mut one_rstd).unwrap();
+        rms_norm::backward(one_x, 45, gamma, &one_rstd, dy, &mut one_dx[offset..], &mut []).unwrap();
+        assert_eq!(one_y[offset..], y[row * 45..][..45]);
+        assert_eq!(one_rstd, rstd[row..=row]);
+        assert_eq!(one_dx[offset..], dx[row * 45..][..45]);
+    }
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    let forward = |x: usize, cols, gamma: Option<&[f32]>, eps, y: usize, rstd: usize| {
+        let (mut y, mut rstd) = (vec![0.0; y], vec![0.0; rstd]);
+        rms_norm::forward(&vec![0.0; x], cols, gamma, eps, &mut y, &mut rstd).unwrap_err().to_string()
+    };
+    assert_eq!(forward(7, 3, None, 1e-5, 7, 2), "rms_norm: 7 elements are not whole rows of 3");
+    assert_eq!(forward(6, 3, Some(&[1.0]), 1e-5, 6, 2), "rms_norm: gamma has 1 elements, expected 3");
+    assert_eq!(forward(6, 3, None, 1e-5, 5, 2), "rms_norm: y has 5 elements, expected 6");
+    assert_eq!(forward(6, 3, None, 1e-5, 6, 3), "rms_norm: rstd has 3 elements, expected 2");
+    assert_eq!(forward(6, 3, None, -1.0, 6, 2), "rms_norm: eps is -1, expected a finite number ≥ 0");
+    let error = rms_norm::infer(&[0.0_f32; 6], 3, None, f64::NAN, &mut [0.0; 6]).unwrap_err();
+    assert_eq!(error.to_string(), "rms_norm_infer: eps is NaN, expected a finite number ≥ 0");
+    let (x, r) = ([0.0_f32; 6], [0.0; 2]);
+    let error = rms_norm::backward(&x, 3, None, &r, &x, &mut [0.0; 6], &mut [0.0; 2]).unwrap_err();
+    assert_eq!(error.to_string(), "rms_norm_backward: dgamma has 2 elements, expected 3");
+}

@@ -1,0 +1,595 @@
+//! Optimizer steps against their reference, PyTorch and their promises.
+
+use crate::common::*;
+use gristmill::kernels::update::{self, Adagrad, Adam, Decay, Lion, NAdam, RAdam, RmsProp, Sgd, Step};
+use gristmill::{Element, reference};
+use proptest::prelude::*;
+
+/// What one kernel call changes: the parameter first.
+type State<T> = Vec<Vec<T>>;
+
+#[derive(Clone, Copy, Debug)]
+enum Config {
+    Sgd(Sgd),
+    RmsProp(RmsProp),
+    Adam(Adam),
+    Adagrad(Adagrad),
+    Lion(Lion),
+    NAdam(NAdam),
+    RAdam(RAdam),
+}
+
+impl Config {
+    /// Which parts of the state are in use, after the parameter.
+    fn used(&self) -> Vec<bool> {
+        match self {
+            Config::Sgd(config) => vec![config.momentum != 0.0],
+            Config::RmsProp(config) => vec![true, config.centered, config.momentum != 0.0],
+            Config::Adam(config) => vec![true, true, config.amsgrad],
+            Config::Adagrad(_) | Config::Lion(_) => vec![true],
+            Config::NAdam(_) | Config::RAdam(_) => vec![true, true],
+        }
+    }
+
+    fn start<T: Element>(&self, param: &[T]) -> State<T> {
+        let first = match self {
+            Config::Adagrad(config) => T::from_f64(config.initial_accumulator_value),
+            _ => T::ZERO,
+        };
+        let fill = |used| vec![first; if used { param.len() } else { 0 }];
+        [param.to_vec()].into_iter().chain(self.used().into_iter().map(fill)).collect()
+    }
+
+    /// The product of NAdam's momenta before a step.
+    fn mu_product(&self, step: u64) -> f64 {
+        match self {
+            Config::NAdam(config) => (1..step).map(|step| config.momentum(step).unwrap()).product(),
+            _ => 1.0,
+        }
+    }
+
+    fn step<T: Element>(&self, step: u64, grad: &[T], state: &mut State<T>) {
+        let [param, rest @ ..] = &mut state[..] else { unreachable!() };
+        match (self, rest) {
+            (Config::Sgd(config), [buffer]) => update::sgd(config, step, grad, param, buffer),
+            (Config::RmsProp(config), [square, mean, buffer]) => {
+                update::rmsprop(config, grad, param, square, mean, buffer)
+            }
+            (Config::Adam(config), [first, second, largest]) => {
+                update::adam(config, step, grad, param, first, second, largest)
+            }
+            (Config::Adagrad(config), [sum]) => update::adagrad(config, step, grad, param, sum),
+            (Config::Lion(config), [moment]) => update::lion(config, grad, param, moment),
+            (Config::NAdam(config), [first, second]) => {
+                update::nadam(config, step, self.mu_product(step), grad, param, first, second)
+            }
+            (Config::RAdam(config), [first, second]) => {
+                update::radam(config, step, grad, param, first, second)
+            }
+            _ => unreachable!(),
+        }
+        .unwrap();
+    }
+
+    /// The reference's step of element i, from the same state.
+    fn expected(&self, step: u64, g: f64, state: &[f64]) -> Vec<f64> {
+        match self {
+            Config::Sgd(c) => reference::sgd(
+                c.lr,
+                c.momentum,
+                c.dampening,
+                c.dampen_first,
+                c.nesterov,
+                c.weight_decay,
+                c.decay == Decay::Decoupled,
+                step,
+                g,
+                state[0],
+                state[1],
+            )
+            .to_vec(),
+            Config::RmsProp(c) => reference::rmsprop(
+                c.lr,
+                c.alpha,
+                c.eps,
+                c.momentum,
+                c.centered,
+                c.weight_decay,
+                c.decay == Decay::Decoupled,
+                g,
+                state[0],
+                [state[1], state[2], state[3]],
+            )
+            .to_vec(),
+            Config::Adam(c) => reference::adam(
+                c.lr,
+                [c.beta1, c.beta2],
+                c.eps,
+                c.weight_decay,
+                c.decay == Decay::Decoupled,
+                c.amsgrad,
+                step,
+                g,
+                state[0],
+                [state[1], state[2], state[3]],
+            )
+            .to_vec(),
+            Config::Adagrad(c) => reference::adagrad(
+                c.lr,
+                c.lr_decay,
+                c.eps,
+                c.weight_decay,
+                c.decay == Decay::Decoupled,
+                step,
+                g,
+                state[0],
+                state[1],
+            )
+            .to_vec(),
+            Config::Lion(c) => reference::lion(
+                c.lr,
+                [c.beta1, c.beta2],
+                c.weight_decay,
+                c.decay == Decay::Decoupled,
+                g,
+                state[0],
+                state[1],
+            )
+            .to_vec(),
+            Config::NAdam(c) => reference::nadam(
+                c.lr,
+                [c.beta1, c.beta2],
+                c.eps,
+                c.weight_decay,
+                c.decay == Decay::Decoupled,
+                c.momentum_decay,
+                step,
+                self.mu_product(step),
+                g,
+                state[0],
+                [state[1], state[2]],
+            )
+            .to_vec(),
+            Config::RAdam(c) => reference::radam(
+                c.lr,
+                [c.beta1, c.beta2],
+                c.eps,
+                c.weight_decay,
+                c.decay == Decay::Decoupled,
+                step,
+                g,
+                state[0],
+                [state[1], state[2]],
+            )
+            .to_vec(),
+        }
+    }
+
+    /// Whether rounding may turn the direction: Lion's is a sign.
+    fn turns(&self, g: f64, state: &[f64], rounding: f64) -> bool {
+        let Config::Lion(c) = self else { return false };
+        let g = if c.decay == Decay::L2 { g + c.weight_decay * state[0] } else { g };
+        (c.beta1 * state[1] + (1.0 - c.beta1) * g).abs() <= rounding
+    }
+
+    fn lr(&self) -> f64 {
+        match self {
+            Config::Sgd(Sgd { lr, .. })
+            | Config::RmsProp(RmsProp { lr, .. })
+            | Config::Adam(Adam { lr, .. })
+            | Config::Adagrad(Adagrad { lr, .. })
+            | Config::Lion(Lion { lr, .. })
+            | Config::NAdam(NAdam { lr, .. })
+            | Config::RAdam(RAdam { lr, .. }) => *lr,
+        }
+    }
+}
+
+/// Steps from the same states, kernel and reference; `moments` of which nothing cancels are compared to the last bits.
+fn check<T: Element>(config: Config, param: &[f64], grads: &[Vec<f64>]) {
+    on_every_isa(|isa| {
+        let u = unit::<T>() + unit::<f64>();
+        let mut state = config.start::<T>(&narrow(param));
+        for (step, grad) in (1..).zip(grads) {
+            let grad = narrow::<T>(grad);
+            let before = state.clone();
+            config.step(step, &grad, &mut state);
+            for i in 0..grad.len() {
+                let old: Vec<f64> = before.iter().map(|s| s.get(i).map_or(0.0, |x| x.to_f64())).collect();
+                let expected = config.expected(step, grad[i].to_f64(), &old);
+                let size: f64 = grad[i].to_f64().abs() + old[0].abs();
+                let turns = config.turns(grad[i].to_f64(), &old, 16.0 * u * size);
+                for (part, values) in state.iter().enumerate().filter(|(_, values)| !values.is_empty()) {
+                    if part == 0 && turns {
+                        continue;
+                    }
+                    // The bounds of the module's documentation. The parts of the state are moments of the gradient or its
+                    // square; directions, which are RMSprop's buffer (part 3) and times lr the step, are below 100:
+                    // 1/√(1 − α) · 1/(1 − momentum) or 1/√(1 − β₂) at the ends of the ranges below.
+                    let bound = 16.0
+                        * u
+                        * match part {
+                            0 => {
+                                old[0].abs()
+                                    + config.lr()
+                                        * (size + old[1..].iter().map(|x| x.abs()).sum::<f64>() + 100.0)
+                            }
+                            _ => old[part].abs() + size + size * size + if part == 3 { 100.0 } else { 0.0 },
+                        };
+                    let (actual, expected) = (values[i].to_f64(), expected[part]);
+                    assert!(
+                        (actual - expected).abs() <= bound,
+                        "{isa} {} {config:?} step {step} part {part}[{i}]: {actual:e}, expected {expected:e}",
+                        T::NAME,
+                    );
+                }
+            }
+        }
+    });
+}
+
+fn decay() -> impl Strategy<Value = (f64, Decay)> {
+    prop_oneof![
+        Just((0.0, Decay::L2)),
+        (0.0..0.5).prop_map(|weight_decay| (weight_decay, Decay::L2)),
+        (0.0..0.5).prop_map(|weight_decay| (weight_decay, Decay::Decoupled)),
+    ]
+}
+
+fn configs() -> impl Strategy<Value = Config> {
+    let momentum = || prop_oneof![Just(0.0), 0.1..0.9];
+    prop_oneof![
+        (0.0..0.5, momentum(), 0.0..0.9, any::<(bool, bool)>(), decay()).prop_map(
+            |(lr, momentum, dampening, (dampen_first, nesterov), (weight_decay, decay))| {
+                let nesterov = nesterov && momentum > 0.0;
+                let dampening = if nesterov { 0.0 } else { dampening };
+                Config::Sgd(Sgd { lr, momentum, dampening, dampen_first, nesterov, weight_decay, decay })
+            }
+        ),
+        // Not centered: the difference below the root cancels, and its root with it.
+        (0.0..0.5, 0.5..0.99, 1e-8..1e-2, momentum(), decay()).prop_map(
+            |(lr, alpha, eps, momentum, (weight_decay, decay))| {
+                Config::RmsProp(RmsProp { lr, alpha, eps, momentum, centered: false, weight_decay, decay })
+            }
+        ),
+        (0.0..0.5, 0.0..0.95, 0.5..0.999, 1e-8..1e-2, decay(), any::<bool>()).prop_map(
+            |(lr, beta1, beta2, eps, (weight_decay, decay), amsgrad)| {
+                Config::Adam(Adam { lr, beta1, beta2, eps, weight_decay, decay, amsgrad })
+            }
+        ),
+        // Roots of at least 0.01, so that a direction is below 100.
+        (0.0..0.5, 0.0..0.5, 1e-4..1.0, decay()).prop_map(
+            |(lr, lr_decay, initial, (weight_decay, decay))| {
+                Config::Adagrad(Adagrad {
+                    lr,
+                    lr_decay,
+                    initial_accumulator_value: initial,
+                    weight_decay,
+                    decay,
+                    ..Adagrad::default()
+                })
+            }
+        ),
+        (0.0..0.5, 0.0..0.95, 0.0..0.999, decay()).prop_map(|(lr, beta1, beta2, (weight_decay, decay))| {
+            Config::Lion(Lion { lr, beta1, beta2, weight_decay, decay })
+        }),
+        (0.0..0.5, 0.0..0.95, 0.5..0.999, 1e-8..1e-2, decay(), 0.0..0.1).prop_map(
+            |(lr, beta1, beta2, eps, (weight_decay, decay), momentum_decay)| {
+                Config::NAdam(NAdam { lr, beta1, beta2, eps, weight_decay, decay, momentum_decay })
+            }
+        ),
+        (0.0..0.5, 0.0..0.95, 0.5..0.999, 1e-8..1e-2, decay()).prop_map(
+            |(lr, beta1, beta2, eps, (weight_decay, decay))| {
+                Config::RAdam(RAdam { lr, beta1, beta2, eps, weight_decay, decay })
+            }
+        ),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn steps_match_the_reference(config in configs(), len in 0usize..70, seed in 0u64..1_000_000) {
+        // Enough for RAdam to begin to divide.
+        let grads: Vec<_> = (1..9).map(|step| noise::<f64>(len, seed + step)).collect();
+        check::<f32>(config, &noise::<f64>(len, seed), &grads);
+        check::<f64>(config, &noise::<f64>(len, seed), &grads);
+    }
+}
+
+/// The parameters after each step of PyTorch's run.
+fn follows(config: Config, fixture: &serde_json::Value) {
+    let name = fixture["name"].as_str().unwrap();
+    let initial = data(&fixture["initial"]);
+    let (mut double, mut single) = (config.start(&initial), config.start(&narrow::<f32>(&initial)));
+    let grads = fixture["grads"].as_array().unwrap();
+    let after = fixture["params_after_each_step"].as_array().unwrap();
+    for ((step, grad), expected) in (1..).zip(grads).zip(after) {
+        config.step(step, &data(grad), &mut double);
+        config.step(step, &narrow::<f32>(&data(grad)), &mut single);
+        let expected = data(expected);
+        assert_close(&format!("{name} {step}"), &double[0], &expected, 1e-10, 1e-13);
+        // Each step adds a rounding of the parameter and a few of a direction of size one or less.
+        let bound = 40.0 * step as f64 * unit::<f32>();
+        assert_close(&format!("{name} {step}"), &single[0], &expected, bound, bound);
+    }
+}
+
+#[test]
+fn pytorch_agrees_after_every_step() {
+    let mut compared = 0;
+    for fixture in fixture("optimizers") {
+        let name = fixture["name"].as_str().unwrap();
+        let option = |name: &str| fixture["config"][name].as_f64();
+        let flag = |name: &str| fixture["config"][name].as_bool().unwrap_or(false);
+        let weight_decay = option("weight_decay").unwrap_or(0.0);
+        let config = match name.split('_').next().unwrap() {
+            "sgd" => Config::Sgd(Sgd {
+                lr: option("lr").unwrap(),
+                momentum: option("momentum").unwrap_or(0.0),
+                dampening: option("dampening").unwrap_or(0.0),
+                nesterov: flag("nesterov"),
+                weight_decay,
+                ..Sgd::default()
+            }),
+            "rmsprop" => Config::RmsProp(RmsProp {
+                lr: option("lr").unwrap(),
+                alpha: option("alpha").unwrap(),
+                momentum: option("momentum").unwrap_or(0.0),
+                centered: flag("centered"),
+                weight_decay,
+                ..RmsProp::default()
+            }),
+            "adam" | "adamw" => {
+                let default = Adam::default();
+                let betas = fixture["config"]["betas"].as_array();
+                let beta = |i: usize, default| betas.map_or(default, |betas| betas[i].as_f64().unwrap());
+                Config::Adam(Adam {
+                    lr: option("lr").unwrap_or(default.lr),
+                    beta1: beta(0, default.beta1),
+                    beta2: beta(1, default.beta2),
+                    eps: option("eps").unwrap_or(default.eps),
+                    weight_decay,
+                    decay: if name == "adamw" { Decay::Decoupled } else { Decay::L2 },
+                    amsgrad: flag("amsgrad"),
+                })
+            }
+            _ => continue,
+        };
+        compared += 1;
+        follows(config, &fixture);
+    }
+    assert_eq!(compared, 12, "a case of the fixture was skipped");
+}
+
+#[test]
+fn pytorch_agrees_with_the_newer_ones() {
+    let cases = fixture("optimizers_more");
+    for fixture in &cases {
+        let option = |name: &str, default: f64| fixture["config"][name].as_f64().unwrap_or(default);
+        let beta = |i: usize, default: f64| fixture["config"]["betas"][i].as_f64().unwrap_or(default);
+        let decoupled = fixture["config"]["decoupled_weight_decay"].as_bool().unwrap_or(false);
+        let decay = if decoupled { Decay::Decoupled } else { Decay::L2 };
+        let weight_decay = option("weight_decay", 0.0);
+        let config = match fixture["name"].as_str().unwrap().split('_').next().unwrap() {
+            "adagrad" => Config::Adagrad(Adagrad {
+                lr: option("lr", 1e-2),
+                lr_decay: option("lr_decay", 0.0),
+                initial_accumulator_value: option("initial_accumulator_value", 0.0),
+                eps: option("eps", 1e-10),
+                weight_decay,
+                decay,
+            }),
+            "nadam" => Config::NAdam(NAdam {
+                lr: option("lr", 2e-3),
+                beta1: beta(0, 0.9),
+                beta2: beta(1, 0.999),
+                eps: option("eps", 1e-8),
+                weight_decay,
+                decay,
+                momentum_decay: option("momentum_decay", 4e-3),
+            }),
+            "radam" => Config::RAdam(RAdam {
+                lr: option("lr", 1e-3),
+                beta1: beta(0, 0.9),
+                beta2: beta(1, 0.999),
+                eps: option("eps", 1e-8),
+                weight_decay,
+                decay,
+            }),
+            "lion" => Config::Lion(Lion {
+                lr: option("lr", 1e-4),
+                beta1: beta(0, 0.9),
+                beta2: beta(1, 0.99),
+                weight_decay,
+                ..Lion::default()
+            }),
+            name => panic!("{name} is not tested"),
+        };
+        follows(config, fixture);
+    }
+    assert_eq!(cases.len(), 10);
+}
+
+#[test]
+fn the_first_sgd_step_does_not_read_its_buffer() {
+    let config = Sgd { momentum: 0.9, dampening: 0.5, ..Sgd::default() };
+    let (mut param, mut buffer) = ([1.0_f32; 20], [f32::NAN; 20]);
+    update::sgd(&config, 1, &[2.0; 20], &mut param, &mut buffer).unwrap();
+    assert_eq!(buffer, [2.0; 20]);
+}
+
+#[test]
+fn a_centered_step_without_variance_is_finite() {
+    let config = RmsProp { centered: true, alpha: 0.5, ..RmsProp::default() };
+    let (mut param, mut square, mut mean) = ([1.0_f32; 5], [0.0; 5], [0.0; 5]);
+    for _ in 0..100 {
+        update::rmsprop(&config, &[0.1; 5], &mut param, &mut square, &mut mean, &mut []).unwrap();
+        assert!(param[0].is_finite());
+    }
+}
+
+#[test]
+fn nan_stays_where_it_is() {
+    let mut grad = [0.5_f64; 30];
+    grad[17] = f64::NAN;
+    let amsgrad = Adam { amsgrad: true, ..Adam::default() };
+    let centered = RmsProp { centered: true, momentum: 0.5, ..RmsProp::default() };
+    for config in [
+        Config::Sgd(Sgd::default()),
+        Config::Adam(amsgrad),
+        Config::RmsProp(centered),
+        Config::Adagrad(Adagrad::default()),
+        Config::Lion(Lion::default()),
+        Config::NAdam(NAdam::default()),
+        Config::RAdam(RAdam { beta2: 0.5, ..RAdam::default() }),
+    ] {
+        on_every_isa(|isa| {
+            let mut state = config.start(&[1.0; 30]);
+            config.step(1, &grad, &mut state);
+            for values in state.iter().filter(|values| !values.is_empty()) {
+                assert!(values.iter().enumerate().all(|(i, x)| x.is_nan() == (i == 17)), "{isa} {config:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn the_same_bits_on_every_isa_and_number_of_threads() {
+    let (param, grad) = (noise::<f32>(100_003, 1), noise::<f32>(100_003, 2));
+    let sgd = Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.1, ..Sgd::default() };
+    let rmsprop = RmsProp { centered: true, momentum: 0.5, weight_decay: 0.1, ..RmsProp::default() };
+    let adam = Adam { amsgrad: true, weight_decay: 0.1, decay: Decay::Decoupled, ..Adam::default() };
+    for config in [
+        Config::Sgd(sgd),
+        Config::RmsProp(rmsprop),
+        Config::Adam(adam),
+        Config::Adagrad(Adagrad { weight_decay: 0.1, ..Adagrad::default() }),
+        Config::Lion(Lion { weight_decay: 0.1, ..Lion::default() }),
+        Config::NAdam(NAdam { weight_decay: 0.1, ..NAdam::default() }),
+        Config::RAdam(RAdam { beta2: 0.8, weight_decay: 0.1, ..RAdam::default() }),
+    ] {
+        same_bits_everywhere(|| {
+            let mut state = config.start(&param);
+            config.step(1, &grad, &mut state);
+            config.step(2, &grad, &mut state);
+            state.concat()
+        });
+    }
+}
+
+#[test]
+fn many_steps_in_one_pass_are_the_steps_one_by_one() {
+    // Empty ones in front, in between and at the end; whole chunks and parts of them.
+    let lens = [0, 3, 4096, 0, 10_001, 1, 8192, 64, 0];
+    let make =
+        |seed: u64| -> Vec<Vec<f32>> { (1..).zip(lens).map(|(i, len)| noise(len, seed + i)).collect() };
+    let (grads, params) = (make(0), make(100));
+    let (sgd, adam) =
+        (Sgd { momentum: 0.9, ..Sgd::default() }, Adam { weight_decay: 0.1, ..Adam::default() });
+    let rmsprop = RmsProp { centered: true, ..RmsProp::default() };
+    let zeros = || -> Vec<Vec<f32>> { lens.iter().map(|&len| vec![0.0; len]).collect() };
+    let bits =
+        |lists: [&Vec<Vec<f32>>; 3]| lists.into_iter().flatten().flatten().copied().collect::<Vec<_>>();
+
+    let (mut one, mut a, mut b) = (params.clone(), zeros(), zeros());
+    for (i, grad) in grads.iter().enumerate() {
+        let (p, a, b) = (&mut one[i], &mut a[i], &mut b[i]);
+        match i % 3 {
+            0 => update::sgd(&sgd, 2, grad, p, a),
+            1 => update::adam(&adam, 1 + i as u64, grad, p, a, b, &mut []),
+            _ => update::rmsprop(&rmsprop, grad, p, a, b, &mut []),
+        }
+        .unwrap();
+    }
+    let expected = bits([&one, &a, &b]);
+    let run = || {
+        let (mut many, mut a, mut b) = (params.clone(), zeros(), zeros());
+        let places = many.iter_mut().zip(&mut a).zip(&mut b).zip(&grads).enumerate();
+        let mut steps: Vec<_> = places
+            .map(|(i, (((p, a), b), grad))| match i % 3 {
+                0 => Step::sgd(&sgd, 2, grad, p, a),
+                1 => Step::adam(&adam, 1 + i as u64, grad, p, a, b, &mut []),
+                _ => Step::rmsprop(&rmsprop, grad, p, a, b, &mut []),
+            })
+            .collect::<Result<_, _>>()
+            .unwrap();
+        update::run(&mut steps).unwrap();
+        drop(steps);
+        bits([&many, &a, &b])
+    };
+    assert_eq!(run(), expected);
+    same_bits_everywhere(run);
+    update::run::<f64>(&mut []).unwrap();
+}
+
+#[test]
+fn gradients_are_scaled_then_clipped_then_decayed() {
+    let grad = [3.0_f32, -3.0, 0.5, f32::NAN, f32::INFINITY, -f32::INFINITY];
+    on_every_isa(|isa| {
+        let mut param = [1.0_f32; 6];
+        let config = Sgd { lr: 1.0, weight_decay: 0.5, ..Sgd::default() };
+        let step = Step::sgd(&config, 1, &grad, &mut param, &mut []).unwrap();
+        update::run(&mut [step.grad_scale(0.5).grad_clip(1.0)]).unwrap();
+        assert!(param[3].is_nan(), "{isa}");
+        param[3] = 0.0;
+        assert_eq!(param, [-0.5, 1.5, 0.25, 0.0, -0.5, 1.5], "{isa}");
+    });
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    let (g, mut p, mut s) = ([0.0_f32; 3], [0.0; 3], [0.0; 3]);
+    let mut sgd = |config: Sgd, step, buffer: usize| {
+        update::sgd(&config, step, &g, &mut p, &mut s[..buffer]).unwrap_err().to_string()
+    };
+    let default = Sgd::default();
+    assert_eq!(sgd(Sgd { lr: -1.0, ..default }, 1, 0), "sgd: lr is -1, expected a finite number ≥ 0");
+    assert_eq!(sgd(Sgd { lr: f64::NAN, ..default }, 1, 0), "sgd: lr is NaN, expected a finite number ≥ 0");
+    assert_eq!(sgd(default, 0, 0), "sgd: step is 0; the first step is 1");
+    assert_eq!(sgd(default, 1, 3), "sgd: momentum_buffer has 3 elements, expected 0");
+    assert_eq!(
+        sgd(Sgd { momentum: 0.5, ..default }, 1, 2),
+        "sgd: momentum_buffer has 2 elements, expected 3"
+    );
+    let nesterov = "sgd: nesterov needs momentum > 0 and dampening = 0";
+    assert_eq!(sgd(Sgd { nesterov: true, ..default }, 1, 0), nesterov);
+    assert_eq!(sgd(Sgd { nesterov: true, momentum: 0.5, dampening: 0.1, ..default }, 1, 3), nesterov);
+    assert!(sgd(Sgd { dampening: f64::INFINITY, ..default }, 1, 0).starts_with("sgd: dampening is inf"));
+
+    let rmsprop = |config: RmsProp| config.validate().unwrap_err().to_string();
+    let default = RmsProp::default();
+    assert_eq!(
+        rmsprop(RmsProp { alpha: 1.5, ..default }),
+        "rmsprop: alpha is 1.5, expected a number in [0, 1]"
+    );
+    assert!(rmsprop(RmsProp { eps: -1.0, ..default }).starts_with("rmsprop: eps is -1"));
+    let error = update::rmsprop(&default, &g, &mut [0.0; 3], &mut [0.0; 2], &mut [], &mut []).unwrap_err();
+    assert_eq!(error.to_string(), "rmsprop: square_avg has 2 elements, expected 3");
+
+    let lion = |config: Lion| config.validate().unwrap_err().to_string();
+    assert_eq!(lion(Lion { beta1: 1.0, ..Lion::default() }), "lion: beta1 is 1, expected a number in [0, 1)");
+    let error = update::lion(&Lion::default(), &g, &mut [0.0; 3], &mut [0.0; 2]).unwrap_err();
+    assert_eq!(error.to_string(), "lion: exp_avg has 2 elements, expected 3");
+    let adagrad = |config: Adagrad| config.validate().unwrap_err().to_string();
+    let default = Adagrad::default();
+    assert!(adagrad(Adagrad { lr_decay: -1.0, ..default }).starts_with("adagrad: lr_decay is -1"));
+    assert!(update::adagrad(&default, 0, &g, &mut [0.0; 3], &mut [0.0; 3]).is_err());
+    let nadam = |mu_product, step| {
+        let config = NAdam::default();
+        update::nadam(&config, step, mu_product, &g, &mut [0.0; 3], &mut [0.0; 3], &mut [0.0; 3])
+    };
+    let error = nadam(1.5, 1).unwrap_err().to_string();
+    assert_eq!(error, "nadam: mu_product is 1.5, expected a number in [0, 1]");
+    assert_eq!(nadam(1.0, 0).unwrap_err().to_string(), "nadam: step is 0; the first step is 1");
+    let error = RAdam { beta2: 1.0, ..RAdam::default() }.validate().unwrap_err();
+    assert_eq!(error.to_string(), "radam: beta2 is 1, expected a number in [0, 1)");
+
+    let adam = |config: Adam| config.validate().unwrap_err().to_string();
+    let default = Adam::default();
+    assert_eq!(adam(Adam { beta1: 1.0, ..default }), "adam: beta1 is 1, expected a number in [0, 1)");
+    assert!(adam(Adam { beta2: f64::NAN, ..default }).starts_with("adam: beta2 is NaN"));
+    assert!(adam(Adam { weight_decay: -0.1, ..default }).starts_with("adam: weight_decay is -0.1"));
+    let error = update::adam(&default, 1, &g, &mut [0.0; 3], &mut [0.0; 3], &mut [0.0; 3], &mut [0.0; 3])
+        .unwrap_err();
+    assert_eq!(error.to_string(), "adam: max_exp_avg_sq has 3 elements, expected 0");
+}

@@ -1,0 +1,11 @@
+//! Tensors and the tape.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod autograd;
+mod einsum;
+mod files;
+mod functions;
+mod indexing;
+mod tensor;
