@@ -55,13 +55,13 @@ pub(crate) fn for_each_index(
     settings: Settings,
     chunks: usize,
     nanoseconds: usize,
-    work: impl Fn(usize) + Sync,
+    work: &(dyn Fn(usize) + Sync),
 ) {
     let jobs = jobs(settings, chunks, nanoseconds);
     if jobs == 1 || !pays(settings, nanoseconds) {
         return (0..chunks).for_each(work);
     }
-    if with_team(|team| team.run(chunks, jobs - 1, nanoseconds, &work)).is_none() {
+    if with_team(|team| team.run(chunks, jobs - 1, nanoseconds, work)).is_none() {
         (0..chunks).for_each(work);
     }
 }
@@ -81,7 +81,7 @@ pub(crate) fn both<A: Send, B: Send>(
         let mut side = side.lock().unwrap_or_else(PoisonError::into_inner);
         side.1 = side.0.take().map(|work| context.run(work));
     }
-    for_each_index(settings, 2, nanoseconds, |i| if i == 0 { run(alone, &a) } else { run(alone, &b) });
+    for_each_index(settings, 2, nanoseconds, &|i| if i == 0 { run(alone, &a) } else { run(alone, &b) });
     let done = "each index is handed out once";
     let a = a.into_inner().unwrap_or_else(PoisonError::into_inner).1.expect(done)?;
     Ok((a, b.into_inner().unwrap_or_else(PoisonError::into_inner).1.expect(done)?))
@@ -317,7 +317,7 @@ pub(crate) fn for_each<P: Chunks>(
     if profile::is_on() {
         profile::add_work(None, 0, parts.bytes());
     }
-    for_each_index(settings, count, nanoseconds, |i| {
+    for_each_index(settings, count, nanoseconds, &|i| {
         // SAFETY: `for_each_index` hands out each index once.
         work(unsafe { parts.chunk(i) });
     });
@@ -475,7 +475,7 @@ mod tests {
                     for round in 0..300 {
                         let visits: Vec<_> =
                             (0..1 + (caller + round) % 9).map(|_| AtomicUsize::new(0)).collect();
-                        for_each_index(with_threads(2 + round % 3), visits.len(), usize::MAX, |chunk| {
+                        for_each_index(with_threads(2 + round % 3), visits.len(), usize::MAX, &|chunk| {
                             visits[chunk].fetch_add(1, Ordering::Relaxed);
                             if round % 50 == 0 {
                                 std::thread::sleep(LINGER / 2);
@@ -492,7 +492,7 @@ mod tests {
     fn a_panic_on_any_thread_reaches_the_caller_and_the_team_goes_on() {
         for round in 0..20 {
             let result = catch_unwind(|| {
-                for_each_index(with_threads(3), 20, usize::MAX, |chunk| {
+                for_each_index(with_threads(3), 20, usize::MAX, &|chunk| {
                     std::thread::sleep(Duration::from_micros(100));
                     assert!(chunk != round, "chunk {chunk}");
                 });
@@ -501,7 +501,7 @@ mod tests {
             assert_eq!(message, format!("chunk {round}"));
         }
         let sum = AtomicUsize::new(0);
-        for_each_index(with_threads(3), 20, usize::MAX, |chunk| {
+        for_each_index(with_threads(3), 20, usize::MAX, &|chunk| {
             sum.fetch_add(chunk, Ordering::Relaxed);
         });
         assert_eq!(sum.into_inner(), 190);
@@ -513,7 +513,7 @@ mod tests {
         let helped = AtomicUsize::new(0);
         let start = Instant::now();
         let slowly = |f: &(dyn Fn(bool) + Sync)| {
-            for_each_index(with_threads(2), 8, usize::MAX, |_| {
+            for_each_index(with_threads(2), 8, usize::MAX, &|_| {
                 std::thread::sleep(Duration::from_millis(1));
                 f(std::thread::current().id() != caller);
             });
@@ -532,9 +532,9 @@ mod tests {
     #[test]
     fn panics_on_all_threads_leave_nothing_behind() {
         for _ in 0..20 {
-            let all = || for_each_index(with_threads(3), 8, usize::MAX, |chunk| panic!("chunk {chunk}"));
+            let all = || for_each_index(with_threads(3), 8, usize::MAX, &|chunk| panic!("chunk {chunk}"));
             assert!(catch_unwind(all).is_err());
-            for_each_index(with_threads(3), 8, usize::MAX, |_| ());
+            for_each_index(with_threads(3), 8, usize::MAX, &|_| ());
         }
     }
 
@@ -542,8 +542,8 @@ mod tests {
     fn work_inside_work_and_inside_a_pool_is_done() {
         let count = AtomicUsize::new(0);
         let nested = || {
-            for_each_index(with_threads(2), 5, usize::MAX, |_| {
-                for_each_index(with_threads(2), 7, usize::MAX, |_| {
+            for_each_index(with_threads(2), 5, usize::MAX, &|_| {
+                for_each_index(with_threads(2), 7, usize::MAX, &|_| {
                     count.fetch_add(1, Ordering::Relaxed);
                 });
             });

@@ -20,6 +20,11 @@ use crate::tensor::Tensor;
 /// # Errors
 /// [`Error::Autograd`] naming the input, the element and both derivatives; errors of `f`.
 pub fn gradcheck(f: impl Fn(&[Tensor<f64>]) -> Result<Tensor<f64>>, inputs: &[Tensor<f64>]) -> Result<()> {
+    check(&f, inputs)
+}
+
+/// Compiled here, once for all functions.
+fn check(f: &dyn Fn(&[Tensor<f64>]) -> Result<Tensor<f64>>, inputs: &[Tensor<f64>]) -> Result<()> {
     let weighted = |inputs: &[Tensor<f64>]| -> Result<Tensor<f64>> {
         let out = f(inputs)?;
         let weights: Vec<f64> = (0..out.len()).map(|i| 0.5 + (i as f64 * 0.618).fract()).collect();

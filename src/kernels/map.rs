@@ -10,7 +10,7 @@ use super::{compiled_once, same_len, whole_rows};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
-use crate::simd::{Element, Float, Kernel, Mask, Simd, slices};
+use crate::simd::{Dispatcher, Element, Float, Kernel, Mask, Simd, slices};
 
 /// A function of one argument. `slope`, `alpha` and exponents are any numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -204,7 +204,14 @@ compiled_once! {
     /// ```
     pub fn unary<T: Element>(op: Unary<T>, x: &[T], y: &mut [T]) -> Result<()> {
         same_len("unary", "y", y, x.len())?;
-        with_function(op, Forward { x, y })
+        let settings = context::settings()?;
+        with_function(op, &mut |f| {
+            let work = nanoseconds::<T>(x.len(), f.forward_cost());
+            parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {
+                f.forward(settings.simd, x, y);
+            });
+        });
+        Ok(())
     }
 }
 
@@ -231,7 +238,16 @@ compiled_once! {
         same_len("unary_backward", "y", y, x.len())?;
         same_len("unary_backward", "dy", dy, x.len())?;
         same_len("unary_backward", "dx", dx, x.len())?;
-        with_function(op, Backward { x, y, dy, dx })
+        let settings = context::settings()?;
+        with_function(op, &mut |f| {
+            let work = nanoseconds::<T>(x.len(), f.backward_cost());
+            let inputs = (Rows(x, CHUNK), Rows(y, CHUNK), Rows(dy, CHUNK));
+            let parts = (inputs.0, inputs.1, inputs.2, RowsMut::new(dx, CHUNK));
+            parallel::for_each(settings, parts, work, |(x, y, dy, dx)| {
+                f.backward(settings.simd, [x, y], dy, dx);
+            });
+        });
+        Ok(())
     }
 }
 
@@ -251,7 +267,11 @@ compiled_once! {
     pub fn binary<T: Element>(op: Binary, a: &[T], b: &[T], y: &mut [T]) -> Result<()> {
         same_len("binary", "b", b, a.len())?;
         same_len("binary", "y", y, a.len())?;
-        with_pair(op, Both { a, b, y })
+        let (settings, f) = (context::settings()?, pair::<T>(op));
+        let work = nanoseconds::<T>(a.len(), f.cost());
+        let parts = (Rows(a, CHUNK), Rows(b, CHUNK), RowsMut::new(y, CHUNK));
+        parallel::for_each(settings, parts, work, |(a, b, y)| f.with_row(settings.simd, a, b, y));
+        Ok(())
     }
 }
 
@@ -262,7 +282,12 @@ compiled_once! {
     /// [`Error::Shape`] when the lengths differ.
     pub fn binary_scalar<T: Element>(op: Binary, a: &[T], b: T, y: &mut [T]) -> Result<()> {
         same_len("binary_scalar", "y", y, a.len())?;
-        with_pair(op, Right { a, b, y })
+        let (settings, f) = (context::settings()?, pair::<T>(op));
+        let work = nanoseconds::<T>(a.len(), f.cost());
+        parallel::for_each(settings, (Rows(a, CHUNK), RowsMut::new(y, CHUNK)), work, |(a, y)| {
+            f.with_column(settings.simd, a, &[b], a.len(), y);
+        });
+        Ok(())
     }
 }
 
@@ -273,7 +298,12 @@ compiled_once! {
     /// [`Error::Shape`] when the lengths differ.
     pub fn scalar_binary<T: Element>(op: Binary, a: T, b: &[T], y: &mut [T]) -> Result<()> {
         same_len("scalar_binary", "y", y, b.len())?;
-        with_pair(op, Left { a, b, y })
+        let (settings, f) = (context::settings()?, pair::<T>(op));
+        let work = nanoseconds::<T>(b.len(), f.cost());
+        parallel::for_each(settings, (Rows(b, CHUNK), RowsMut::new(y, CHUNK)), work, |(b, y)| {
+            f.from_number(settings.simd, a, b, y);
+        });
+        Ok(())
     }
 }
 
@@ -293,7 +323,12 @@ compiled_once! {
     pub fn binary_row<T: Element>(op: Binary, a: &[T], row: &[T], y: &mut [T]) -> Result<()> {
         whole_rows("binary_row", a, row.len())?;
         same_len("binary_row", "y", y, a.len())?;
-        with_pair(op, ByRow { a, row, y })
+        let (settings, f) = (context::settings()?, pair::<T>(op));
+        let (work, chunk) = (nanoseconds::<T>(a.len(), f.cost()), row_chunk(row.len()));
+        parallel::for_each(settings, (Rows(a, chunk), RowsMut::new(y, chunk)), work, |(a, y)| {
+            f.with_row(settings.simd, a, row, y);
+        });
+        Ok(())
     }
 }
 
@@ -317,7 +352,16 @@ compiled_once! {
             return Err(Error::shape("binary_col", message));
         }
         same_len("binary_col", "y", y, a.len())?;
-        with_pair(op, ByColumn { a, col, y })
+        if a.is_empty() {
+            return Ok(());
+        }
+        let (settings, f) = (context::settings()?, pair::<T>(op));
+        let work = nanoseconds::<T>(a.len(), f.cost());
+        let cols = a.len() / col.len();
+        let chunk = row_chunk(cols);
+        let parts = (Rows(a, chunk), Rows(col, chunk / cols), RowsMut::new(y, chunk));
+        parallel::for_each(settings, parts, work, |(a, col, y)| f.with_column(settings.simd, a, col, cols, y));
+        Ok(())
     }
 }
 
@@ -416,106 +460,109 @@ pub(crate) trait Function<T: Element>: Copy + Send + Sync {
     fn gradient<S: Simd>(self, s: S, x: T::Vector<S>, y: T::Vector<S>, dy: T::Vector<S>) -> T::Vector<S>;
 }
 
-/// What is to be done with the function.
-pub(crate) trait Pass<T: Element> {
-    type Output;
-    fn with<F: Function<T>>(self, f: F) -> Self::Output;
+/// One function, compiled for every instruction set, to be called for a line of numbers at a time: what splits the
+/// work is compiled once for all functions.
+pub(crate) trait Lines<T: Element>: Sync {
+    /// [`Function::FORWARD_COST`].
+    fn forward_cost(&self) -> f64;
+    /// [`Function::BACKWARD_COST`].
+    fn backward_cost(&self) -> f64;
+    /// `y[i] = f(x[i])`.
+    fn forward(&self, simd: Dispatcher, x: &[T], y: &mut [T]);
+    /// `x[i] = f(x[i])`.
+    fn forward_in_place(&self, simd: Dispatcher, x: &mut [T]);
+    /// `dx[i] = dy[i] · f'(x[i])`.
+    fn backward(&self, simd: Dispatcher, xy: [&[T]; 2], dy: &[T], dx: &mut [T]);
 }
 
-pub(crate) fn with_function<T: Element, P: Pass<T>>(op: Unary<T>, pass: P) -> P::Output {
+impl<T: Element, F: Function<T>> Lines<T> for F {
+    fn forward_cost(&self) -> f64 {
+        F::FORWARD_COST
+    }
+
+    fn backward_cost(&self) -> f64 {
+        F::BACKWARD_COST
+    }
+
+    fn forward(&self, simd: Dispatcher, x: &[T], y: &mut [T]) {
+        assert_eq!(x.len(), y.len());
+        simd.run(ForwardKernel { f: *self, x: x.as_ptr(), y: y.as_mut_ptr(), len: y.len() });
+    }
+
+    fn forward_in_place(&self, simd: Dispatcher, x: &mut [T]) {
+        let to = x.as_mut_ptr();
+        simd.run(ForwardKernel { f: *self, x: to, y: to, len: x.len() });
+    }
+
+    fn backward(&self, simd: Dispatcher, [x, y]: [&[T]; 2], dy: &[T], dx: &mut [T]) {
+        simd.run(BackwardKernel { f: *self, x, y, dy, dx });
+    }
+}
+
+/// Calls `with` with the function.
+pub(crate) fn with_function<T: Element>(op: Unary<T>, with: &mut dyn FnMut(&dyn Lines<T>)) {
     match op {
-        Unary::Neg => pass.with(Neg),
-        Unary::Abs => pass.with(Abs),
-        Unary::Relu => pass.with(Relu),
-        Unary::LeakyRelu { slope } => pass.with(LeakyRelu(slope)),
-        Unary::Clamp { min, max } => pass.with(Clamp { min, max }),
-        Unary::Floor => pass.with(Floor),
-        Unary::Ceil => pass.with(Ceil),
-        Unary::Round => pass.with(Round),
-        Unary::Sign => pass.with(Sign),
-        Unary::Sigmoid => pass.with(Sigmoid),
-        Unary::LogSigmoid => pass.with(LogSigmoid),
-        Unary::Tanh => pass.with(Tanh),
-        Unary::Sin => pass.with(Sin),
-        Unary::Cos => pass.with(Cos),
-        Unary::Erf => pass.with(Erf),
-        Unary::Gelu => pass.with(Gelu),
-        Unary::GeluTanh => pass.with(GeluTanh),
-        Unary::Silu => pass.with(Silu),
-        Unary::Mish => pass.with(Mish),
-        Unary::Softplus => pass.with(Softplus),
-        Unary::Elu { alpha } => pass.with(Elu(alpha)),
-        Unary::Exp => pass.with(Exp),
-        Unary::Exp2 => pass.with(Exp2),
-        Unary::Expm1 => pass.with(Expm1),
-        Unary::Ln => pass.with(Ln),
-        Unary::Log2 => pass.with(Log2),
-        Unary::Log1p => pass.with(Log1p),
-        Unary::Sqrt => pass.with(Sqrt),
-        Unary::Rsqrt => pass.with(Rsqrt),
-        Unary::Square => pass.with(Square),
-        Unary::Reciprocal => pass.with(Reciprocal),
-        Unary::Powf(p) => pass.with(Powf::new(p)),
-        Unary::Powi(n) => pass.with(Powi(n)),
+        Unary::Neg => with(&Neg),
+        Unary::Abs => with(&Abs),
+        Unary::Relu => with(&Relu),
+        Unary::LeakyRelu { slope } => with(&LeakyRelu(slope)),
+        Unary::Clamp { min, max } => with(&Clamp { min, max }),
+        Unary::Floor => with(&Floor),
+        Unary::Ceil => with(&Ceil),
+        Unary::Round => with(&Round),
+        Unary::Sign => with(&Sign),
+        Unary::Sigmoid => with(&Sigmoid),
+        Unary::LogSigmoid => with(&LogSigmoid),
+        Unary::Tanh => with(&Tanh),
+        Unary::Sin => with(&Sin),
+        Unary::Cos => with(&Cos),
+        Unary::Erf => with(&Erf),
+        Unary::Gelu => with(&Gelu),
+        Unary::GeluTanh => with(&GeluTanh),
+        Unary::Silu => with(&Silu),
+        Unary::Mish => with(&Mish),
+        Unary::Softplus => with(&Softplus),
+        Unary::Elu { alpha } => with(&Elu(alpha)),
+        Unary::Exp => with(&Exp),
+        Unary::Exp2 => with(&Exp2),
+        Unary::Expm1 => with(&Expm1),
+        Unary::Ln => with(&Ln),
+        Unary::Log2 => with(&Log2),
+        Unary::Log1p => with(&Log1p),
+        Unary::Sqrt => with(&Sqrt),
+        Unary::Rsqrt => with(&Rsqrt),
+        Unary::Square => with(&Square),
+        Unary::Reciprocal => with(&Reciprocal),
+        Unary::Powf(p) => with(&Powf::new(p)),
+        Unary::Powi(n) => with(&Powi(n)),
     }
 }
 
-struct Forward<'a, T> {
-    x: &'a [T],
-    y: &'a mut [T],
+/// `y[i] = f(x[i])`.
+struct ForwardKernel<F, T> {
+    f: F,
+    /// `x` and `y` are each `len` elements long, and the same elements or none in common.
+    x: *const T,
+    y: *mut T,
+    len: usize,
 }
 
-impl<T: Element> Pass<T> for Forward<'_, T> {
-    type Output = Result<()>;
-    fn with<F: Function<T>>(self, f: F) -> Result<()> {
-        let settings = context::settings()?;
-        let work = nanoseconds::<T>(self.x.len(), F::FORWARD_COST);
-        parallel::for_each(settings, (Rows(self.x, CHUNK), RowsMut::new(self.y, CHUNK)), work, |(x, y)| {
-            settings.simd.run(ForwardKernel { f, x, y });
-        });
-        Ok(())
-    }
-}
-
-pub(super) struct ForwardKernel<'a, F, T> {
-    pub f: F,
-    pub x: &'a [T],
-    pub y: &'a mut [T],
-}
-
-impl<T: Element, F: Function<T>> Kernel for ForwardKernel<'_, F, T> {
+impl<T: Element, F: Function<T>> Kernel for ForwardKernel<F, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let f = self.f;
-        slices::map(
-            s,
-            self.x,
-            self.y,
-            #[inline(always)]
-            |x| f.value(s, x),
-        );
-    }
-}
-
-struct Backward<'a, T> {
-    x: &'a [T],
-    y: &'a [T],
-    dy: &'a [T],
-    dx: &'a mut [T],
-}
-
-impl<T: Element> Pass<T> for Backward<'_, T> {
-    type Output = Result<()>;
-    fn with<F: Function<T>>(self, f: F) -> Result<()> {
-        let settings = context::settings()?;
-        let work = nanoseconds::<T>(self.x.len(), F::BACKWARD_COST);
-        let inputs = (Rows(self.x, CHUNK), Rows(self.y, CHUNK), Rows(self.dy, CHUNK));
-        let parts = (inputs.0, inputs.1, inputs.2, RowsMut::new(self.dx, CHUNK));
-        parallel::for_each(settings, parts, work, |(x, y, dy, dx)| {
-            settings.simd.run(BackwardKernel { f, x, y, dy, dx });
-        });
-        Ok(())
+        // SAFETY: who makes the kernel says so of `x` and `y`.
+        unsafe {
+            slices::map_from(
+                s,
+                self.x,
+                self.y,
+                self.len,
+                #[inline(always)]
+                |x| f.value(s, x),
+            );
+        }
     }
 }
 
@@ -861,20 +908,47 @@ pub(crate) trait Pair<T: Element>: Copy + Send + Sync {
     fn value<S: Simd>(self, s: S, a: T::Vector<S>, b: T::Vector<S>) -> T::Vector<S>;
 }
 
-/// How the arguments lie in memory.
-pub(crate) trait Layout<T: Element> {
-    fn with<F: Pair<T>>(self, f: F) -> Result<()>;
+/// One function of two arguments, compiled for every instruction set, to be called for a few rows at a time; see
+/// [`Lines`].
+pub(crate) trait PairLines<T: Element>: Sync {
+    /// [`Pair::COST`].
+    fn cost(&self) -> f64;
+    /// Each row of `a` with `row`, which is not empty.
+    fn with_row(&self, simd: Dispatcher, a: &[T], row: &[T], y: &mut [T]);
+    /// Each row, of `cols` elements, of `a` with its element of `col`; `cols` is not 0.
+    fn with_column(&self, simd: Dispatcher, a: &[T], col: &[T], cols: usize, y: &mut [T]);
+    /// One number with each element of `b`.
+    fn from_number(&self, simd: Dispatcher, a: T, b: &[T], y: &mut [T]);
 }
 
-pub(crate) fn with_pair<T: Element>(op: Binary, layout: impl Layout<T>) -> Result<()> {
+impl<T: Element, F: Pair<T>> PairLines<T> for F {
+    fn cost(&self) -> f64 {
+        F::COST
+    }
+
+    fn with_row(&self, simd: Dispatcher, a: &[T], row: &[T], y: &mut [T]) {
+        simd.run(RowKernel { f: *self, a, row, y });
+    }
+
+    fn with_column(&self, simd: Dispatcher, a: &[T], col: &[T], cols: usize, y: &mut [T]) {
+        simd.run(ColumnKernel { f: *self, a, col, cols, y });
+    }
+
+    fn from_number(&self, simd: Dispatcher, a: T, b: &[T], y: &mut [T]) {
+        simd.run(LeftKernel { f: *self, a, b, y });
+    }
+}
+
+/// The function.
+pub(crate) fn pair<T: Element>(op: Binary) -> &'static dyn PairLines<T> {
     match op {
-        Binary::Add => layout.with(Sum),
-        Binary::Sub => layout.with(Difference),
-        Binary::Mul => layout.with(Product),
-        Binary::Div => layout.with(Quotient),
-        Binary::Min => layout.with(Smaller),
-        Binary::Max => layout.with(Larger),
-        Binary::Pow => layout.with(PowerOf),
+        Binary::Add => &Sum,
+        Binary::Sub => &Difference,
+        Binary::Mul => &Product,
+        Binary::Div => &Quotient,
+        Binary::Min => &Smaller,
+        Binary::Max => &Larger,
+        Binary::Pow => &PowerOf,
     }
 }
 
@@ -902,48 +976,12 @@ pairs! {
     PowerOf, 2.5, |s, a, b| T::pow(s, a, b);
 }
 
-struct Both<'a, T> {
-    a: &'a [T],
-    b: &'a [T],
-    y: &'a mut [T],
-}
-
-impl<T: Element> Layout<T> for Both<'_, T> {
-    fn with<F: Pair<T>>(self, f: F) -> Result<()> {
-        let settings = context::settings()?;
-        let work = nanoseconds::<T>(self.a.len(), F::COST);
-        let parts = (Rows(self.a, CHUNK), Rows(self.b, CHUNK), RowsMut::new(self.y, CHUNK));
-        parallel::for_each(settings, parts, work, |(a, row, y)| {
-            settings.simd.run(RowKernel { f, a, row, y });
-        });
-        Ok(())
-    }
-}
-
-struct ByRow<'a, T> {
+/// Each row of `a` with `row`, which is not empty.
+struct RowKernel<'a, F, T> {
+    f: F,
     a: &'a [T],
     row: &'a [T],
     y: &'a mut [T],
-}
-
-impl<T: Element> Layout<T> for ByRow<'_, T> {
-    fn with<F: Pair<T>>(self, f: F) -> Result<()> {
-        let settings = context::settings()?;
-        let work = nanoseconds::<T>(self.a.len(), F::COST);
-        let (row, chunk) = (self.row, row_chunk(self.row.len()));
-        parallel::for_each(settings, (Rows(self.a, chunk), RowsMut::new(self.y, chunk)), work, |(a, y)| {
-            settings.simd.run(RowKernel { f, a, row, y });
-        });
-        Ok(())
-    }
-}
-
-/// Each row of `a` with `row`, which is not empty.
-pub(super) struct RowKernel<'a, F, T> {
-    pub f: F,
-    pub a: &'a [T],
-    pub row: &'a [T],
-    pub y: &'a mut [T],
 }
 
 impl<T: Element, F: Pair<T>> Kernel for RowKernel<'_, F, T> {
@@ -964,54 +1002,13 @@ impl<T: Element, F: Pair<T>> Kernel for RowKernel<'_, F, T> {
     }
 }
 
-struct Right<'a, T> {
-    a: &'a [T],
-    b: T,
-    y: &'a mut [T],
-}
-
-impl<T: Element> Layout<T> for Right<'_, T> {
-    fn with<F: Pair<T>>(self, f: F) -> Result<()> {
-        let settings = context::settings()?;
-        let work = nanoseconds::<T>(self.a.len(), F::COST);
-        let b = self.b;
-        parallel::for_each(settings, (Rows(self.a, CHUNK), RowsMut::new(self.y, CHUNK)), work, |(a, y)| {
-            settings.simd.run(ColumnKernel { f, a, col: &[b], cols: a.len(), y });
-        });
-        Ok(())
-    }
-}
-
-struct ByColumn<'a, T> {
+/// Each row of `a` with its element of `col`; `cols` is not 0.
+struct ColumnKernel<'a, F, T> {
+    f: F,
     a: &'a [T],
     col: &'a [T],
+    cols: usize,
     y: &'a mut [T],
-}
-
-impl<T: Element> Layout<T> for ByColumn<'_, T> {
-    fn with<F: Pair<T>>(self, f: F) -> Result<()> {
-        if self.a.is_empty() {
-            return Ok(());
-        }
-        let settings = context::settings()?;
-        let work = nanoseconds::<T>(self.a.len(), F::COST);
-        let cols = self.a.len() / self.col.len();
-        let chunk = row_chunk(cols);
-        let parts = (Rows(self.a, chunk), Rows(self.col, chunk / cols), RowsMut::new(self.y, chunk));
-        parallel::for_each(settings, parts, work, |(a, col, y)| {
-            settings.simd.run(ColumnKernel { f, a, col, cols, y });
-        });
-        Ok(())
-    }
-}
-
-/// Each row of `a` with its element of `col`; `cols` is not 0.
-pub(super) struct ColumnKernel<'a, F, T> {
-    pub f: F,
-    pub a: &'a [T],
-    pub col: &'a [T],
-    pub cols: usize,
-    pub y: &'a mut [T],
 }
 
 impl<T: Element, F: Pair<T>> Kernel for ColumnKernel<'_, F, T> {
@@ -1033,29 +1030,11 @@ impl<T: Element, F: Pair<T>> Kernel for ColumnKernel<'_, F, T> {
     }
 }
 
-struct Left<'a, T> {
+struct LeftKernel<'a, F, T> {
+    f: F,
     a: T,
     b: &'a [T],
     y: &'a mut [T],
-}
-
-impl<T: Element> Layout<T> for Left<'_, T> {
-    fn with<F: Pair<T>>(self, f: F) -> Result<()> {
-        let settings = context::settings()?;
-        let work = nanoseconds::<T>(self.b.len(), F::COST);
-        let a = self.a;
-        parallel::for_each(settings, (Rows(self.b, CHUNK), RowsMut::new(self.y, CHUNK)), work, |(b, y)| {
-            settings.simd.run(LeftKernel { f, a, b, y });
-        });
-        Ok(())
-    }
-}
-
-pub(super) struct LeftKernel<'a, F, T> {
-    pub f: F,
-    pub a: T,
-    pub b: &'a [T],
-    pub y: &'a mut [T],
 }
 
 impl<T: Element, F: Pair<T>> Kernel for LeftKernel<'_, F, T> {

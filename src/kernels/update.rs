@@ -442,7 +442,7 @@ fn run_all<T: Element>(steps: &mut [Step<'_, T>]) -> Result<()> {
         profile::add_work(None, 0, bytes);
     }
     let steps = &*steps;
-    parallel::for_each_index(settings, chunks, nanoseconds as usize, |chunk| {
+    parallel::for_each_index(settings, chunks, nanoseconds as usize, &|chunk| {
         let step = &steps[steps.partition_point(|step| step.first_chunk <= chunk) - 1];
         // SAFETY: each index is handed out once, and each chunk belongs to one step.
         let (grad, param, a, b, c) = unsafe { step.parts.chunk(chunk - step.first_chunk) };

@@ -4,8 +4,7 @@
 //! An element is computed by the formula of [`map`](super::map), with the same bits: where an operand lies changes nothing.
 //! Of the functions of three numbers, `a·b + c` and both halves of `lerp` are rounded once behind their differences.
 
-use super::map::{Binary, Function, Layout, Pair, Pass, Unary, with_function, with_pair};
-use super::map::{ColumnKernel, ForwardKernel, LeftKernel, RowKernel};
+use super::map::{Binary, Unary, pair, with_function};
 use super::{compiled_once, same_len, same_len_or_empty};
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
@@ -96,28 +95,18 @@ compiled_once! {
     pub fn unary<T: Element>(op: Unary<T>, x: Operand<'_, T>, shape: [usize; 2], y: &mut [T]) -> Result<()> {
         same_len("unary", "y", y, elements("unary", shape)?)?;
         x.check("unary", "x", shape)?;
-        with_function(op, OneToOne { x, cols: shape[1], y })
-    }
-}
-
-struct OneToOne<'a, T> {
-    x: Operand<'a, T>,
-    cols: usize,
-    y: &'a mut [T],
-}
-
-impl<T: Element> Pass<T> for OneToOne<'_, T> {
-    type Output = Result<()>;
-    fn with<F: Function<T>>(self, f: F) -> Result<()> {
-        let Self { x, cols, y } = self;
-        by_row(context::settings()?, F::FORWARD_COST, cols, y, |settings, i, y| match x.row(i, cols) {
-            Part::Slice(x) => settings.simd.run(ForwardKernel { f, x, y }),
-            Part::Number(x) => {
-                let mut value = [T::ZERO];
-                settings.simd.run(ForwardKernel { f, x: &[x], y: &mut value });
-                y.fill(value[0]);
-            }
-        })
+        let (settings, cols) = (context::settings()?, shape[1]);
+        with_function(op, &mut |f| {
+            by_row(settings, f.forward_cost(), cols, y, &|i, y| match x.row(i, cols) {
+                Part::Slice(x) => f.forward(settings.simd, x, y),
+                Part::Number(x) => {
+                    let mut value = [x];
+                    f.forward_in_place(settings.simd, &mut value);
+                    y.fill(value[0]);
+                }
+            });
+        });
+        Ok(())
     }
 }
 
@@ -144,34 +133,18 @@ compiled_once! {
         same_len("binary", "y", y, elements("binary", shape)?)?;
         a.check("binary", "a", shape)?;
         b.check("binary", "b", shape)?;
-        with_pair(op, Both { a, b, cols: shape[1], y })
-    }
-}
-
-struct Both<'a, T> {
-    a: Operand<'a, T>,
-    b: Operand<'a, T>,
-    cols: usize,
-    y: &'a mut [T],
-}
-
-impl<T: Element> Layout<T> for Both<'_, T> {
-    fn with<F: Pair<T>>(self, f: F) -> Result<()> {
-        let Self { a, b, cols, y } = self;
-        by_row(context::settings()?, F::COST, cols, y, |settings, i, y| {
-            match (a.row(i, cols), b.row(i, cols)) {
-                (Part::Slice(a), Part::Slice(row)) => settings.simd.run(RowKernel { f, a, row, y }),
-                (Part::Slice(a), Part::Number(b)) => {
-                    settings.simd.run(ColumnKernel { f, a, col: &[b], cols, y })
-                }
-                (Part::Number(a), Part::Slice(b)) => settings.simd.run(LeftKernel { f, a, b, y }),
-                (Part::Number(a), Part::Number(b)) => {
-                    let mut value = [T::ZERO];
-                    settings.simd.run(LeftKernel { f, a, b: &[b], y: &mut value });
-                    y.fill(value[0]);
-                }
+        let (settings, f, cols) = (context::settings()?, pair::<T>(op), shape[1]);
+        by_row(settings, f.cost(), cols, y, &|i, y| match (a.row(i, cols), b.row(i, cols)) {
+            (Part::Slice(a), Part::Slice(b)) => f.with_row(settings.simd, a, b, y),
+            (Part::Slice(a), Part::Number(b)) => f.with_column(settings.simd, a, &[b], cols, y),
+            (Part::Number(a), Part::Slice(b)) => f.from_number(settings.simd, a, b, y),
+            (Part::Number(a), Part::Number(b)) => {
+                let mut value = [T::ZERO];
+                f.from_number(settings.simd, a, &[b], &mut value);
+                y.fill(value[0]);
             }
-        })
+        });
+        Ok(())
     }
 }
 
@@ -180,31 +153,26 @@ const TERNARY_COST: f64 = 0.2;
 /// Elements per parallel chunk, in whole rows.
 const CHUNK: usize = 4 * 1024;
 
-/// `work(settings, i, row i of y)` for every row of `cols` elements.
+/// `work(i, row i of y)` for every row of `cols` elements.
 fn by_row<T: Element>(
     settings: Settings,
     cost: f64,
     cols: usize,
     y: &mut [T],
-    work: impl Fn(Settings, usize, &mut [T]) + Sync,
-) -> Result<()> {
+    work: &(dyn Fn(usize, &mut [T]) + Sync),
+) {
     if y.is_empty() {
-        return Ok(());
+        return;
     }
     let nanoseconds = (y.len() as f64 * cost * 16.0 / T::LANES as f64) as usize;
     let rows = (CHUNK / cols).max(1);
     let chunks = (y.len() / cols).div_ceil(rows);
-    parallel::for_each(
-        settings,
-        (Indices(chunks), RowsMut::new(y, rows * cols)),
-        nanoseconds,
-        |(chunk, y)| {
-            for (i, y) in y.chunks_exact_mut(cols).enumerate() {
-                work(settings, chunk * rows + i, y);
-            }
-        },
-    );
-    Ok(())
+    let parts = (Indices(chunks), RowsMut::new(y, rows * cols));
+    parallel::for_each(settings, parts, nanoseconds, |(chunk, y)| {
+        for (i, y) in y.chunks_exact_mut(cols).enumerate() {
+            work(chunk * rows + i, y);
+        }
+    });
 }
 
 compiled_once! {
@@ -226,10 +194,12 @@ compiled_once! {
         for (operand, name) in abc.iter().zip(["a", "b", "c"]) {
             operand.check("ternary", name, shape)?;
         }
-        by_row(context::settings()?, TERNARY_COST, shape[1], y, |settings, i, y| {
+        let settings = context::settings()?;
+        by_row(settings, TERNARY_COST, shape[1], y, &|i, y| {
             let [a, b, c] = abc.map(|operand| operand.row(i, shape[1]));
             settings.simd.run(ThreeToOne { op, abc: [Some(a), Some(b), Some(c)], y });
-        })
+        });
+        Ok(())
     }
 }
 
@@ -257,10 +227,12 @@ compiled_once! {
         for (operand, name) in bc.iter().zip(["b", "c"]) {
             operand.check("ternary_in_place", name, shape)?;
         }
-        by_row(context::settings()?, TERNARY_COST, shape[1], a, |settings, i, y| {
+        let settings = context::settings()?;
+        by_row(settings, TERNARY_COST, shape[1], a, &|i, y| {
             let [b, c] = bc.map(|operand| operand.row(i, shape[1]));
             settings.simd.run(ThreeToOne { op, abc: [None, Some(b), Some(c)], y });
-        })
+        });
+        Ok(())
     }
 }
 
@@ -396,18 +368,18 @@ compiled_once! {
         gradients: [&mut [T]; 3],
     ) -> Result<()> {
         const NAME: &str = "ternary_backward";
-        let (len, [_, cols]) = (elements(NAME, shape)?, shape);
+        let (settings, len, [_, cols]) = (context::settings()?, elements(NAME, shape)?, shape);
         same_len(NAME, "dy", dy, len)?;
         for (operand, name) in abc.iter().zip(["a", "b", "c"]) {
             operand.check(NAME, name, shape)?;
         }
         for (n, (gradient, name)) in gradients.into_iter().zip(["da", "db", "dc"]).enumerate() {
             same_len_or_empty(NAME, name, gradient, len)?;
-            by_row(context::settings()?, TERNARY_COST, cols, gradient, |settings, i, to| {
+            by_row(settings, TERNARY_COST, cols, gradient, &|i, to| {
                 let abc = abc.map(|operand| operand.row(i, cols));
                 let dy = &dy[i * cols..(i + 1) * cols];
                 settings.simd.run(OneOfThree { op, n, abc, dy, to });
-            })?;
+            });
         }
         Ok(())
     }

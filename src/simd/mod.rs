@@ -158,6 +158,26 @@ impl Dispatcher {
     }
 }
 
+impl From<Portable> for Dispatcher {
+    fn from(s: Portable) -> Self {
+        Self::Portable(s)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl From<Avx2> for Dispatcher {
+    fn from(s: Avx2) -> Self {
+        Self::Avx2(s)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl From<Avx512> for Dispatcher {
+    fn from(s: Avx512) -> Self {
+        Self::Avx512(s)
+    }
+}
+
 /// Asks for the memory of `x` to be brought into the cache, without waiting for it; does nothing off x86-64 and in Miri.
 #[cfg(feature = "train")]
 #[inline]
@@ -181,7 +201,7 @@ pub trait Kernel {
 }
 
 /// An instruction set, as a zero-sized value that exists only where the CPU has it.
-pub trait Simd: Copy + fmt::Debug + Send + Sync + 'static {
+pub trait Simd: Copy + fmt::Debug + Send + Sync + Into<Dispatcher> + 'static {
     /// Its name.
     const ISA: Isa;
     /// 16 × f32.

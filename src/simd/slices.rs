@@ -8,26 +8,41 @@ use super::{Element, Float, Mask, Simd};
 #[inline(always)]
 pub(crate) fn map<T: Element, S: Simd>(s: S, x: &[T], y: &mut [T], f: impl Fn(T::Vector<S>) -> T::Vector<S>) {
     debug_assert_eq!(x.len(), y.len());
-    let (mut x, mut y) = (x.chunks_exact(T::LANES), y.chunks_exact_mut(T::LANES));
-    for (x, y) in (&mut x).zip(&mut y) {
-        s.store(f(s.load(x)), y);
-    }
-    let (x, y) = (x.remainder(), y.into_remainder());
-    if !x.is_empty() {
-        s.store_partial(f(s.load_partial(x)), y);
-    }
+    // SAFETY: two slices of one length.
+    unsafe { map_from(s, x.as_ptr(), y.as_mut_ptr(), y.len().min(x.len()), f) };
 }
 
 /// `x[i] = f(x[i])`.
 #[inline(always)]
 pub(crate) fn map_in_place<T: Element, S: Simd>(s: S, x: &mut [T], f: impl Fn(T::Vector<S>) -> T::Vector<S>) {
-    let mut x = x.chunks_exact_mut(T::LANES);
-    for x in &mut x {
-        s.store(f(s.load(x)), x);
-    }
-    let x = x.into_remainder();
-    if !x.is_empty() {
-        s.store_partial(f(s.load_partial(x)), x);
+    let to = x.as_mut_ptr();
+    // SAFETY: one slice.
+    unsafe { map_from(s, to, to, x.len(), f) };
+}
+
+/// `y[i] = f(x[i])` for `len` elements.
+///
+/// # Safety
+/// `x` can be read and `y` written, and they are the same elements or have none in common.
+#[inline(always)]
+pub(crate) unsafe fn map_from<T: Element, S: Simd>(
+    s: S,
+    x: *const T,
+    y: *mut T,
+    len: usize,
+    f: impl Fn(T::Vector<S>) -> T::Vector<S>,
+) {
+    let whole = len - len % T::LANES;
+    let mut at = 0;
+    // SAFETY: `at + LANES <= whole <= len` in the loop, and `len - whole` elements after it.
+    unsafe {
+        while at < whole {
+            f(T::Vector::load_ptr(s, x.add(at))).store_ptr(y.add(at));
+            at += T::LANES;
+        }
+        if at < len {
+            f(T::Vector::load_ptr_partial(s, x.add(at), len - at)).store_ptr_partial(y.add(at), len - at);
+        }
     }
 }
 
@@ -296,7 +311,14 @@ pub(crate) fn update<T: Element, S: Simd, const N: usize, const M: usize>(
     f: impl Fn([T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; M],
 ) {
     let len = writes[0].len();
-    assert!(reads.iter().all(|r| r.len() == len) && writes.iter().all(|w| w.len() == len));
+    let mut same = true;
+    for n in 0..N {
+        same &= reads[n].len() == len;
+    }
+    for m in 0..M {
+        same &= writes[m].len() == len;
+    }
+    assert!(same, "slices of one length");
     let whole = len - len % T::LANES;
     let (mut r, mut w) = ([s.splat(T::ZERO); N], [s.splat(T::ZERO); M]);
     let mut at = 0;

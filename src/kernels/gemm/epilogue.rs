@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::tile::CTile;
 use super::view::MatRef;
 use crate::error::{Error, Result};
-use crate::kernels::map::{Function, Pass, Unary, with_function};
-use crate::simd::{Element, Float, Kernel, Simd, slices};
+use crate::kernels::map::{Unary, with_function};
+use crate::simd::{Element, Float, Kernel, Simd};
 
 /// A vector that is added to the rows or the columns of the result.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,55 +116,18 @@ impl<T: Element> Epilogue<'_, T> {
             s.run(Add(part(residual)));
         }
         if let Some(activation) = self.activation {
-            with_function(activation, Activate { s, c, rows: rows.clone(), cols: cols.clone() });
+            let whole = c.row_stride == cols.len() as isize;
+            let (lines, len) = if whole { (1, rows.len() * cols.len()) } else { (rows.len(), cols.len()) };
+            with_function(activation, &mut |f| {
+                for line in 0..lines {
+                    let start = c.at(rows.start + line, cols.start).start;
+                    // SAFETY: these elements lie inside C, and nobody else uses them.
+                    f.forward_in_place(s.into(), unsafe { std::slice::from_raw_parts_mut(start, len) });
+                }
+            });
         }
         if let Some(mask) = self.relu_mask {
             s.run(Gate(part(mask)));
-        }
-    }
-}
-
-/// A rectangle of C to be run through a function.
-struct Activate<S, T> {
-    s: S,
-    c: CTile<T>,
-    rows: Range<usize>,
-    cols: Range<usize>,
-}
-
-impl<S: Simd, T: Element> Pass<T> for Activate<S, T> {
-    type Output = ();
-    fn with<F: Function<T>>(self, f: F) {
-        let Self { s, c, rows, cols } = self;
-        s.run(ActivateKernel { f, c, rows, cols });
-    }
-}
-
-struct ActivateKernel<F, T> {
-    f: F,
-    c: CTile<T>,
-    rows: Range<usize>,
-    cols: Range<usize>,
-}
-
-impl<F: Function<T>, T: Element> Kernel for ActivateKernel<F, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { f, c, rows, cols } = self;
-        let whole = c.row_stride == cols.len() as isize;
-        let (lines, len) = if whole { (1, rows.len() * cols.len()) } else { (rows.len(), cols.len()) };
-        for line in 0..lines {
-            // SAFETY: these elements lie inside C, and nobody else uses them.
-            let line =
-                unsafe { std::slice::from_raw_parts_mut(c.at(rows.start + line, cols.start).start, len) };
-            slices::map_in_place(
-                s,
-                line,
-                #[inline(always)]
-                |x| f.value(s, x),
-            );
         }
     }
 }

@@ -195,7 +195,7 @@ compiled_once! {
         }
         let nanoseconds = plan.nanoseconds.saturating_mul(c.count());
         let alone = Settings { threads: 1, ..settings };
-        parallel::for_each_index(settings, c.count(), nanoseconds, |i| one(alone, i));
+        parallel::for_each_index(settings, c.count(), nanoseconds, &|i| one(alone, i));
         Ok(())
     }
 }
@@ -350,7 +350,7 @@ impl<T: Element> Product<'_, T> {
             return self.part(settings, &plan, 0..m, 0..n);
         }
         if !plan.splits_k {
-            return parallel::for_each_index(settings, plan.tasks, plan.nanoseconds, |task| {
+            return parallel::for_each_index(settings, plan.tasks, plan.nanoseconds, &|task| {
                 let (rows, cols) = plan.place(task);
                 self.part(settings, &plan, rows, cols);
             });

@@ -589,10 +589,10 @@ fn panel<T: Element, S: Simd, const R: usize, const WHOLE: bool>(
     step: impl Fn(T::Vector<S>, T::Vector<S>, usize) -> T::Vector<S>,
 ) {
     let width = if WHOLE { R * T::LANES } else { y.len() };
-    let mut totals: [T::Vector<S>; R] = std::array::from_fn(
-        #[inline(always)]
-        |j| load::<T, S>(s, &y[j * T::LANES..], WHOLE || j + 1 < R),
-    );
+    let mut totals = [s.splat(T::ZERO); R];
+    for (j, total) in totals.iter_mut().enumerate() {
+        *total = load::<T, S>(s, &y[j * T::LANES..], WHOLE || j + 1 < R);
+    }
     for row in x.chunks_exact(stride) {
         let row = &row[column..column + width];
         for (j, total) in totals.iter_mut().enumerate() {
