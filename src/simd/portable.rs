@@ -2,7 +2,7 @@
 //!
 //! Where the target has no fused multiply-add (plain x86-64), `mul_add` rounds twice.
 
-use wide::{f32x16, f64x8, u32x16, u64x8};
+use wide::{f32x16, f64x8, i32x16, u32x16, u64x8};
 
 use super::{Float, Int, Isa, Kernel, Mask, Simd, operators};
 
@@ -68,7 +68,8 @@ operators!(U64, |a, b| Add add Self(a.0 + b.0), Sub sub Self(a.0 - b.0));
 const MAGIC: f64 = 6755399441055744.0;
 
 macro_rules! float {
-    ($vector:ident, $wide:ident, $bits:ident, $wide_bits:ident, $mask:ident, $scalar:ident, $int:ident, $lanes:literal) => {
+    ($vector:ident, $wide:ident, $bits:ident, $wide_bits:ident, $mask:ident, $scalar:ident, $lanes:literal,
+     $to_int:expr, $from_int:expr) => {
         impl std::ops::Neg for $vector {
             type Output = Self;
             #[inline(always)]
@@ -208,21 +209,24 @@ macro_rules! float {
             }
             #[inline(always)]
             fn to_bits(self) -> $bits {
-                $bits($wide_bits::new(self.0.to_array().map($scalar::to_bits)))
+                // SAFETY: as many plain numbers of the same width. (An array mapped lane by lane is a loop, which
+                // the optimiser sees through slowly and not always.)
+                $bits(unsafe { std::mem::transmute::<$wide, $wide_bits>(self.0) })
             }
             #[inline(always)]
             fn from_bits(bits: $bits) -> Self {
-                Self($wide::new(bits.0.to_array().map($scalar::from_bits)))
+                // SAFETY: as many plain numbers of the same width.
+                Self(unsafe { std::mem::transmute::<$wide_bits, $wide>(bits.0) })
             }
             #[inline(always)]
             fn to_int(self) -> $bits {
-                let ints =
-                    self.0.to_array().map(|x| (x as f64 + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()));
-                $bits($wide_bits::new(ints.map(|i| i as _)))
+                let convert: fn($vector) -> $bits = $to_int;
+                convert(self)
             }
             #[inline(always)]
             fn from_int(int: $bits) -> Self {
-                Self($wide::new(int.0.to_array().map(|i| i as $int as $scalar)))
+                let convert: fn($bits) -> $vector = $from_int;
+                convert(int)
             }
             #[inline(always)]
             fn reduce_add(self) -> $scalar {
@@ -239,8 +243,30 @@ macro_rules! float {
         }
     };
 }
-float!(F32, f32x16, U32, u32x16, M32, f32, i32, 16);
-float!(F64, f64x8, U64, u64x8, M64, f64, i64, 8);
+float!(
+    F32,
+    f32x16,
+    U32,
+    u32x16,
+    M32,
+    f32,
+    16,
+    // SAFETY: as many plain integers of the same width.
+    |x| U32(unsafe { std::mem::transmute::<i32x16, u32x16>(x.0.fast_round_int()) }),
+    // SAFETY: as above.
+    |int| F32(f32x16::from_i32x16(unsafe { std::mem::transmute::<u32x16, i32x16>(int.0) }))
+);
+float!(
+    F64,
+    f64x8,
+    U64,
+    u64x8,
+    M64,
+    f64,
+    8,
+    |x| U64(F64(x.0 + f64x8::splat(MAGIC)).to_bits().0 - u64x8::splat(MAGIC.to_bits())),
+    |int| F64(F64::from_bits(U64(int.0 + u64x8::splat(MAGIC.to_bits()))).0 - f64x8::splat(MAGIC))
+);
 
 macro_rules! int {
     ($vector:ident, $wide:ident, $mask:ident, $scalar:ident, $signed:ident, $lanes:literal, $mul_wide:expr) => {
