@@ -8,4 +8,5 @@ mod einsum;
 mod files;
 mod functions;
 mod indexing;
+mod numerics;
 mod tensor;

@@ -12,7 +12,7 @@ use gristmill::nn::init::{
 };
 use gristmill::nn::*;
 use gristmill::optim::{Adam, AdamW, Decay, Optimizer, ParamGroup, RMSprop, SGD, grad_norm};
-use gristmill::{Element, Result, Rng, Tensor};
+use gristmill::{Context, Element, Isa, Result, Rng, Tensor};
 
 fn network(rng: &mut Rng) -> Result<Sequential> {
     let inner = Sequential::new()
@@ -47,6 +47,30 @@ fn train(steps: usize) -> Result<Vec<f32>> {
 fn training_gives_the_same_bits_on_every_isa_and_number_of_threads() {
     same_bits_everywhere(|| train(10).unwrap());
     assert_ne!(train(1).unwrap(), train(2).unwrap());
+}
+
+/// The SHA-256 of all parameters and states after 100 steps on the real images, stored: the same on every machine with
+/// fused multiply-add. With GRISTMILL_BLESS=1 the file is written anew.
+#[test]
+fn a_hundred_steps_give_the_stored_hash() {
+    use sha2::{Digest, Sha256};
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hundred_steps.sha256");
+    let mut hashes = Vec::new();
+    for isa in Isa::available().filter(|isa| isa.has_fma()) {
+        for threads in [1, 3] {
+            let numbers = Context::new().isa(isa).threads(threads).run(|| train(100)).unwrap().unwrap();
+            let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            hashes.push((isa, threads, hash));
+        }
+    }
+    if std::env::var_os("GRISTMILL_BLESS").is_some() {
+        std::fs::write(FILE, format!("{}\n", hashes[0].2)).unwrap();
+    }
+    let golden = std::fs::read_to_string(FILE).unwrap();
+    for (isa, threads, hash) in hashes {
+        assert_eq!(hash, golden.trim(), "{isa}, {threads} threads");
+    }
 }
 
 #[test]
