@@ -135,6 +135,6 @@ fn a_folder_that_is_gone_or_may_not_be_written_is_named() {
     }
 
     std::fs::remove_file(&path).ok();
-    let error = Checkpoint::load(&path).err().unwrap().to_string();
+    let error = Checkpoint::<f32>::load(&path).err().unwrap().to_string();
     assert!(error.contains("model.safetensors"), "{error}");
 }
