@@ -7,5 +7,6 @@ mod autograd;
 mod einsum;
 mod files;
 mod functions;
+mod graphs;
 mod indexing;
 mod tensor;
