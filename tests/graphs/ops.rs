@@ -777,7 +777,7 @@ impl Scene<'_, '_> {
                 |x| x[0].layer_norm(affine_of(x), EPS),
                 move |tape, x| normalised(tape, x, axis),
             ),
-            2 if x.rank() == 2 => op(
+            2 if x.rank() == 2 && x.shape[0] > 1 => op(
                 "batch_norm",
                 |x| x[0].batch_norm(affine_of(x), BatchStatistics::Batch(None), EPS),
                 move |tape, x| normalised(tape, x, 0),

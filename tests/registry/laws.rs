@@ -94,7 +94,9 @@ pub fn refused<T: Element>(case: &Case<T>) -> Result<(), String> {
             None,
         )?;
     }
-    for (i, (why, _)) in case.refused.iter().enumerate() {
+    // Of nothing, rows may have any length.
+    let empty = case.inputs.iter().chain(&case.outputs).next().is_none_or(|x| x.values.is_empty());
+    for (i, (why, _)) in case.refused.iter().enumerate().filter(|_| !empty) {
         check(why, &|_, _, _| (), Some(i))?;
     }
     Ok(())
