@@ -191,7 +191,11 @@ impl<D: Collate + 'static> DataLoader<D> {
         Ok(match self.prefetch {
             None => Source::Watched(epoch, PATIENCE),
             Some(0) => Source::Here(epoch),
-            Some(ahead) => Source::Ahead(Worker::start(epoch, ahead.min(self.len()))?),
+            Some(ahead) => {
+                // The order itself: a sampler of one's own may count otherwise.
+                let batches = epoch.order.len().div_ceil(self.batch_size);
+                Source::Ahead(Worker::start(epoch, ahead.min(batches))?)
+            }
         })
     }
 }

@@ -35,13 +35,23 @@ pub trait Sampler: Send + Sync {
     }
 }
 
+/// An empty order with room for so many indices.
+fn room(op: &'static str, count: usize) -> Result<Vec<usize>> {
+    let mut order = Vec::new();
+    let none = |_| Error::value(op, format!("there is no memory for the indices of {count} samples"));
+    order.try_reserve_exact(count).map_err(none)?;
+    Ok(order)
+}
+
 /// 0, 1, 2, …
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SequentialSampler;
 
 impl Sampler for SequentialSampler {
     fn order(&self, samples: usize, _: &mut Rng) -> Result<Vec<usize>> {
-        Ok((0..samples).collect())
+        let mut order = room("SequentialSampler", samples)?;
+        order.extend(0..samples);
+        Ok(order)
     }
 }
 
@@ -77,13 +87,16 @@ impl RandomSampler {
 impl Sampler for RandomSampler {
     fn order(&self, samples: usize, rng: &mut Rng) -> Result<Vec<usize>> {
         let count = self.count(samples);
+        let mut order = room("RandomSampler", count.max(samples))?;
         if self.replacement {
-            return (0..count).map(|_| rng.below(samples)).collect();
+            for _ in 0..count {
+                order.push(rng.below(samples)?);
+            }
+            return Ok(order);
         }
         if samples == 0 && count > 0 {
             return Err(Error::value("RandomSampler", format!("{count} samples of none")));
         }
-        let mut order = rng.permutation(samples);
         while order.len() < count {
             order.extend(rng.permutation(samples));
         }
@@ -167,7 +180,8 @@ impl WeightedRandomSampler {
         &self.weights
     }
 
-    fn with_replacement(&self, rng: &mut Rng) -> Vec<usize> {
+    fn with_replacement(&self, rng: &mut Rng) -> Result<Vec<usize>> {
+        let mut order = room("WeightedRandomSampler", self.num_samples)?;
         let mut sum = 0.0;
         let mut end = |weight| {
             sum += weight;
@@ -180,7 +194,8 @@ impl WeightedRandomSampler {
             // The first end above the place: a weight of 0 has none. The product may round to the sum.
             ends.partition_point(|&end| end <= place).min(last)
         };
-        (0..self.num_samples).map(draw).collect()
+        order.extend((0..self.num_samples).map(draw));
+        Ok(order)
     }
 
     fn without_replacement(&self, rng: &mut Rng) -> Result<Vec<usize>> {
@@ -211,7 +226,7 @@ impl Sampler for WeightedRandomSampler {
             let message = format!("{} weights for {samples} samples", self.weights.len());
             return Err(Error::shape("WeightedRandomSampler", message));
         }
-        if self.replacement { Ok(self.with_replacement(rng)) } else { self.without_replacement(rng) }
+        if self.replacement { self.with_replacement(rng) } else { self.without_replacement(rng) }
     }
 
     fn count(&self, _: usize) -> usize {

@@ -178,7 +178,8 @@ impl<T: Element> Checkpoint<T> {
             let (section, name) = aside.split_once('.').ok_or_else(|| broken(aside))?;
             sections.entry(section.to_owned()).or_default().set_tensor(name, &tensor);
         }
-        for line in values.unwrap_or_default().lines() {
+        // Not `lines`: a value may end in a carriage return.
+        for line in values.unwrap_or_default().split_terminator('\n') {
             let parts = line.split_once('=').and_then(|(path, value)| Some((path.split_once('.')?, value)));
             let ((section, name), value) = parts.ok_or_else(|| broken(line))?;
             sections.entry(section.to_owned()).or_default().set(name, value);

@@ -262,7 +262,9 @@ impl<T: Element, const N: usize> Parameters<T, N> {
             *lr *= group.lr_scale;
             *weight_decay = group.weight_decay.unwrap_or(*weight_decay);
             let Progress { step, carried } = self.progress[*index];
-            let mut step = rule.step(Progress { step: step + 1, carried }, grad, values, mine)?;
+            // A state may have brought any number.
+            let at = Progress { step: step.saturating_add(1), carried };
+            let mut step = rule.step(at, grad, values, mine)?;
             if self.clip_norm.is_some() {
                 step = step.grad_scale(T::from_f64(scale));
             }
@@ -275,7 +277,7 @@ impl<T: Element, const N: usize> Parameters<T, N> {
         self.work = recycled(work);
         for (index, _) in held.iter().filter(|(_, held)| held.has_grad()) {
             let progress = &mut self.progress[*index];
-            progress.step += 1;
+            progress.step = progress.step.saturating_add(1);
             progress.carried = rule.carry(progress.step, progress.carried)?;
         }
         self.held = recycled(held);

@@ -370,7 +370,8 @@ impl ReduceLROnPlateau {
             self.best = Some(metric);
             self.bad = 0;
         } else {
-            self.bad += 1;
+            // A state may have brought any number.
+            self.bad = self.bad.saturating_add(1);
         }
         if self.cooling > 0 {
             self.cooling -= 1;

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 mod draw;
+pub mod laws;
 mod products;
 mod softmax;
 

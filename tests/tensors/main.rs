@@ -7,6 +7,7 @@ mod autograd;
 mod einsum;
 mod files;
 mod functions;
+mod graphs;
 mod indexing;
 mod numerics;
 mod tensor;

@@ -292,3 +292,40 @@ fn a_plateau_remembers_what_it_counted() {
     let mut plateau = ReduceLROnPlateau::new();
     assert!(plateau.load_state_dict(&StateDict::<f32>::new()).is_err());
 }
+
+#[test]
+fn counts_that_a_state_brought_stay_at_the_end_of_their_range() {
+    for (name, make) in optimizers() {
+        let mut training = Training::new(1, make).unwrap();
+        training.run(1).unwrap();
+        let mut state = training.optimizer.state_dict();
+        let steps: Vec<String> =
+            state.values().keys().filter(|name| name.ends_with(".step")).cloned().collect();
+        steps.iter().for_each(|step| state.set(step, u64::MAX));
+        training.optimizer.load_state_dict(&state).unwrap();
+        training.run(1).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let after = training.optimizer.state_dict();
+        assert!(steps.iter().all(|step| after.get::<u64>(step).unwrap() == u64::MAX), "{name}");
+    }
+    let mut state = StateDict::<f64>::new();
+    state.set("best", 1.0);
+    state.set("num_bad_epochs", u64::MAX);
+    state.set("cooldown_counter", 0);
+    let mut plateau = ReduceLROnPlateau::new().patience(u64::MAX);
+    plateau.load_state_dict(&state).unwrap();
+    plateau.step(&mut SGD::new(vec![with_gradient(&[1.0])], 1.0), 2.0).unwrap();
+}
+
+#[test]
+fn values_come_back_whatever_they_end_in() {
+    let model = Sequential::<f32>::new().add(Linear::new(1, 1, &mut Rng::seed(1)).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.safetensors");
+    let values = ["", "\r", "a\r", "a\r\r", " a ", "=", "\u{85}\u{2028}"];
+    let mut place = StateDict::new();
+    values.iter().enumerate().for_each(|(i, value)| place.set(i.to_string(), value));
+    Checkpoint::new(&model).unwrap().with("place", place).unwrap().save(&path).unwrap();
+    let checkpoint = Checkpoint::<f32>::load(&path).unwrap();
+    let place = checkpoint.section("place").unwrap();
+    values.iter().enumerate().for_each(|(i, value)| assert_eq!(place.values()[&i.to_string()], *value));
+}

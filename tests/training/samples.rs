@@ -382,6 +382,44 @@ mod samplers {
     }
 
     #[test]
+    fn orders_longer_than_memory_are_errors() {
+        let most = usize::MAX;
+        let weighted = WeightedRandomSampler::new([1.0, 2.0, 1.0]).unwrap().num_samples(most);
+        let samplers: [(&str, &dyn Sampler); 3] = [
+            ("RandomSampler", &RandomSampler::new().num_samples(most)),
+            ("RandomSampler", &RandomSampler::new().num_samples(most).replacement(true)),
+            ("WeightedRandomSampler", &weighted),
+        ];
+        for (name, sampler) in samplers {
+            let expected = format!("{name}: there is no memory for the indices of {most} samples");
+            assert_eq!(text(order(sampler, 3, 1)), expected);
+        }
+        assert!(
+            order(&SequentialSampler, most, 1).is_err() && order(&RandomSampler::new(), most, 1).is_err()
+        );
+    }
+
+    /// Counts more indices than it gives.
+    struct Boastful;
+
+    impl Sampler for Boastful {
+        fn order(&self, samples: usize, _: &mut Rng) -> Result<Vec<usize>> {
+            Ok((0..samples).rev().collect())
+        }
+
+        fn count(&self, _: usize) -> usize {
+            usize::MAX
+        }
+    }
+
+    #[test]
+    fn batches_are_made_ahead_for_the_indices_that_there_are() {
+        let loader = DataLoader::new(numbers(3).collate(Ok)).batch_size(2).sampler(Boastful);
+        let batches: Vec<Vec<usize>> = loader.prefetch(usize::MAX).iter().map(Result::unwrap).collect();
+        assert_eq!(batches, [vec![2, 1], vec![0]]);
+    }
+
+    #[test]
     fn balanced_weights_draw_all_classes_alike() {
         let labels: Vec<usize> = (0..1000).map(|i| usize::from(i % 50 == 0)).collect();
         let sampler = WeightedRandomSampler::balanced(&labels).unwrap().num_samples(4000);

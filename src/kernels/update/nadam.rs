@@ -121,7 +121,7 @@ impl<'a, T: Element> Step<'a, T> {
         same_len("nadam", "param", param, grad.len())?;
         same_len("nadam", "exp_avg", exp_avg, grad.len())?;
         same_len("nadam", "exp_avg_sq", exp_avg_sq, grad.len())?;
-        let (mu, next) = (config.momentum(step)?, config.momentum(step + 1)?);
+        let (mu, next) = (config.momentum(step)?, config.momentum(step.saturating_add(1))?);
         let product = mu_product * mu;
         let rule = Rule::NAdam(NAdamRule {
             keep: [config.beta1, config.beta2].map(T::from_f64),

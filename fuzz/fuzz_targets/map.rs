@@ -1,0 +1,7 @@
+//! Elementwise functions, and what moves elements; see `gristmill_fuzz::kernels::check`.
+#![no_main]
+
+use gristmill_fuzz::kernels;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(init: kernels::start("map"), |bytes: &[u8]| kernels::check("map", bytes));

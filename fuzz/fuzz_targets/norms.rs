@@ -1,0 +1,7 @@
+//! Normalising layers; see `gristmill_fuzz::kernels::check`.
+#![no_main]
+
+use gristmill_fuzz::kernels;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(init: kernels::start("norms"), |bytes: &[u8]| kernels::check("norms", bytes));
