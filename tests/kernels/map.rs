@@ -447,7 +447,7 @@ fn pair<T: Element>(op: Binary, a: T, b: T) -> T {
         Binary::Div => a / b,
         Binary::Min => T::from_f64(reference::minimum(a.to_f64(), b.to_f64())),
         Binary::Max => T::from_f64(reference::maximum(a.to_f64(), b.to_f64())),
-        // Not one rounding: tests/math.rs.
+        // Not one rounding: tests/kernels/math.rs.
         Binary::Pow => T::from_f64(a.to_f64().powf(b.to_f64())),
     }
 }
