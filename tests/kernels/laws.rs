@@ -63,7 +63,7 @@ fn hold(cases: u32, law: impl Fn(&Kernel, &[u8]) -> Result<(), String>) {
     let chosen = std::env::var("GRISTMILL_KERNELS").unwrap_or_default();
     for kernel in kernels().filter(|kernel| kernel.name.starts_with(&chosen)) {
         let config = Config {
-            cases,
+            cases: cases * kernel.times,
             source_file: Some(file!()),
             failure_persistence: Some(Box::new(FileFailurePersistence::SourceParallel(
                 "proptest-regressions",
@@ -79,7 +79,8 @@ fn hold(cases: u32, law: impl Fn(&Kernel, &[u8]) -> Result<(), String>) {
     }
 }
 
-fn near<T: Element>(case: &Case<T>) -> Result<(), String> {
+/// An error unless the case gives what its reference gives, on every instruction set.
+pub fn near<T: Element>(case: &Case<T>) -> Result<(), String> {
     for isa in Isa::available() {
         let results = Context::new().isa(isa).run(|| case.results()).unwrap();
         let results = results.map_err(|error| format!("{}: {error}", case.what))?;
@@ -323,6 +324,8 @@ fn resize<E: Copy>(x: &mut Vec<E>, by: isize) {
     x.resize((x.len() as isize + by) as usize, last);
 }
 
+type Change<'a, T> = &'a dyn Fn(&mut Vec<Vec<T>>, &mut Vec<Vec<usize>>, &mut Vec<Vec<T>>);
+
 /// Wrong lengths, and what the entry names, are errors; outputs stay as they were.
 fn refused<T: Element>(case: &Case<T>) -> Result<(), String> {
     let operands = || {
@@ -330,9 +333,7 @@ fn refused<T: Element>(case: &Case<T>) -> Result<(), String> {
         let indices: Vec<Vec<usize>> = case.indices.iter().map(|x| x.values.clone()).collect();
         (values(&case.inputs), indices, values(&case.outputs))
     };
-    let check = |why: &str,
-                 change: &dyn Fn(&mut Vec<Vec<T>>, &mut Vec<Vec<usize>>, &mut Vec<Vec<T>>),
-                 nth: Option<usize>| {
+    let check = |why: &str, change: Change<'_, T>, nth: Option<usize>| {
         let (mut inputs, mut indices, mut outputs) = operands();
         change(&mut inputs, &mut indices, &mut outputs);
         let before = outputs.clone();
@@ -369,7 +370,9 @@ fn refused<T: Element>(case: &Case<T>) -> Result<(), String> {
             None,
         )?;
     }
-    for (i, (why, _)) in case.refused.iter().enumerate() {
+    // Of nothing, rows may have any length.
+    let empty = case.inputs.iter().chain(&case.outputs).next().is_none_or(|x| x.values.is_empty());
+    for (i, (why, _)) in case.refused.iter().enumerate().filter(|_| !empty) {
         check(why, &|_, _, _| (), Some(i))?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use gristmill::kernels::{log_softmax, logsumexp, softmax};
 use gristmill::{Element, reference};
 
+use super::reductions::column_length;
 use super::{Case, Draw, Kernel, entries, log2_ceil, near, unit};
 
 pub const KERNELS: &[Kernel] = entries![
@@ -163,6 +164,7 @@ fn logsumexp_forward_cols<T: Element>(draw: &mut Draw) -> Case<T> {
     Case::new(format!("{rows} × {cols}"))
         .input("x", logits(draw, rows * cols))
         .output("y", cols)
+        .lengths(column_length(cols), &["x"])
         .run(move |[x], [], [y]| logsumexp::forward_cols(x, cols, y))
         .expect(move |[x], [], [_]| {
             let y = match rows {
