@@ -5,11 +5,14 @@
 #![allow(dead_code)]
 
 mod draw;
+pub mod losses;
 pub mod maps;
+pub mod norms;
 mod others;
 mod products;
 pub mod reductions;
 mod softmax;
+pub mod updates;
 mod zips;
 
 use gristmill::{Element, Result};
@@ -36,11 +39,14 @@ use entries;
 
 /// All of them, family by family.
 pub const KERNELS: &[&[Kernel]] = &[
+    losses::KERNELS,
     maps::KERNELS,
+    norms::KERNELS,
     others::KERNELS,
     products::KERNELS,
     reductions::KERNELS,
     softmax::KERNELS,
+    updates::KERNELS,
     zips::KERNELS,
 ];
 
