@@ -320,6 +320,12 @@ compiled_once! {
         valid_eps(OP, eps)?;
         let settings = context::settings()?;
 
+        if rows == 0 {
+            // Not a sum of nothing times a variance that may be NaN.
+            dgamma.fill(T::ZERO);
+            dbeta.fill(T::ZERO);
+            return Ok(());
+        }
         let mut scratch = Scratch::new(3 * cols);
         let [rstd, factor, zeros] = split(&mut scratch, cols);
         zeros.fill(T::ZERO);

@@ -3,8 +3,9 @@
 //!
 //! Every step is a short chain of rounded operations. With `G = |g| + λ·|p|`, a moment is within
 //! `8·u·(|moment| + G)` of its exact value (`G²` for squares), and what the step adds to a parameter within `16·u`,
-//! relative, plus what an error of `4·u·G` in the gradient does to it; centered RMSprop subtracts, and its root can lose
-//! half the digits.
+//! relative, plus what an error of `8·u·G` in the gradient does to it. Where that is a sum of two terms, which may cancel,
+//! the errors are relative to both: RMSprop's buffer is within `16·u` of what it keeps and what comes in, and for NAdam the
+//! error in the gradient is `12·u·G`. Centered RMSprop subtracts, and its root can lose half the digits.
 //! What depends on the step alone (bias corrections) is computed once, in `f64`. NaN and infinities in a gradient go
 //! where the formulas take them: into that element's parameter and state.
 

@@ -373,8 +373,10 @@ compiled_once! {
         for (operand, name) in abc.iter().zip(["a", "b", "c"]) {
             operand.check(NAME, name, shape)?;
         }
-        for (n, (gradient, name)) in gradients.into_iter().zip(["da", "db", "dc"]).enumerate() {
+        for (gradient, name) in gradients.iter().zip(["da", "db", "dc"]) {
             same_len_or_empty(NAME, name, gradient, len)?;
+        }
+        for (n, gradient) in gradients.into_iter().enumerate() {
             by_row(settings, TERNARY_COST, cols, gradient, &|i, to| {
                 let abc = abc.map(|operand| operand.row(i, cols));
                 let dy = &dy[i * cols..(i + 1) * cols];

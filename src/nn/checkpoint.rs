@@ -77,7 +77,7 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 /// assert_eq!(checkpoint.section("place")?.get::<u64>("epoch")?, 1);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Checkpoint<T: Element = f32> {
     model: BTreeMap<String, Tensor<T>>,
     sections: BTreeMap<String, StateDict<T>>,

@@ -23,7 +23,7 @@ use crate::tensor::Tensor;
 /// assert_eq!(state.get::<u64>("best").unwrap_err().to_string(), "StateDict: best is 0.1, expected a value of u64");
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct StateDict<T: Element = f32> {
     tensors: BTreeMap<String, Tensor<T>>,
     values: BTreeMap<String, String>,

@@ -8,7 +8,7 @@ pub fn squared_error(x: f64, target: f64) -> (f64, f64) {
 /// `|x − t|` and its sign, which is 0 at 0.
 pub fn absolute_error(x: f64, target: f64) -> (f64, f64) {
     let error = x - target;
-    (error.abs(), if error == 0.0 { 0.0 } else { error / error.abs() })
+    (error.abs(), if error == 0.0 { 0.0 } else { error.signum() })
 }
 
 /// `(x − t)²/2` up to a distance of `delta`, `delta·(|x − t| − delta/2)` beyond, and the derivative.
@@ -17,7 +17,7 @@ pub fn huber(x: f64, target: f64, delta: f64) -> (f64, f64) {
     if error.abs() <= delta {
         (0.5 * error * error, error)
     } else {
-        (delta * (error.abs() - 0.5 * delta), delta.copysign(error))
+        (delta * (error.abs() - 0.5 * delta), error.clamp(-delta, delta))
     }
 }
 

@@ -1,11 +1,12 @@
 //! One step of each optimizer for one parameter, as in `torch.optim`.
 #![allow(clippy::too_many_arguments, reason = "the hyperparameters by their names, without a type to import")]
 
-/// Adds the penalty `weight_decay` to the gradient, or shrinks the parameter when `decoupled`.
+/// Adds the penalty `weight_decay` to the gradient, or shrinks the parameter when `decoupled`. Without a penalty not even
+/// `0·p` is added, which is NaN where p is infinite.
 fn decay(lr: f64, weight_decay: f64, decoupled: bool, g: &mut f64, p: &mut f64) {
     if decoupled {
         *p *= 1.0 - lr * weight_decay;
-    } else {
+    } else if weight_decay != 0.0 {
         *g += weight_decay * *p;
     }
 }
@@ -50,7 +51,9 @@ pub fn rmsprop(
     let mut variance = square_avg;
     if centered {
         grad_avg = alpha * grad_avg + (1.0 - alpha) * g;
-        variance = (square_avg - grad_avg * grad_avg).max(0.0);
+        variance = square_avg - grad_avg * grad_avg;
+        // NaN stays.
+        variance = if variance < 0.0 { 0.0 } else { variance };
     }
     let mut direction = g / (variance.sqrt() + eps);
     if momentum != 0.0 {
@@ -76,7 +79,8 @@ pub fn adam(
     decay(lr, weight_decay, decoupled, &mut g, &mut p);
     m = beta1 * m + (1.0 - beta1) * g;
     v = beta2 * v + (1.0 - beta2) * g * g;
-    max_v = max_v.max(v);
+    // NaN stays.
+    max_v = if v > max_v || v.is_nan() { v } else { max_v };
     let step = step as i32;
     let second = if amsgrad { max_v } else { v } / (1.0 - beta2.powi(step));
     let first = m / (1.0 - beta1.powi(step));

@@ -1,10 +1,11 @@
 //! Batch normalisation against its reference, PyTorch and its promises.
 
 use crate::common::*;
+use crate::laws::near;
+use crate::registry::norms;
+use gristmill::Element;
 use gristmill::kernels::batch_norm::{self, After, Gate, Running};
 use gristmill::kernels::map;
-use gristmill::{Element, reference};
-use proptest::prelude::*;
 
 struct Case<T> {
     x: Vec<T>,
@@ -26,48 +27,12 @@ fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 6] {
     [y, mean, rstd, dx, dgamma, dbeta]
 }
 
-/// Compares with the reference, within the bounds of the module's documentation.
+/// Compares with the reference, within the bounds of the registry.
 fn check<T: Element>(case: &Case<T>) {
-    let (cols, u) = (case.cols, unit::<T>());
-    let (x, dy) = (widen(&case.x), widen(&case.dy));
-    let gamma = case.gamma.as_ref().map_or(vec![1.0; cols], |gamma| widen(gamma));
-    let beta = case.beta.as_ref().map_or(vec![0.0; cols], |beta| widen(beta));
-    let [y, mean, _, rstd] = reference::batch_norm(&x, cols, &gamma, &beta, case.eps);
-    let [dx, dgamma, dbeta] = reference::batch_norm_backward(&x, cols, &gamma, case.eps, &dy);
-
-    let rows = x.len() / cols;
-    let n = rows as f64;
-    let k = n.min(128.0) + (n / 128.0).log2().max(0.0) + 20.0;
-    let largest = |c: usize| (0..rows).fold(0.0, |m: f64, r| m.max(x[r * cols + c].abs()));
-    // What of the rounding of the mean can be left in x̂; the reference, in f64, has its own rounding.
-    let kq: Vec<f64> = (0..cols)
-        .map(|c| {
-            let shift = k * u * largest(c) * rstd[c];
-            k * u * (1.0 + shift * shift) + 4.0 * f64::EPSILON * (n + largest(c) * rstd[c])
-        })
-        .collect();
-    let normal = |i: usize| ((x[i] - mean[i % cols]) * rstd[i % cols]).abs();
-    let sum_over = |c: usize, f: &dyn Fn(usize) -> f64| (0..rows).map(|r| f(r * cols + c)).sum::<f64>();
-    let sum_dy: Vec<f64> = (0..cols).map(|c| sum_over(c, &|i| dy[i].abs())).collect();
-    let sum_dyx: Vec<f64> = (0..cols).map(|c| sum_over(c, &|i| dy[i].abs() * normal(i))).collect();
-
-    on_every_isa(|isa| {
-        let actual = run(case);
-        let name = |what: &str| format!("{isa} {what} of [{rows}, {cols}]");
-        assert_within(&name("y"), &actual[0], &y, |i| {
-            let c = i % cols;
-            kq[c] * (gamma[c].abs() * (normal(i) + 1.0) + beta[c].abs()) + 2.0 * u * y[i].abs()
-        });
-        assert_within(&name("mean"), &actual[1], &mean, |c| k * u * mean[c].abs() + kq[c] / rstd[c]);
-        assert_within(&name("rstd"), &actual[2], &rstd, |c| kq[c] * rstd[c]);
-        assert_within(&name("dx"), &actual[3], &dx, |i| {
-            let c = i % cols;
-            let terms = dy[i].abs() + sum_dy[c] / n + (normal(i) + 1.0) * (sum_dyx[c] + sum_dy[c]) / n;
-            4.0 * kq[c] * gamma[c].abs() * rstd[c] * terms
-        });
-        assert_within(&name("dgamma"), &actual[4], &dgamma, |c| kq[c] * (sum_dyx[c] + sum_dy[c]));
-        assert_within(&name("dbeta"), &actual[5], &dbeta, |c| (k * u + n * f64::EPSILON) * sum_dy[c]);
-    });
+    let Case { x, cols, gamma, beta, eps, dy } = case;
+    let (x, gamma, beta, dy) = (x.clone(), gamma.clone(), beta.clone(), dy.clone());
+    near(&norms::batch_norm_forward_of(x.clone(), *cols, gamma.clone(), beta, *eps)).unwrap();
+    near(&norms::batch_norm_backward_of(x, *cols, gamma, *eps, dy)).unwrap();
 }
 
 fn case<T: Element>(rows: usize, cols: usize, mean: f64, std: f64, seed: u64) -> Case<T> {
@@ -80,77 +45,6 @@ fn case<T: Element>(rows: usize, cols: usize, mean: f64, std: f64, seed: u64) ->
         eps: 1e-5,
         dy: noise(rows * cols, seed + 3),
     }
-}
-
-proptest! {
-    #[test]
-    fn batch_norm_matches_the_reference(
-        rows in 2usize..40, cols in 1usize..100, mean in -10.0..10.0, std in 0.1..10.0, seed in 0u64..1_000_000,
-    ) {
-        check(&case::<f32>(rows, cols, mean, std, seed));
-        check(&case::<f64>(rows, cols, mean, std, seed));
-    }
-
-    #[test]
-    fn inference_matches_the_reference(rows in 0usize..150, cols in 1usize..70, seed in 0u64..1_000_000) {
-        check_infer::<f32>(rows, cols, seed);
-        check_infer::<f64>(rows, cols, seed);
-    }
-}
-
-fn check_infer<T: Element>(rows: usize, cols: usize, seed: u64) {
-    let Case { x, gamma, beta, eps, dy, .. } = case::<T>(rows, cols, 3.0, 2.0, seed);
-    let (mean, var) = (noise::<T>(cols, seed + 4), noise::<T>(cols, seed + 5));
-    let var: Vec<T> = var.iter().map(|var| var.abs()).collect();
-    let (wide_x, wide_dy, wide_mean, wide_var) = (widen(&x), widen(&dy), widen(&mean), widen(&var));
-    let wide_gamma = gamma.as_ref().map_or(vec![1.0; cols], |gamma| widen(gamma));
-    let wide_beta = beta.as_ref().map_or(vec![0.0; cols], |beta| widen(beta));
-    let expected =
-        reference::batch_norm_infer(&wide_x, cols, &wide_gamma, &wide_beta, &wide_mean, &wide_var, eps);
-    let [dx, dgamma, dbeta] = reference::batch_norm_infer_backward(
-        &wide_x,
-        cols,
-        &wide_gamma,
-        &wide_mean,
-        &wide_var,
-        eps,
-        &wide_dy,
-    );
-    // u, and what the reference itself rounds.
-    let u = unit::<T>() + unit::<f64>();
-    let k = (rows as f64).min(128.0) + 1.0 + 20.0;
-    let sum_over = |c: usize, f: &dyn Fn(usize) -> f64| (0..rows).map(|r| f(r * cols + c)).sum::<f64>();
-    let rstd = |c: usize| 1.0 / (wide_var[c] + eps).sqrt();
-    on_every_isa(|isa| {
-        let name = |what: &str| format!("{isa} infer {what} of [{rows}, {cols}]");
-        let (gamma, beta) = (gamma.as_deref(), beta.as_deref());
-        let [mut y, mut my_dx] = [(); 2].map(|()| vec![T::NAN; x.len()]);
-        let [mut my_dgamma, mut my_dbeta] = [(); 2].map(|()| vec![T::NAN; cols]);
-        batch_norm::infer(&x, cols, gamma, beta, &mean, &var, eps, &mut y).unwrap();
-        batch_norm::infer_backward(
-            &x,
-            cols,
-            gamma,
-            &mean,
-            &var,
-            eps,
-            &dy,
-            &mut my_dx,
-            &mut my_dgamma,
-            &mut my_dbeta,
-        )
-        .unwrap();
-        // eps is rounded to T, and so are the sum, the root, the quotient and the products.
-        assert_within(&name("y"), &y, &expected, |i| {
-            let slope = wide_gamma[i % cols] * rstd(i % cols);
-            1.01 * u * (6.0 * (slope * (wide_x[i] - wide_mean[i % cols])).abs() + expected[i].abs())
-        });
-        assert_within(&name("dx"), &my_dx, &dx, |i| 1.01 * u * 6.0 * dx[i].abs());
-        assert_within(&name("dgamma"), &my_dgamma, &dgamma, |c| {
-            (k + 6.0) * u * rstd(c) * sum_over(c, &|i| (wide_dy[i] * (wide_x[i] - wide_mean[c])).abs())
-        });
-        assert_within(&name("dbeta"), &my_dbeta, &dbeta, |c| k * u * sum_over(c, &|i| wide_dy[i].abs()));
-    });
 }
 
 #[test]
@@ -166,13 +60,6 @@ fn means_far_above_the_deviation_do_not_reach_y() {
         }
         check(&case::<f64>(rows, cols, 1e10, 1.0, 1));
     }
-}
-
-#[test]
-fn many_rows_and_many_columns() {
-    check(&case::<f32>(1500, 33, 0.5, 1.0, 2));
-    check(&case::<f32>(5, 1300, 0.5, 1.0, 1));
-    check(&case::<f64>(300, 520, 0.5, 1.0, 4));
 }
 
 #[test]
@@ -317,10 +204,13 @@ fn constant_columns_give_beta() {
 }
 
 #[test]
-fn the_same_bits_on_every_isa_and_number_of_threads() {
-    for (rows, cols) in [(100, 100), (3000, 50), (130, 1100), (20_000, 3)] {
-        let case = case::<f32>(rows, cols, 2.0, 1.0, 1);
-        same_bits_everywhere(|| run(&case).concat());
+fn no_rows_in_inference_give_zero_gradients_whatever_the_statistics() {
+    for var in [f32::NAN, 0.0, f32::INFINITY] {
+        let (statistics, mut dgamma, mut dbeta) = ([var; 3], [1.0; 3], [1.0; 3]);
+        let (none, mean, var) = ([], &statistics, &statistics);
+        batch_norm::infer_backward(&none, 3, None, mean, var, 0.0, &none, &mut [], &mut dgamma, &mut dbeta)
+            .unwrap();
+        assert_eq!((dgamma, dbeta), ([0.0; 3], [0.0; 3]), "{statistics:?}");
     }
 }
 

@@ -2,48 +2,7 @@
 
 use crate::common::*;
 use gristmill::kernels::cumsum;
-use gristmill::{Element, reference};
-use proptest::prelude::*;
-
-/// The most additions from an element to a result, as documented.
-fn depth(n: usize, segment: usize) -> f64 {
-    (n.min(segment) + n.div_ceil(segment)) as f64
-}
-
-fn check<T: Element>(x: &[T], cols: usize) {
-    let (wide, rows) = (widen(x), x.len() / cols);
-    on_every_isa(|isa| {
-        for reverse in [false, true] {
-            let mut y = vec![T::NAN; x.len()];
-            cumsum::rows(x, cols, reverse, &mut y).unwrap();
-            let exact: Vec<f64> = wide.chunks(cols).flat_map(|x| reference::cumsum(x, reverse)).collect();
-            let sizes: Vec<f64> = wide.chunks(cols).flat_map(|x| vec![reference::l1_norm(x); cols]).collect();
-            let units = depth(cols, 1024) * unit::<T>() + cols as f64 * unit::<f64>();
-            assert_within(&format!("{isa} {rows}×{cols} {reverse}"), &y, &exact, |i| units * sizes[i]);
-
-            cumsum::cols(x, cols, reverse, &mut y).unwrap();
-            let units = depth(rows, 128) * unit::<T>() + rows as f64 * unit::<f64>();
-            for j in 0..cols {
-                let pick = |x: &[f64]| -> Vec<f64> { x.iter().skip(j).step_by(cols).copied().collect() };
-                let column = pick(&wide);
-                let actual: Vec<T> = y.iter().skip(j).step_by(cols).copied().collect();
-                let bound = units * reference::l1_norm(&column);
-                let name = format!("{isa} column {j} of {rows}×{cols} {reverse}");
-                assert_close(&name, &actual, &reference::cumsum(&column, reverse), 0.0, bound);
-            }
-        }
-    });
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    #[test]
-    fn cumulative_sums_match_the_reference(rows in 1usize..12, cols in 1usize..150, seed in 0u64..1000) {
-        check::<f32>(&noise(rows * cols, seed), cols);
-        check::<f64>(&noise(rows * cols, seed), cols);
-    }
-}
+use gristmill::reference;
 
 /// Integers do not round: an element that is left out, or counted twice, shows.
 #[test]
@@ -82,27 +41,6 @@ fn every_path_by_size_is_exact_for_integers() {
             }
         });
     }
-}
-
-#[test]
-fn the_same_bits_on_every_isa_and_number_of_threads() {
-    fn check<T: Element>(rows: usize, cols: usize) {
-        let x = noise::<T>(rows * cols, 3);
-        same_bits_everywhere(|| {
-            let mut results = Vec::new();
-            for reverse in [false, true] {
-                let mut y = vec![T::NAN; x.len()];
-                cumsum::rows(&x, cols, reverse, &mut y).unwrap();
-                results.extend(&y);
-                cumsum::cols(&x, cols, reverse, &mut y).unwrap();
-                results.extend(y);
-            }
-            results
-        });
-    }
-    check::<f32>(2, 700_001);
-    check::<f32>(5000, 100);
-    check::<f64>(40_000, 13);
 }
 
 /// A row alone, and the same row among others, long or short: the path does not show.

@@ -2,42 +2,12 @@
 
 use crate::common::*;
 use gristmill::kernels::dropout::{self, Key};
-use gristmill::{Element, reference, rng};
-use proptest::prelude::*;
+use gristmill::{Element, rng};
 
 const KEY: Key = Key { seed: 0x1234_5678_9ABC_DEF0, stream: 77 };
 
 fn words(key: Key, len: usize) -> Vec<u32> {
     (0..len as u64).map(|i| rng::word(key.seed, key.stream, i)).collect()
-}
-
-fn check<T: Element>(x: &[f64], p: f64, key: Key) {
-    let x = narrow::<T>(x);
-    let expected = reference::dropout(&widen(&x), p, &words(key, x.len()));
-    on_every_isa(|isa| {
-        let mut y = vec![T::NAN; x.len()];
-        dropout::forward(&x, p, key, &mut y).unwrap();
-        // The rounding of 1 / (1 − p) and of the product.
-        assert_close(&format!("{isa} dropout"), &y, &expected, 2.0 * unit::<T>() * 1.001, 0.0);
-        let mut dx = vec![T::NAN; x.len()];
-        dropout::backward(&x, p, key, &mut dx).unwrap();
-        assert_eq!(y, dx, "{isa}");
-    });
-}
-
-proptest! {
-    #[test]
-    fn dropout_matches_the_reference(
-        x in prop::collection::vec(-30.0..30.0, 0..300), p in 0.0..1.0, seed: u64, stream: u64,
-    ) {
-        check::<f32>(&x, p, Key { seed, stream });
-        check::<f64>(&x, p, Key { seed, stream });
-    }
-}
-
-#[test]
-fn chunks_go_on_where_others_end() {
-    check::<f32>(&noise::<f64>(50_001, 1), 0.25, KEY);
 }
 
 #[test]
@@ -72,16 +42,6 @@ fn the_ends_copy_and_clear_and_dropped_specials_are_zero() {
     }
     check::<f32>();
     check::<f64>();
-}
-
-#[test]
-fn the_same_bits_on_every_isa_and_number_of_threads() {
-    let x = noise::<f32>(200_001, 1);
-    same_bits_everywhere(|| {
-        let mut y = vec![0.0_f32; x.len()];
-        dropout::forward(&x, 0.3, KEY, &mut y).unwrap();
-        y
-    });
 }
 
 #[test]

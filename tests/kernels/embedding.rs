@@ -1,8 +1,6 @@
 //! Embedding against its reference and its promises.
 
-use crate::common::*;
-use gristmill::{Element, kernels::embedding, reference};
-use proptest::prelude::*;
+use gristmill::{Element, kernels::embedding};
 
 /// Rows of the table and gradient of the table.
 fn run<T: Element>(
@@ -18,50 +16,6 @@ fn run<T: Element>(
     [y, dtable]
 }
 
-/// Compares with the reference, within the bound of the module's documentation.
-fn check<T: Element>(dim: usize, rows: usize, indices: &[usize], padding: Option<usize>) {
-    let (table, dy) = (noise::<T>(rows * dim, 1), noise::<T>(indices.len() * dim, 2));
-    let y = reference::embedding(&widen(&table), dim, indices);
-    let dtable = reference::embedding_backward(indices, [rows, dim], padding, &widen(&dy));
-    let sizes: Vec<f64> = widen(&dy).iter().map(|dy| dy.abs()).collect();
-    let sizes = reference::embedding_backward(indices, [rows, dim], padding, &sizes);
-    let mut counts = vec![0.0; rows];
-    indices.iter().for_each(|&index| counts[index] += 1.0);
-    on_every_isa(|isa| {
-        let [actual_y, actual_dtable] = run(&table, dim, indices, padding, &dy);
-        assert_within(&format!("{isa} y"), &actual_y, &y, |_| 0.0);
-        assert_within(&format!("{isa} dtable of [{rows}, {dim}]"), &actual_dtable, &dtable, |i| {
-            let m: f64 = counts[i / dim];
-            // The reference, in f64, rounds too.
-            (m - 1.0).max(0.0) * (unit::<T>() + f64::EPSILON) * sizes[i]
-        });
-    });
-}
-
-proptest! {
-    #[test]
-    fn embedding_matches_the_reference(
-        dim in 1usize..70,
-        (rows, indices, padding) in (1usize..20).prop_flat_map(|rows| {
-            (Just(rows), prop::collection::vec(0..rows, 0..60), prop::option::of(0..rows))
-        }),
-    ) {
-        check::<f32>(dim, rows, &indices, padding);
-        check::<f64>(dim, rows, &indices, padding);
-    }
-}
-
-fn many(count: usize, rows: usize) -> Vec<usize> {
-    (0..count).map(|i| if i % 3 == 0 { 5 } else { i * 7919 % rows }).collect()
-}
-
-#[test]
-fn large_tables_and_many_indices() {
-    check::<f32>(100, 3000, &many(5000, 3000), Some(5));
-    check::<f32>(3, 20_000, &many(9000, 20_000), None);
-    check::<f64>(20_000, 7, &many(9, 7), None);
-}
-
 #[test]
 fn equal_indices_are_summed_in_their_order() {
     // In f32 the exact sum, 3, becomes 4 in this order: 2^24 + 2 + 1 is a tie that rounds up.
@@ -71,15 +25,6 @@ fn equal_indices_are_summed_in_their_order() {
     let in_order = dy.iter().fold(0.0, |sum, dy| sum + dy);
     assert_eq!(dtable, [0.0, in_order, 0.0]);
     assert_eq!(in_order, 4.0);
-}
-
-#[test]
-fn the_same_bits_on_every_isa_and_number_of_threads() {
-    for (dim, rows, count) in [(64, 3000, 5000), (7, 50_000, 20_000), (3000, 100, 700)] {
-        let indices = many(count, rows);
-        let (table, dy) = (noise::<f32>(rows * dim, 1), noise::<f32>(count * dim, 2));
-        same_bits_everywhere(|| run(&table, dim, &indices, Some(3), &dy).concat());
-    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 
+#[cfg(unix)]
 use crate::common::guard::Guarded;
 use crate::common::on_every_isa;
 use crate::registry::laws::{refused, same};
@@ -64,7 +65,7 @@ fn hold(cases: u32, law: impl Fn(&Kernel, &[u8]) -> Result<(), String>) {
     let chosen = std::env::var("GRISTMILL_KERNELS").unwrap_or_default();
     for kernel in kernels().filter(|kernel| kernel.name.starts_with(&chosen)) {
         let config = Config {
-            cases,
+            cases: cases * kernel.times,
             source_file: Some(file!()),
             failure_persistence: Some(Box::new(FileFailurePersistence::SourceParallel(
                 "proptest-regressions",
@@ -80,7 +81,8 @@ fn hold(cases: u32, law: impl Fn(&Kernel, &[u8]) -> Result<(), String>) {
     }
 }
 
-fn near<T: Element>(case: &Case<T>) -> Result<(), String> {
+/// An error unless the case gives what its reference gives, on every instruction set.
+pub fn near<T: Element>(case: &Case<T>) -> Result<(), String> {
     for isa in Isa::available() {
         let results = Context::new().isa(isa).run(|| case.results()).unwrap();
         let results = results.map_err(|error| format!("{}: {error}", case.what))?;
@@ -243,6 +245,7 @@ fn bits_are_the_same_in_every_lane_and_tail() {
     });
 }
 
+#[cfg(unix)]
 fn guarded<E: Copy>(operands: &[Operand<E>], at_end: bool) -> Vec<Guarded<E>> {
     let place = |x: &Operand<E>| {
         if at_end { Guarded::before_the_end(&x.values) } else { Guarded::after_the_start(&x.values) }
@@ -251,6 +254,7 @@ fn guarded<E: Copy>(operands: &[Operand<E>], at_end: bool) -> Vec<Guarded<E>> {
 }
 
 /// With unmapped pages right before and right after each operand; who touches one dies with SIGSEGV.
+#[cfg(unix)]
 fn within_guards<T: Element>(name: &str, case: &Case<T>) {
     for at_end in [false, true] {
         on_every_isa(|isa| {

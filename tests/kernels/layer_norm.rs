@@ -1,8 +1,10 @@
 //! Layer normalisation against its reference, PyTorch and its promises.
 
 use crate::common::*;
-use gristmill::{Element, kernels::layer_norm, reference};
-use proptest::prelude::*;
+use crate::laws::near;
+use crate::registry::norms;
+use gristmill::Element;
+use gristmill::kernels::layer_norm;
 
 struct Case<T> {
     x: Vec<T>,
@@ -26,54 +28,12 @@ fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 6] {
     [y, mean, rstd, dx, dgamma, dbeta]
 }
 
-/// Compares with the reference, within the bounds of the module's documentation.
+/// Compares with the reference, within the bounds of the registry.
 fn check<T: Element>(case: &Case<T>) {
-    let (cols, u) = (case.cols, unit::<T>());
-    let (x, dy) = (widen(&case.x), widen(&case.dy));
-    let gamma = case.gamma.as_ref().map_or(vec![1.0; cols], |gamma| widen(gamma));
-    let beta = case.beta.as_ref().map_or(vec![0.0; cols], |beta| widen(beta));
-    let (y, mean, rstd) = reference::layer_norm(&x, cols, &gamma, &beta, case.eps);
-    let (dx, dgamma, dbeta) = reference::layer_norm_backward(&x, cols, &gamma, case.eps, &dy);
-
-    let rows = rstd.len();
-    let n = cols as f64;
-    let k = n.min(4096.0) / 16.0 + n / 4096.0 + 20.0;
-    let row = |r: usize| r * cols..(r + 1) * cols;
-    let largest: Vec<f64> =
-        (0..rows).map(|r| x[row(r)].iter().fold(0.0, |m: f64, x| m.max(x.abs()))).collect();
-    // What of the rounding of the mean can be left in x̂; the reference, in f64, has its own rounding.
-    let kq: Vec<f64> = (0..rows)
-        .map(|r| {
-            let shift = k * u * largest[r] * rstd[r];
-            k * u * (1.0 + shift * shift) + 4.0 * f64::EPSILON * (n + largest[r] * rstd[r])
-        })
-        .collect();
-    let normal = |i: usize| ((x[i] - mean[i / cols]) * rstd[i / cols]).abs();
-    let g = |i: usize| (dy[i] * gamma[i % cols]).abs();
-    let mean_over = |r: usize, f: &dyn Fn(usize) -> f64| row(r).map(f).sum::<f64>() / n;
-    let mean_g: Vec<f64> = (0..rows).map(|r| mean_over(r, &g)).collect();
-    let mean_gx: Vec<f64> = (0..rows).map(|r| mean_over(r, &|i| g(i) * normal(i))).collect();
-
-    on_every_isa(|isa| {
-        let actual = run(case);
-        let name = |what: &str| format!("{isa} {what} of [{rows}, {cols}]");
-        assert_within(&name("y"), &actual[0], &y, |i| {
-            kq[i / cols] * (normal(i) + 1.0) * gamma[i % cols].abs()
-                + 2.0 * u * (y[i].abs() + beta[i % cols].abs())
-        });
-        assert_within(&name("mean"), &actual[1], &mean, |r| k * u * mean[r].abs() + kq[r] / rstd[r]);
-        assert_within(&name("rstd"), &actual[2], &rstd, |r| kq[r] * rstd[r]);
-        assert_within(&name("dx"), &actual[3], &dx, |i| {
-            let r = i / cols;
-            4.0 * kq[r] * rstd[r] * (g(i) + mean_g[r] + (normal(i) + 1.0) * (mean_gx[r] + mean_g[r]))
-        });
-        let sum_over = |c: usize, f: &dyn Fn(usize) -> f64| (0..rows).map(|r| f(r * cols + c)).sum::<f64>();
-        let k_rows = rows as f64 + 20.0;
-        assert_within(&name("dgamma"), &actual[4], &dgamma, |c| {
-            sum_over(c, &|i| dy[i].abs() * (kq[i / cols] * (normal(i) + 1.0) + k_rows * u * normal(i)))
-        });
-        assert_within(&name("dbeta"), &actual[5], &dbeta, |c| k_rows * u * sum_over(c, &|i| dy[i].abs()));
-    });
+    let Case { x, cols, gamma, beta, eps, dy } = case;
+    let (x, gamma, beta, dy) = (x.clone(), gamma.clone(), beta.clone(), dy.clone());
+    near(&norms::layer_norm_forward_of(x.clone(), *cols, gamma.clone(), beta, *eps)).unwrap();
+    near(&norms::layer_norm_backward_of(x, *cols, gamma, *eps, dy, [true; 2])).unwrap();
 }
 
 fn case<T: Element>(rows: usize, cols: usize, mean: f64, std: f64, seed: u64) -> Case<T> {
@@ -85,16 +45,6 @@ fn case<T: Element>(rows: usize, cols: usize, mean: f64, std: f64, seed: u64) ->
         beta: (!seed.is_multiple_of(5)).then(|| noise(cols, seed + 2)),
         eps: 1e-5,
         dy: noise(rows * cols, seed + 3),
-    }
-}
-
-proptest! {
-    #[test]
-    fn layer_norm_matches_the_reference(
-        rows in 1usize..6, cols in 1usize..200, mean in -10.0..10.0, std in 0.1..10.0, seed in 0u64..1_000_000,
-    ) {
-        check(&case::<f32>(rows, cols, mean, std, seed));
-        check(&case::<f64>(rows, cols, mean, std, seed));
     }
 }
 
@@ -111,13 +61,6 @@ fn means_far_above_the_deviation_do_not_reach_y() {
         }
         check(&case::<f64>(4, cols, 1e10, 1.0, 1));
     }
-}
-
-#[test]
-fn large_rows_and_many_rows() {
-    check(&case::<f32>(3, 9001, 0.5, 1.0, 1));
-    check(&case::<f32>(1000, 33, 0.5, 1.0, 2));
-    check(&case::<f64>(700, 65, 0.5, 1.0, 3));
 }
 
 #[test]
@@ -222,14 +165,6 @@ fn gradients_not_wanted_change_nothing_else() {
     layer_norm::backward(&case.x, 30, gamma, &mean, &rstd, &case.dy, &mut other, &mut other_gamma, &mut [])
         .unwrap();
     assert_eq!(dgamma, other_gamma);
-}
-
-#[test]
-fn the_same_bits_on_every_isa_and_number_of_threads() {
-    for (rows, cols) in [(700, 100), (3, 5000), (2000, 17)] {
-        let case = case::<f32>(rows, cols, 2.0, 1.0, 1);
-        same_bits_everywhere(|| run(&case).concat());
-    }
 }
 
 #[test]

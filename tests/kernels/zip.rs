@@ -223,4 +223,9 @@ fn wrong_lengths_are_named() {
         )),
         "ternary_backward: db has 5 elements, expected 6"
     );
+    // Also the gradient before it is left as it was.
+    let mut da = [7.0; 6];
+    let gradients: [&mut [f32]; 3] = [&mut da, &mut [0.0; 5], &mut []];
+    zip::ternary_backward(Ternary::Lerp, [scalar; 3], &x, [2, 3], gradients).unwrap_err();
+    assert_eq!(da, [7.0; 6]);
 }

@@ -6,8 +6,15 @@
 
 mod draw;
 pub mod laws;
+pub mod losses;
+pub mod maps;
+pub mod norms;
+mod others;
 mod products;
+pub mod reductions;
 mod softmax;
+pub mod updates;
+mod zips;
 
 use gristmill::{Element, Result};
 
@@ -19,18 +26,30 @@ pub struct Kernel {
     pub name: &'static str,
     pub f32: fn(&mut Draw) -> Case<f32>,
     pub f64: fn(&mut Draw) -> Case<f64>,
+    /// How many times as many cases it takes to see all its functions.
+    pub times: u32,
 }
 
-/// `"name" => function`: an entry for each, made of a function generic over the element.
+/// `"name" => function`, or `"name" => function; times`: an entry for each, made of a function generic over the element.
 macro_rules! entries {
-    ($($name:literal => $case:path),* $(,)?) => {
-        &[$($crate::registry::Kernel { name: $name, f32: $case, f64: $case }),*]
+    ($($name:literal => $case:path $(; $times:literal)?),* $(,)?) => {
+        &[$($crate::registry::Kernel { name: $name, f32: $case, f64: $case, times: [$($times,)? 1][0] }),*]
     };
 }
 use entries;
 
 /// All of them, family by family.
-pub const KERNELS: &[&[Kernel]] = &[products::KERNELS, softmax::KERNELS];
+pub const KERNELS: &[&[Kernel]] = &[
+    losses::KERNELS,
+    maps::KERNELS,
+    norms::KERNELS,
+    others::KERNELS,
+    products::KERNELS,
+    reductions::KERNELS,
+    softmax::KERNELS,
+    updates::KERNELS,
+    zips::KERNELS,
+];
 
 /// All of them, one by one.
 pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
@@ -71,6 +90,17 @@ pub fn near(exact: Vec<f64>, bound: impl Fn(usize) -> f64) -> Vec<Near> {
     exact.into_iter().enumerate().map(|(i, exact)| Near { exact, bound: bound(i) }).collect()
 }
 
+/// The values of an output, each with its bound; NaN and infinities must be just that, whatever the bound is there.
+pub fn strictly(exact: Vec<f64>, bound: impl Fn(usize) -> f64) -> Vec<Near> {
+    near(exact.clone(), |i| if exact[i].is_finite() { bound(i) } else { 0.0 })
+}
+
+/// The same, but nothing is claimed where `unknown`.
+pub fn claimed_unless(values: Vec<Near>, unknown: impl Fn(usize) -> bool) -> Vec<Near> {
+    let one = |(i, value)| if unknown(i) { Near { exact: 0.0, bound: f64::INFINITY } } else { value };
+    values.into_iter().enumerate().map(one).collect()
+}
+
 /// An output of which nothing is claimed here.
 pub fn anything(len: usize) -> Vec<Near> {
     near(vec![0.0; len], |_| f64::INFINITY)
@@ -78,6 +108,9 @@ pub fn anything(len: usize) -> Vec<Near> {
 
 type Run<T> = Box<dyn Fn(&[&[T]], &mut [&mut [usize]], &mut [&mut [T]]) -> Result<()>>;
 type Expect = Box<dyn Fn(&[Vec<f64>], &[Vec<usize>], &[Vec<f64>]) -> Vec<Vec<Near>>>;
+
+/// Inputs, indices and outputs.
+pub type Operands<T> = (Vec<Vec<T>>, Vec<Vec<usize>>, Vec<Vec<T>>);
 
 /// One call of a kernel, with operands that a law can put where it likes.
 pub struct Case<T> {
@@ -272,7 +305,9 @@ impl<T: Element> Case<T> {
                 let actual = actual.to_f64();
                 let in_range = T::from_f64(exact).to_f64();
                 let alike = actual.is_nan() && exact.is_nan() || actual == in_range;
-                if !alike && !((actual - exact).abs() <= bound + tiny) && bound != f64::INFINITY {
+                // False of NaN.
+                let is_near = (actual - exact).abs() <= bound + tiny;
+                if !alike && !is_near && bound != f64::INFINITY {
                     return Err(format!(
                         "{} {}: {}[{i}] is {actual:e}, expected {exact:e}: error {:e} > {bound:e}",
                         T::NAME,
@@ -287,7 +322,7 @@ impl<T: Element> Case<T> {
     }
 
     /// The case of the items `from..to` alone, if the kernel has items that do not know each other.
-    pub fn part(&self, from: usize, to: usize) -> Option<(Vec<Vec<T>>, Vec<Vec<usize>>, Vec<Vec<T>>)> {
+    pub fn part(&self, from: usize, to: usize) -> Option<Operands<T>> {
         let cut = |x: &Operand<T>| match x.per_item {
             Some(n) => x.values[from * n..to * n].to_vec(),
             None => x.values.clone(),
@@ -306,7 +341,7 @@ impl<T: Element> Case<T> {
     /// The number of items, of a kernel that has some.
     pub fn items(&self) -> usize {
         let len = |x: &Operand<T>| x.per_item.map(|n| x.values.len() / n.max(1));
-        self.outputs.iter().filter_map(len).next().unwrap_or(0)
+        self.outputs.iter().filter_map(len).max().unwrap_or(0)
     }
 }
 

@@ -155,10 +155,9 @@ fn prepacked<T: Element>(draw: &mut Draw) -> Case<T> {
     })
 }
 
-fn epilogue_case<T: Element>(
-    draw: &mut Draw,
-    call: fn(Product, T, T, Epilogue<'_, T>, [&[T]; 2], &mut [T]) -> Result<()>,
-) -> Case<T> {
+type Call<T> = fn(Product, T, T, Epilogue<'_, T>, [&[T]; 2], &mut [T]) -> Result<()>;
+
+fn epilogue_case<T: Element>(draw: &mut Draw, call: Call<T>) -> Case<T> {
     let p = Product::draw(draw);
     let (alpha, beta) = (T::from_f64(p.alpha), T::from_f64(p.beta));
     let [m, n] = [p.c.rows, p.c.cols];

@@ -3,7 +3,8 @@
 use gristmill::kernels::{log_softmax, logsumexp, softmax};
 use gristmill::{Element, reference};
 
-use super::{Case, Draw, Kernel, Length, entries, log2_ceil, near, unit};
+use super::reductions::column_length;
+use super::{Case, Draw, Kernel, entries, log2_ceil, near, unit};
 
 pub const KERNELS: &[Kernel] = entries![
     "softmax::forward" => softmax_forward,
@@ -163,8 +164,7 @@ fn logsumexp_forward_cols<T: Element>(draw: &mut Draw) -> Case<T> {
     Case::new(format!("{rows} × {cols}"))
         .input("x", logits(draw, rows * cols))
         .output("y", cols)
-        // Of one column, any length is a number of rows.
-        .lengths(if cols == 1 { Length::Any } else { Length::Exact }, &["x"])
+        .lengths(column_length(cols), &["x"])
         .run(move |[x], [], [y]| logsumexp::forward_cols(x, cols, y))
         .expect(move |[x], [], [_]| {
             let y = match rows {
