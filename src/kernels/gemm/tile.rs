@@ -34,6 +34,7 @@ impl EightRows {
 
 /// The same number, of which the compiler does not know how it came about.
 #[inline(always)]
+#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_mut))]
 fn opaque(mut x: isize) -> isize {
     // SAFETY: no instruction at all.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
