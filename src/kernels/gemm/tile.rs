@@ -1,6 +1,6 @@
 //! The microkernel: one tile of C in registers, one pass over k.
 
-use crate::simd::{Element, Float, Kernel, Simd};
+use crate::simd::{Element, Float, Isa, Kernel, Simd};
 
 /// Eight rows as places from the first one: by 0, 1, 2, 4 strides and by 1 or 2 of its triple, by its fivefold and its
 /// sevenfold, all of which an instruction can add to one address. Left alone, the compiler adds stride after stride in a
@@ -42,6 +42,19 @@ fn opaque(mut x: isize) -> isize {
         std::arch::asm!("/* {x} */", x = inout(reg) x, options(pure, nomem, nostack, preserves_flags));
     }
     x
+}
+
+/// Rows of B that are asked for before they are read.
+const ROWS_AHEAD: isize = 8;
+/// Asks for a line to be brought into the first cache.
+#[inline(always)]
+#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
+fn prefetch<T>(line: *const T) {
+    // SAFETY: SSE is part of x86-64, and a hint reads nothing.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+    }
 }
 
 /// Rows of A as the tile reads them: element (i, p) lies at `start + i · row_stride + p · col_stride`.
@@ -147,7 +160,14 @@ impl<T: Element, const M: usize, const N: usize, const WHOLE: bool, const FRONT:
             let rows = EightRows::new::<T>(a.row_stride);
             let mut a_col = [a.start, a.start.wrapping_offset(a.row_stride.wrapping_mul(6))];
             let mut b_row = b.start;
+            let ahead = b.row_stride.wrapping_mul(ROWS_AHEAD);
+            let prefetches = const { matches!(S::ISA, Isa::Avx512) && N > 1 };
             for _ in 0..k {
+                if prefetches {
+                    for j in 0..N {
+                        prefetch(b_row.wrapping_offset(ahead).wrapping_add(j * T::LANES));
+                    }
+                }
                 let mut b_registers = [s.splat(T::ZERO); N];
                 for (j, register) in b_registers.iter_mut().enumerate() {
                     let from = b_row.wrapping_add(j * T::LANES);
