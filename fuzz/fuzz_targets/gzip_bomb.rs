@@ -58,7 +58,7 @@ impl Archive {
         let start = self.file.len();
         let optional = input.byte();
         // The flags of the extra field, the name, the comment; a checksum of the header is left to the bytes above.
-        let flags = if optional % 4 == 0 { optional & 0b1_1100 } else { 0 };
+        let flags = if optional.is_multiple_of(4) { optional & 0b1_1100 } else { 0 };
         self.file.extend([0x1F, 0x8B, 8, flags, 0, 0, 0, 0, 0, 255]);
         if flags & 4 != 0 {
             let extra = input.take(usize::from(optional));

@@ -319,7 +319,7 @@ impl Scene<'_, '_> {
         let all = |safe: fn(f64, f64) -> bool| a.iter().zip(&b).all(|(&a, &b)| safe(a, b));
         type Apply = fn(&T64, &T64) -> Result<T64>;
         type Mirror = fn(&mut Tape, Id, Id) -> Id;
-        let apart = all(|a, b| off(a, b));
+        let apart = all(off);
         let (name, apply, mirror): (_, Apply, Mirror) = match self.draw.below(8) {
             0 => ("add", T64::add, |tape, a, b| tape.sum(&[a, b])),
             1 => ("sub", T64::sub, Tape::difference),
@@ -644,8 +644,9 @@ impl Scene<'_, '_> {
     fn along(&mut self, x: &Twin) -> Option<Op> {
         let axis = self.axis(x).filter(|&axis| x.shape[axis] > 0)?;
         let written = self.written(axis, x);
+        type Apply = fn(&T64, isize) -> Result<T64>;
         type Row = fn(&mut Tape, &[Id]) -> Vec<Id>;
-        let (name, apply, row): (_, fn(&T64, isize) -> Result<T64>, Row) = match self.draw.below(4) {
+        let (name, apply, row): (_, Apply, Row) = match self.draw.below(4) {
             0 => ("softmax", T64::softmax, |tape, x| {
                 let logs = log_softmax(tape, x);
                 logs.into_iter().map(|x| tape.function(x, f64::exp, f64::exp)).collect()

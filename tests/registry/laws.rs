@@ -48,6 +48,9 @@ fn resize<E: Copy>(x: &mut Vec<E>, by: isize) {
     x.resize((x.len() as isize + by) as usize, last);
 }
 
+/// A change of inputs, indices and outputs.
+type Change<'a, T> = &'a dyn Fn(&mut Vec<Vec<T>>, &mut Vec<Vec<usize>>, &mut Vec<Vec<T>>);
+
 /// Wrong lengths, and what the entry names, are errors; outputs stay as they were.
 pub fn refused<T: Element>(case: &Case<T>) -> Result<(), String> {
     let operands = || {
@@ -55,9 +58,7 @@ pub fn refused<T: Element>(case: &Case<T>) -> Result<(), String> {
         let indices: Vec<Vec<usize>> = case.indices.iter().map(|x| x.values.clone()).collect();
         (values(&case.inputs), indices, values(&case.outputs))
     };
-    let check = |why: &str,
-                 change: &dyn Fn(&mut Vec<Vec<T>>, &mut Vec<Vec<usize>>, &mut Vec<Vec<T>>),
-                 nth: Option<usize>| {
+    let check = |why: &str, change: Change<'_, T>, nth: Option<usize>| {
         let (mut inputs, mut indices, mut outputs) = operands();
         change(&mut inputs, &mut indices, &mut outputs);
         let before = outputs.clone();

@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use random::check;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
     fn random_graphs_have_the_numbers_and_gradients_of_an_independent_tape(
-        bytes in vec(any::<u8>(), 0..400),
+        bytes in vec(any::<u8>(), 0..800),
     ) {
         check(&bytes).map_err(TestCaseError::fail)?;
     }
