@@ -23,8 +23,10 @@ pub fn gradcheck(f: impl Fn(&[Tensor<f64>]) -> Result<Tensor<f64>>, inputs: &[Te
     check(&f, inputs)
 }
 
+type Function<'a> = dyn Fn(&[Tensor<f64>]) -> Result<Tensor<f64>> + 'a;
+
 /// Compiled here, once for all functions.
-fn check(f: &dyn Fn(&[Tensor<f64>]) -> Result<Tensor<f64>>, inputs: &[Tensor<f64>]) -> Result<()> {
+fn check(f: &Function<'_>, inputs: &[Tensor<f64>]) -> Result<()> {
     let weighted = |inputs: &[Tensor<f64>]| -> Result<Tensor<f64>> {
         let out = f(inputs)?;
         let weights: Vec<f64> = (0..out.len()).map(|i| 0.5 + (i as f64 * 0.618).fract()).collect();

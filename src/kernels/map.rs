@@ -301,7 +301,7 @@ compiled_once! {
         let (settings, f) = (context::settings()?, pair::<T>(op));
         let work = nanoseconds::<T>(b.len(), f.cost());
         parallel::for_each(settings, (Rows(b, CHUNK), RowsMut::new(y, CHUNK)), work, |(b, y)| {
-            f.from_number(settings.simd, a, b, y);
+            f.with_number(settings.simd, a, b, y);
         });
         Ok(())
     }
@@ -918,7 +918,7 @@ pub(crate) trait PairLines<T: Element>: Sync {
     /// Each row, of `cols` elements, of `a` with its element of `col`; `cols` is not 0.
     fn with_column(&self, simd: Dispatcher, a: &[T], col: &[T], cols: usize, y: &mut [T]);
     /// One number with each element of `b`.
-    fn from_number(&self, simd: Dispatcher, a: T, b: &[T], y: &mut [T]);
+    fn with_number(&self, simd: Dispatcher, a: T, b: &[T], y: &mut [T]);
 }
 
 impl<T: Element, F: Pair<T>> PairLines<T> for F {
@@ -934,7 +934,7 @@ impl<T: Element, F: Pair<T>> PairLines<T> for F {
         simd.run(ColumnKernel { f: *self, a, col, cols, y });
     }
 
-    fn from_number(&self, simd: Dispatcher, a: T, b: &[T], y: &mut [T]) {
+    fn with_number(&self, simd: Dispatcher, a: T, b: &[T], y: &mut [T]) {
         simd.run(LeftKernel { f: *self, a, b, y });
     }
 }

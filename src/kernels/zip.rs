@@ -137,10 +137,10 @@ compiled_once! {
         by_row(settings, f.cost(), cols, y, &|i, y| match (a.row(i, cols), b.row(i, cols)) {
             (Part::Slice(a), Part::Slice(b)) => f.with_row(settings.simd, a, b, y),
             (Part::Slice(a), Part::Number(b)) => f.with_column(settings.simd, a, &[b], cols, y),
-            (Part::Number(a), Part::Slice(b)) => f.from_number(settings.simd, a, b, y),
+            (Part::Number(a), Part::Slice(b)) => f.with_number(settings.simd, a, b, y),
             (Part::Number(a), Part::Number(b)) => {
                 let mut value = [T::ZERO];
-                f.from_number(settings.simd, a, &[b], &mut value);
+                f.with_number(settings.simd, a, &[b], &mut value);
                 y.fill(value[0]);
             }
         });
