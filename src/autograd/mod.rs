@@ -218,15 +218,14 @@ pub(crate) fn record<'a, T: Element, I: Into<Option<&'a Tensor<T>>>, const N: us
     if !wants_grad(inputs.iter().copied().flatten()) {
         return Ok(out);
     }
-    let mut make = Some(make);
-    append(name, out, at, &mut |tape, out| {
+    append(name, out, at, |tape, out| {
         let mut parents = [None; N];
         for (parent, input) in parents.iter_mut().zip(inputs) {
             if let Some(input) = input {
                 *parent = tape.parent_of(name, input, at)?;
             }
         }
-        Ok(make.take().map(|make| make(parents, out)))
+        Ok(make(parents, out))
     })
 }
 
@@ -242,23 +241,19 @@ pub(crate) fn record_many<T: Element>(
     if !wants_grad(inputs.iter().copied()) {
         return Ok(out);
     }
-    let mut make = Some(make);
-    append(name, out, at, &mut |tape, _| {
+    append(name, out, at, |tape, _| {
         let parents: Result<Vec<_>> = inputs.iter().map(|input| tape.parent_of(name, input, at)).collect();
-        let parents = parents?;
-        Ok(make.take().map(|make| make(parents)))
+        Ok(make(parents?))
     })
 }
 
-/// What an operation appends to the tape, once: called again, nothing.
-type Make<'a, T> = dyn FnMut(&mut Tape<T>, &Tensor<T>) -> Result<Option<Op<T>>> + 'a;
-
 /// Appends the node that `make` builds, after the leaves that it adds.
+#[inline]
 fn append<T: Element>(
     name: &'static str,
     mut out: Tensor<T>,
     at: &'static Location<'static>,
-    make: &mut Make<'_, T>,
+    make: impl FnOnce(&mut Tape<T>, &Tensor<T>) -> Result<Op<T>>,
 ) -> Result<Tensor<T>> {
     if DETECT_ANOMALY.get() && !all_finite(&out) {
         return Err(Error::autograd(name, format!("the result at {at} is not finite")));
@@ -269,7 +264,7 @@ fn append<T: Element>(
         let before = tape.nodes.len();
         match make(tape, &out) {
             Ok(op) => {
-                tape.nodes.extend(op.map(|op| Node { op, at }));
+                tape.nodes.push(Node { op, at });
                 Ok(Track::Node(Handle { token: tape.token.clone(), index: tape.nodes.len() - 1 }))
             }
             Err(error) => {
