@@ -3,7 +3,6 @@
 // Each uses a part of it.
 #![allow(dead_code)]
 
-pub mod criterion;
 pub mod kernels;
 #[cfg(feature = "train")]
 pub mod mlp_resnet;

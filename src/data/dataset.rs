@@ -12,7 +12,7 @@ use crate::simd::{Kernel, Simd};
 use crate::tensor::{Shape, Tensor};
 
 /// How many images ahead of reading one the data set is told. In random order, a batch of 100 images of MNIST takes
-/// 22 µs instead of 52 µs with 2, 4 or 8 (AVX2, `cargo bench --bench data`).
+/// 22 µs instead of 52 µs with 2, 4 or 8 (AVX2, `cargo bench --bench criterion -- data`).
 const AHEAD: usize = 4;
 
 /// Images of one shape, each with a label.

@@ -33,7 +33,7 @@ const BLOCK: usize = 128;
 const STRIP: usize = 512;
 /// Elements per chunk of the outputs, at least: 64 KiB of f32.
 const CHUNK: usize = 16 * 1024;
-/// Of one pass, measured on one core with AVX2: `cargo bench --bench batch_norm`.
+/// Of one pass, measured on one core with AVX2: `cargo bench --bench criterion -- batch_norm`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
 /// The running statistics of a layer, for [`infer`].

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// Measured on one core with AVX2, f32: `cargo bench --bench loss`.
+/// Measured on one core with AVX2, f32: `cargo bench --bench criterion -- cross_entropy`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.6;
 
 /// How much classes and rows count; by default all the same, without smoothing.

@@ -14,7 +14,7 @@ use crate::simd::{Element, Float, Int, Kernel, Mask, Simd};
 
 /// Elements per parallel chunk: a multiple of the block of the generator.
 const CHUNK: usize = 4 * 1024;
-/// Measured on one core with AVX2: `cargo bench --bench dropout`.
+/// Measured on one core with AVX2: `cargo bench --bench criterion -- dropout`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
 
 /// Which random words make the mask.

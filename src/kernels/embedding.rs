@@ -13,7 +13,7 @@ use crate::simd::{Element, Kernel, Simd, slices};
 
 /// Elements per parallel chunk, at least: 64 KiB of f32.
 const CHUNK: usize = 16 * 1024;
-/// Of one pass. An estimate, not yet measured: `cargo bench --bench embedding`.
+/// Of one pass. An estimate, not yet measured: `cargo bench --bench criterion -- embedding`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
 compiled_once! {

@@ -28,7 +28,7 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 const CHUNK: usize = 16 * 1024;
 /// Rows per chunk in the backward pass, at least: each chunk has its own sums of two rows.
 const ROWS: usize = 16;
-/// Measured on one core with AVX2: `cargo bench --bench layer_norm`.
+/// Measured on one core with AVX2: `cargo bench --bench criterion -- layer_norm`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.25;
 const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.5;
 

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// Measured on one core with AVX2, f32: `cargo bench --bench softmax`.
+/// Measured on one core with AVX2, f32: `cargo bench --bench criterion -- log_softmax`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.6;
 
 compiled_once! {

@@ -434,7 +434,7 @@ compiled_once! {
 /// Elements per parallel chunk: 16 KiB of f32.
 const CHUNK: usize = 4 * 1024;
 /// Nanoseconds per f32 of a function that only streams through the cache; measured on one core with AVX2 by
-/// `cargo bench --bench map`, as are the costs of the functions below.
+/// `cargo bench --bench criterion -- map`, as are the costs of the functions below.
 const PLAIN: f64 = 0.15;
 
 /// What `len` elements cost on one thread.

@@ -15,7 +15,7 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 const CHUNK: usize = 16 * 1024;
 /// Samples per chunk in the backward pass of short channels, at least: each chunk has the sums of a sample.
 const SAMPLES: usize = 16;
-/// As a ReLU with its gradient. Estimates, not yet measured: `cargo bench --bench map`.
+/// As a ReLU with its gradient. Estimates, not yet measured: `cargo bench --bench criterion -- prelu`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.2;
 

@@ -24,7 +24,7 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 const CHUNK: usize = 16 * 1024;
 /// Rows per chunk in the backward pass, at least: each chunk has a row of sums of its own.
 const ROWS: usize = 16;
-/// Estimates from layer normalisation, by the instructions: `cargo bench --bench layer_norm`.
+/// Estimates from layer normalisation, by the instructions: `cargo bench --bench criterion -- rms_norm`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.2;
 const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.4;
 

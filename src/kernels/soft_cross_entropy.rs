@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// An estimate from `cross_entropy`, not yet measured: `cargo bench --bench loss`.
+/// An estimate from `cross_entropy`, not yet measured: `cargo bench --bench criterion -- soft_cross_entropy`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
 
 compiled_once! {

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// Measured on one core with AVX2, f32: `cargo bench --bench softmax`.
+/// Measured on one core with AVX2, f32: `cargo bench --bench criterion -- softmax`.
 const FORWARD_NANOSECONDS: f64 = 0.7;
 /// As above.
 const BACKWARD_NANOSECONDS: f64 = 0.2;

@@ -28,7 +28,7 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 
 /// Elements per parallel chunk: 16 KiB of f32.
 const CHUNK: usize = 4 * 1024;
-/// Measured on one core with AVX2: `cargo bench --bench update`.
+/// Measured on one core with AVX2: `cargo bench --bench criterion -- update`.
 const NANOSECONDS_PER_ELEMENT_SGD: f64 = 0.2;
 const NANOSECONDS_PER_ELEMENT_ADAPTIVE: f64 = 0.4;
 

@@ -17,7 +17,7 @@ const STEPS: usize = 16;
 const PANEL: usize = 4;
 /// Columns that one job takes at a time.
 pub(in crate::kernels) const STRIP: usize = 512;
-/// Measured on one core with AVX2, from L2: `cargo bench --bench reduce`.
+/// Measured on one core with AVX2, from L2: `cargo bench --bench criterion -- reduce`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
 /// Nanoseconds that one pass over `x` takes on one thread.

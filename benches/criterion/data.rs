@@ -4,12 +4,17 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use gristmill::Rng;
 use gristmill::data::{DataLoader, Mnist, Normalize, RandomCrop, RandomFlipHorizontal, Split};
 
-fn batches(criterion: &mut Criterion) {
-    let train = Arc::new(Mnist::load("data", Split::Train).expect("the MNIST database is in data/"));
+pub fn bench() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let train = match Mnist::load("data", Split::Train) {
+        Ok(train) => Arc::new(train),
+        // A package does not bring it.
+        Err(error) => return eprintln!("data/ is left out: {error}"),
+    };
     let loader =
         |prefetch| DataLoader::new(train.clone()).batch_size(100).shuffle(Rng::seed(4)).prefetch(prefetch);
     let augmented = |prefetch| {
@@ -48,6 +53,3 @@ fn batches(criterion: &mut Criterion) {
     });
     group.finish();
 }
-
-criterion_group!(benches, batches);
-criterion_main!(benches);

@@ -1,5 +1,4 @@
-//! The benches of criterion: cases of the table under `family/op/element/shape/isa/threads`, each checked against its
-//! reference, then timed.
+//! Cases of the table under `family/op/element/shape/isa/threads`, each checked against its reference, then timed.
 
 use std::collections::HashSet;
 use std::env;
@@ -9,13 +8,13 @@ use std::time::{Duration, Instant};
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-use super::kernels::Case;
+use crate::common::kernels::Case;
+use crate::common::{case, checked, expand, settings_name};
 
-/// All of a bench: the cases that these patterns name (see [`super::expand`]) and the command line selects. Each bench
-/// says which table it takes, as the one of the kernels alone compiles in less time.
-pub fn bench(table: fn(&str) -> Result<Case, String>, patterns: &[&str]) {
-    let settings = super::settings_name().unwrap_or_else(|error| panic!("{error}"));
-    let mut names: Vec<String> = patterns.iter().flat_map(|pattern| super::expand(pattern)).collect();
+/// The cases that these patterns name (see [`expand`]) and the command line selects.
+pub fn bench(patterns: &[&str]) {
+    let settings = settings_name().unwrap_or_else(|error| panic!("{error}"));
+    let mut names: Vec<String> = patterns.iter().flat_map(|pattern| expand(pattern)).collect();
     names.sort_by(|a, b| parts(a).0.cmp(parts(b).0));
 
     // Plots of 100,000 resamples would take longer than the measurement, and ten samples do not know that much.
@@ -37,13 +36,12 @@ pub fn bench(table: fn(&str) -> Result<Case, String>, patterns: &[&str]) {
             if listing {
                 group.bench_function(id, |_| ());
             } else if selected.as_ref().is_none_or(|ids| ids.contains(&format!("{name}/{settings}"))) {
-                let mut case = super::checked(table(name));
+                let mut case = checked(case(name));
                 group.throughput(throughput(&case));
                 group.bench_function(id, |bencher| bencher.iter(|| case.run().expect("it ran before")));
             }
         }
     }
-    criterion.final_summary();
 }
 
 /// `layer_norm/backward`, `f32` and `8192x768`.
