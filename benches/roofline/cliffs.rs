@@ -9,14 +9,18 @@
 //!
 //! The fixed cost of a call hides what the kernel does: calls below [`SHORTEST`] are not compared. What looks like a
 //! cliff is measured three times again, and is one if each time three quarters of the rounds agree; of threads only
-//! while other processes use less than a fifth of a core.
+//! while the machine gives them: beside each round a loop without memory, [`SPIN`] long, is split over all threads, too,
+//! and must gain.
 
 use std::error::Error;
+use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use gristmill::context::settings;
 use gristmill::{Context, Element, Isa};
 use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
 
 use crate::common::kernels::{Case, dimensions};
 use crate::common::{case, expand};
@@ -30,6 +34,9 @@ const SHORTEST: f64 = 1e-6;
 /// Seconds on one thread between which a kernel may begin to split its work.
 const SHORTEST_SPLIT: f64 = 2e-6;
 const LONGEST_SPLIT: f64 = 1e-3;
+/// Seconds on one thread of a loop that all threads must shorten by a quarter. Two do, where to fork and join takes up
+/// to a quarter of that, several times what [`gristmill`] reckons with, and no neighbour has one of the cores.
+const SPIN: f64 = 50e-6;
 
 /// Operations on n elements.
 const BY_LENGTH: &[&str] = &[
@@ -109,7 +116,7 @@ pub fn run(isas: &[Isa], filters: &[String], short: bool) -> Result<ExitCode, Bo
     let Gate { facts, cliffs, undecided, .. } = gate;
     println!("{facts} facts checked, {cliffs} cliffs");
     if undecided > 0 {
-        println!("{undecided} not decided: other processes had the cores");
+        println!("{undecided} not decided: there was one core for all threads");
     }
     Ok(if cliffs > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -217,9 +224,10 @@ impl Gate {
             return self.compare(plan.kind, &mut cases, &sides);
         }
         let sides = [Side { case: 0, threads: self.threads }, on_one(0)];
+        let steps = steps_of_spin();
         let mut lines = vec![];
         for id in &plan.ids {
-            let mut cases = [case(id)?];
+            let mut cases = [case(id)?, spin(steps)];
             let seconds = Context::new().threads(1).run(|| estimate(&mut cases[0]))??;
             if seconds > LONGEST_SPLIT || self.threads == 1 {
                 break;
@@ -265,15 +273,17 @@ impl Gate {
         pair: [Side; 2],
     ) -> Result<Option<String>, Box<dyn Error>> {
         let mut line = None;
+        let mut sides = pair.to_vec();
+        if kind == Kind::Threads {
+            sides.extend(pair.map(|side| Side { case: 1, ..side }));
+        }
         for _ in 0..3 {
-            let (start, before) = (Instant::now(), used_by_others());
-            let seconds = measure(cases, &pair, self.again)?;
-            let others = (used_by_others() - before) / start.elapsed().as_secs_f64();
-            if kind == Kind::Threads && others > 0.2 {
+            let seconds = measure(cases, &sides, self.again)?;
+            if kind == Kind::Threads && ratio(cases, &sides, &seconds, [2, 3]).median > 0.75 {
                 self.undecided += 1;
                 return Ok(None);
             }
-            let Quartiles { q1, median: ratio, q3 } = ratio(cases, &pair, &seconds, [0, 1]);
+            let Quartiles { q1, median: ratio, q3 } = ratio(cases, &sides, &seconds, [0, 1]);
             if q1 <= kind.limit(self.short) {
                 return Ok(None);
             }
@@ -293,24 +303,31 @@ impl Gate {
     }
 }
 
-/// Seconds of the cores that other processes, and other machines on the same hardware, have used so far; 0 where there
-/// is no `/proc`.
-fn used_by_others() -> f64 {
-    let fields = |file: &str, separator: &str| -> Vec<f64> {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let line =
-            text.lines().next().and_then(|line| line.split_once(separator)).map_or("", |(_, rest)| rest);
-        line.split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect()
-    };
-    // user, nice, system, idle, waiting for disks, interrupts (2), stolen by the host.
-    let (all, own) = (fields("/proc/stat", "cpu "), fields("/proc/self/stat", ") "));
-    match (&all[..], &own[..]) {
-        (&[user, nice, system, _, _, hard, soft, stolen, ..], own) if own.len() > 12 => {
-            // User and system; a tick is a hundredth of a second.
-            (user + nice + system + hard + soft + stolen - own[11] - own[12]) / 100.0
-        }
-        _ => 0.0,
-    }
+/// Steps of [`turn`] that take [`SPIN`].
+fn steps_of_spin() -> usize {
+    let steps = 1 << 16;
+    let seconds = (0..5).map(|_| {
+        let start = Instant::now();
+        turn(steps);
+        start.elapsed().as_secs_f64()
+    });
+    (steps as f64 * SPIN / seconds.fold(f64::INFINITY, f64::min)) as usize
+}
+
+/// A case that splits so many steps over the threads of the context.
+fn spin(steps: usize) -> Case {
+    Case::new("spin".to_owned(), steps as f64, [0.0; 2], vec![], move |_| {
+        let threads = settings()?.threads;
+        (0..threads).into_par_iter().for_each(|_| turn(steps / threads));
+        Ok(())
+    })
+}
+
+/// Steps that wait for one another.
+fn turn(steps: usize) {
+    black_box(
+        (0..steps as u64).fold(black_box(1_u64), |x, step| (x ^ step).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+    );
 }
 
 /// Seconds per call of each side, round by round; the sides take turns.

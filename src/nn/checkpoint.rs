@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -81,6 +81,8 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 pub struct Checkpoint<T: Element = f32> {
     model: BTreeMap<String, Tensor<T>>,
     sections: BTreeMap<String, StateDict<T>>,
+    /// The file that it was read from.
+    file: Option<PathBuf>,
 }
 
 impl<T: Element> Checkpoint<T> {
@@ -94,7 +96,7 @@ impl<T: Element> Checkpoint<T> {
             generators.set_rng(&name, &rng);
         }
         let sections = BTreeMap::from([(GENERATORS.to_owned(), generators)]);
-        Ok(Self { model: named_values(model)?, sections })
+        Ok(Self { model: named_values(model)?, sections, file: None })
     }
 
     /// With a state under the name of a section, such as `optimizer`.
@@ -121,17 +123,27 @@ impl<T: Element> Checkpoint<T> {
     /// The state of this section.
     ///
     /// # Errors
-    /// [`Error::Value`] when there is none.
+    /// [`Error::Value`] when there is none; [`Error::File`] if the checkpoint was read from a file.
     pub fn section(&self, section: &str) -> Result<&StateDict<T>> {
-        let missing = || Error::value("Checkpoint", format!("there is no section {section}"));
-        self.sections.get(section).ok_or_else(missing)
+        self.sections.get(section).ok_or_else(|| match &self.file {
+            Some(file) => Error::file(file, format!("has no section {section}")),
+            None => Error::value("Checkpoint", format!("there is no section {section}")),
+        })
     }
 
     /// Gives a model its parameters, states and generators back; all of them or, on an error, none.
     ///
     /// # Errors
-    /// [`Error::Value`] or [`Error::Shape`] naming what is missing, unknown or of another shape.
+    /// [`Error::Value`] or [`Error::Shape`] naming what is missing, unknown or of another shape; [`Error::File`] with the
+    /// same words if the checkpoint was read from a file.
     pub fn restore<M: Module<T> + ?Sized>(&self, model: &M) -> Result<()> {
+        self.give(model).map_err(|error| match &self.file {
+            Some(file) => Error::file(file, format!("does not fit the model: {error}")),
+            None => error,
+        })
+    }
+
+    fn give<M: Module<T> + ?Sized>(&self, model: &M) -> Result<()> {
         let state = self.sections.get(GENERATORS);
         let mut generators = model.rng_state();
         for (name, rng) in &mut generators {
@@ -184,7 +196,7 @@ impl<T: Element> Checkpoint<T> {
             let ((section, name), value) = parts.ok_or_else(|| broken(line))?;
             sections.entry(section.to_owned()).or_default().set(name, value);
         }
-        Ok(Self { model, sections })
+        Ok(Self { model, sections, file: Some(path.to_owned()) })
     }
 }
 

@@ -18,6 +18,7 @@ mod layer_norm;
 mod loss;
 mod map;
 mod math;
+mod memory;
 mod norm;
 mod prelu;
 mod reduce;

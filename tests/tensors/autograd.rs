@@ -123,6 +123,34 @@ fn binary_functions_with_every_way_to_broadcast() {
 }
 
 #[test]
+fn functions_of_three_with_every_way_to_broadcast() {
+    let shapes: [[&[usize]; 3]; 6] = [
+        [&[3, 4], &[3, 4], &[3, 4]],
+        [&[3, 4], &[4], &[]],
+        [&[], &[3, 1], &[4]],
+        [&[1], &[1], &[1, 1]],
+        [&[2, 1, 4], &[3, 1], &[2, 3, 4]],
+        [&[0, 4], &[4], &[]],
+    ];
+    for shapes in shapes {
+        let inputs: Vec<T64> = (2..).zip(shapes).map(|(seed, shape)| input(shape, seed)).collect();
+        check(|x| x[0].mul_add(&x[1], &x[2]), &inputs);
+        check(|x| x[0].lerp(&x[1], &x[2]), &inputs);
+        // As said in other words.
+        let [a, b, c] = &inputs[..] else { unreachable!() };
+        let near = |x: &T64, y: &T64| {
+            assert_eq!(x.shape(), y.shape());
+            assert!(x.to_vec().iter().zip(y.to_vec()).all(|(x, y)| (x - y).abs() < 1e-15));
+        };
+        near(&a.mul_add(b, c).unwrap(), &(&(a * b) + c));
+        near(&a.lerp(b, c).unwrap(), &(a + &(c * &(b - a))));
+    }
+    let [x, y] = [[2, 3], [4, 3]].map(|shape| T64::ones(shape).unwrap());
+    let error = x.mul_add(&y, &x).unwrap_err().to_string();
+    assert_eq!(error, "mul_add: shapes do not broadcast: [2, 3] and [4, 3]");
+}
+
+#[test]
 fn products() {
     let shapes: [(&[usize], &[usize]); 5] = [
         (&[3, 4], &[4, 2]),

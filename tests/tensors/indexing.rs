@@ -227,6 +227,64 @@ fn derivatives_of_all_of_it() {
     check(|x| Ok(x[0].sort(1, false)?.0), one);
     check(|x| Ok(x[0].topk(2, 0, true)?.0), one);
     check(|x| Tensor::cat(&[&x[0], &x[1]], 1), &two);
+    check(|x| x[0].repeat([2, 1, 3]), one);
+    check(|x| x[0].repeat([3, 1, 2, 1]), one);
+    check(|x| x[0].repeat_interleave(3, 1), one);
+}
+
+proptest! {
+    #[test]
+    fn repeating_is_indexing(shape in shapes(1..5), new in 0_usize..3, seed: u64) {
+        let x = strided(&counted(&shape));
+        let times = choices(shape.len() + new, 4, seed);
+        let y = x.repeat(&times).unwrap();
+        let long: Vec<usize> = [&vec![1; new], &shape].into_iter().flatten().zip(&times).map(|(d, t)| d * t).collect();
+        let expected = build(&long, |place| {
+            let place: Vec<usize> = place[new..].iter().zip(&shape).map(|(i, d)| i % d).collect();
+            at(&x, &place)
+        });
+        assert_same(&y, &expected);
+
+        let axis = seed as usize % shape.len();
+        let y = x.repeat_interleave(times[0], axis as isize).unwrap();
+        let mut long = shape.clone();
+        long[axis] *= times[0];
+        let expected = build(&long, |place| {
+            let mut place = place.to_vec();
+            place[axis] /= times[0];
+            at(&x, &place)
+        });
+        assert_same(&y, &expected);
+    }
+}
+
+#[test]
+fn what_cannot_be_repeated_is_an_error() {
+    let x = counted(&[2, 3]);
+    assert_eq!(text(x.repeat([2])), "repeat: [2] has not a number for each axis of [2, 3]");
+    assert_eq!(
+        text(x.repeat([1, usize::MAX])),
+        format!("repeat: axis 1 of [2, 3], {} times, is too long", usize::MAX)
+    );
+    assert_eq!(
+        text(x.repeat_interleave(2, 2)),
+        "repeat_interleave: axis 2 does not exist in a tensor of rank 2"
+    );
+    assert!(x.repeat([1 << 40, 1 << 40]).is_err());
+    assert!(x.repeat([1; 30]).is_err());
+}
+
+#[test]
+fn different_values_are_found_with_places_and_counts() {
+    let nan = f64::NAN;
+    let x = Tensor::from([[3.0, nan, -1.0], [0.0, 3.0, -0.0], [nan, -1.0, 3.0]]);
+    let (values, places, counts) = strided(&x).unique().unwrap();
+    assert_eq!(values.to_vec()[..3], [-1.0, 0.0, 3.0]);
+    assert!(values.len() == 4 && values.to_vec()[3].is_nan());
+    assert_eq!(places, [2, 3, 0, 1, 2, 1, 3, 0, 2]);
+    assert_eq!(counts, [2, 2, 3, 2]);
+    let (values, places, counts) = T64::zeros([0, 3]).unwrap().unique().unwrap();
+    assert_eq!((values.shape(), places.len(), counts.len()), (&[0][..], 0, 0));
 }
 
 #[test]

@@ -9,5 +9,6 @@ mod files;
 mod functions;
 mod graphs;
 mod indexing;
+mod memory;
 mod numerics;
 mod tensor;

@@ -151,8 +151,13 @@ fn a_checkpoint_file_has_the_same_bytes_every_time_and_its_model_can_be_read_alo
     training.model.save(&path).unwrap();
     let checkpoint = Checkpoint::load(&path).unwrap();
     let text = |result: Result<()>| result.unwrap_err().to_string();
-    assert_eq!(text(checkpoint.restore(&alone)), "Checkpoint: the generator 3.rng is missing");
-    assert_eq!(text(checkpoint.section("optimizer").map(drop)), "Checkpoint: there is no section optimizer");
+    let in_file = |what: &str| format!("{}: {what}", path.display());
+    let expected = in_file("does not fit the model: Checkpoint: the generator 3.rng is missing");
+    assert_eq!(text(checkpoint.restore(&alone)), expected);
+    let expected = in_file("has no section optimizer");
+    assert_eq!(text(checkpoint.section("optimizer").map(drop)), expected);
+    let fresh = Checkpoint::new(&alone).unwrap();
+    assert_eq!(text(fresh.section("optimizer").map(drop)), "Checkpoint: there is no section optimizer");
     let plain: Sequential = Sequential::new().add(Linear::new(2, 2, &mut Rng::seed(1)).unwrap());
     plain.save(&path).unwrap();
     Checkpoint::load(&path).unwrap().restore(&plain).unwrap();

@@ -22,6 +22,7 @@ mod reduce;
 mod rms_norm;
 mod softmax;
 mod sort;
+mod ternary;
 mod unary;
 mod view;
 
@@ -107,6 +108,7 @@ ops! {
     SoftCrossEntropy(cross_entropy::SoftCrossEntropy<T>),
     Softmax(softmax::Softmax<T>),
     Sum(reduce::Sum<T>),
+    Ternary(ternary::TernaryOp<T>),
     Triangle(mask::Triangle),
     Unary(unary::UnaryOp<T>),
     Variance(reduce::Variance<T>),

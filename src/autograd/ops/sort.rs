@@ -119,6 +119,37 @@ impl<T: Element> Tensor<T> {
         self.first_places("topk", axis, k, largest)
     }
 
+    /// The different elements in ascending order, NaN last as one, with the place of each element's value among them,
+    /// element by element, and how often each value is there. Plain numbers without a gradient.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// let (values, places, counts) = Tensor::from([3.0, 1.0, 3.0]).unique()?;
+    /// assert_eq!(values.to_vec(), [1.0, 3.0]);
+    /// assert_eq!((places, counts), (vec![1, 0, 1], vec![1, 2]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Only those of a bad setting.
+    pub fn unique(&self) -> Result<(Self, Vec<usize>, Vec<usize>)> {
+        let x = self.compact();
+        let (mut values, mut places, mut counts) = (Vec::new(), vec![0; x.len()], Vec::<usize>::new());
+        let sorted = if x.len() == 0 { vec![] } else { order(x.data(), x.len(), x.len(), false)? };
+        for place in sorted {
+            let value = x.data()[place];
+            match (values.last(), counts.last_mut()) {
+                (Some(&last), Some(count)) if key(last, false) == key(value, false) => *count += 1,
+                _ => {
+                    values.push(value);
+                    counts.push(1);
+                }
+            }
+            places[place] = values.len() - 1;
+        }
+        Ok((Tensor::from_slice(&values, [values.len()])?, places, counts))
+    }
+
     #[track_caller]
     fn first_places(
         &self,

@@ -165,6 +165,61 @@ impl<T: Element> Tensor<T> {
         })
     }
 
+    /// As many copies along each axis, one after the other; more numbers than axes give new axes in front.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// let x = Tensor::from([1.0, 2.0]);
+    /// assert_eq!(x.repeat([2])?.to_vec(), [1.0, 2.0, 1.0, 2.0]);
+    /// assert_eq!(x.repeat([3, 1])?.shape(), [3, 2]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are fewer numbers than axes, or the result would have too many axes or elements.
+    #[track_caller]
+    pub fn repeat(&self, times: impl AsRef<[usize]>) -> Result<Self> {
+        let times = times.as_ref();
+        let Some(new) = times.len().checked_sub(self.rank()) else {
+            let message = format!("{times:?} has not a number for each axis of {:?}", self.shape());
+            return Err(Error::shape("repeat", message));
+        };
+        let mut y = self.reshape(&*Shape::join(&[&[1; MAX_RANK][..new.min(MAX_RANK)], self.shape()])?)?;
+        for (axis, &times) in times.iter().enumerate().filter(|&(_, &times)| times != 1) {
+            y = y.repeated("repeat", axis, times, false)?;
+        }
+        Ok(y)
+    }
+
+    /// Each element along an axis as many times, one after the other.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// let x = Tensor::from([1.0, 2.0]);
+    /// assert_eq!(x.repeat_interleave(2, 0)?.to_vec(), [1.0, 1.0, 2.0, 2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the axis does not exist, or the result would have too many elements.
+    #[track_caller]
+    pub fn repeat_interleave(&self, times: usize, axis: isize) -> Result<Self> {
+        let axis = resolve_axis("repeat_interleave", axis, self.rank())?;
+        self.repeated("repeat_interleave", axis, times, true)
+    }
+
+    /// With an axis `times` as long: a new one is stretched before what is repeated, then they are one.
+    #[track_caller]
+    fn repeated(&self, name: &'static str, axis: usize, times: usize, each: bool) -> Result<Self> {
+        let (outer, inner) = self.shape().split_at(axis + usize::from(each));
+        let [outer, inner]: [usize; 2] = [outer, inner].map(|dims| dims.iter().product());
+        let long = self.shape()[axis].checked_mul(times).ok_or_else(|| {
+            Error::shape(name, format!("axis {axis} of {:?}, {times} times, is too long", self.shape()))
+        })?;
+        let to = Shape::new(&self.dims().with(axis, long))?;
+        self.reshape([outer, 1, inner])?.broadcast_to([outer, times, inner])?.reshape(&*to)
+    }
+
     /// The same numbers row by row without gaps.
     ///
     /// # Errors
