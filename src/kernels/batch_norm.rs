@@ -1,12 +1,13 @@
 //! Batch normalisation over the columns of `[rows × cols]`: `y = (x − mean)·rstd·γ + β` with `rstd = 1/√(var + eps)`.
 //!
 //! In training ([`forward`], [`backward`]) the mean and the biased variance are of each column of `x`; in inference
-//! ([`infer`], [`infer_backward`]) they are given. The statistics take two passes: `m`, the mean as summed, then
-//! `d = x − m` with `r = Σd/n`, what the rounding of `m` left over, and `var = (Σd² − r·Σd)/n`. Then
+//! ([`infer`], [`infer_backward`]) they are given. The statistics of a block of 128 rows take two passes over it while a
+//! cache has it: `m`, the mean as summed, then `d = x − m` with `r = Σd/n`, what the rounding of `m` left over, and
+//! `q = Σd² − r·Σd`. Blocks are merged in pairs by the rule of Chan, Golub and LeVeque (1983). Then `var = q/n` and
 //! `y = (x − mean)·a + b` with `a = rstd·γ` and `b = β − r·a`, one fused multiply-add. So the rounding of the mean, up
 //! to `u·|mean|`, does not reach `y`, however large the mean is against the deviation.
 //!
-//! Sums run down blocks of 128 rows, which are merged in pairs. With `k = min(n, 128) + log₂(n/128) + 20`, `u` the unit
+//! Sums run down the same blocks. With `k = min(n, 128) + 4·log₂(n/128) + 20`, `u` the unit
 //! roundoff and `q = 1 + (k·u·max|x|·rstd)²`, `y` is within `k·q·u·(|γ|·(|x̂| + 1) + |β|)` of its exact value, `rstd`
 //! within `k·q·u`, relative, and `dx` within `4·k·q·u·|γ|·rstd·(|dy| + mean|dy| + (|x̂| + 1)·(mean|dy·x̂| + mean|dy|))`.
 //!
@@ -157,31 +158,25 @@ fn normalise<T: Element>(
     let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
     let beta = beta.or(zeros.as_deref()).unwrap_or_default();
     let grid = Grid { rows, cols };
-    let mut scratch = Scratch::new(5 * cols);
-    let [scale, center, var, factor, offset] = split(&mut scratch, cols);
+    let mut scratch = Scratch::new(4 * cols);
+    let [scale, var, factor, offset] = split(&mut scratch, cols);
     scale.fill(T::ONE);
     loop {
-        let sums = column_sums::<T, 1>(settings, grid, |rows, columns, sums| {
-            let x = &x[rows.start * cols..rows.end * cols];
-            settings.simd.run(Sum { x, cols, columns, scale, sums });
+        let mut moments = by_block::<T, 3>(settings, grid, |rows, columns, moments| {
+            let (x, scale) = (&x[rows.start * cols..rows.end * cols], &scale[columns.clone()]);
+            settings.simd.run(Moments { x, cols, columns, scale, moments });
         });
-        for (columns, sums) in grid.strips().zip(sums.chunks(grid.width())) {
-            settings.simd.run(Quotient { n: rows, sums: &sums[..columns.len()], out: &mut center[columns] });
-        }
-        let sums = column_sums::<T, 2>(settings, grid, |rows, columns, sums| {
-            let x = &x[rows.start * cols..rows.end * cols];
-            settings.simd.run(Deviations { x, cols, columns, scale, center, sums });
-        });
-        for (columns, sums) in grid.strips().zip(sums.chunks(2 * grid.width())) {
-            let [sums, squares] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
+        merge_moments(settings, grid, &mut moments);
+        for (columns, moments) in grid.strips().zip(moments.chunks(3 * grid.width())) {
+            let [center, rest, squares] = grid.thirds(moments, columns.len());
             settings.simd.run(Statistics {
                 n: rows,
                 eps: T::from_f64(eps),
                 inputs: [
-                    sums,
+                    center,
+                    rest,
                     squares,
                     &scale[columns.clone()],
-                    &center[columns.clone()],
                     &gamma[columns.clone()],
                     &beta[columns.clone()],
                 ],
@@ -524,30 +519,62 @@ impl Grid {
         start..self.cols.min(start + self.width())
     }
 
+    fn strip_count(self) -> usize {
+        self.cols.div_ceil(self.width())
+    }
+
     fn strips(self) -> impl Iterator<Item = Range<usize>> {
-        (0..self.cols.div_ceil(self.width())).map(move |index| self.strip(index))
+        (0..self.strip_count()).map(move |index| self.strip(index))
+    }
+
+    /// The three numbers that [`by_block`] has of each of a strip's `count` columns.
+    fn thirds<T>(self, numbers: &[T], count: usize) -> [&[T]; 3] {
+        [0, 1, 2].map(|k| &numbers[k * self.width()..][..count])
     }
 }
 
-/// K sums for each column. `add(rows, columns, sums)` sums one block of rows of one strip of columns; the result has
-/// for each strip K times its sums, each of the [`width`](Grid::width).
-fn column_sums<T: Element, const K: usize>(
+/// K numbers for each column of each block of rows: `compute(rows, columns, numbers)` those of one block of one strip of
+/// columns. The result has for each block and in it for each strip K times its numbers, each time the
+/// [`width`](Grid::width).
+fn by_block<T: Element, const K: usize>(
     settings: Settings,
     grid: Grid,
-    add: impl Fn(Range<usize>, Range<usize>, &mut [T]) + Sync,
+    compute: impl Fn(Range<usize>, Range<usize>, &mut [T]) + Sync,
 ) -> Scratch<T> {
-    let (strips, blocks) = (grid.cols.div_ceil(grid.width()), grid.rows.div_ceil(BLOCK).max(1));
+    let (strips, blocks) = (grid.strip_count(), grid.rows.div_ceil(BLOCK).max(1));
     let len = K * grid.width();
-    let mut sums = Scratch::new(blocks * strips * len);
+    let mut numbers = Scratch::new(blocks * strips * len);
     let work = (grid.rows as f64 * grid.cols as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-    let parts = (Indices(blocks * strips), RowsMut::new(&mut sums, len));
-    parallel::for_each(settings, parts, work, |(index, sums)| {
+    let parts = (Indices(blocks * strips), RowsMut::new(&mut numbers, len));
+    parallel::for_each(settings, parts, work, |(index, numbers)| {
         let (block, strip) = (index / strips, index % strips);
         let rows = block * BLOCK..grid.rows.min((block + 1) * BLOCK);
-        add(rows, grid.strip(strip), sums);
+        compute(rows, grid.strip(strip), numbers);
     });
-    slices::merge_rows(&mut sums, strips * len);
-    sums
+    numbers
+}
+
+/// The moments of all rows in place of those of the first block, from those of all blocks: of neighbours, of pairs of
+/// them, ….
+fn merge_moments<T: Element>(settings: Settings, grid: Grid, moments: &mut [T]) {
+    let (strips, len) = (grid.strip_count(), 3 * grid.width());
+    let rows = |blocks: Range<usize>| grid.rows.min(blocks.end * BLOCK) - blocks.start * BLOCK;
+    let (blocks, mut stride) = (grid.rows.div_ceil(BLOCK), 1);
+    while stride < blocks {
+        for block in (0..blocks - stride).step_by(2 * stride) {
+            let middle = block + stride;
+            let n = [rows(block..middle), rows(middle..middle + stride)];
+            let (to, from) = moments[block * strips * len..].split_at_mut(stride * strips * len);
+            for ((to, from), columns) in
+                to.chunks_exact_mut(len).zip(from.chunks_exact(len)).zip(grid.strips())
+            {
+                let mut to = to.chunks_exact_mut(grid.width()).map(|part| &mut part[..columns.len()]);
+                let to = std::array::from_fn(|_| to.next().unwrap_or_default());
+                settings.simd.run(Merge { n, to, from: grid.thirds(from, columns.len()) });
+            }
+        }
+        stride *= 2;
+    }
 }
 
 /// Σ dy, Σ dy·(x − center) and Σ (x − center) of each column.
@@ -559,12 +586,15 @@ fn gradient_sums<T: Element>(
     gate: Option<Gate<'_, T>>,
     center: &[T],
 ) -> Scratch<T> {
-    column_sums::<T, 3>(settings, grid, |rows, columns, sums| {
+    let mut sums = by_block::<T, 3>(settings, grid, |rows, columns, sums| {
         let part = rows.start * grid.cols..rows.end * grid.cols;
         let gate = gate.map(|gate| Gate { y: &gate.y[part.clone()], ..gate });
         let [x, dy] = [x, dy].map(|x| &x[part.clone()]);
+        let center = &center[columns.clone()];
         settings.simd.run(GradientSums { x, dy, gate, cols: grid.cols, columns, center, sums });
-    })
+    });
+    slices::merge_rows(&mut sums, grid.strip_count() * 3 * grid.width());
+    sums
 }
 
 /// `rstd = 1/√(var + eps)` and `factor = γ·rstd`.
@@ -602,59 +632,96 @@ fn scale_columns<T: Element>(
     });
 }
 
-/// Σ x·scale.
-struct Sum<'a, T> {
+/// Of each column the mean m of x·scale as summed, `r = Σd/n` with `d = x·scale − m`, and `Σ(d − r)²`.
+struct Moments<'a, T> {
     x: &'a [T],
     cols: usize,
     columns: Range<usize>,
     scale: &'a [T],
-    sums: &'a mut [T],
+    moments: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Sum<'_, T> {
+impl<T: Element> Kernel for Moments<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let Self { x, cols, columns, scale, moments } = self;
+        let (n, zero) = (s.splat(T::from_f64((x.len() / cols) as f64)), s.splat(T::ZERO));
+        let (center, rest) = moments.split_at_mut(moments.len() / 3);
         columns::sums(
             s,
-            [self.x],
-            self.cols,
-            self.columns,
-            [self.scale],
-            self.sums,
+            [x],
+            cols,
+            columns.clone(),
+            [scale],
+            center,
             #[inline(always)]
             |[sum], [x], [scale]| [x.mul_add(scale, sum)],
         );
-    }
-}
-
-/// Σ d and Σ d² for d = x·scale − center.
-struct Deviations<'a, T> {
-    x: &'a [T],
-    cols: usize,
-    columns: Range<usize>,
-    scale: &'a [T],
-    center: &'a [T],
-    sums: &'a mut [T],
-}
-
-impl<T: Element> Kernel for Deviations<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+        let center = &mut center[..columns.len()];
+        slices::update(
+            s,
+            [],
+            [&mut *center],
+            #[inline(always)]
+            |[], [sum]| [sum / n],
+        );
         columns::sums(
             s,
-            [self.x],
-            self.cols,
-            self.columns,
-            [self.scale, self.center],
-            self.sums,
+            [x],
+            cols,
+            columns,
+            [scale, center],
+            rest,
             #[inline(always)]
             |[sum, squares], [x], [scale, center]| {
                 let d = x.mul_sub(scale, center);
                 [sum + d, d.mul_add(d, squares)]
+            },
+        );
+        let (sums, squares) = rest.split_at_mut(rest.len() / 2);
+        slices::update(
+            s,
+            [],
+            [sums, squares],
+            #[inline(always)]
+            |[], [sum, squares]| {
+                let rest = sum / n;
+                [rest, zero.max(sum.neg_mul_add(rest, squares))]
+            },
+        );
+    }
+}
+
+/// The [`Moments`] of two groups of rows together: with δ the difference of their means, the mean moves by `δ·n₁/n` and
+/// `δ²·n₀·n₁/n` comes to the squares.
+struct Merge<'a, T> {
+    n: [usize; 2],
+    to: [&'a mut [T]; 3],
+    from: [&'a [T]; 3],
+}
+
+impl<T: Element> Kernel for Merge<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let [n0, n1] = self.n.map(|n| n as f64);
+        let [share, weight] = [n1 / (n0 + n1), n0 * n1 / (n0 + n1)].map(|x| s.splat(T::from_f64(x)));
+        slices::update(
+            s,
+            self.from,
+            self.to,
+            #[inline(always)]
+            |[m1, r1, q1], [m0, r0, q0]| {
+                let delta = (m1 - m0) + (r1 - r0);
+                let moved = delta.mul_add(share, r0);
+                // The sum and what its rounding lacks, whichever is larger.
+                let center = m0 + moved;
+                let back = center - m0;
+                let rest = (m0 - (center - back)) + (moved - back);
+                [center, rest, (delta * delta).mul_add(weight, q0 + q1)]
             },
         );
     }
@@ -718,29 +785,6 @@ impl<T: Element> Kernel for GradientSums<'_, T> {
     }
 }
 
-/// `out = sums / n`.
-struct Quotient<'a, T> {
-    n: usize,
-    sums: &'a [T],
-    out: &'a mut [T],
-}
-
-impl<T: Element> Kernel for Quotient<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let n = s.splat(T::from_f64(self.n as f64));
-        slices::map(
-            s,
-            self.sums,
-            self.out,
-            #[inline(always)]
-            |sum| sum / n,
-        );
-    }
-}
-
 /// `out = a·b`.
 struct Product<'a, T> {
     a: &'a [T],
@@ -787,7 +831,7 @@ impl<T: Element> Kernel for Rstd<'_, T> {
     }
 }
 
-/// From Σd, Σd², scale, center, γ and β to mean, var, rstd, and the factor and offset of y = (x − mean)·factor + offset.
+/// From the [`Moments`], scale, γ and β to mean, var, rstd, and the factor and offset of y = (x − mean)·factor + offset.
 struct Statistics<'a, T> {
     n: usize,
     eps: T,
@@ -801,18 +845,17 @@ impl<T: Element> Kernel for Statistics<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (n, eps) = (s.splat(T::from_f64(self.n as f64)), s.splat(self.eps));
-        let (zero, one, infinity) = (s.splat(T::ZERO), s.splat(T::ONE), s.splat(T::INFINITY));
+        let (one, infinity) = (s.splat(T::ONE), s.splat(T::INFINITY));
         slices::update(
             s,
             self.inputs,
             self.outputs,
             #[inline(always)]
-            |[sum, squares, scale, center, gamma, beta], _| {
-                let correction = sum / n;
-                let scaled_mean = center + correction;
+            |[center, rest, squares, scale, gamma, beta], _| {
+                let scaled_mean = center + rest;
                 // What the rounded mean lacks.
-                let rest = (center - scaled_mean) + correction;
-                let scaled_var = zero.max(sum.neg_mul_add(correction, squares)) / n;
+                let rest = (center - scaled_mean) + rest;
+                let scaled_var = squares / n;
 
                 let unscale = one / scale;
                 let var = scaled_var * unscale * unscale;

@@ -14,7 +14,7 @@ const PANEL: usize = 2;
 
 /// K sums down the rows for each of the `columns`, to K equal parts of `sums`: `step` adds one row.
 ///
-/// The N slices of `x` hold the same rows of `cols`, the M slices of `params` one number for each of the `cols`. The
+/// The N slices of `x` hold the same rows of `cols`, the M slices of `params` one number for each of the `columns`. The
 /// rows are added one after the other.
 #[inline(always)]
 pub(crate) fn sums<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
@@ -27,7 +27,7 @@ pub(crate) fn sums<T: Element, S: Simd, const N: usize, const M: usize, const K:
     step: impl Fn([T::Vector<S>; K], [T::Vector<S>; N], [T::Vector<S>; M]) -> [T::Vector<S>; K],
 ) {
     let (len, width) = (x[0].len(), sums.len() / K);
-    assert!(columns.end <= cols && columns.len() <= width && params.iter().all(|p| p.len() == cols));
+    assert!(columns.end <= cols && columns.len() <= width && params.iter().all(|p| p.len() == columns.len()));
     assert!(x.iter().all(|x| x.len() == len) && len.is_multiple_of(cols.max(1)));
     sums.fill(T::ZERO);
     let tile = cols * (TILE / columns.len().max(1)).max(1);
@@ -38,8 +38,8 @@ pub(crate) fn sums<T: Element, S: Simd, const N: usize, const M: usize, const K:
         while column < columns.end {
             let at = column - columns.start;
             let rest = columns.end - column;
-            // SAFETY: the columns from `column` on, at most `rest` of them, end within a row of `x`, within `params`
-            // and, from `at` on, within each of the K parts of `sums`; `rows` are whole rows.
+            // SAFETY: the columns from `column` on, at most `rest` of them, end within a row of `x` and, from `at` on,
+            // within `params` and each of the K parts of `sums`; `rows` are whole rows.
             unsafe {
                 if rest >= PANEL * T::LANES {
                     let panel = Panel::<PANEL, true> { column, count: PANEL * T::LANES };
@@ -159,10 +159,11 @@ impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
         }
     }
 
-    /// Adds K sums down the rows to those from `at` on in each of the K parts of `sums`.
+    /// Adds K sums down the rows to those from `at` on in each of the K parts of `sums`; there the `params` are, too.
     ///
     /// # Safety
-    /// The columns are in `params`, in each row of `x` (whole `rows`, by their elements) and in the parts of `sums`.
+    /// The columns are in each row of `x` (whole `rows`, by their elements) and, from `at` on, in `params` and the parts
+    /// of `sums`.
     #[inline(always)]
     unsafe fn sum<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
         self,
@@ -178,7 +179,7 @@ impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
         let width = sums.len() / K;
         // SAFETY: the caller's promise.
         unsafe {
-            let params = self.load(s, params, self.column);
+            let params = self.load(s, params, at);
             let mut acc = [[s.splat(T::ZERO); K]; P];
             for k in 0..K {
                 let sums = self.load(s, [&*sums], k * width + at);

@@ -63,6 +63,23 @@ fn means_far_above_the_deviation_do_not_reach_y() {
 }
 
 #[test]
+fn blocks_of_rows_with_other_means_are_merged() {
+    // One block, whole ones, a last one of a row, an odd number of them; the mean climbs, jumps, or is far away.
+    for rows in [128, 129, 256, 385, 1000, 2000] {
+        let ramp = |i: usize| 1e-3 * i as f64;
+        let jump = |i: usize| if i < 300 { 0.0 } else { 1e3 };
+        let far = |i: usize| 3e5 + (i / 128) as f64;
+        for (which, mean) in [&ramp as &dyn Fn(usize) -> f64, &jump, &far].into_iter().enumerate() {
+            let mut case = case::<f32>(rows, 3, 0.0, 1e-2, which as u64);
+            for (i, x) in case.x.iter_mut().enumerate() {
+                *x = (f64::from(*x) + mean(i / 3)) as f32;
+            }
+            check(&case);
+        }
+    }
+}
+
+#[test]
 fn squares_that_overflow_do_no_harm() {
     for scale in [1e20, 1e30, 1e37] {
         check(&case::<f32>(100, 20, 0.3 * scale, scale, 1));
@@ -187,7 +204,7 @@ fn one_bad_number_spoils_its_column_only() {
 #[test]
 fn constant_columns_give_beta() {
     for x in [0.0, -0.0, 3.0, 1e-40, 1e38] {
-        for (rows, cols) in [(2, 1), (7, 20), (200, 3)] {
+        for (rows, cols) in [(2, 1), (7, 20), (200, 3), (1000, 2)] {
             let case = Case {
                 x: vec![x as f32; rows * cols],
                 cols,

@@ -484,7 +484,7 @@ pub fn rms_norm_backward_of<T: Element>(
 
 /// The roundings of a sum down a column of n elements, as documented, and a few more.
 fn column_roundings(n: usize) -> f64 {
-    n.min(128) as f64 + (n as f64 / 128.0).log2().max(0.0) + 20.0
+    n.min(128) as f64 + 4.0 * (n as f64 / 128.0).log2().max(0.0) + 20.0
 }
 
 /// Columns and their exact moments.
