@@ -373,6 +373,8 @@ impl<'a, T> RowsMut<'a, T> {
 
 // SAFETY: the chunks are disjoint parts of one exclusive slice, and each is handed out once.
 unsafe impl<T: Send> Sync for RowsMut<'_, T> {}
+// SAFETY: it stands for the exclusive slice.
+unsafe impl<T: Send> Send for RowsMut<'_, T> {}
 
 // SAFETY: shared chunks are only read.
 unsafe impl<'a, T: Sync> Chunks for Rows<'a, T> {

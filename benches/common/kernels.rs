@@ -40,7 +40,7 @@ pub struct Case {
     /// What may be off, relative to the terms of the longest sum and to the result: 64 ε.
     tolerance: f64,
     terms: f64,
-    job: Box<dyn Job>,
+    job: Box<dyn Job + Send>,
 }
 
 impl Case {
@@ -50,7 +50,7 @@ impl Case {
         flops: f64,
         [read, written]: [f64; 2],
         results: Vec<f32>,
-        mut run: impl FnMut(&mut [f32]) -> Result<()> + 'static,
+        mut run: impl FnMut(&mut [f32]) -> Result<()> + Send + 'static,
     ) -> Self {
         let work = [flops, read / 4.0, written / 4.0];
         let case = assemble::<f32, 0, 1>(work, [], [results], move |[], [y]| run(y), |[]| vec![]);
@@ -225,8 +225,8 @@ fn assemble<T: Element, const I: usize, const O: usize>(
     [flops, read, written]: [f64; 3],
     inputs: [Vec<T>; I],
     results: [Vec<T>; O],
-    run: impl FnMut([&[T]; I], [&mut [T]; O]) -> Result<()> + 'static,
-    expected: impl Fn([&[f64]; I]) -> Vec<f64> + 'static,
+    run: impl FnMut([&[T]; I], [&mut [T]; O]) -> Result<()> + Send + 'static,
+    expected: impl Fn([&[f64]; I]) -> Vec<f64> + Send + 'static,
 ) -> Case {
     let bytes = size_of::<T>() as f64;
     let inputs = inputs.map(|x| Buffer::copy_of(&x));
@@ -247,8 +247,8 @@ fn call<T: Element, const I: usize, const O: usize>(
     work: [f64; 3],
     inputs: [Vec<T>; I],
     results: [Vec<T>; O],
-    run: impl FnMut([&[T]; I], [&mut [T]; O]) -> Result<()> + 'static,
-    expected: impl Fn([&[f64]; I]) -> Vec<f64> + 'static,
+    run: impl FnMut([&[T]; I], [&mut [T]; O]) -> Result<()> + Send + 'static,
+    expected: impl Fn([&[f64]; I]) -> Vec<f64> + Send + 'static,
 ) -> Option<Case> {
     Some(assemble(work, inputs, results, run, expected))
 }

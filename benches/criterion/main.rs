@@ -81,6 +81,7 @@ const CASES: &[&str] = &[
 ];
 
 /// Networks: one training step, inference, an optimizer's step; and what the tape costs by itself.
+#[cfg(feature = "train")]
 const NETWORKS: &[&str] = &[
     "training_step/mlp_resnet/f32/{100x32,100x100,100x512}",
     "training_step/two_layer_net/f32/64x1000x100x10",

@@ -6,6 +6,7 @@
 //!   in whole registers, those of products in halves: that 17 columns take the two registers of 32 is no cliff. Rates
 //!   that rise with the size are none either.
 //! - *Layout*: a product takes about the same time whichever operands are transposed.
+//! - *Crowd*: a pool of four threads for each core takes at most twice the time of the usual one.
 //!
 //! The fixed cost of a call hides what the kernel does: calls below [`SHORTEST`] are not compared. What looks like a
 //! cliff is measured three times again, and is one if each time three quarters of the rounds agree; of threads only
@@ -15,6 +16,7 @@
 use std::error::Error;
 use std::hint::black_box;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use gristmill::context::settings;
@@ -66,6 +68,15 @@ const PRODUCTS: &[&str] = &[
     "100x784x100,784x100x100,100x100x784,100x100x50,100x50x100,50x100x100,100x100x10,100x10x100,10x100x100",
     "128x768x768,1x1024x1024,1024x1024x1,8x1024x1024,1024x1024x8,1000x8x1000,64x4096x64",
 ];
+/// Work that a pool of too many threads shares: long and short, once and many times over.
+const CROWDED: &[&str] = &[
+    "gemm/NN/f32/{64x64x64,256x256x256,512x512x512}",
+    "map/exp/f32/{30000,500000}",
+    "reduce/sum_all/f32/1000x1000",
+    "{layer_norm,batch_norm,softmax}/{forward,backward}/f32/1000x100",
+    "update/adam/f32/500000",
+    "training_step/mlp_resnet/f32/100x100",
+];
 const SQUARES: &[usize] = &[24, 32, 45, 48, 63, 64, 65, 96, 127, 128, 129, 192, 256, 384, 512];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +84,7 @@ enum Kind {
     Threads,
     Size,
     Layout,
+    Crowd,
 }
 
 impl Kind {
@@ -84,13 +96,14 @@ impl Kind {
             // 35 % less.
             Kind::Size => 1.0 / 0.65,
             Kind::Layout => 1.6,
+            Kind::Crowd => 2.0,
         };
         if short { 2.0 * limit } else { limit }
     }
 }
 
 /// Cases that are compared with one another: one after the other on all threads and on one, in ascending order; three
-/// neighbouring sizes; all layouts.
+/// neighbouring sizes; all layouts; one in the usual pool and in a crowded one.
 struct Plan {
     kind: Kind,
     ids: Vec<String>,
@@ -178,6 +191,8 @@ fn plans(short: bool) -> Vec<Plan> {
             plans.push(Plan { kind: Kind::Layout, ids });
         }
     }
+    let crowded = CROWDED.iter().flat_map(|pattern| expand(pattern));
+    plans.extend(crowded.map(|id| Plan { kind: Kind::Crowd, ids: vec![id] }));
     plans
 }
 
@@ -218,6 +233,10 @@ impl Gate {
     /// Returns a line for each cliff.
     fn check(&mut self, plan: &Plan) -> Result<Vec<String>, Box<dyn Error>> {
         let on_one = |case| Side { case, threads: 1 };
+        if plan.kind == Kind::Crowd {
+            let sides = [4 * self.threads, self.threads].map(|threads| Side { case: 0, threads });
+            return self.compare(plan.kind, &mut [case(&plan.ids[0])?], &sides);
+        }
         if plan.kind != Kind::Threads {
             let mut cases = plan.ids.iter().map(|id| case(id)).collect::<Result<Vec<_>, _>>()?;
             let sides: Vec<Side> = (0..cases.len()).map(on_one).collect();
@@ -251,7 +270,7 @@ impl Gate {
         by_time.sort_by(|&a, &b| medians[a].total_cmp(&medians[b]));
         // The side that may be slow, and the other one.
         let pairs = match kind {
-            Kind::Threads => vec![[0, 1]],
+            Kind::Threads | Kind::Crowd => vec![[0, 1]],
             Kind::Size => vec![[1, 0], [2, 1]],
             Kind::Layout => vec![[by_time[sides.len() - 1], by_time[0]]],
         };
@@ -288,7 +307,11 @@ impl Gate {
                 return Ok(None);
             }
             let [slow, fast] = pair.map(|side| &cases[side.case].id);
-            let than = if kind == Kind::Threads { "1 thread" } else { fast };
+            let than = match kind {
+                Kind::Threads => "1 thread",
+                Kind::Crowd => "a thread for each core",
+                _ => fast,
+            };
             let microseconds = median(&seconds[0]) * 1e6;
             line = Some(format!(
                 "{kind:?} {slow}: {microseconds:.1} µs, for the same work {ratio:.2} × ({q1:.2}, {q3:.2}) {than}"
@@ -330,19 +353,32 @@ fn turn(steps: usize) {
     );
 }
 
+/// What `work` gives with so many threads: those of a pool of their own if the usual one has not as many.
+fn with_threads<R: Send>(
+    threads: usize,
+    work: impl FnOnce() -> gristmill::Result<R> + Send,
+) -> gristmill::Result<R> {
+    static CROWD: OnceLock<rayon::ThreadPool> = OnceLock::new();
+    let context = Context::new().threads(threads).isa(settings()?.simd.isa());
+    if threads <= rayon::current_num_threads() {
+        return context.run(work)?;
+    }
+    let pool = || rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a few threads more");
+    CROWD.get_or_init(pool).install(|| context.run(work))?
+}
+
 /// Seconds per call of each side, round by round; the sides take turns.
 fn measure(cases: &mut [Case], sides: &[Side], pace: Pace) -> gristmill::Result<Vec<Vec<f64>>> {
     let mut calls = vec![];
     for &Side { case, threads } in sides {
-        calls.push(Context::new().threads(threads).run(|| pace.calls(&mut cases[case]))??);
+        calls.push(with_threads(threads, || pace.calls(&mut cases[case]))?);
     }
     let mut seconds = vec![vec![]; sides.len()];
     for round in 0..pace.rounds {
         for turn in 0..sides.len() {
             let side = if round.is_multiple_of(2) { turn } else { sides.len() - 1 - turn };
             let Side { case, threads } = sides[side];
-            let time = Context::new().threads(threads).run(|| pace.turn(&mut cases[case], calls[side]))??;
-            seconds[side].push(time);
+            seconds[side].push(with_threads(threads, || pace.turn(&mut cases[case], calls[side]))?);
         }
     }
     Ok(seconds)

@@ -44,7 +44,7 @@ use crate::simd::Element;
 use state::Setting;
 
 /// What all optimizers do.
-pub trait Optimizer<T: Element = f32> {
+pub trait Optimizer<T: Element = f32>: Send {
     /// Changes every parameter that has a gradient.
     ///
     /// # Errors
@@ -181,9 +181,8 @@ struct Parameters<T: Element, const N: usize> {
     /// The parameters' places in the list in the order in which they are locked: that of their addresses, so that
     /// optimizers on several threads do not wait for each other.
     order: Vec<usize>,
-    /// Lists of every step, kept for their memory.
-    held: Vec<(usize, Held<'static, T>)>,
-    work: Vec<Step<'static, T>>,
+    held: Memory<(usize, Held<'static, T>)>,
+    work: Memory<Step<'static, T>>,
 }
 
 impl<T: Element, const N: usize> Parameters<T, N> {
@@ -196,8 +195,8 @@ impl<T: Element, const N: usize> Parameters<T, N> {
             clip_norm: None,
             clip_value: None,
             order: Vec::new(),
-            held: Vec::new(),
-            work: Vec::new(),
+            held: Memory(Vec::new()),
+            work: Memory(Vec::new()),
         };
         this.group(parameters, ParamGroup::default());
         this
@@ -234,7 +233,7 @@ impl<T: Element, const N: usize> Parameters<T, N> {
             positive("clip_grad_value", limit)?;
         }
 
-        let mut held = recycled(std::mem::take(&mut self.held));
+        let mut held = self.held.take();
         held.extend(self.order.iter().map(|&index| (index, self.list[index].hold())));
         held.sort_unstable_by_key(|&(index, _)| index);
 
@@ -248,7 +247,7 @@ impl<T: Element, const N: usize> Parameters<T, N> {
             }
         }
         let mut state = self.state.each_mut().map(|state| state.fresh_mut());
-        let mut work = recycled(std::mem::take(&mut self.work));
+        let mut work = self.work.take();
         for (index, held) in &mut held {
             let len = held.len();
             let mut mine =
@@ -274,13 +273,13 @@ impl<T: Element, const N: usize> Parameters<T, N> {
             work.push(step);
         }
         update::run(&mut work)?;
-        self.work = recycled(work);
+        self.work = Memory::of(work);
         for (index, _) in held.iter().filter(|(_, held)| held.has_grad()) {
             let progress = &mut self.progress[*index];
             progress.step = progress.step.saturating_add(1);
             progress.carried = rule.carry(progress.step, progress.carried)?;
         }
-        self.held = recycled(held);
+        self.held = Memory::of(held);
         Ok(())
     }
 }
@@ -293,7 +292,26 @@ fn positive(op: &'static str, limit: f64) -> Result<()> {
     }
 }
 
-/// The memory of a list for another one whose elements only live otherwise: the standard library collects in place.
+/// The memory of a list of every step, kept for the next one. It has no elements, and goes to any thread whatever they
+/// would be.
+struct Memory<A>(Vec<A>);
+
+// SAFETY: the list is empty.
+unsafe impl<A> Send for Memory<A> {}
+// SAFETY: the list is empty.
+unsafe impl<A> Sync for Memory<A> {}
+
+impl<A> Memory<A> {
+    fn of<B>(list: Vec<B>) -> Self {
+        Self(recycled(list))
+    }
+
+    fn take<B>(&mut self) -> Vec<B> {
+        recycled(std::mem::take(&mut self.0))
+    }
+}
+
+/// An empty list in the memory of one whose elements only live otherwise: the standard library collects in place.
 fn recycled<A, B>(mut list: Vec<A>) -> Vec<B> {
     list.clear();
     list.into_iter().map(|_| unreachable!("the list is empty")).collect()

@@ -44,6 +44,34 @@ fn eight_trainings_at_once_give_the_bits_of_eight_runs() {
     assert!(alone == together);
 }
 
+/// What has begun on one thread ends on another: models, optimizers and schedules are not tied to theirs.
+#[test]
+fn a_training_moves_to_another_thread() {
+    type Training = (Box<dyn Module>, Box<dyn Optimizer>, Tensor);
+    let begin = || -> Result<Training> {
+        let mut rng = Rng::seed(5);
+        let model =
+            Sequential::new().add(Linear::new(20, 10, &mut rng)?).add(BatchNorm1d::new(10)?).add(ReLU);
+        let optimizer = Adam::new(model.parameters()).lr(0.01).clip_grad_norm(1.0);
+        let x = Tensor::randn([30, 20], 0.0, 1.0, &mut rng)?;
+        Ok((Box::new(model), Box::new(optimizer), x))
+    };
+    let steps = |(model, optimizer, x): &mut Training| -> Result<Vec<f32>> {
+        for _step in 0..3 {
+            optimizer.zero_grad();
+            model.forward(x)?.square()?.sum()?.backward()?;
+            optimizer.step()?;
+        }
+        Ok(model.parameters().iter().flat_map(|parameter| parameter.value().to_vec()).collect())
+    };
+    let (mut here, mut there) = (begin().unwrap(), begin().unwrap());
+    let expected = [steps(&mut here).unwrap(), steps(&mut here).unwrap()];
+    assert!(expected[0] != expected[1]);
+    assert!(steps(&mut there).unwrap() == expected[0]);
+    let (last, _) = std::thread::spawn(move || (steps(&mut there).unwrap(), there)).join().unwrap();
+    assert!(last == expected[1]);
+}
+
 /// A product that two threads share and a sum of two million numbers.
 fn kernels() -> Vec<u32> {
     let (a, b) = (noise::<f32>(300 * 300, 1), noise::<f32>(300 * 300, 2));
