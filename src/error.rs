@@ -1,5 +1,6 @@
 //! What can go wrong, said so that the reader can mend it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The result of every fallible call of this crate.
@@ -12,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// let error = Error::shape("matmul", "inner dimensions differ: [100, 784] × [100, 10]");
 /// assert_eq!(error.to_string(), "matmul: inner dimensions differ: [100, 784] × [100, 10]");
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Lengths, shapes or axes that do not fit together.
@@ -57,6 +58,13 @@ pub enum Error {
     },
 }
 
+/// As it reads: this is what `fn main() -> gristmill::Result<()>` and `unwrap` print.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 impl Error {
     /// Lengths, shapes or axes that do not fit `op`.
     pub fn shape(op: &'static str, message: impl Into<String>) -> Self {
@@ -76,6 +84,20 @@ impl Error {
     /// A `setting` that cannot be had on this machine.
     pub fn setting(setting: &'static str, message: impl Into<String>) -> Self {
         Self::Setting { setting, message: message.into() }
+    }
+
+    /// The error of a layer, with the layer's name in the module around it.
+    pub(crate) fn in_layer(mut self, name: &str) -> Self {
+        const IN: &str = ", in layer ";
+        if let Self::Shape { message, .. } | Self::Value { message, .. } | Self::Autograd { message, .. } =
+            &mut self
+        {
+            match message.rfind(IN) {
+                Some(at) => message.insert_str(at + IN.len(), &format!("{name}.")),
+                None => *message += &format!("{IN}{name}"),
+            }
+        }
+        self
     }
 
     /// Something wrong with the file at `path`.

@@ -27,39 +27,55 @@ type Function<'a> = dyn Fn(&[Tensor<f64>]) -> Result<Tensor<f64>> + 'a;
 
 /// Compiled here, once for all functions.
 fn check(f: &Function<'_>, inputs: &[Tensor<f64>]) -> Result<()> {
-    let weighted = |inputs: &[Tensor<f64>]| -> Result<Tensor<f64>> {
-        let out = f(inputs)?;
-        let weights: Vec<f64> = (0..out.len()).map(|i| 0.5 + (i as f64 * 0.618).fract()).collect();
-        out.mul(&Tensor::from_slice(&weights, out.shape())?)?.sum()
-    };
-    let leaves: Vec<_> = inputs.iter().map(Tensor::requires_grad).collect();
+    let weighted = |inputs: &[Tensor<f64>]| weighted(&f(inputs)?);
+    let leaves: Vec<_> = inputs.iter().map(|input| input.detach().requires_grad()).collect();
     let total = weighted(&leaves)?;
     total.backward()?;
-    // What the difference of two totals cannot tell, over the step.
-    let rounding = 1e-9 * total.item()?.abs().max(1.0);
     for (which, leaf) in leaves.iter().enumerate() {
-        let Some(gradient) = leaf.grad() else {
-            return Err(Error::autograd("gradcheck", format!("input {which} received no gradient")));
+        compare(&format!("input {which}"), leaf.grad(), leaf, total.item()?, &mut |moved| {
+            let mut inputs = inputs.to_vec();
+            inputs[which] = moved.clone();
+            no_grad(|| weighted(&inputs))?.item()
+        })?;
+    }
+    Ok(())
+}
+
+/// One number of all of a result.
+pub(crate) fn weighted(out: &Tensor<f64>) -> Result<Tensor<f64>> {
+    let weights: Vec<f64> = (0..out.len()).map(|i| 0.5 + (i as f64 * 0.618).fract()).collect();
+    out.mul(&Tensor::from_slice(&weights, out.shape())?)?.sum()
+}
+
+/// The gradient of what is called `name`, with these values, against differences of the total, which `at` gives for
+/// values one of which has moved.
+pub(crate) fn compare(
+    name: &str,
+    gradient: Option<Tensor<f64>>,
+    values: &Tensor<f64>,
+    total: f64,
+    at: &mut dyn FnMut(&Tensor<f64>) -> Result<f64>,
+) -> Result<()> {
+    let Some(gradient) = gradient else {
+        return Err(Error::autograd("gradcheck", format!("{name} received no gradient")));
+    };
+    // What the difference of two totals cannot tell, over the step.
+    let rounding = 1e-9 * total.abs().max(1.0);
+    let (gradient, shape, values) = (gradient.to_vec(), values.dims(), values.to_vec());
+    let largest = gradient.iter().fold(0.0, |largest: f64, g| largest.max(g.abs()));
+    for (i, &analytic) in gradient.iter().enumerate() {
+        let step = 1e-6 * values[i].abs().max(1.0);
+        let mut with = |x: f64| -> Result<f64> {
+            let mut moved = values.clone();
+            moved[i] = x;
+            at(&Tensor::from_slice(&moved, &*shape)?)
         };
-        let (gradient, values) = (gradient.to_vec(), leaf.to_vec());
-        let largest = gradient.iter().fold(0.0, |largest: f64, g| largest.max(g.abs()));
-        for (i, &analytic) in gradient.iter().enumerate() {
-            let step = 1e-6 * values[i].abs().max(1.0);
-            let at = |x: f64| -> Result<f64> {
-                let mut moved = values.clone();
-                moved[i] = x;
-                let mut inputs = inputs.to_vec();
-                inputs[which] = Tensor::from_slice(&moved, leaf.shape())?;
-                no_grad(|| weighted(&inputs))?.item()
-            };
-            let numeric = (at(values[i] + step)? - at(values[i] - step)?) / (2.0 * step);
-            let close = (analytic - numeric).abs() <= 1e-5 * numeric.abs() + 1e-7 * largest + rounding;
-            if !close {
-                let message = format!(
-                    "input {which}, element {i}: backward gives {analytic:e}, differences {numeric:e}"
-                );
-                return Err(Error::autograd("gradcheck", message));
-            }
+        let numeric = (with(values[i] + step)? - with(values[i] - step)?) / (2.0 * step);
+        let close = (analytic - numeric).abs() <= 1e-5 * numeric.abs() + 1e-7 * largest + rounding;
+        if !close {
+            let message =
+                format!("{name}, element {i}: backward gives {analytic:e}, differences {numeric:e}");
+            return Err(Error::autograd("gradcheck", message));
         }
     }
     Ok(())

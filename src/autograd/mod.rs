@@ -16,7 +16,7 @@
 
 mod custom;
 mod function;
-mod gradcheck;
+pub(crate) mod gradcheck;
 mod guard;
 mod hook;
 mod ops;
@@ -298,9 +298,13 @@ fn all_finite<T: Element>(tensor: &Tensor<T>) -> bool {
 
 impl<T: Element> Tensor<T> {
     /// This tensor as a leaf: [`backward`](Tensor::backward) will leave its gradient in [`grad`](Tensor::grad).
-    /// Clones share the gradient.
+    /// Clones share the gradient. A tensor that is recorded or a leaf already is given back as it is; after
+    /// [`detach`](Tensor::detach) it is a new leaf.
     #[must_use]
     pub fn requires_grad(&self) -> Self {
+        if self.is_tracked() {
+            return self.clone();
+        }
         let mut leaf = self.compact();
         leaf.track = Some(Track::Leaf(Arc::new(Leaf { grad: Mutex::new(None), hooks: OnceLock::new() })));
         leaf

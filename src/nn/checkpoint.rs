@@ -73,7 +73,7 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 /// checkpoint.restore(&second)?;
 /// let mut optimizer = SGD::new(second.parameters(), 0.1).momentum(0.9);
 /// optimizer.load_state_dict(checkpoint.section("optimizer")?)?;
-/// assert_eq!(optimizer.lr(), 0.01);
+/// assert_eq!(optimizer.learning_rate(), 0.01);
 /// assert_eq!(checkpoint.section("place")?.get::<u64>("epoch")?, 1);
 /// # Ok::<(), gristmill::Error>(())
 /// ```

@@ -96,15 +96,7 @@ pub trait Module<T: Element = f32>: Send {
 
     /// All parameters, in the order of the layers; one that several layers share comes once.
     fn parameters(&self) -> Vec<Parameter<T>> {
-        let mut parameters: Vec<Parameter<T>> = Vec::new();
-        walk(self_visit(self), |_, item| {
-            if let Item::Parameter(parameter) = item
-                && !parameters.iter().any(|known| known.is(parameter))
-            {
-                parameters.push(parameter.clone());
-            }
-        });
-        parameters
+        parameters_by_name(self).into_iter().map(|(_, parameter)| parameter).collect()
     }
 
     /// The values of all parameters and states by name, such as `0.weight`; one that layers share comes once, under its
@@ -269,6 +261,52 @@ pub trait Module<T: Element = f32>: Send {
         Self: Sized,
     {
         checkpoint::load(self, path)
+    }
+}
+
+/// All parameters with their names, in the order of the layers; one that several layers share comes once.
+pub(super) fn parameters_by_name<T: Element, M: Module<T> + ?Sized>(
+    module: &M,
+) -> Vec<(String, Parameter<T>)> {
+    let mut parameters: Vec<(String, Parameter<T>)> = Vec::new();
+    walk(self_visit(module), |path, item| {
+        if let Item::Parameter(parameter) = item
+            && !parameters.iter().any(|(_, known)| known.is(parameter))
+        {
+            parameters.push((path.to_owned(), parameter.clone()));
+        }
+    });
+    parameters
+}
+
+/// The module in the box.
+impl<T: Element, M: Module<T> + ?Sized> Module<T> for Box<M> {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        (**self).forward(x)
+    }
+
+    fn forward_then(&self, x: &Tensor<T>, then: Epilogue<'_, T>) -> Result<Tensor<T>> {
+        (**self).forward_then(x, then)
+    }
+
+    fn follows(&self) -> Option<Follower<'_>> {
+        (**self).follows()
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {
+        (**self).visit(visitor);
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn flops(&self, input: &[usize]) -> u64 {
+        (**self).flops(input)
+    }
+
+    fn trace(&self, x: &Tensor<T>, trace: &mut Trace) -> Result<Tensor<T>> {
+        (**self).trace(x, trace)
     }
 }
 

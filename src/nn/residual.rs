@@ -20,7 +20,7 @@ impl<T: Element> Residual<T> {
 
 impl<T: Element> Module<T> for Residual<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        self.inner.forward(x)?.add(x)
+        self.inner.forward(x).map_err(|error| error.in_layer("inner"))?.add(x)
     }
 
     fn forward_then(&self, x: &Tensor<T>, then: Epilogue<'_, T>) -> Result<Tensor<T>> {

@@ -33,11 +33,11 @@ impl<T: Element> Sequential<T> {
         let _scope = crate::profile::scope("forward");
         let mut x = x.clone();
         let mut then = then;
-        let mut layers = self.layers.iter().peekable();
-        while let Some(layer) = layers.next() {
+        let mut layers = self.layers.iter().enumerate().peekable();
+        while let Some((index, layer)) = layers.next() {
             let mut epilogue = None;
-            if layers.next_if(|next| matches!(next.follows(), Some(Follower::ReLU))).is_some() {
-                let dropout = match layers.peek().and_then(|next| next.follows()) {
+            if layers.next_if(|(_, next)| matches!(next.follows(), Some(Follower::ReLU))).is_some() {
+                let dropout = match layers.peek().and_then(|(_, next)| next.follows()) {
                     Some(Follower::Dropout(dropout)) => {
                         layers.next();
                         dropout.draw()
@@ -48,10 +48,11 @@ impl<T: Element> Sequential<T> {
             } else if layers.peek().is_none() {
                 epilogue = then.take();
             }
-            x = match epilogue {
-                Some(epilogue) => layer.forward_then(&x, epilogue)?,
-                None => layer.forward(&x)?,
+            let y = match epilogue {
+                Some(epilogue) => layer.forward_then(&x, epilogue),
+                None => layer.forward(&x),
             };
+            x = y.map_err(|error| error.in_layer(&index.to_string()))?;
         }
         then.map_or(Ok(x.clone()), |then| then.apply(&x))
     }

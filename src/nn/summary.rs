@@ -44,7 +44,7 @@ impl Trace {
         self.path.push_str(name);
         let y = self.run(module, x);
         self.path.truncate(parent);
-        y
+        y.map_err(|error| error.in_layer(name))
     }
 
     fn run<T: Element>(&mut self, module: &(impl Module<T> + ?Sized), x: &Tensor<T>) -> Result<Tensor<T>> {

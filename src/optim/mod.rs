@@ -54,8 +54,8 @@ pub trait Optimizer<T: Element = f32>: Send {
     /// Forgets the gradients of all parameters.
     fn zero_grad(&self);
 
-    /// The learning rate.
-    fn lr(&self) -> f64;
+    /// The learning rate. (The builders' `lr` sets it.)
+    fn learning_rate(&self) -> f64;
 
     /// Changes the learning rate from the next step on.
     fn set_lr(&mut self, lr: f64);
@@ -369,7 +369,7 @@ macro_rules! optimizer {
                 self.parameters.list.iter().for_each(Parameter::zero_grad);
             }
 
-            fn lr(&self) -> f64 {
+            fn learning_rate(&self) -> f64 {
                 self.config.lr
             }
 

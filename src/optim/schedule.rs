@@ -4,14 +4,14 @@
 //! use gristmill::{Tensor, nn::Parameter, optim::{CosineAnnealingLR, LRScheduler, Optimizer, SGD}};
 //! let w: Parameter = Parameter::new(&Tensor::ones([3])?);
 //! let mut optimizer = SGD::new(vec![w.clone()], 0.5);
-//! let schedule = CosineAnnealingLR::new(optimizer.lr(), 10);
+//! let schedule = CosineAnnealingLR::new(optimizer.learning_rate(), 10);
 //! for step in 0..10 {
 //!     optimizer.set_lr(schedule.lr(step)?);
 //!     optimizer.zero_grad();
 //!     w.tensor().square()?.sum()?.backward()?;
 //!     optimizer.step()?;
 //! }
-//! assert!(optimizer.lr() < 0.02);
+//! assert!(optimizer.learning_rate() < 0.02);
 //! # Ok::<(), gristmill::Error>(())
 //! ```
 
@@ -318,7 +318,7 @@ pub enum ThresholdMode {
 /// for loss in [1.0, 0.5, 0.5, 0.5] {
 ///     plateau.step(&mut optimizer, loss)?;
 /// }
-/// assert!((optimizer.lr() - 0.01).abs() < 1e-12);
+/// assert!((optimizer.learning_rate() - 0.01).abs() < 1e-12);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -380,7 +380,8 @@ impl ReduceLROnPlateau {
         if self.bad > self.patience {
             self.cooling = self.cooldown;
             self.bad = 0;
-            let (old, new) = (optimizer.lr(), (optimizer.lr() * self.factor).max(self.min_lr));
+            let (old, new) =
+                (optimizer.learning_rate(), (optimizer.learning_rate() * self.factor).max(self.min_lr));
             if old - new > self.eps {
                 optimizer.set_lr(new);
             }

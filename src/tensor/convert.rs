@@ -10,6 +10,26 @@ impl<T: Element> Tensor<T> {
         Self::from_buffer(Buffer::copy_of(values), Shape::from_dims(dims))
     }
 
+    /// The same numbers in another element type, each rounded once; plain numbers without a gradient.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// let x: Tensor<f64> = Tensor::from([1.0, 1e-9]);
+    /// let y: Tensor<f32> = x.cast()?;
+    /// assert_eq!(y.to_vec(), [1.0, 1e-9]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Only those of a bad setting.
+    pub fn cast<U: Element>(&self) -> Result<Tensor<U>> {
+        let x = self.compact();
+        Tensor::build(x.dims(), |y| {
+            y.iter_mut().zip(x.data()).for_each(|(y, x)| *y = U::from_f64(x.to_f64()));
+            Ok(())
+        })
+    }
+
     /// The numbers of a matrix as a vector of rows.
     ///
     /// # Errors

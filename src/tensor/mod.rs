@@ -29,7 +29,7 @@ pub use index::{Ellipsis, Index, NewAxis, Pick, step};
 pub use npz::{load_npz, save_npz};
 pub use safetensors::{load_safetensors, save_safetensors};
 pub(crate) use shape::resolve_axis;
-pub use shape::{MAX_RANK, Shape};
+pub use shape::{INFER, MAX_RANK, Shape};
 
 use std::borrow::Cow;
 

@@ -9,6 +9,10 @@ use crate::error::{Error, Result};
 /// The largest number of axes of a tensor.
 pub const MAX_RANK: usize = 6;
 
+/// In a shape that a tensor is to [take](super::Tensor::reshape): the length that is left for this axis, of which there is
+/// one.
+pub const INFER: usize = usize::MAX;
+
 /// The lengths of the axes, outermost first; at most [`MAX_RANK`] of them. Reads like a slice.
 #[derive(Clone, Copy, Eq)]
 pub struct Shape {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::nn::{self, Module};
+use crate::nn::{self, Module, StateDict};
 use crate::optim::PlateauMode;
 use crate::simd::Element;
 
@@ -76,8 +76,10 @@ impl EarlyStopping {
         if self.best.beaten_by(value) {
             self.best_step = Some(self.steps);
         }
-        self.steps += 1;
-        let since = self.steps - self.best_step.map_or(0, |best| best + 1);
+        // A state may have brought any number.
+        self.steps = self.steps.saturating_add(1);
+        let since =
+            self.best_step.map_or(self.steps, |best| self.steps.saturating_sub(best).saturating_sub(1));
         since > 0 && since >= self.patience
     }
 
@@ -89,6 +91,38 @@ impl EarlyStopping {
     /// Which value was the best, the first is 0.
     pub const fn best_step(&self) -> Option<usize> {
         self.best_step
+    }
+
+    /// How far it has come: the best value, which it was, and how many there were.
+    pub fn state_dict<T: Element>(&self) -> StateDict<T> {
+        let mut state = StateDict::new();
+        if let (Some(best), Some(step)) = (self.best.value, self.best_step) {
+            state.set("best", best);
+            state.set("best_step", step);
+        }
+        state.set("steps", self.steps);
+        state
+    }
+
+    /// Takes a [`state_dict`](EarlyStopping::state_dict); patience and mode stay.
+    ///
+    /// # Errors
+    /// [`Error::Value`] naming what is missing, no number, or cannot be; nothing is changed then.
+    pub fn load_state_dict<T: Element>(&mut self, state: &StateDict<T>) -> Result<()> {
+        let steps = state.get("steps")?;
+        let (mut best, mut best_step) = (None, None);
+        if state.values().contains_key("best") {
+            best = Some(state.get("best")?);
+            best_step = Some(state.get::<usize>("best_step")?).filter(|&step| step < steps);
+            if best_step.is_none() {
+                return Err(Error::value(
+                    "EarlyStopping",
+                    format!("the best of {steps} steps is not one of them"),
+                ));
+            }
+        }
+        (self.best.value, self.best_step, self.steps) = (best, best_step, steps);
+        Ok(())
     }
 }
 

@@ -1,10 +1,10 @@
 //! A model on data it did not learn from.
 
 use crate::autograd::no_grad;
-use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::metrics::{ConfusionMatrix, Mean};
 use crate::nn::Module;
+use crate::tensor::Tensor;
 
 /// What a classifier made of a data set.
 #[derive(Clone, Debug)]
@@ -20,19 +20,20 @@ pub struct Evaluation {
 ///
 /// # Errors
 /// Those of the batches and of the model; [`Error::Value`] without batches.
-pub fn evaluate(
+pub fn evaluate<L: AsRef<[usize]>>(
     model: &(impl Module + ?Sized),
-    batches: impl IntoIterator<Item = Result<Batch>>,
+    batches: impl IntoIterator<Item = Result<(Tensor, L)>>,
 ) -> Result<Evaluation> {
     model.eval();
     let mut loss = Mean::default();
     let mut confusion = None;
     for batch in batches {
         let (images, labels) = batch?;
+        let labels = labels.as_ref();
         let logits = no_grad(|| model.forward(&images))?;
-        loss.add(logits.cross_entropy(&labels)?.item()?.into(), labels.len() as f64);
+        loss.add(logits.cross_entropy(labels)?.item()?.into(), labels.len() as f64);
         let classes = logits.shape().last().copied().unwrap_or(0);
-        confusion.get_or_insert_with(|| ConfusionMatrix::new(classes)).add(&logits.argmax()?, &labels)?;
+        confusion.get_or_insert_with(|| ConfusionMatrix::new(classes)).add(&logits.argmax()?, labels)?;
     }
     let confusion = confusion.ok_or_else(|| Error::value("evaluate", "there are no batches"))?;
     Ok(Evaluation { loss: loss.mean(), confusion })

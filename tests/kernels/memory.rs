@@ -18,6 +18,8 @@ fn every_kernel_once() {
     // Bytes give sizes: a few elements, and a little more than a register.
     let sizes: &[u8] = if cfg!(miri) { &[2, 17] } else { &[2, 17, 18, 35] };
     for kernel in kernels() {
+        // Miri takes a while.
+        println!("{}", kernel.name);
         for &size in sizes {
             let bytes: Vec<u8> = (0..80).map(|i| if i % 2 == 0 { size } else { 0 }).collect();
             once(kernel.name, &(kernel.f32)(&mut Draw::new(&bytes, Special::No)));

@@ -8,6 +8,7 @@ mod einsum;
 mod files;
 mod functions;
 mod graphs;
+mod hostile;
 mod indexing;
 mod memory;
 mod numerics;

@@ -259,7 +259,7 @@ fn a_state_that_does_not_fit_is_named_and_changes_nothing() {
     assert_eq!(text(&mut same, &with("amsgrad", "true")), "StateDict: 0.max_exp_avg_sq is missing");
     assert_eq!(text(&mut same, &with("1.step", "-2")), "StateDict: 1.step is -2, expected a value of u64");
     same.load_state_dict(&state).unwrap();
-    assert_eq!(Optimizer::lr(&same), 0.5);
+    assert_eq!(same.learning_rate(), 0.5);
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn settings_read_back_to_the_same_bits() {
     let state = Adam::new(vec![with_gradient(&[1.0])]).lr(lr).eps(f64::MIN_POSITIVE / 3.0).state_dict();
     let mut other = Adam::new(vec![with_gradient(&[1.0])]);
     other.load_state_dict(&state).unwrap();
-    assert_eq!(Optimizer::lr(&other).to_bits(), lr.to_bits());
+    assert_eq!(other.learning_rate().to_bits(), lr.to_bits());
     assert_eq!(other.state_dict().values(), state.values());
 }
 
@@ -287,7 +287,7 @@ fn a_plateau_remembers_what_it_counted() {
             }
             plateau.step(&mut optimizer, metric).unwrap();
         }
-        optimizer.lr()
+        optimizer.learning_rate()
     };
     let expected = run(usize::MAX);
     assert!(expected < 1.0);

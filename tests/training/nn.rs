@@ -134,6 +134,40 @@ fn what_does_not_fit_is_named_and_the_model_stays_as_it_was() {
 }
 
 #[test]
+fn an_error_names_the_layer_that_it_comes_from() {
+    let mut rng = Rng::seed(4);
+    let mut linear = |inputs, outputs| Linear::new(inputs, outputs, &mut rng).unwrap();
+    let inner = Sequential::new().add(linear(4, 4)).add(ReLU).add(linear(5, 4));
+    let model: Sequential = Sequential::new().add(linear(3, 4)).add(Residual::new(inner)).add(linear(4, 2));
+    let text = |result: Result<Tensor>| result.unwrap_err().to_string();
+    let x = Tensor::ones([2, 3]).unwrap();
+    let expected = "linear: x [2, 4] does not fit weight [4, 5] and bias [4], in layer 1.inner.2";
+    assert_eq!(text(model.forward(&x)), expected);
+    assert_eq!(model.summary_for(&[2, 3]).unwrap_err().to_string(), expected);
+    let expected = "linear: x [2, 7] does not fit weight [4, 3] and bias [4], in layer 0";
+    assert_eq!(text(model.forward(&Tensor::ones([2, 7]).unwrap())), expected);
+    assert_eq!(format!("{:?}", model.forward(&Tensor::ones([2, 7]).unwrap()).unwrap_err()), expected);
+}
+
+#[test]
+fn a_box_is_the_module_in_it() {
+    let make = || {
+        let mut rng = Rng::seed(4);
+        (Linear::new(6, 6, &mut rng).unwrap(), Dropout::new(0.3, &mut rng).unwrap())
+    };
+    let ((linear, dropout), (boxed_linear, boxed_dropout)) = (make(), make());
+    let boxes: [Box<dyn Module>; 3] = [Box::new(boxed_linear), Box::new(ReLU), Box::new(boxed_dropout)];
+    let plain: Sequential = Sequential::new().add(linear).add(ReLU).add(dropout);
+    let boxed: Sequential = boxes.into_iter().fold(Sequential::new(), Sequential::add);
+    let x = Tensor::randn([5, 6], 0.0, 1.0, &mut Rng::seed(1)).unwrap();
+    assert!(plain.forward(&x).unwrap().equals(&boxed.forward(&x).unwrap()));
+    assert_eq!(plain.to_string(), boxed.to_string());
+    assert_eq!(plain.summary_for(&[5, 6]).unwrap(), boxed.summary_for(&[5, 6]).unwrap());
+    assert!(plain.state_dict().keys().eq(boxed.state_dict().keys()));
+    assert_eq!(plain.rng_state(), boxed.rng_state());
+}
+
+#[test]
 fn modes_switch_dropout_and_batch_norm() {
     let mut rng = Rng::seed(6);
     let model = Sequential::new().add(Dropout::new(0.5, &mut rng).unwrap()).add(BatchNorm1d::new(4).unwrap());

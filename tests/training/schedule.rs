@@ -104,7 +104,7 @@ fn after(plateau: ReduceLROnPlateau, lr: f64, metrics: &[f64]) -> Vec<f64> {
     let (mut plateau, mut optimizer) = (plateau, optimizer(lr));
     let look = |&metric| {
         plateau.step(&mut optimizer, metric).unwrap();
-        optimizer.lr()
+        optimizer.learning_rate()
     };
     metrics.iter().map(look).collect()
 }
@@ -151,7 +151,7 @@ fn a_plateau_takes_optimizers_behind_a_pointer() {
     let mut plateau = ReduceLROnPlateau::new().patience(0);
     plateau.step(&mut *optimizer, 1.0).unwrap();
     plateau.step(&mut *optimizer, 1.0).unwrap();
-    assert_eq!(optimizer.lr(), 0.1);
+    assert_eq!(optimizer.learning_rate(), 0.1);
 }
 
 #[test]

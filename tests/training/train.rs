@@ -5,7 +5,7 @@ use std::io::Read;
 
 use gristmill::data::{DataLoader, LabeledTensors};
 use gristmill::metrics::{ConfusionMatrix, Mean, accuracy, top_k_accuracy};
-use gristmill::nn::{BatchNorm1d, Linear, Module, Sequential};
+use gristmill::nn::{BatchNorm1d, Linear, Module, Sequential, StateDict};
 use gristmill::optim::PlateauMode;
 use gristmill::train::{Checkpoints, EarlyStopping, History, evaluate};
 use gristmill::{Result, Rng, Tensor};
@@ -138,6 +138,35 @@ mod metrics {
 
 mod stopping {
     use super::*;
+
+    #[test]
+    fn a_state_goes_on_where_it_was() {
+        let values = [3.0, 2.0, 2.5, 2.4, 1.0, 1.5, 1.4, 1.3];
+        let whole = stops_at(EarlyStopping::new(3), &values);
+        for split in 0..values.len() {
+            let (mut first, mut second) = (EarlyStopping::new(3), EarlyStopping::new(3));
+            if values[..split].iter().any(|&value| first.step(value)) {
+                continue;
+            }
+            second.load_state_dict::<f32>(&first.state_dict()).unwrap();
+            let stopped = values[split..].iter().position(|&value| second.step(value));
+            assert_eq!(stopped.map(|at| at + split), whole);
+        }
+        let mut state = StateDict::<f32>::new();
+        let mut stopping = EarlyStopping::new(3);
+        assert_eq!(text(stopping.load_state_dict(&state)), "StateDict: steps is missing");
+        state.set("steps", 2);
+        state.set("best", 0.5);
+        state.set("best_step", 2);
+        assert_eq!(
+            text(stopping.load_state_dict(&state)),
+            "EarlyStopping: the best of 2 steps is not one of them"
+        );
+        assert_eq!(stopping.best(), None);
+        state.set("steps", usize::MAX);
+        stopping.load_state_dict(&state).unwrap();
+        assert!(stopping.step(1.0) && !stopping.step(0.1));
+    }
 
     fn stops_at(stopping: EarlyStopping, values: &[f64]) -> Option<usize> {
         let mut stopping = stopping;
@@ -299,9 +328,17 @@ mod evaluation {
     }
 
     #[test]
+    fn labels_may_lie_in_any_slice() {
+        let model = model();
+        let batch = || (Tensor::ones([2, 3]).unwrap(), vec![0, 1]);
+        let evaluation = evaluate(&model, [Ok(batch()), Ok(batch())]).unwrap();
+        assert_eq!(evaluation.confusion.total(), 4);
+    }
+
+    #[test]
     fn errors_of_batches_and_of_the_model_come_out() {
         let model = model();
-        assert_eq!(text(evaluate(&model, [])), "evaluate: there are no batches");
+        assert_eq!(text(evaluate::<Vec<usize>>(&model, [])), "evaluate: there are no batches");
         let x = Tensor::zeros([4, 2]).unwrap();
         let loader = DataLoader::new(LabeledTensors::new(&x, vec![0; 4], 1).unwrap()).batch_size(2);
         assert!(evaluate(&model, &loader).is_err(), "2 features for 3");

@@ -251,42 +251,93 @@ scalar! {
     div_scalar = Div;
 }
 
-macro_rules! operator {
-    ($($trait:ident $method:ident $scalar:ident;)+) => { $(
+/// What an operator gives, which can not give an error.
+#[track_caller]
+fn expected<T: Element>(result: Result<Tensor<T>>) -> Tensor<T> {
+    match result {
+        Ok(y) => y,
+        // Not in a closure, which would forget the caller.
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Operators of this left and this right side.
+macro_rules! operators_of {
+    ($left:ty, $right:ty) => {
+        operators_of! { $left, $right: Add add; Sub sub; Mul mul; Div div; }
+    };
+    ($left:ty, $right:ty: $($trait:ident $method:ident;)+) => { $(
         /// # Panics
         /// When the shapes do not broadcast.
-        impl<T: Element> ops::$trait for &Tensor<T> {
+        impl<T: Element> ops::$trait<$right> for $left {
             type Output = Tensor<T>;
             #[track_caller]
-            fn $method(self, other: Self) -> Tensor<T> {
-                Tensor::$method(self, other).unwrap_or_else(|error| panic!("{error}"))
-            }
-        }
-
-        /// # Panics
-        /// When recording fails.
-        impl<T: Element> ops::$trait<T> for &Tensor<T> {
-            type Output = Tensor<T>;
-            #[track_caller]
-            fn $method(self, number: T) -> Tensor<T> {
-                self.$scalar(number).unwrap_or_else(|error| panic!("{error}"))
+            fn $method(self, other: $right) -> Tensor<T> {
+                expected(Tensor::$method(&self, &other))
             }
         }
     )+ };
 }
-operator! {
-    Add add add_scalar;
-    Sub sub sub_scalar;
-    Mul mul mul_scalar;
-    Div div div_scalar;
+operators_of! { Tensor<T>, Tensor<T> }
+operators_of! { Tensor<T>, &Tensor<T> }
+operators_of! { &Tensor<T>, Tensor<T> }
+operators_of! { &Tensor<T>, &Tensor<T> }
+
+/// Operators of this tensor and a number on its right.
+macro_rules! operators_with_number {
+    ($left:ty) => {
+        operators_with_number! { $left: Add add add_scalar; Sub sub sub_scalar; Mul mul mul_scalar; Div div div_scalar; }
+    };
+    ($left:ty: $($trait:ident $method:ident $scalar:ident;)+) => { $(
+        /// # Panics
+        /// When recording fails.
+        impl<T: Element> ops::$trait<T> for $left {
+            type Output = Tensor<T>;
+            #[track_caller]
+            fn $method(self, number: T) -> Tensor<T> {
+                expected(self.$scalar(number))
+            }
+        }
+    )+ };
+}
+operators_with_number! { Tensor<T> }
+operators_with_number! { &Tensor<T> }
+
+/// Operators of a number and this tensor on its right.
+macro_rules! operators_of_number {
+    ($($number:ident $right:ty;)+) => {
+        $(operators_of_number! { $number, $right: Add add; Sub sub; Mul mul; Div div; })+
+    };
+    ($number:ident, $right:ty: $($trait:ident $method:ident;)+) => { $(
+        /// # Panics
+        /// When recording fails.
+        impl ops::$trait<$right> for $number {
+            type Output = Tensor<$number>;
+            #[track_caller]
+            fn $method(self, x: $right) -> Tensor<$number> {
+                expected(Tensor::$method(&Tensor::scalar(self), &x))
+            }
+        }
+    )+ };
+}
+operators_of_number! {
+    f32 Tensor<f32>;
+    f32 &Tensor<f32>;
+    f64 Tensor<f64>;
+    f64 &Tensor<f64>;
 }
 
-/// # Panics
-/// When recording fails.
-impl<T: Element> ops::Neg for &Tensor<T> {
-    type Output = Tensor<T>;
-    #[track_caller]
-    fn neg(self) -> Tensor<T> {
-        Tensor::neg(self).unwrap_or_else(|error| panic!("{error}"))
-    }
+macro_rules! negation {
+    ($($of:ty),+) => { $(
+        /// # Panics
+        /// When recording fails.
+        impl<T: Element> ops::Neg for $of {
+            type Output = Tensor<T>;
+            #[track_caller]
+            fn neg(self) -> Tensor<T> {
+                expected(Tensor::neg(&self))
+            }
+        }
+    )+ };
 }
+negation! { Tensor<T>, &Tensor<T> }

@@ -71,7 +71,7 @@ macro_rules! logical {
 logical! {
     "both are true" logical_and |x, y| x && y;
     "one or both are true" logical_or |x, y| x || y;
-    "one is true, but not both," logical_xor |x, y| x != y;
+    "one is true but not both" logical_xor |x, y| x != y;
 }
 
 /// The elements of one tensor where a mask is true, of another elsewhere.

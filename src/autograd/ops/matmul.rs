@@ -34,7 +34,7 @@ fn matrix<T: Element>(x: &Tensor<T>, offset: usize) -> Result<MatRef<'_, T>> {
 fn product<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
     let bad = |why: &str| Error::shape("matmul", format!("{why}: {:?} × {:?}", a.shape(), b.shape()));
     if a.rank() < 2 || b.rank() < 2 {
-        return Err(bad("at least two axes are needed"));
+        return Err(bad("a number is no matrix"));
     }
     let ([.., m, k], [.., inner, n]) = (a.shape(), b.shape()) else { unreachable!("both have two axes") };
     if k != inner {
@@ -68,16 +68,39 @@ fn offset<T: Element>(x: &Tensor<T>, batch: &[usize], mut index: usize) -> usize
 }
 
 impl<T: Element> Tensor<T> {
-    /// The matrix product over the last two axes, `[…, m, k] × […, k, n] → […, m, n]`; the axes in front broadcast.
+    /// The matrix product over the last two axes, `[…, m, k] × […, k, n] → […, m, n]`; the axes in front broadcast. A vector
+    /// on the left is a row, one on the right a column, whose axis the result does not have.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the inner dimensions differ, the batch dimensions do not broadcast, or a tensor has
-    /// fewer than two axes.
+    /// [`Error::Shape`] when the inner dimensions differ, the batch dimensions do not broadcast, or a tensor has no axis.
     #[track_caller]
     pub fn matmul(&self, other: &Self) -> Result<Self> {
+        if self.rank() == 1 || other.rank() == 1 {
+            return self.matmul_vector(other);
+        }
         let y = product(self, other)?;
         record("matmul", y, [self, other], |parents, _| {
             Op::MatMul(MatMul { a: self.detach(), b: other.detach(), parents })
         })
+    }
+
+    #[track_caller]
+    fn matmul_vector(&self, other: &Self) -> Result<Self> {
+        let inner =
+            if other.rank() == 1 { Some(other.len()) } else { other.shape().iter().rev().nth(1).copied() };
+        if inner.is_none() || self.shape().last().copied() != inner {
+            let message = format!("inner dimensions differ: {:?} × {:?}", self.shape(), other.shape());
+            return Err(Error::shape("matmul", message));
+        }
+        let row = if self.rank() == 1 { self.unsqueeze(0)? } else { self.clone() };
+        let column = if other.rank() == 1 { other.unsqueeze(1)? } else { other.clone() };
+        let mut y = row.matmul(&column)?;
+        if other.rank() == 1 {
+            y = y.squeeze(-1)?;
+        }
+        if self.rank() == 1 {
+            y = y.squeeze(if other.rank() == 1 { -1 } else { -2 })?;
+        }
+        Ok(y)
     }
 }

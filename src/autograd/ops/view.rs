@@ -4,7 +4,7 @@ use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::error::{Error, Result};
 use crate::simd::Element;
-use crate::tensor::{MAX_RANK, Shape, Tensor, resolve_axis};
+use crate::tensor::{INFER, MAX_RANK, Shape, Tensor, resolve_axis};
 
 pub(crate) struct Reshape {
     from: Shape,
@@ -45,13 +45,20 @@ impl<T: Element> Backward<T> for Broadcast {
 }
 
 impl<T: Element> Tensor<T> {
-    /// The same elements in the same order with other axes.
+    /// The same elements in the same order with other axes; the length of one of them may be left to [`INFER`].
+    ///
+    /// ```
+    /// use gristmill::{Tensor, tensor::INFER};
+    /// let x: Tensor = Tensor::zeros([4, 3, 2])?;
+    /// assert_eq!(x.reshape([4, INFER])?.shape(), [4, 6]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when the numbers of elements differ.
+    /// [`Error::Shape`] when the numbers of elements differ, or no length fits.
     #[track_caller]
     pub fn reshape(&self, shape: impl AsRef<[usize]>) -> Result<Self> {
-        let shape = Shape::new(shape.as_ref())?;
+        let shape = self.inferred(shape.as_ref())?;
         if shape.elements() != self.len() {
             let message =
                 format!("{:?} has {} elements, {shape:?} has {}", self.shape(), self.len(), shape.elements());
@@ -60,6 +67,33 @@ impl<T: Element> Tensor<T> {
         record("reshape", self.view_reshape(shape), [self], |[parent], _| {
             Op::Reshape(Reshape { from: self.dims(), parent })
         })
+    }
+
+    /// The shape with the length in place of [`INFER`].
+    fn inferred(&self, dims: &[usize]) -> Result<Shape> {
+        let Some(axis) = dims.iter().position(|&dim| dim == INFER) else { return Shape::new(dims) };
+        let others = dims.iter().enumerate().filter(|&(i, _)| i != axis);
+        let product = others.clone().try_fold(1_usize, |product, (_, &dim)| product.checked_mul(dim));
+        let len = product.and_then(|product| self.len().checked_div(product));
+        match len {
+            Some(len)
+                if dims.len() <= MAX_RANK && others.fold(len, |all, (_, dim)| all * dim) == self.len() =>
+            {
+                Ok(Shape::new(dims.get(..axis).unwrap_or_default()).and_then(|_| {
+                    let mut dims = dims.to_vec();
+                    dims[axis] = len;
+                    Shape::new(&dims)
+                })?)
+            }
+            _ => {
+                let text: Vec<_> = dims
+                    .iter()
+                    .map(|&dim| if dim == INFER { "INFER".into() } else { dim.to_string() })
+                    .collect();
+                let message = format!("{:?} has no one shape of [{}]", self.shape(), text.join(", "));
+                Err(Error::shape("reshape", message))
+            }
+        }
     }
 
     /// All axes from `start` on joined into one.
