@@ -125,6 +125,22 @@ fn give_back(block: NonNull<Header>) {
     }
 }
 
+/// Whether the system would give so many bytes. Asked of sizes that are not absurd, it costs nothing.
+pub(crate) fn has_room(bytes: usize) -> bool {
+    if bytes < 1 << 32 {
+        return true;
+    }
+    let Ok(layout) = Layout::from_size_align(bytes, ALIGNMENT) else { return false };
+    // SAFETY: the layout is not empty; the memory goes back untouched. Without the black box a compiler may leave out both.
+    unsafe {
+        let memory = std::hint::black_box(alloc::alloc(layout));
+        if !memory.is_null() {
+            alloc::dealloc(memory, layout);
+        }
+        !memory.is_null()
+    }
+}
+
 /// Bytes in free blocks, which the pool keeps for the next buffers.
 pub fn free_memory() -> usize {
     FREE_BYTES.load(Ordering::Relaxed)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
+use crate::buffer;
 use crate::error::{Error, Result};
 
 /// The largest number of axes of a tensor.
@@ -90,6 +91,9 @@ impl Shape {
     }
 
     /// The shape both broadcast to by NumPy's rule: axes are aligned at the right, 1 stretches to any length.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when axes differ, or the machine has no memory for so many elements.
     pub fn broadcast(op: &'static str, a: &Self, b: &Self) -> Result<Self> {
         let rank = a.len().max(b.len());
         let mut shape = Self { dims: [0; MAX_RANK], rank: rank as u8 };
@@ -102,7 +106,13 @@ impl Shape {
                 _ => return Err(Error::shape(op, format!("shapes do not broadcast: {a:?} and {b:?}"))),
             };
         }
-        Self::new(&shape)
+        let shape = Self::new(&shape)?;
+        // A view takes none, but what is made of it does.
+        if buffer::has_room(shape.elements().saturating_mul(size_of::<f32>())) {
+            Ok(shape)
+        } else {
+            Err(Error::shape(op, format!("there is no memory for {shape:?}")))
+        }
     }
 }
 

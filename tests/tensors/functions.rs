@@ -321,7 +321,10 @@ fn anomaly_mode_looks_through_layers() {
     let model: Sequential<f64> = Sequential::new().add(Linear::new(2, 2, &mut rng).unwrap()).add(Tanh);
     let x = T64::from_slice(&[f64::INFINITY, 1.0], [1, 2]).unwrap();
     let error = detect_anomaly(|| text(model.forward(&x)));
-    assert!(error.starts_with("linear: the result at ") && error.ends_with("is not finite"), "{error}");
+    assert!(
+        error.starts_with("linear: the result at ") && error.ends_with("is not finite, in layer 0"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -261,7 +261,7 @@ proptest! {
 #[test]
 fn what_cannot_be_repeated_is_an_error() {
     let x = counted(&[2, 3]);
-    assert_eq!(text(x.repeat([2])), "repeat: [2] has not a number for each axis of [2, 3]");
+    assert_eq!(text(x.repeat([2])), "repeat: [2] is not a number for each axis of [2, 3], at most 6");
     assert_eq!(
         text(x.repeat([1, usize::MAX])),
         format!("repeat: axis 1 of [2, 3], {} times, is too long", usize::MAX)

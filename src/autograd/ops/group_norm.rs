@@ -48,7 +48,8 @@ impl<T: Element> Tensor<T> {
         let layout = Layout { channels, inner: rest.iter().product(), groups };
         let x = self.compact();
         let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.compact(), beta.compact())).unzip();
-        let rows = if x.len() == 0 { 0 } else { samples.saturating_mul(groups) };
+        // The kernel refuses more groups than channels.
+        let rows = if x.len() == 0 { 0 } else { samples * groups.min(channels) };
         let (mut mean, mut rstd) = (Buffer::try_stale(rows)?, Buffer::try_stale(rows)?);
         let y = Tensor::build(x.dims(), |y| {
             let (gamma, beta) = (gamma.as_ref().map(Tensor::data), beta.as_ref().map(Tensor::data));

@@ -214,11 +214,13 @@ impl<T: Element> Tensor<T> {
     #[track_caller]
     pub fn repeat(&self, times: impl AsRef<[usize]>) -> Result<Self> {
         let times = times.as_ref();
-        let Some(new) = times.len().checked_sub(self.rank()) else {
-            let message = format!("{times:?} has not a number for each axis of {:?}", self.shape());
+        let new = times.len().checked_sub(self.rank()).filter(|_| times.len() <= MAX_RANK);
+        let Some(new) = new else {
+            let message =
+                format!("{times:?} is not a number for each axis of {:?}, at most {MAX_RANK}", self.shape());
             return Err(Error::shape("repeat", message));
         };
-        let mut y = self.reshape(&*Shape::join(&[&[1; MAX_RANK][..new.min(MAX_RANK)], self.shape()])?)?;
+        let mut y = self.reshape(&*Shape::join(&[&[1; MAX_RANK][..new], self.shape()])?)?;
         for (axis, &times) in times.iter().enumerate().filter(|&(_, &times)| times != 1) {
             y = y.repeated("repeat", axis, times, false)?;
         }
