@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::module::{self_visit, walk};
-use super::{Item, Module, Parameter, State, StateDict, Visitor};
+use super::module::{Visit, self_visit, walk};
+use super::{Item, Module, Parameter, State, StateDict};
 use crate::error::{Error, Result};
 use crate::files::replace;
 use crate::simd::Element;
@@ -29,7 +29,7 @@ const GENERATORS: &str = "generators";
 /// [`Error::File`] when the file cannot be written.
 pub fn save<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let values = named_values(module).map_err(|error| cannot_be_written(path, &error))?;
+    let values = named_values(&mut self_visit(module)).map_err(|error| cannot_be_written(path, &error))?;
     write_file(path, &values, None)
 }
 
@@ -42,7 +42,7 @@ pub fn save<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let (values, _) = read_file(path, |name| name.starts_with(ASIDE))?;
-    assign(self_visit(module), &values)
+    assign(&mut self_visit(module), &values)
         .map_err(|error| Error::file(path, format!("does not fit the model: {error}")))
 }
 
@@ -96,7 +96,7 @@ impl<T: Element> Checkpoint<T> {
             generators.set_rng(&name, &rng);
         }
         let sections = BTreeMap::from([(GENERATORS.to_owned(), generators)]);
-        Ok(Self { model: named_values(model)?, sections, file: None })
+        Ok(Self { model: named_values(&mut self_visit(model))?, sections, file: None })
     }
 
     /// With a state under the name of a section, such as `optimizer`.
@@ -150,7 +150,7 @@ impl<T: Element> Checkpoint<T> {
             let missing = || Error::value("Checkpoint", format!("the generator {name} is missing"));
             *rng = state.and_then(|state| state.rng(name).ok()).ok_or_else(missing)?;
         }
-        assign(self_visit(model), &self.model)?;
+        assign(&mut self_visit(model), &self.model)?;
         model.set_rng_state(&generators)
     }
 
@@ -283,9 +283,7 @@ impl<T: Element> Place<'_, T> {
 }
 
 /// All places of a module in the order of the layers, with their names: more than one if layers share it.
-fn places<'a, T: Element + 'a>(
-    visit: impl FnOnce(&mut Visitor<'_, 'a, T>),
-) -> Vec<(Place<'a, T>, Vec<String>)> {
+fn places<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Vec<(Place<'a, T>, Vec<String>)> {
     let mut places: Vec<(Place<'a, T>, Vec<String>)> = Vec::new();
     let mut by_address = HashMap::new();
     walk(visit, |path, item| {
@@ -304,16 +302,14 @@ fn places<'a, T: Element + 'a>(
 }
 
 /// The values by name; one that layers share has the first of its names.
-pub(super) fn state_dict<'a, T: Element + 'a>(
-    visit: impl FnOnce(&mut Visitor<'_, 'a, T>),
-) -> BTreeMap<String, Tensor<T>> {
+pub(super) fn state_dict<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> BTreeMap<String, Tensor<T>> {
     places(visit).into_iter().map(|(place, mut names)| (names.swap_remove(0), place.value())).collect()
 }
 
 /// [`state_dict`], if the names are different.
-fn named_values<T: Element, M: Module<T> + ?Sized>(module: &M) -> Result<BTreeMap<String, Tensor<T>>> {
+fn named_values<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Result<BTreeMap<String, Tensor<T>>> {
     let mut seen = BTreeSet::new();
-    for (_, names) in places(self_visit(module)) {
+    for (_, names) in places(visit) {
         let names: BTreeSet<_> = names.into_iter().collect();
         for name in names {
             if seen.contains(&name) {
@@ -323,13 +319,13 @@ fn named_values<T: Element, M: Module<T> + ?Sized>(module: &M) -> Result<BTreeMa
             seen.insert(name);
         }
     }
-    Ok(state_dict(self_visit(module)))
+    Ok(state_dict(visit))
 }
 
 /// Gives each parameter and state its value; all of them or, on an error, none. One that layers share takes the value of
 /// any of its names.
 pub(super) fn assign<'a, T: Element + 'a>(
-    visit: impl FnOnce(&mut Visitor<'_, 'a, T>),
+    visit: Visit<'_, 'a, T>,
     values: &BTreeMap<String, Tensor<T>>,
 ) -> Result<()> {
     const OP: &str = "load_state_dict";

@@ -1,7 +1,7 @@
 //! The derivatives of a module against central differences.
 
 use super::Module;
-use super::module::parameters_by_name;
+use super::module::{parameters, self_visit};
 use crate::autograd::gradcheck::{compare, weighted};
 use crate::autograd::no_grad;
 use crate::error::Result;
@@ -35,7 +35,8 @@ pub fn gradcheck<M: Module<f64> + ?Sized>(module: &M, x: &Tensor<f64>) -> Result
     first.backward()?;
     let (first, at) = (first.item()?, |x: &Tensor<f64>| no_grad(|| total(x))?.item());
     compare("the input", leaf.grad(), x, first, &mut |moved| at(moved))?;
-    for (name, parameter) in parameters_by_name(module).iter().filter(|(_, parameter)| !parameter.is_frozen())
+    for (name, parameter) in
+        parameters(&mut self_visit(module)).iter().filter(|(_, parameter)| !parameter.is_frozen())
     {
         let value = parameter.value();
         let compared = compare(name, parameter.grad(), &value, first, &mut |moved| {

@@ -96,13 +96,13 @@ pub trait Module<T: Element = f32>: Send {
 
     /// All parameters, in the order of the layers; one that several layers share comes once.
     fn parameters(&self) -> Vec<Parameter<T>> {
-        parameters_by_name(self).into_iter().map(|(_, parameter)| parameter).collect()
+        parameters(&mut self_visit(self)).into_iter().map(|(_, parameter)| parameter).collect()
     }
 
     /// The values of all parameters and states by name, such as `0.weight`; one that layers share comes once, under its
     /// first name.
     fn state_dict(&self) -> BTreeMap<String, Tensor<T>> {
-        checkpoint::state_dict(self_visit(self))
+        checkpoint::state_dict(&mut self_visit(self))
     }
 
     /// Takes the values of a [`state_dict`](Module::state_dict); all of them or, on an error, none. What layers share may
@@ -112,18 +112,12 @@ pub trait Module<T: Element = f32>: Send {
     /// [`Error::Value`] or [`Error::Shape`] naming what is missing, unknown
     /// or of another shape.
     fn load_state_dict(&self, values: &BTreeMap<String, Tensor<T>>) -> Result<()> {
-        checkpoint::assign(self_visit(self), values)
+        checkpoint::assign(&mut self_visit(self), values)
     }
 
     /// The generators of layers that draw random numbers, by name, such as `3.rng`.
     fn rng_state(&self) -> BTreeMap<String, Rng> {
-        let mut generators = BTreeMap::new();
-        walk(self_visit(self), |path, item| {
-            if let Item::Rng(rng) = item {
-                generators.insert(path.to_owned(), lock(rng).clone());
-            }
-        });
-        generators
+        generators(&mut self_visit(self)).into_iter().map(|(name, rng)| (name, lock(rng).clone())).collect()
     }
 
     /// Takes the generators of an [`rng_state`](Module::rng_state); all of them or, on an error, none.
@@ -131,31 +125,17 @@ pub trait Module<T: Element = f32>: Send {
     /// # Errors
     /// [`Error::Value`] naming what is missing or unknown.
     fn set_rng_state(&self, generators: &BTreeMap<String, Rng>) -> Result<()> {
-        let mut here = BTreeMap::new();
-        walk(self_visit(self), |path, item| {
-            if let Item::Rng(rng) = item {
-                here.insert(path.to_owned(), rng);
-            }
-        });
-        let refused = |name: &str, what| Err(Error::value("set_rng_state", format!("{name} is {what}")));
-        if let Some(name) = here.keys().find(|&name| !generators.contains_key(name)) {
-            return refused(name, "missing");
-        }
-        if let Some(name) = generators.keys().find(|&name| !here.contains_key(name)) {
-            return refused(name, "not a generator of the model");
-        }
-        here.into_iter().for_each(|(name, rng)| *lock(rng) = generators[&name].clone());
-        Ok(())
+        set_generators(&mut self_visit(self), generators)
     }
 
     /// To training mode: dropout drops, batch normalisation uses the batch's statistics.
     fn train(&self) {
-        set_mode(self_visit(self), true);
+        set_mode(&mut self_visit(self), true);
     }
 
     /// To evaluation mode.
     fn eval(&self) {
-        set_mode(self_visit(self), false);
+        set_mode(&mut self_visit(self), false);
     }
 
     /// Forgets all gradients.
@@ -165,7 +145,7 @@ pub trait Module<T: Element = f32>: Send {
 
     /// A table of the layers with their parameters; what layers share counts for the first of them.
     fn summary(&self) -> String {
-        summary::summary(self)
+        summary::summary(self.describe(), &mut self_visit(self))
     }
 
     /// A table of the layers for an input of this shape: the shapes of their results, parameters, multiplications and
@@ -185,7 +165,9 @@ pub trait Module<T: Element = f32>: Send {
     /// # Errors
     /// Those of [`forward`](Module::forward).
     fn summary_for(&self, input: &[usize]) -> Result<String> {
-        summary::summary_for(self, input)
+        summary::summary_for(self.describe(), &mut self_visit(self), input, &mut |x, trace| {
+            trace.run(self, x)
+        })
     }
 
     /// The module and all inside it, one line each, as PyTorch prints them; `{}` of a module of this crate gives it, too.
@@ -205,7 +187,7 @@ pub trait Module<T: Element = f32>: Send {
     /// assert_eq!(model.to_string(), expected);
     /// ```
     fn tree(&self) -> String {
-        summary::tree(self)
+        summary::tree(self.describe(), &mut self_visit(self))
     }
 
     /// Stops the parameters under a path from learning: `"0.inner"` names all inside it, `"0.weight"` one, `""` all of
@@ -214,7 +196,7 @@ pub trait Module<T: Element = f32>: Send {
     /// # Errors
     /// [`Error::Value`] when no parameter is there.
     fn freeze(&self, path: &str) -> Result<usize> {
-        each_under(self_visit(self), path, Parameter::freeze)
+        each_under(&mut self_visit(self), path, Parameter::freeze)
     }
 
     /// Lets the parameters under a path learn again.
@@ -222,23 +204,16 @@ pub trait Module<T: Element = f32>: Send {
     /// # Errors
     /// [`Error::Value`] when no parameter is there.
     fn unfreeze(&self, path: &str) -> Result<usize> {
-        each_under(self_visit(self), path, Parameter::unfreeze)
+        each_under(&mut self_visit(self), path, Parameter::unfreeze)
     }
 
     /// The names of the parameters that have no gradient though they are not frozen: after a backward pass, those on
     /// which the loss does not depend.
     fn without_gradient(&self) -> Vec<String> {
-        let (mut names, mut known) = (Vec::new(), HashSet::new());
-        walk(self_visit(self), |path, item| {
-            if let Item::Parameter(parameter) = item
-                && known.insert(parameter.address())
-                && !parameter.is_frozen()
-                && parameter.grad().is_none()
-            {
-                names.push(path.to_owned());
-            }
-        });
-        names
+        let without = |(name, parameter): (String, Parameter<T>)| {
+            (!parameter.is_frozen() && parameter.grad().is_none()).then_some(name)
+        };
+        parameters(&mut self_visit(self)).into_iter().filter_map(without).collect()
     }
 
     /// Writes all parameters and states to a safetensors file: beside it first, then renamed.
@@ -265,18 +240,39 @@ pub trait Module<T: Element = f32>: Send {
 }
 
 /// All parameters with their names, in the order of the layers; one that several layers share comes once.
-pub(super) fn parameters_by_name<T: Element, M: Module<T> + ?Sized>(
-    module: &M,
-) -> Vec<(String, Parameter<T>)> {
-    let mut parameters: Vec<(String, Parameter<T>)> = Vec::new();
-    walk(self_visit(module), |path, item| {
+pub(super) fn parameters<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Vec<(String, Parameter<T>)> {
+    let (mut parameters, mut known) = (Vec::new(), HashSet::new());
+    walk(visit, |path, item| {
         if let Item::Parameter(parameter) = item
-            && !parameters.iter().any(|(_, known)| known.is(parameter))
+            && known.insert(parameter.address())
         {
             parameters.push((path.to_owned(), parameter.clone()));
         }
     });
     parameters
+}
+
+fn generators<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> BTreeMap<String, &'a Mutex<Rng>> {
+    let mut generators = BTreeMap::new();
+    walk(visit, |path, item| {
+        if let Item::Rng(rng) = item {
+            generators.insert(path.to_owned(), rng);
+        }
+    });
+    generators
+}
+
+fn set_generators<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>, new: &BTreeMap<String, Rng>) -> Result<()> {
+    let here = generators(visit);
+    let refused = |name: &str, what| Err(Error::value("set_rng_state", format!("{name} is {what}")));
+    if let Some(name) = here.keys().find(|&name| !new.contains_key(name)) {
+        return refused(name, "missing");
+    }
+    if let Some(name) = new.keys().find(|&name| !here.contains_key(name)) {
+        return refused(name, "not a generator of the model");
+    }
+    here.into_iter().for_each(|(name, rng)| *lock(rng) = new[&name].clone());
+    Ok(())
 }
 
 /// The module in the box.
@@ -407,9 +403,9 @@ pub(super) fn lock(rng: &Mutex<Rng>) -> MutexGuard<'_, Rng> {
 
 /// Does `change` to the parameters at or below a path; gives their number.
 fn each_under<'a, T: Element + 'a>(
-    visit: impl FnOnce(&mut Visitor<'_, 'a, T>),
+    visit: Visit<'_, 'a, T>,
     under: &str,
-    change: impl Fn(&Parameter<T>),
+    change: fn(&Parameter<T>),
 ) -> Result<usize> {
     let mut known = HashSet::new();
     walk(visit, |path, item| {
@@ -428,22 +424,22 @@ fn each_under<'a, T: Element + 'a>(
     Ok(known.len())
 }
 
-/// The `visit` of a module of any size, sized or not.
+/// The `visit` of a module: what a module does beside its forward pass takes this, and is compiled once for all modules.
+pub(super) type Visit<'f, 'a, T> = &'f mut dyn FnMut(&mut Visitor<'_, 'a, T>);
+
+/// The [`Visit`] of a module of any size, sized or not.
 pub(super) fn self_visit<'a, T: Element, M: Module<T> + ?Sized>(
     module: &'a M,
-) -> impl FnOnce(&mut Visitor<'_, 'a, T>) {
+) -> impl FnMut(&mut Visitor<'_, 'a, T>) {
     move |visitor| module.visit(visitor)
 }
 
 /// Calls `seen` with the path of each item, and the item.
-pub(super) fn walk<'a, T: Element + 'a>(
-    visit: impl FnOnce(&mut Visitor<'_, 'a, T>),
-    mut seen: impl FnMut(&str, Item<'a, T>),
-) {
+pub(super) fn walk<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>, mut seen: impl FnMut(&str, Item<'a, T>)) {
     visit(&mut Visitor { path: String::new(), seen: &mut seen });
 }
 
-fn set_mode<'a, T: Element + 'a>(visit: impl FnOnce(&mut Visitor<'_, 'a, T>), training: bool) {
+fn set_mode<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>, training: bool) {
     walk(visit, |_, item| {
         if let Item::Mode(mode) = item {
             mode.set(training);

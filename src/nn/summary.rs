@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-use super::module::{self_visit, walk};
+use super::module::{Visit, walk};
 use super::{
     BatchNorm1d, Dropout, Embedding, Flatten, GELU, GroupNorm, Identity, Item, LayerNorm, LeakyReLU, Linear,
     LogSoftmax, Mode, Module, PReLU, RMSNorm, ReLU, Residual, Sequential, SiLU, Sigmoid, Softmax, Tanh,
-    Visitor,
 };
 use crate::autograd::no_grad;
 use crate::error::Result;
@@ -47,7 +46,11 @@ impl Trace {
         y.map_err(|error| error.in_layer(name))
     }
 
-    fn run<T: Element>(&mut self, module: &(impl Module<T> + ?Sized), x: &Tensor<T>) -> Result<Tensor<T>> {
+    pub(super) fn run<T: Element>(
+        &mut self,
+        module: &(impl Module<T> + ?Sized),
+        x: &Tensor<T>,
+    ) -> Result<Tensor<T>> {
         let y = module.trace(x, self)?;
         let seen = self.seen.entry(self.path.clone()).or_insert(Seen { output: y.dims(), flops: 0 });
         seen.output = y.dims();
@@ -71,7 +74,7 @@ fn depth(path: &str) -> usize {
     if path.is_empty() { 0 } else { path.split('.').count() }
 }
 
-fn rows<'a, T: Element + 'a>(root: String, visit: impl FnOnce(&mut Visitor<'_, 'a, T>)) -> Vec<Row> {
+fn rows<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -> Vec<Row> {
     let row = |path: &str, text| Row { path: path.into(), text, parameters: 0, frozen: 0, elements: 0 };
     let (mut rows, mut known) = (vec![row("", root)], HashSet::new());
     // A module may show its own parameters after its children.
@@ -148,8 +151,8 @@ fn grouped(number: u64) -> String {
 }
 
 /// [`Module::summary`].
-pub(super) fn summary<T: Element, M: Module<T> + ?Sized>(module: &M) -> String {
-    let rows = rows(module.describe(), self_visit(module));
+pub(super) fn summary<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -> String {
+    let rows = rows(root, visit);
     table(&rows, None, size_of::<T>()) + &parameters(&rows) + "\n"
 }
 
@@ -162,23 +165,31 @@ fn parameters(rows: &[Row]) -> String {
     format!("{} parameters{frozen}", grouped(sum(|row| row.parameters)))
 }
 
-/// [`Module::summary_for`].
-pub(super) fn summary_for<T: Element, M: Module<T> + ?Sized>(module: &M, input: &[usize]) -> Result<String> {
+/// A forward pass over an input that is traced.
+type Run<'f, T> = &'f mut dyn FnMut(&Tensor<T>, &mut Trace) -> Result<Tensor<T>>;
+
+/// [`Module::summary_for`]; `run` is [`Trace::run`] of the module.
+pub(super) fn summary_for<'a, T: Element + 'a>(
+    root: String,
+    visit: Visit<'_, 'a, T>,
+    input: &[usize],
+    run: Run<'_, T>,
+) -> Result<String> {
     let x = Tensor::zeros(input)?;
     let mut modes: Vec<(&Mode, bool)> = Vec::new();
-    walk(self_visit(module), |_, item| {
+    walk(visit, |_, item| {
         if let Item::Mode(mode) = item {
             modes.push((mode, mode.is_training()));
         }
     });
     // In evaluation mode a forward pass changes nothing.
-    module.eval();
+    modes.iter().for_each(|(mode, _)| mode.set(false));
     let mut trace = Trace::default();
-    let traced = no_grad(|| trace.run(module, &x));
+    let traced = no_grad(|| run(&x, &mut trace));
     modes.into_iter().for_each(|(mode, training)| mode.set(training));
     traced?;
 
-    let (rows, width) = (rows(module.describe(), self_visit(module)), size_of::<T>());
+    let (rows, width) = (rows(root, visit), size_of::<T>());
     let flops: u64 = trace.seen.values().map(|seen| seen.flops).sum();
     let held: usize = rows.iter().map(|row| row.elements * width).sum();
     let leaves = trace.seen.iter().filter(|(path, _)| {
@@ -197,8 +208,8 @@ pub(super) fn summary_for<T: Element, M: Module<T> + ?Sized>(module: &M, input: 
 }
 
 /// [`Module::tree`].
-pub(super) fn tree<T: Element, M: Module<T> + ?Sized>(module: &M) -> String {
-    let rows = rows(module.describe(), self_visit(module));
+pub(super) fn tree<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -> String {
+    let rows = rows(root, visit);
     let (mut text, mut open) = (String::new(), 0);
     for (i, row) in rows.iter().enumerate() {
         let depth = depth(&row.path);
@@ -225,7 +236,7 @@ pub(super) fn tree<T: Element, M: Module<T> + ?Sized>(module: &M) -> String {
 
 impl<T: Element> fmt::Display for dyn Module<T> + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&tree(self))
+        f.write_str(&self.tree())
     }
 }
 
@@ -234,12 +245,12 @@ macro_rules! display {
     ([$($generic:ident),+], [$($plain:ident),+]) => {
         $(impl<T: Element> fmt::Display for $generic<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&tree::<T, _>(self))
+                f.write_str(&Module::<T>::tree(self))
             }
         })+
         $(impl fmt::Display for $plain {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&tree::<f32, _>(self))
+                f.write_str(&Module::<f32>::tree(self))
             }
         })+
     };
