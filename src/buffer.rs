@@ -126,6 +126,7 @@ fn give_back(block: NonNull<Header>) {
 }
 
 /// Whether the system would give so many bytes. Asked of sizes that are not absurd, it costs nothing.
+#[cfg(feature = "train")]
 pub(crate) fn has_room(bytes: usize) -> bool {
     if bytes < 1 << 32 {
         return true;

@@ -87,6 +87,7 @@ impl Error {
     }
 
     /// The error of a layer, with the layer's name in the module around it.
+    #[cfg(feature = "train")]
     pub(crate) fn in_layer(mut self, name: &str) -> Self {
         const IN: &str = ", in layer ";
         if let Self::Shape { message, .. } | Self::Value { message, .. } | Self::Autograd { message, .. } =
