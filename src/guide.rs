@@ -15,6 +15,9 @@ pub mod dataset {}
 #[doc = include_str!("../docs/guide/optimizer.md")]
 pub mod optimizer {}
 
+#[doc = include_str!("../docs/guide/resume.md")]
+pub mod resume {}
+
 #[doc = include_str!("../docs/guide/kernel.md")]
 pub mod kernel {}
 
