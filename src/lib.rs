@@ -26,12 +26,19 @@
 //! # Ok::<(), gristmill::Error>(())
 //! ```
 //!
+//! Types that are generic over `T = f32` need it said once, `let x: Tensor = …`, as Rust does not infer a type from a
+//! default. Of a crate that is built without optimisation the kernels are a hundred times slower: use `--release`.
+//!
 //! - [`kernels`]: slices in, slices out. All there is with `default-features = false`, but for what they stand on.
 //! - [`Tensor`] and [`autograd`]: arrays with gradients. [`nn`], [`optim`], [`data`]: layers, optimizers, batches.
 //! - [`metrics`], [`train`]: accuracy and confusion; early stopping, history, checkpoints. [`plot`]: pictures.
 //! - [`Context`]: instruction set and threads, also through `GRISTMILL_ISA` and `GRISTMILL_THREADS`.
-//! - [`guide`]: chapters on tensors, gradients, layers, data sets, optimizers and kernels of one's own.
+//! - [`guide`]: chapters on tensors, gradients, layers, data sets, optimizers and kernels of one's own, saving and
+//!   resuming. [`coming_from`]: PyTorch's names, tensor operations included, and what they are here.
 //! - [`reference`](mod@reference): the naive twin of every kernel.
+//!
+//! Features: `train` (default) is everything above the kernels; `npz` reads and writes NumPy's archives
+//! (`tensor::save_npz`), `ndarray` takes arrays of that crate.
 #![cfg_attr(not(feature = "train"), allow(rustdoc::broken_intra_doc_links))]
 // Floors 2 to 5 are tested from outside. Without them the tests of the floors below compile in seconds: to compile all
 // kernels once more for these few took minutes.
