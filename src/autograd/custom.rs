@@ -5,7 +5,10 @@ use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// A differentiable operation written by the user: the forward pass has run, this is what its backward needs.
+/// The backward pass of an operation written by the user, for a result that is there already.
+///
+/// [`Function`](super::Function) has both passes in one place and is what most operations want; this is for a result
+/// that comes from elsewhere, or whose inputs are known only after it was computed.
 ///
 /// ```
 /// use gristmill::{Result, Tensor, autograd::CustomOp};
@@ -25,7 +28,8 @@ use crate::tensor::Tensor;
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 pub trait CustomOp<T: Element>: Send {
-    /// The gradients of the inputs, in their order, from the gradient of the result; `None` for an input without one.
+    /// The gradients of the inputs, in their order and shapes, from the gradient of the result. `None` stands for an
+    /// input that requires no gradient. Nothing is recorded.
     ///
     /// # Errors
     /// Whatever the computation gives; it ends the backward pass.
@@ -33,10 +37,13 @@ pub trait CustomOp<T: Element>: Send {
 }
 
 impl<T: Element> Tensor<T> {
-    /// This tensor as the result of an operation on `inputs` whose backward is `op`.
+    /// This tensor's numbers as the result of an operation on `inputs` whose backward is `op`; `name` is that of the
+    /// operation in errors. What recorded this tensor before is cut off. Without an input that requires a gradient,
+    /// nothing is recorded.
     ///
     /// # Errors
-    /// [`Error::Autograd`] when an input was recorded on another thread.
+    /// [`Error::Autograd`] when an input was recorded on another thread. The backward pass ends with an error if `op`
+    /// does not give one gradient per input, each of the input's shape.
     #[track_caller]
     pub fn record_custom(
         &self,

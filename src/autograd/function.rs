@@ -5,7 +5,9 @@ use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// A differentiable operation written by the user, to be run by [`apply`].
+/// A differentiable operation written by the user, to be run by [`apply`]. What it depends on beside its inputs are
+/// fields of the type. `impl<T: Element> Function<T>` makes it one for `f32` and `f64`; [`gradcheck`](super::gradcheck)
+/// needs `f64`.
 ///
 /// ```
 /// use gristmill::{Result, Tensor, autograd::{Function, apply, gradcheck}};
@@ -37,8 +39,8 @@ pub trait Function<T: Element = f32>: Send + 'static {
     /// Whatever the computation gives.
     fn forward(&self, inputs: &[Tensor<T>]) -> Result<(Tensor<T>, Self::Saved)>;
 
-    /// The gradients of the inputs, in their order and shapes, from the gradient of the result. `None` stands for an input
-    /// that requires no gradient.
+    /// The gradients of the inputs, in their order and shapes, from the gradient of the result. `None` stands for an
+    /// input that requires no gradient.
     ///
     /// # Errors
     /// Whatever the computation gives; it ends the backward pass.

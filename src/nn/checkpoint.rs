@@ -34,8 +34,8 @@ pub fn save<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 }
 
 /// Reads a file written by [`save`], by [`Checkpoint::save`], or by PyTorch's safetensors from a model with the same
-/// names, into a module. The module takes all values or, on an error, none. PyTorch's counters `num_batches_tracked` are
-/// passed over, and so is what a [`Checkpoint`] holds beside the model.
+/// names, into a module. The module takes all values or, on an error, none. PyTorch's counters `num_batches_tracked`
+/// are passed over, and so is what a [`Checkpoint`] holds beside the model.
 ///
 /// # Errors
 /// [`Error::File`] naming the file and what is wrong with it, or which name or shape does not fit the module.
@@ -48,6 +48,10 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 
 /// A model and what else a training needs to go on with the same bits: the state of the optimizer, the model's
 /// generators, the place in the data; all in one safetensors file, from which [`Module::load`] still reads the model.
+///
+/// The place in the data is the caller's to keep: the number of the epoch, which each loader takes back by
+/// [`next_epoch`](crate::data::DataLoader::next_epoch), and generators of one's own. Gradients, hooks, which parameters
+/// are frozen and the mode are not in it. The chapter [resume](crate::guide::resume) of the guide has a whole training.
 ///
 /// ```
 /// use gristmill::nn::{Checkpoint, Dropout, Linear, Module, Sequential, StateDict};
@@ -102,8 +106,8 @@ impl<T: Element> Checkpoint<T> {
     /// With a state under the name of a section, such as `optimizer`.
     ///
     /// # Errors
-    /// [`Error::Value`] when the section is there already or its name is empty or has a dot in it; when a name or a value
-    /// has more than one line, or a name an equals sign.
+    /// [`Error::Value`] when the section is there already or its name is empty or has a dot in it; when a name or a
+    /// value has more than one line, or a name an equals sign.
     pub fn with(mut self, section: &str, state: StateDict<T>) -> Result<Self> {
         let refused = |message: String| Err(Error::value("Checkpoint", message));
         if section.is_empty() || section.contains(['.', '=', '\n']) {
@@ -131,11 +135,12 @@ impl<T: Element> Checkpoint<T> {
         })
     }
 
-    /// Gives a model its parameters, states and generators back; all of them or, on an error, none.
+    /// Gives a model its parameters, states and generators back; all of them or, on an error, none. An optimizer of the
+    /// model goes on with the values: its parameters are the same ones.
     ///
     /// # Errors
-    /// [`Error::Value`] or [`Error::Shape`] naming what is missing, unknown or of another shape; [`Error::File`] with the
-    /// same words if the checkpoint was read from a file.
+    /// [`Error::Value`] or [`Error::Shape`] naming what is missing, unknown or of another shape; [`Error::File`] with
+    /// the same words if the checkpoint was read from a file.
     pub fn restore<M: Module<T> + ?Sized>(&self, model: &M) -> Result<()> {
         self.give(model).map_err(|error| match &self.file {
             Some(file) => Error::file(file, format!("does not fit the model: {error}")),
@@ -155,8 +160,8 @@ impl<T: Element> Checkpoint<T> {
     }
 
     /// Writes everything to a safetensors file: beside it first, then renamed. The model's tensors have their names,
-    /// those of a section `@section.name`; values stand in the metadata under `gristmill`, one line `section.name=value`
-    /// each.
+    /// those of a section `@section.name`; values stand in the metadata under `gristmill`, one line
+    /// `section.name=value` each.
     ///
     /// # Errors
     /// [`Error::File`] when the file cannot be written.
@@ -322,8 +327,8 @@ fn named_values<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Result<BTreeMap
     Ok(state_dict(visit))
 }
 
-/// Gives each parameter and state its value; all of them or, on an error, none. One that layers share takes the value of
-/// any of its names.
+/// Gives each parameter and state its value; all of them or, on an error, none. One that layers share takes the value
+/// of any of its names.
 pub(super) fn assign<'a, T: Element + 'a>(
     visit: Visit<'_, 'a, T>,
     values: &BTreeMap<String, Tensor<T>>,

@@ -14,6 +14,36 @@ use crate::simd::Element;
 use crate::tensor::{Shape, Tensor};
 
 /// What a forward pass through [`Module::trace`] has noted: shapes and operations of each module.
+///
+/// A module with children runs them by [`child`](Trace::child), as its forward pass would, so that
+/// [`summary_for`](Module::summary_for) has figures for each of them:
+///
+/// ```
+/// use gristmill::{Result, Rng, Tensor, nn::{Linear, Module, Trace, Visitor}};
+///
+/// struct TwoLayers(Linear, Linear);
+///
+/// impl Module for TwoLayers {
+///     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+///         self.1.forward(&self.0.forward(x)?.relu()?)
+///     }
+///     fn trace(&self, x: &Tensor, trace: &mut Trace) -> Result<Tensor> {
+///         let y = trace.child("first", &self.0, x)?.relu()?;
+///         trace.child("second", &self.1, &y)
+///     }
+///     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a>) {
+///         visitor.child("first", &self.0);
+///         visitor.child("second", &self.1);
+///     }
+/// }
+///
+/// let mut rng = Rng::seed(4);
+/// let model = TwoLayers(Linear::new(8, 4, &mut rng)?, Linear::new(4, 1, &mut rng)?);
+/// let summary = model.summary_for(&[32, 8])?;
+/// assert_eq!(summary.lines().nth(2).unwrap(), "  Linear(8 → 4)  [32, 4]          36  2,048    144");
+/// assert!(summary.contains("41 parameters, 2,304 FLOPs"));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Default)]
 pub struct Trace {
     path: String,
@@ -26,7 +56,8 @@ struct Seen {
 }
 
 impl Trace {
-    /// Runs a child, under its name in [`Module::visit`], and notes what it makes of `x`.
+    /// Runs a child, under its name in [`Module::visit`], and notes what it makes of `x`. A child that runs several
+    /// times has the shape of its last result, and the operations of all.
     ///
     /// # Errors
     /// Those of the child's forward.

@@ -43,9 +43,11 @@ use crate::nn::{Held, Parameter, StateDict};
 use crate::simd::Element;
 use state::Setting;
 
-/// What all optimizers do.
+/// What all optimizers do. `Box<dyn Optimizer>` holds any of them; the chapter
+/// [optimizer](crate::guide::optimizer) of the guide writes one with all methods.
 pub trait Optimizer<T: Element = f32>: Send {
-    /// Changes every parameter that has a gradient.
+    /// Changes every parameter that has a gradient; a frozen one has none. Gradients stay until
+    /// [`zero_grad`](Optimizer::zero_grad). An optimizer of one's own changes numbers by [`Parameter::update`].
     ///
     /// # Errors
     /// [`Error::Value`] for a hyperparameter outside its domain; nothing is changed then.
@@ -57,16 +59,17 @@ pub trait Optimizer<T: Element = f32>: Send {
     /// The learning rate. (The builders' `lr` sets it.)
     fn learning_rate(&self) -> f64;
 
-    /// Changes the learning rate from the next step on.
+    /// Changes the learning rate from the next step on; a number outside its domain is an error of that step.
     fn set_lr(&mut self, lr: f64);
 
     /// Everything a step depends on but parameters and gradients: settings by name, and for the parameter `i` of the
-    /// list `i.step` and the state under PyTorch's names, such as `i.exp_avg`. With a [`Checkpoint`](crate::nn::Checkpoint)
-    /// training goes on with the same bits.
+    /// list `i.step` and the state under PyTorch's names, such as `i.exp_avg`. With a
+    /// [`Checkpoint`](crate::nn::Checkpoint) training goes on with the same bits.
     fn state_dict(&self) -> StateDict<T>;
 
-    /// Takes a [`state_dict`](Optimizer::state_dict) of the same optimizer for parameters of the same shapes in the same
-    /// order; all of it or, on an error, nothing. Settings, learning rate and groups included, are those of the state.
+    /// Takes a [`state_dict`](Optimizer::state_dict) of the same optimizer for parameters of the same shapes in the
+    /// same order; all of it or, on an error, nothing. Settings, learning rate and groups included, are those of the
+    /// state.
     ///
     /// # Errors
     /// [`Error::Value`] or [`Error::Shape`] naming what is missing or does not fit.
@@ -341,8 +344,9 @@ macro_rules! optimizer {
                 self
             }
 
-            /// In a step, scales the gradients so that the norm of all of them together, [`grad_norm`](super::grad_norm),
-            /// is at most `limit`. The gradients that the parameters show stay as they are.
+            /// In a step, scales the gradients so that the norm of all of them together,
+            /// [`grad_norm`](super::grad_norm), is at most `limit`. The gradients that the parameters show stay as they
+            /// are.
             #[must_use]
             pub fn clip_grad_norm(mut self, limit: f64) -> Self {
                 self.parameters.clip_norm = Some(limit);
