@@ -2,7 +2,7 @@
 //!
 //! A [`Dataset`] writes image `i` as numbers into a slice it is given; [`Mnist`] and [`LabeledTensors`] are two. A
 //! [`DataLoader`] puts the images of an epoch in order, lets each [`Transform`] change them and hands them out in
-//! batches that a worker thread makes ahead. What is drawn at random for an image depends on the loader's generator,
+//! batches, which a worker thread makes ahead where that pays. What is drawn at random for an image depends on the loader's generator,
 //! the epoch and the index of the image only: the same epoch is the same on every machine, whatever the size of a
 //! batch and however many are made ahead.
 //!

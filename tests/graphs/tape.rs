@@ -18,7 +18,8 @@ struct Parent {
 
 struct Number {
     value: f64,
-    /// How far another way of computing it may be off, to the first order.
+    /// How far another way of computing it may be off: to the first order, and of products, which may be of two zeros, to
+    /// the second.
     error: f64,
     parents: Vec<Parent>,
 }
@@ -84,7 +85,7 @@ impl Tape {
             Parent { id: x, partial: b, error: db + UNIT * b.abs() },
             Parent { id: y, partial: a, error: da + UNIT * a.abs() },
         ];
-        self.push(a * b, a.abs() * db + b.abs() * da + UNIT * (a * b).abs(), parents)
+        self.push(a * b, a.abs() * db + b.abs() * da + da * db + UNIT * (a * b).abs(), parents)
     }
 
     /// `factor · x`.

@@ -50,7 +50,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     /// use gristmill::Tensor;
     /// let x = Tensor::from([1.0, 2.0, 3.0]);
-    /// assert_eq!(x.mul_add(&x, &Tensor::scalar(0.5)?)?.to_vec(), [1.5, 4.5, 9.5]);
+    /// assert_eq!(x.mul_add(&x, &Tensor::scalar(0.5))?.to_vec(), [1.5, 4.5, 9.5]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     ///
