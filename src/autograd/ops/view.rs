@@ -72,28 +72,19 @@ impl<T: Element> Tensor<T> {
     /// The shape with the length in place of [`INFER`].
     fn inferred(&self, dims: &[usize]) -> Result<Shape> {
         let Some(axis) = dims.iter().position(|&dim| dim == INFER) else { return Shape::new(dims) };
-        let others = dims.iter().enumerate().filter(|&(i, _)| i != axis);
-        let product = others.clone().try_fold(1_usize, |product, (_, &dim)| product.checked_mul(dim));
-        let len = product.and_then(|product| self.len().checked_div(product));
-        match len {
-            Some(len)
-                if dims.len() <= MAX_RANK && others.fold(len, |all, (_, dim)| all * dim) == self.len() =>
-            {
-                Ok(Shape::new(dims.get(..axis).unwrap_or_default()).and_then(|_| {
-                    let mut dims = dims.to_vec();
-                    dims[axis] = len;
-                    Shape::new(&dims)
-                })?)
-            }
-            _ => {
-                let text: Vec<_> = dims
-                    .iter()
-                    .map(|&dim| if dim == INFER { "INFER".into() } else { dim.to_string() })
-                    .collect();
-                let message = format!("{:?} has no one shape of [{}]", self.shape(), text.join(", "));
-                Err(Error::shape("reshape", message))
-            }
-        }
+        let mut shape = dims.to_vec();
+        shape[axis] = 1;
+        let others = shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
+        let fits =
+            |&others: &usize| others > 0 && self.len().is_multiple_of(others) && dims.len() <= MAX_RANK;
+        let Some(others) = others.filter(fits) else {
+            let name = |&dim: &usize| if dim == INFER { "INFER".into() } else { dim.to_string() };
+            let names: Vec<String> = dims.iter().map(name).collect();
+            let message = format!("{:?} has no one shape of [{}]", self.shape(), names.join(", "));
+            return Err(Error::shape("reshape", message));
+        };
+        shape[axis] = self.len() / others;
+        Shape::new(&shape)
     }
 
     /// All axes from `start` on joined into one.
