@@ -1,8 +1,8 @@
 //! 2ˣ, within 1 ULP.
 //!
-//! With n the nearest integer to x and r = x − n, exactly, 2ˣ = 2ⁿ·2ʳ and 2ʳ = 1 + r·ln 2 + r²·q(r), where q is the
-//! minimax polynomial to (2ʳ − 1 − r·ln 2)/r² (`tools/minimax.py`, fits `exp2 f32` and `exp2 f64`). ln 2 has two parts,
-//! and what rounding takes from 1 + r·ln 2 joins the small terms. The factor 2ⁿ is applied as in [`exp`](super::exp).
+//! With n the nearest integer to x and r = x − n, exactly, 2ˣ = 2ⁿ·2ʳ and 2ʳ = 1 + r·(ln 2 + r·q(r)), where q is the
+//! minimax polynomial to (2ʳ − 1 − r·ln 2)/r² (`tools/minimax.py`, fits `exp2 f32` and `exp2 f64`). Roundings count and the
+//! factor 2ⁿ is applied as in [`exp`](super::exp).
 
 use super::{Format, scale};
 use crate::simd::{Float, Simd};
@@ -25,12 +25,9 @@ pub(super) const TAIL_F64: [f64; 10] = [
 #[inline(always)]
 pub(crate) fn exp2<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     let (one, magic) = (s.splat(T::ONE), s.splat(T::MAGIC));
-    let (ln_2, ln_2_rest) = (s.splat(T::LN_2[0]), s.splat(T::LN_2[1]));
     let x = s.splat(T::EXP2_LOW).max(s.splat(T::EXP2_HIGH).min(x));
     let n = x + magic;
     let r = x - (n - magic);
-    let front = r.mul_add(ln_2, one);
-    let lost = r.mul_add(ln_2, one - front);
-    let rest = (r * r).mul_add(T::exp2_tail(s, r), r.mul_add(ln_2_rest, lost));
-    scale::<T, S>(s, front + rest, n)
+    let slope = T::exp2_tail(s, r).mul_add(r, s.splat(T::LN_2[0]));
+    scale::<T, S>(s, slope.mul_add(r, one), n)
 }

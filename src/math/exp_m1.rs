@@ -1,12 +1,11 @@
 //! eˣ − 1, within 1 ULP, also near 0 where the difference cancels.
 //!
-//! As in [`exp`](super::exp), x = n·ln 2 + r + c; then eˣ − 1 = (2ⁿ − 1) + 2ⁿ·r + 2ⁿ·(c + r²/2 + r³·q(r)). The first two
+//! As in [`exp`](super::exp), x = n·ln 2 + r, and c is what rounding took from r; then eˣ − 1 = (2ⁿ − 1) + 2ⁿ·r + 2ⁿ·(c + r²/2 + r³·q(r)). The first two
 //! terms and their sum are formed with what rounding takes from them; that joins the third, which is the smallest. To
 //! stay in range for large n, everything is divided by one half of 2ⁿ first and multiplied by it at last. 1/2 + r·q(r)
 //! is fitted for a relative error of eʳ − 1 (`tools/minimax.py`, fits `exp_m1 f32`, `exp_m1 f64`); the half is apart
 //! because the rounding of a polynomial with it would be a quarter of an ULP where n = 1 and r is smallest.
 
-use super::exp::reduce;
 use super::{Format, fast_two_sum, polynomial, power_of_two, round};
 use crate::simd::{Float, Simd};
 
@@ -47,8 +46,11 @@ fn exp_m1<T: Format, S: Simd, const N: usize>(
 ) -> T::Vector<S> {
     let (magic, one_half) = (s.splat(T::MAGIC), s.splat(T::from_f64(0.5)));
     let inside = s.splat(low).max(s.splat(high).min(x));
-    let (biased, r, c) = reduce::<T, S>(s, inside);
-    let n = biased - magic;
+    let n = round::<T, S>(s, inside * s.splat(T::LOG2_E));
+    // What rounding takes from r is c.
+    let (high, low) = (n.neg_mul_add(s.splat(T::LN_2_HIGH), inside), n * s.splat(T::LN_2_LOW));
+    let r = high - low;
+    let c = (high - r) - low;
     let half = round::<T, S>(s, n * one_half);
     let rest = n - half;
     let factor = power_of_two::<T, S>(s, half + magic);

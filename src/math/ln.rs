@@ -1,10 +1,10 @@
-//! The natural logarithm and ln(1 + x), within 1 ULP, and the binary logarithm, within 1 ULP (f64: 1.2).
+//! The natural logarithm and ln(1 + x), and the binary logarithm, within 1 ULP.
 //!
-//! x = 2ᵏ·(1 + f) with √½ ≤ 1 + f < √2, so that ln x = k·ln 2 + ln(1 + f) loses nothing where x is near 1 (k = 0).
+//! x = 2ᵏ·(1 + f) with ¾ ≤ 1 + f < 1½, so that ln x = k·ln 2 + ln(1 + f) loses nothing where x is near 1 (k = 0).
 //! Subnormal x are multiplied by 2^mantissa first. ln(1 + f) is f and a small rest; the product of k and the front of
 //! ln 2 is exact, and what rounding takes from its sum with f joins the rest (T. Dekker, 1971).
 //!
-//! f32: the rest is f³·P(f) − f²/2, P the minimax polynomial (fit `ln f32` of `tools/minimax.py`); no division.
+//! f32: the rest is f²·(f·P(f) − ½), P the minimax polynomial (fit `ln f32` of `tools/minimax.py`); no division.
 //! f64: a polynomial in f would need 20 terms. With s = f/(2 + f), ln(1 + f) = 2 atanh s = 2s + s·R, where
 //! R = z·P(z) and z = s² (fit `ln f64`). Because 2s = f − s·f = f − f²/2 + s·f²/2, the rounding of s touches small terms
 //! only in ln(1 + f) = f − (f²/2 − s·(f²/2 + R)).
@@ -13,86 +13,101 @@
 //! an ULP.
 //!
 //! log₂ x = k + (f + rest)·log₂ e, where the product f·log₂ e keeps what rounding takes from it, and log₂ e has two parts.
-//! f32: near √2, where k and f cancel, the roundings of f²/2 would be half an ULP together; f − f²/2 and what rounding takes
-//! from both are formed exactly (with fused multiply-add) and stand for f, and the rest is f³·P(f).
+//! Near 1½, where k and f cancel, the roundings of f²/2 would be half an ULP together; f − f²/2 and what rounding takes
+//! from both are formed exactly (with fused multiply-add) and stand for f.
 
-use super::{Format, fast_two_sum, polynomial};
+use super::{Format, fast_two_sum, horner, polynomial, two_sum};
 use crate::simd::{Float, Int, Mask, Simd};
 
-const TAIL_F32: [f32; 9] = [
-    0.33333313,
-    -0.2500001,
-    0.20002119,
-    -0.16667996,
-    0.14219552,
-    -0.124055885,
-    0.11888161,
-    -0.11675651,
-    0.067466415,
-];
-const TAIL_F64: [f64; 7] = [
-    0.6666666666666734,
-    0.3999999999941435,
-    0.28571428742468263,
-    0.2222219856419783,
-    0.1818356482759437,
-    0.15314036889790553,
-    0.14796094347493968,
+const TAIL_F32: [f32; 8] =
+    [0.3333345, -0.25000095, 0.19990861, -0.16647312, 0.14478394, -0.13161191, 0.10463023, -0.045074824];
+const TAIL_F64: [f64; 8] = [
+    0.666666666666666,
+    0.4000000000005604,
+    0.28571428555983347,
+    0.22222224278866057,
+    0.1818166693065065,
+    0.15391077535710368,
+    0.1317417667601363,
+    0.13839139588663454,
 ];
 
-/// ln(1 + f) − f of 16 × f32, for √½ ≤ 1 + f < √2.
+/// ln(1 + f) − f + `plus` of 16 × f32, for ¾ ≤ 1 + f < 1½.
 #[inline(always)]
-pub(super) fn rest_f32<S: Simd>(s: S, f: S::F32) -> S::F32 {
-    f * f * f.mul_add(polynomial(s, f, TAIL_F32), s.splat(-0.5_f32))
+pub(super) fn rest_f32<S: Simd>(s: S, f: S::F32, plus: S::F32) -> S::F32 {
+    (f * f).mul_add(f.mul_add(horner(s, f, TAIL_F32), s.splat(-0.5_f32)), plus)
 }
 
 /// ln(1 + f) = front + rest of 16 × f32, with the front f − f²/2.
 #[inline(always)]
 pub(super) fn parts_f32<S: Simd>(s: S, f: S::F32) -> (S::F32, S::F32) {
-    let half = f * s.splat(0.5_f32);
-    let half_square = half * f;
-    let half_square_rest = half.mul_sub(f, half_square);
-    let (front, lost) = fast_two_sum::<f32, S>(s, f, -half_square);
-    let cube = f * f * f;
-    (front, cube.mul_add(polynomial(s, f, TAIL_F32), lost - half_square_rest))
+    let (front, lost) = front_in_parts::<f32, S>(s, f);
+    (front, (f * f * f).mul_add(polynomial(s, f, TAIL_F32), lost))
 }
 
-/// ln(1 + f) − f of 8 × f64.
+/// ln(1 + f) = front + rest of 8 × f64, with the front f − f²/2.
 #[inline(always)]
-pub(super) fn rest_f64<S: Simd>(s: S, f: S::F64) -> S::F64 {
+pub(super) fn parts_f64<S: Simd>(s: S, f: S::F64) -> (S::F64, S::F64) {
+    let (front, lost) = front_in_parts::<f64, S>(s, f);
+    let (quotient, bracket) = atanh_parts(s, f, f * f * s.splat(0.5_f64));
+    (front, quotient.mul_add(bracket, lost))
+}
+
+/// f − f²/2, and what rounding takes from it.
+#[inline(always)]
+fn front_in_parts<T: Format, S: Simd>(s: S, f: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+    let half = f * s.splat(T::from_f64(0.5));
+    let half_square = half * f;
+    let half_square_rest = half.mul_sub(f, half_square);
+    let (front, lost) = fast_two_sum::<T, S>(s, f, -half_square);
+    (front, lost - half_square_rest)
+}
+
+/// ln(1 + f) − f + `plus` of 8 × f64.
+#[inline(always)]
+pub(super) fn rest_f64<S: Simd>(s: S, f: S::F64, plus: S::F64) -> S::F64 {
+    let half_square = f * f * s.splat(0.5_f64);
+    let (quotient, bracket) = atanh_parts(s, f, half_square);
+    quotient.mul_add(bracket, plus - half_square)
+}
+
+/// s = f/(2 + f) and f²/2 + R, the product of which is ln(1 + f) − f + f²/2.
+#[inline(always)]
+fn atanh_parts<S: Simd>(s: S, f: S::F64, half_square: S::F64) -> (S::F64, S::F64) {
     let quotient = f / (f + s.splat(2.0_f64));
     let z = quotient * quotient;
-    let half_square = f * f * s.splat(0.5_f64);
-    let bracket = z.mul_add(polynomial(s, z, TAIL_F64), half_square);
-    quotient.mul_sub(bracket, half_square)
+    (quotient, z.mul_add(polynomial(s, z, TAIL_F64), half_square))
 }
 
 /// ln x.
 #[inline(always)]
 pub(crate) fn ln<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    with_special_values::<T, S>(s, x, positive::<T, S>(s, x, -s.splat(T::ZERO)))
+    with_special_values::<T, S>(s, x, positive::<T, S>(s, x, None))
 }
 
 /// ln(1 + x).
 #[inline(always)]
 pub(crate) fn ln_1p<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    let one = s.splat(T::ONE);
-    let sum = one + x;
-    // Either may be the larger (D. Knuth's sum).
-    let part = sum - one;
-    let lost = (one - (sum - part)) + (x - part);
-    let value = with_special_values::<T, S>(s, sum, positive::<T, S>(s, sum, lost / sum));
+    let (sum, lost) = two_sum::<T, S>(s, s.splat(T::ONE), x);
+    let value = with_special_values::<T, S>(s, sum, positive::<T, S>(s, sum, Some(lost / sum)));
     // The sign of zero.
     value.copysign(x)
 }
 
-/// ln x + `correction` of a positive finite x; −0 corrects nothing.
+/// ln x, plus a correction, of a positive finite x.
 #[inline(always)]
-pub(super) fn positive<T: Format, S: Simd>(s: S, x: T::Vector<S>, correction: T::Vector<S>) -> T::Vector<S> {
+pub(super) fn positive<T: Format, S: Simd>(
+    s: S,
+    x: T::Vector<S>,
+    correction: Option<T::Vector<S>>,
+) -> T::Vector<S> {
     let (k, f) = split::<T, S>(s, x);
-    let small = k.mul_add(s.splat(T::LN_2_LOW), T::ln_rest(s, f)) + correction;
-    let (front, rest) = fast_two_sum::<T, S>(s, k * s.splat(T::LN_2_HIGH), f);
-    front + (rest + small)
+    // The product of k and the front of ln 2 is exact.
+    let ln_2 = s.splat(T::LN_2_HIGH);
+    let front = k.mul_add(ln_2, f);
+    let lost = k.mul_sub(ln_2, front) + f;
+    let small = k.mul_add(s.splat(T::LN_2_LOW), lost);
+    front + T::ln_rest(s, f, correction.map_or(small, |correction| small + correction))
 }
 
 /// log₂ x.
@@ -108,24 +123,32 @@ pub(crate) fn log2<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     with_special_values::<T, S>(s, x, value)
 }
 
-/// `(k, f)` of positive finite numbers.
+/// `(k, f)` of positive finite numbers: x = 2ᵏ·(1 + f) with ¾ ≤ 1 + f < 1½.
 #[inline(always)]
 pub(super) fn split<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+    let one = s.splat(T::ONE);
+    if let Some((k, mantissa)) = x.exponent_and_mantissa() {
+        return (k, mantissa - one);
+    }
     let subnormal = x.lt(s.splat(T::MIN_POSITIVE));
     let mantissa_bits = f64::from(T::MANTISSA_BITS);
     let x = T::Vector::select(subnormal, x * s.splat(T::from_f64(mantissa_bits.exp2())), x);
     let shift = T::Vector::select(subnormal, s.splat(T::from_f64(mantissa_bits)), s.splat(T::ZERO));
-    let root = s.splat(T::from_f64(std::f64::consts::FRAC_1_SQRT_2)).to_bits();
-    let k = (x.to_bits() - root).sar(T::MANTISSA_BITS);
-    let f = T::Vector::from_bits(x.to_bits() - k.shl(T::MANTISSA_BITS)) - s.splat(T::ONE);
+    let lowest = s.splat(T::from_f64(0.75)).to_bits();
+    let k = (x.to_bits() - lowest).sar(T::MANTISSA_BITS);
+    let f = T::Vector::from_bits(x.to_bits() - k.shl(T::MANTISSA_BITS)) - one;
     (T::Vector::from_int(k) - shift, f)
 }
 
 /// `value` where x is positive and finite; else −∞ of zeros, NaN of negative numbers and NaN, +∞ of +∞.
 #[inline(always)]
 fn with_special_values<T: Format, S: Simd>(s: S, x: T::Vector<S>, value: T::Vector<S>) -> T::Vector<S> {
+    if let Some(value) = x.logarithm_or(value) {
+        return value;
+    }
     let (zero, infinity) = (s.splat(T::ZERO), s.splat(T::INFINITY));
-    let special = T::Vector::select(x.lt(zero), s.splat(T::NAN), x);
+    // The NaN that x86 gives for invalid operations, as above.
+    let special = T::Vector::select(x.lt(zero), -s.splat(T::NAN), x);
     let special = T::Vector::select(x.eq(zero), -infinity, special);
     T::Vector::select(zero.lt(x).and(x.lt(infinity)), value, special)
 }

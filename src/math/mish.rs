@@ -1,4 +1,4 @@
-//! x·tanh(ln(1 + eˣ)), within 1 ULP.
+//! x·tanh(ln(1 + eˣ)), within 1 ULP (f64: 1.2).
 //!
 //! With f = exp(−|x|) ≤ 1, which cannot overflow, tanh(ln(1 + eˣ)) is A/(A + 2f²) with A = 1 + 2f for x ≥ 0, and A/(A + 2)
 //! with A = f·(2 + f) for x < 0: sums of positive terms only. f is 2ⁿ·(v + v′) with what rounding took from it, and A and
@@ -6,25 +6,23 @@
 //!
 //! [`sigmoid`]: super::sigmoid
 
-use super::{Format, exp, fast_two_sum, halves, two_product};
+use super::{Format, exp, fast_two_sum, scale, two_product};
 use crate::simd::{Float, Simd};
 
 /// x·tanh(ln(1 + eˣ)) of a register.
 #[inline(always)]
 pub(crate) fn mish<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     let (zero, one, two) = (s.splat(T::ZERO), s.splat(T::ONE), s.splat(T::ONE + T::ONE));
-    let (front, rest, n) = exp::parts::<T, S>(s, s.splat(T::EXP_LOW).max(-x.abs()));
-    let (front, rest) = fast_two_sum::<T, S>(s, front, rest);
-    let (first, second) = halves::<T, S>(s, n);
-    let f = front * first * second;
-    let f_rest = rest * first * second;
+    let (n, r) = exp::reduce::<T, S>(s, s.splat(T::EXP_LOW).max(-x.abs()));
+    let (front, rest) = exp::near_in_parts::<T, S>(s, r);
+    let (f, f_rest) = (scale::<T, S>(s, front, n), scale::<T, S>(s, rest, n));
     let negative = x.lt(zero);
 
     // x < 0: the dividend without its factor 2ⁿ.
     let (sum, lost) = fast_two_sum::<T, S>(s, two, f);
     let (left, left_rest) = two_product::<T, S>(s, front, sum);
     let left_rest = left_rest + front.mul_add(lost + f_rest, rest * sum);
-    let (left_whole, left_whole_rest) = (left * first * second, left_rest * first * second);
+    let (left_whole, left_whole_rest) = (scale::<T, S>(s, left, n), scale::<T, S>(s, left_rest, n));
     // x ≥ 0.
     let (right, right_rest) = fast_two_sum::<T, S>(s, one, f + f);
     let right_rest = (f_rest + f_rest) + right_rest;
@@ -47,6 +45,6 @@ pub(crate) fn mish<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     // As in silu: −∞·0 is no number, and a product that vanishes keeps the sign.
     let factor = s.splat(T::EXP_LOW).max(x);
     let value = factor.mul_add(quotient, factor * correction);
-    let value = T::Vector::select(negative, value * first * second, value);
+    let value = T::Vector::select(negative, scale::<T, S>(s, value, n), value);
     T::Vector::select(s.splat(-T::EXP_LOW).lt(x), x, value.copysign(x))
 }

@@ -13,15 +13,15 @@
 //! | [`exp2`] | 1 | 2 | 0, 1, +∞ |
 //! | [`exp_m1`] | 1 | 2 | −1, −0, +∞ |
 //! | [`ln`] | 1 | 2 | NaN, −∞, +∞ |
-//! | [`log2`](ln) | 1 (f64: 1.2) | 2.5 | NaN, −∞, +∞ |
+//! | [`log2`](ln) | 1 | 2.5 | NaN, −∞, +∞ |
 //! | [`ln_1p`](ln) | 1 | 2 | NaN, −0, +∞ |
 //! | [`pow`] | 1 | 2 | see there |
 //! | [`sin`](trig) | 0.6 (f64: 1) | 0.6 (f64: 1) | NaN, −0, NaN |
 //! | [`cos`](trig) | 0.6 (f64: 1) | 0.6 (f64: 1) | NaN, 1, NaN |
-//! | [`tanh`] | 1 | 2 | −1, −0, 1 |
+//! | [`tanh`] | 1 (f64: 1.5) | 2 | −1, −0, 1 |
 //! | [`sigmoid`] | 1 | 2 | 0, 1/2, 1 |
-//! | [`silu`](sigmoid) | 1 | 2.5 | −0, −0, +∞ |
-//! | [`mish`] | 1 | 2.5 | −0, −0, +∞ |
+//! | [`silu`](sigmoid) | 1 (f64: 1.2) | 2.5 | −0, −0, +∞ |
+//! | [`mish`] | 1 (f64: 1.2) | 2.5 | −0, −0, +∞ |
 //! | [`softplus`] | 2 | 2 | 0, ln 2, +∞ |
 //! | [`erf`] | 1 (f64: 1.5) | 2 | −1, −0, 1 |
 //!
@@ -67,6 +67,8 @@ pub(crate) trait Format: Element {
     const EXP_LOW: Self;
     /// From here on eˣ is infinite.
     const EXP_HIGH: Self;
+    /// From here on 1 / (1 + e⁻ˣ) is 1, and so is tanh of half of it.
+    const SIGMOID_ONE: Self;
     /// From here down 2ˣ is 0.
     const EXP2_LOW: Self;
     /// From here on 2ˣ is infinite.
@@ -76,8 +78,8 @@ pub(crate) trait Format: Element {
     fn exp_tail<S: Simd>(s: S, r: Self::Vector<S>) -> Self::Vector<S>;
     /// (2ʳ − 1 − r·ln 2)/r² for |r| ≤ 1/2.
     fn exp2_tail<S: Simd>(s: S, r: Self::Vector<S>) -> Self::Vector<S>;
-    /// ln(1 + f) − f for √½ ≤ 1 + f < √2.
-    fn ln_rest<S: Simd>(s: S, f: Self::Vector<S>) -> Self::Vector<S>;
+    /// ln(1 + f) − f + `plus` for ¾ ≤ 1 + f < 1½.
+    fn ln_rest<S: Simd>(s: S, f: Self::Vector<S>, plus: Self::Vector<S>) -> Self::Vector<S>;
     /// The front of ln(1 + f), not far from f, and a small rest that does not cancel it.
     fn ln_parts<S: Simd>(s: S, f: Self::Vector<S>) -> (Self::Vector<S>, Self::Vector<S>);
     /// 2 to half the bits of the significand, and 1: splits a number in two parts whose products are exact.
@@ -95,21 +97,22 @@ impl Format for f32 {
     const LOG2_E_REST: f32 = 1.925963e-08;
     const EXP_LOW: f32 = -120.0;
     const EXP_HIGH: f32 = 89.0;
+    const SIGMOID_ONE: f32 = 20.0;
     const EXP2_LOW: f32 = -151.0;
     const EXP2_HIGH: f32 = 129.0;
     const SPLITTER: f32 = 4097.0;
 
     #[inline(always)]
     fn exp_tail<S: Simd>(s: S, r: S::F32) -> S::F32 {
-        polynomial(s, r, exp::TAIL_F32)
+        horner(s, r, exp::TAIL_F32)
     }
     #[inline(always)]
     fn exp2_tail<S: Simd>(s: S, r: S::F32) -> S::F32 {
-        polynomial(s, r, exp2::TAIL_F32)
+        horner(s, r, exp2::TAIL_F32)
     }
     #[inline(always)]
-    fn ln_rest<S: Simd>(s: S, f: S::F32) -> S::F32 {
-        ln::rest_f32(s, f)
+    fn ln_rest<S: Simd>(s: S, f: S::F32, plus: S::F32) -> S::F32 {
+        ln::rest_f32(s, f, plus)
     }
     #[inline(always)]
     fn ln_parts<S: Simd>(s: S, f: S::F32) -> (S::F32, S::F32) {
@@ -128,6 +131,7 @@ impl Format for f64 {
     const LOG2_E_REST: f64 = 2.0355273740931033e-17;
     const EXP_LOW: f64 = -760.0;
     const EXP_HIGH: f64 = 710.0;
+    const SIGMOID_ONE: f64 = 40.0;
     const EXP2_LOW: f64 = -1076.0;
     const EXP2_HIGH: f64 = 1025.0;
     const SPLITTER: f64 = 134217729.0;
@@ -141,12 +145,12 @@ impl Format for f64 {
         polynomial(s, r, exp2::TAIL_F64)
     }
     #[inline(always)]
-    fn ln_rest<S: Simd>(s: S, f: S::F64) -> S::F64 {
-        ln::rest_f64(s, f)
+    fn ln_rest<S: Simd>(s: S, f: S::F64, plus: S::F64) -> S::F64 {
+        ln::rest_f64(s, f, plus)
     }
     #[inline(always)]
     fn ln_parts<S: Simd>(s: S, f: S::F64) -> (S::F64, S::F64) {
-        (f, ln::rest_f64(s, f))
+        ln::parts_f64(s, f)
     }
 }
 
@@ -161,6 +165,16 @@ fn polynomial<T: Element, S: Simd, const N: usize>(s: S, x: T::Vector<S>, c: [T;
     }
     let (even, odd) = (chains[(N - 1) % 2], chains[N % 2]);
     odd.mul_add(x, even)
+}
+
+/// The same of few terms, by W. Horner: one chain, and the fewest operations.
+#[inline(always)]
+fn horner<T: Element, S: Simd, const N: usize>(s: S, x: T::Vector<S>, c: [T; N]) -> T::Vector<S> {
+    let mut sum = s.splat(c[N - 1]);
+    for i in (0..N - 1).rev() {
+        sum = sum.mul_add(x, s.splat(c[i]));
+    }
+    sum
 }
 
 /// The nearest integer to each lane, halves to the even one; for magnitudes below a quarter of the magic number.
@@ -211,20 +225,23 @@ fn power_of_two<T: Format, S: Simd>(s: S, biased: T::Vector<S>) -> T::Vector<S> 
     T::Vector::from_bits(biased.to_bits().shl(T::MANTISSA_BITS) + one)
 }
 
-/// `value`·2ⁿ from n plus the magic number, in two halves that are normal: a result beyond the normal range comes from
-/// the last multiplication alone.
+/// 2⁻ⁿ, likewise.
 #[inline(always)]
-fn scale<T: Format, S: Simd>(s: S, value: T::Vector<S>, biased: T::Vector<S>) -> T::Vector<S> {
-    let (first, second) = halves::<T, S>(s, biased);
-    value * first * second
+fn inverse_power_of_two<T: Format, S: Simd>(s: S, biased: T::Vector<S>) -> T::Vector<S> {
+    let one = s.splat(T::ONE).to_bits();
+    T::Vector::from_bits(one - biased.to_bits().shl(T::MANTISSA_BITS))
 }
 
-/// Two normal powers of two whose product is 2ⁿ.
+/// `value`·2ⁿ from n plus the magic number, rounded once. Without an instruction for it, 2ⁿ is applied in two halves that
+/// are normal: a result beyond the normal range comes from the last multiplication alone.
 #[inline(always)]
-fn halves<T: Format, S: Simd>(s: S, biased: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+fn scale<T: Format, S: Simd>(s: S, value: T::Vector<S>, biased: T::Vector<S>) -> T::Vector<S> {
+    if let Some(scaled) = value.scaled(biased - s.splat(T::MAGIC)) {
+        return scaled;
+    }
     let (n, one) = (biased.to_bits(), s.splat(T::ONE).to_bits());
     // n/2 rounded down: the bits of −∞ are sign and exponent, without the bit that n/2 leaves in the mantissa.
     let half = n.shl(T::MANTISSA_BITS - 1).and(s.splat(-T::INFINITY).to_bits());
     let rest = n.shl(T::MANTISSA_BITS) - half;
-    (T::Vector::from_bits(half + one), T::Vector::from_bits(rest + one))
+    value * T::Vector::from_bits(half + one) * T::Vector::from_bits(rest + one)
 }

@@ -1,54 +1,49 @@
-//! The logistic function σ(x) = 1 / (1 + e⁻ˣ) and x·σ(x), within 1 ULP.
+//! The logistic function σ(x) = 1 / (1 + e⁻ˣ) and x·σ(x), within 1 ULP (x·σ(x) in f64: 1.2).
 //!
-//! With e = exp(−|x|) ≤ 1, which cannot overflow, σ is 1 / (1 + e) for x ≥ 0 and e / (1 + e) for x < 0: there the
-//! result has the relative accuracy of e. e is 2ⁿ·(v + v′) with what rounding took from it, 1 + e is u + u′. The quotient
-//! q of the dividend's front by u is off by what is left of the dividend, divided by u: that correction is added last,
-//! in x·σ(x) after the multiplication, so that there is one rounding of a whole result. 2ⁿ is applied after it: where
-//! e/(1 + e) is subnormal, x·e/(1 + e) need not be.
+//! With e⁻ˣ = 2⁻ⁿ·v as in [`exp`](super::exp), σ(x) = 2ⁿ/(2ⁿ + v): nothing overflows, and the relative accuracy is that of v on
+//! both sides of 0. v and 2ⁿ + v keep what rounding takes from them. The quotient 1/(2ⁿ + v) is off by what is left of the
+//! dividend, times itself: that correction is added last, in x·σ(x) after the multiplication, so that there is one rounding
+//! of a whole result. The factor 2ⁿ comes after it: where σ is subnormal, x·σ(x) need not be.
 
-use super::{Format, exp, fast_two_sum, halves};
+use super::{Format, exp, power_of_two, scale};
 use crate::simd::{Float, Simd};
 
 /// 1 / (1 + e⁻ˣ) of a register.
 #[inline(always)]
 pub(crate) fn sigmoid<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    let Parts { quotient, correction, scales: [first, second] } = parts::<T, S>(s, x);
-    (quotient + correction) * first * second
+    let Quotient { quotient, left, n } = quotient::<T, S>(s, x);
+    scale::<T, S>(s, quotient.mul_add(left, quotient), n)
 }
 
 /// x / (1 + e⁻ˣ) of a register.
 #[inline(always)]
 pub(crate) fn silu<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    let Parts { quotient, correction, scales: [first, second] } = parts::<T, S>(s, x);
+    let Quotient { quotient, left, n } = quotient::<T, S>(s, x);
     // The exponential ends at EXP_LOW, and −∞·0 is no number.
     let factor = s.splat(T::EXP_LOW).max(x);
-    let value = factor.mul_add(quotient, factor * correction) * first * second;
-    // σ is 1 there, and ∞·0 no number; a product that vanishes keeps the sign.
-    T::Vector::select(s.splat(-T::EXP_LOW).lt(x), x, value.copysign(x))
+    let value = scale::<T, S>(s, factor.mul_add(quotient, factor * (quotient * left)), n);
+    // σ is 1 there, and ∞·0 no number.
+    T::Vector::select(s.splat(-T::EXP_LOW).lt(x), x, value)
 }
 
-/// σ(x) = (quotient + correction)·scales[0]·scales[1], with two powers of two.
-struct Parts<V> {
+/// σ(x) = 2ⁿ·quotient·(1 + left), and n has the magic number added.
+struct Quotient<V> {
     quotient: V,
-    correction: V,
-    scales: [V; 2],
+    left: V,
+    n: V,
 }
 
 #[inline(always)]
-fn parts<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> Parts<T::Vector<S>> {
-    let (zero, one) = (s.splat(T::ZERO), s.splat(T::ONE));
-    let (front, rest, n) = exp::parts::<T, S>(s, s.splat(T::EXP_LOW).max(-x.abs()));
-    let (front, rest) = fast_two_sum::<T, S>(s, front, rest);
-    let (first, second) = halves::<T, S>(s, n);
-    let (sum, lost) = fast_two_sum::<T, S>(s, one, front * first * second);
-    let lost = (rest * first).mul_add(second, lost);
-    let negative = x.lt(zero);
-    let dividend = T::Vector::select(negative, front, one);
-    let reciprocal = one / sum;
-    let quotient = dividend * reciprocal;
-    let left = quotient.neg_mul_add(sum, dividend)
-        + quotient.neg_mul_add(lost, T::Vector::select(negative, rest, zero));
-    // Not by `map`: an array's `map` may stay a function, without the instruction set.
-    let scales = [T::Vector::select(negative, first, one), T::Vector::select(negative, second, one)];
-    Parts { quotient, correction: left * reciprocal, scales }
+fn quotient<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> Quotient<T::Vector<S>> {
+    let one = s.splat(T::ONE);
+    let x = s.splat(T::EXP_LOW).max(s.splat(T::SIGMOID_ONE).min(x));
+    let (n, r) = exp::reduce_negated::<T, S>(s, x);
+    let (front, rest) = exp::near_in_parts::<T, S>(s, r);
+    // What is below 2⁻⁶⁴ does not change the sum.
+    let power = power_of_two::<T, S>(s, s.splat(T::MAGIC + T::from_f64(-64.0)).max(n));
+    let sum = power + front;
+    let lost = (power.max(front) - sum) + power.min(front);
+    let quotient = one / sum;
+    let left = quotient.neg_mul_add(lost + rest, quotient.neg_mul_add(sum, one));
+    Quotient { quotient, left, n }
 }

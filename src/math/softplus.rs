@@ -3,17 +3,15 @@
 //! It is max(x, 0) + ln(1 + e) with e = exp(−|x|) ≤ 1, which cannot overflow; both terms are positive. e is kept with
 //! what rounding took from it, and so is 1 + e; the logarithm takes that as in [`ln`].
 
-use super::{Format, exp, fast_two_sum, halves, ln};
+use super::{Format, exp, fast_two_sum, ln, scale};
 use crate::simd::{Float, Simd};
 
 /// ln(1 + eˣ) of a register.
 #[inline(always)]
 pub(crate) fn softplus<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    let (front, rest, n) = exp::parts::<T, S>(s, s.splat(T::EXP_LOW).max(-x.abs()));
-    let (front, rest) = fast_two_sum::<T, S>(s, front, rest);
-    let (first, second) = halves::<T, S>(s, n);
-    let e = front * first * second;
-    let (sum, lost) = fast_two_sum::<T, S>(s, s.splat(T::ONE), e);
-    let lost = (rest * first).mul_add(second, lost);
-    s.splat(T::ZERO).max(x) + ln::positive::<T, S>(s, sum, lost / sum)
+    let (n, r) = exp::reduce::<T, S>(s, s.splat(T::EXP_LOW).max(-x.abs()));
+    let (front, rest) = exp::near_in_parts::<T, S>(s, r);
+    let (sum, lost) = fast_two_sum::<T, S>(s, s.splat(T::ONE), scale::<T, S>(s, front, n));
+    let lost = lost + scale::<T, S>(s, rest, n);
+    s.splat(T::ZERO).max(x) + ln::positive::<T, S>(s, sum, Some(lost / sum))
 }

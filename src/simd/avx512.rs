@@ -271,6 +271,10 @@ fn gather_lanes([x0, x1, x2, x3]: [__m512d; 4]) -> [__m512d; 4] {
     [even(e01, e23), even(o01, o23), odd(e01, e23), odd(o01, o23)]
 }
 
+/// For `fixupimm`, four bits for each kind of argument, NaN first: 2 is that NaN, 4 and 5 are −∞ and +∞, 3 is the NaN of
+/// invalid operations, 0 keeps the value. The kinds are quiet and signalling NaN, ±0, 1, −∞, +∞, negative and positive.
+const LOGARITHMS: i32 = 0x0353_0422;
+
 impl Float<Avx512> for F32 {
     type Bits = U32;
     float!(
@@ -336,6 +340,26 @@ impl Float<Avx512> for F32 {
     fn from_int(int: U32) -> Self {
         // SAFETY: the vector is proof of AVX-512.
         unsafe { Self(_mm512_cvtepi32_ps(int.0)) }
+    }
+    #[inline(always)]
+    fn scaled(self, n: Self) -> Option<Self> {
+        // SAFETY: this vector is proof of AVX-512.
+        Some(unsafe { Self(_mm512_scalef_ps(self.0, n.0)) })
+    }
+    #[inline(always)]
+    fn exponent_and_mantissa(self) -> Option<(Self, Self)> {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe {
+            let mantissa = _mm512_getmant_ps::<_MM_MANT_NORM_P75_1P5, _MM_MANT_SIGN_SRC>(self.0);
+            // A mantissa below 1 has its exponent raised by one.
+            let exponent = _mm512_sub_ps(_mm512_getexp_ps(self.0), _mm512_getexp_ps(mantissa));
+            Some((Self(exponent), Self(mantissa)))
+        }
+    }
+    #[inline(always)]
+    fn logarithm_or(self, value: Self) -> Option<Self> {
+        // SAFETY: this vector is proof of AVX-512.
+        Some(unsafe { Self(_mm512_fixupimm_ps::<0>(value.0, self.0, _mm512_set1_epi32(LOGARITHMS))) })
     }
 }
 
@@ -404,6 +428,26 @@ impl Float<Avx512> for F64 {
     fn from_int(int: U64) -> Self {
         // SAFETY: the vector is proof of AVX-512.
         unsafe { Self(_mm512_cvtepi64_pd(int.0)) }
+    }
+    #[inline(always)]
+    fn scaled(self, n: Self) -> Option<Self> {
+        // SAFETY: this vector is proof of AVX-512.
+        Some(unsafe { Self(_mm512_scalef_pd(self.0, n.0)) })
+    }
+    #[inline(always)]
+    fn exponent_and_mantissa(self) -> Option<(Self, Self)> {
+        // SAFETY: this vector is proof of AVX-512.
+        unsafe {
+            let mantissa = _mm512_getmant_pd::<_MM_MANT_NORM_P75_1P5, _MM_MANT_SIGN_SRC>(self.0);
+            // A mantissa below 1 has its exponent raised by one.
+            let exponent = _mm512_sub_pd(_mm512_getexp_pd(self.0), _mm512_getexp_pd(mantissa));
+            Some((Self(exponent), Self(mantissa)))
+        }
+    }
+    #[inline(always)]
+    fn logarithm_or(self, value: Self) -> Option<Self> {
+        // SAFETY: this vector is proof of AVX-512.
+        Some(unsafe { Self(_mm512_fixupimm_pd::<0>(value.0, self.0, _mm512_set1_epi64(LOGARITHMS as i64))) })
     }
 }
 

@@ -167,7 +167,7 @@ macro_rules! element {
             }
             #[inline(always)]
             fn tanh<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::tanh::$scalar(s, x)
+                math::tanh::tanh::<$scalar, S>(s, x)
             }
             #[inline(always)]
             fn sigmoid<S: Simd>(s: S, x: S::$vector) -> S::$vector {

@@ -388,6 +388,23 @@ pub trait Float<S: Simd>:
     /// The nearest float to a signed integer; for magnitudes below 2³¹ (f32) or 2⁵¹ (f64).
     fn from_int(int: Self::Bits) -> Self;
 
+    /// `self · 2ⁿ` of a whole n, rounded once, where an instruction does that.
+    #[inline(always)]
+    fn scaled(self, _n: Self) -> Option<Self> {
+        None
+    }
+    /// `(k, m)` with self = 2ᵏ·m and ¾ ≤ m < 1½, of positive finite lanes, where instructions do that.
+    #[inline(always)]
+    fn exponent_and_mantissa(self) -> Option<(Self, Self)> {
+        None
+    }
+    /// What a logarithm of `self` is, where an instruction chooses: `value` of positive finite lanes, −∞ of zeros, +∞ of
+    /// +∞, else NaN.
+    #[inline(always)]
+    fn logarithm_or(self, _value: Self) -> Option<Self> {
+        None
+    }
+
     /// The sum in a fixed tree: lanes i and i + n/2, then i and i + n/4, …
     fn reduce_add(self) -> Self::Scalar;
     /// [`min`](Float::min) over the same tree.

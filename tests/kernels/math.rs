@@ -214,6 +214,12 @@ fn structured_f32() -> Vec<f32> {
         2.0,
         3.8325067,
         4.0,
+        // Where erf changes its form, logarithms their exponent, and tanh loses its divisor's 1.
+        0.8125,
+        0.75,
+        1.5,
+        8.3178,
+        8.6644,
         9.010913,
         10.0,
         16.635532,
