@@ -62,7 +62,7 @@ pub enum Unary<T> {
     GeluTanh,
     /// x·σ(x), within 1 ULP (f64: 1.2).
     Silu,
-    /// x·tanh(ln(1 + eˣ)), within 1 ULP (f64: 1.2). D. Misra, 2019.
+    /// x·tanh(ln(1 + eˣ)), within 1.2 ULP. D. Misra, 2019.
     Mish,
     /// ln(1 + eˣ), within 2 ULP; x where x > 20, as in PyTorch.
     Softplus,

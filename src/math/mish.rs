@@ -1,4 +1,4 @@
-//! x·tanh(ln(1 + eˣ)), within 1 ULP (f64: 1.2).
+//! x·tanh(ln(1 + eˣ)), within 1.2 ULP.
 //!
 //! With f = exp(−|x|) ≤ 1, which cannot overflow, tanh(ln(1 + eˣ)) is A/(A + 2f²) with A = 1 + 2f for x ≥ 0, and A/(A + 2)
 //! with A = f·(2 + f) for x < 0: sums of positive terms only. f is 2ⁿ·(v + v′) with what rounding took from it, and A and

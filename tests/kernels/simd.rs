@@ -200,6 +200,97 @@ macro_rules! conformance {
                 }
             }
 
+            /// Numbers, and exponents to scale them by.
+            struct Instructions(Floats, Floats);
+
+            impl Kernel for Instructions {
+                type Output = [Option<Floats>; 4];
+                #[inline(always)]
+                fn run<S: Simd>(self, s: S) -> Self::Output {
+                    let [x, n] = [self.0, self.1].each_ref().map(|x| s.load::<$float>(x));
+                    let lanes = |x: S::$vector| {
+                        let mut y = [0.0; $lanes];
+                        s.store::<$float>(x, &mut y);
+                        y
+                    };
+                    let parts = x.exponent_and_mantissa();
+                    [
+                        x.scaled(n).map(lanes),
+                        parts.map(|parts| lanes(parts.0)),
+                        parts.map(|parts| lanes(parts.1)),
+                        x.logarithm_or(n).map(lanes),
+                    ]
+                }
+            }
+
+            /// What `Some` instruction sets do in one instruction.
+            #[test]
+            fn scaling_and_taking_apart_is_exact() {
+                fn scaled(x: $float, n: $float) -> $float {
+                    // Neither factor leaves the normal range: what rounds is the last multiplication.
+                    let half = (n / 2.0).floor();
+                    x * half.exp2() * (n - half).exp2()
+                }
+                fn parts(x: $float) -> ($float, $float) {
+                    let (mut k, mut mantissa) = (0.0, x);
+                    while mantissa >= 1.5 {
+                        (k, mantissa) = (k + 1.0, mantissa / 2.0);
+                    }
+                    while mantissa < 0.75 {
+                        (k, mantissa) = (k - 1.0, mantissa * 2.0);
+                    }
+                    (k, mantissa)
+                }
+                fn logarithm(x: $float, value: $float) -> $float {
+                    match x {
+                        0.0 => -$float::INFINITY,
+                        _ if x > 0.0 && x.is_finite() => value,
+                        _ if x > 0.0 => x,
+                        _ => $float::NAN,
+                    }
+                }
+                let alike = |a: $float, b: $float| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                let range = if WIDTH == 32 { 160.0 } else { 1080.0 };
+                let random = |i: usize| mix(i as u64) as $float / u64::MAX as $float;
+                for isa in Isa::available() {
+                    let run = |x, n| Dispatcher::new(isa).unwrap().run(Instructions(x, n));
+                    for round in 0..2_000 {
+                        let random = |i: usize| random(round * 2 * $lanes + i);
+                        let x: Floats = std::array::from_fn(|i| match (random(i), i % 4) {
+                            (x, 0) => 1.0 + x,
+                            (x, 1) => -0.6 - x,
+                            (x, 2) => x * $float::MIN_POSITIVE,
+                            (x, _) => special()[(x * special().len() as $float) as usize % special().len()],
+                        });
+                        let n: Floats =
+                            std::array::from_fn(|i| ((random($lanes + i) - 0.5) * 2.0 * range).round());
+                        let results = run(x, n);
+                        assert_eq!(results.iter().all(Option::is_some), isa == Isa::Avx512);
+                        let [Some(scales), Some(exponents), Some(mantissas), Some(logarithms)] = results
+                        else {
+                            continue;
+                        };
+                        for i in 0..$lanes {
+                            let (x, n) = (x[i], n[i]);
+                            // The two factors round twice where x is subnormal itself.
+                            if !(x.abs() < 0.1 && x != 0.0) {
+                                let expected = scaled(x, n);
+                                assert!(
+                                    alike(scales[i], expected),
+                                    "{isa}: {x:e}·2^{n} is not {:e}",
+                                    scales[i]
+                                );
+                            }
+                            if x > 0.0 && x.is_finite() {
+                                assert_eq!((exponents[i], mantissas[i]), parts(x), "{isa}: {x:e}");
+                            }
+                            let expected = logarithm(x, n);
+                            assert!(alike(logarithms[i], expected), "{isa}: {x:e} gives {:e}", logarithms[i]);
+                        }
+                    }
+                }
+            }
+
             struct Integers(Ints, Ints, u32);
 
             impl Kernel for Integers {
