@@ -1,6 +1,6 @@
 //! The logistic function σ(x) = 1 / (1 + e⁻ˣ) and x·σ(x), within 1 ULP (x·σ(x) in f64: 1.2).
 //!
-//! With e⁻ˣ = 2⁻ⁿ·v as in [`exp`](super::exp), σ(x) = 2ⁿ/(2ⁿ + v): nothing overflows, and the relative accuracy is that of v on
+//! With e⁻ˣ = 2⁻ⁿ·v as in [`exp`], σ(x) = 2ⁿ/(2ⁿ + v): nothing overflows, and the relative accuracy is that of v on
 //! both sides of 0. v and 2ⁿ + v keep what rounding takes from them. The quotient 1/(2ⁿ + v) is off by what is left of the
 //! dividend, times itself: that correction is added last, in x·σ(x) after the multiplication, so that there is one rounding
 //! of a whole result. The factor 2ⁿ comes after it: where σ is subnormal, x·σ(x) need not be.

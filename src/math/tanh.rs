@@ -1,6 +1,6 @@
 //! The hyperbolic tangent, within 1 ULP (f64: 1.5).
 //!
-//! tanh |x| = (e²ˣ − 1)/(e²ˣ + 1) = ((1 − p) + w)/((1 + p) + w), where e²ˣ = 2ⁿ·eʳ as in [`exp`](super::exp), w = eʳ − 1 and
+//! tanh |x| = (e²ˣ − 1)/(e²ˣ + 1) = ((1 − p) + w)/((1 + p) + w), where e²ˣ = 2ⁿ·eʳ as in [`exp`], w = eʳ − 1 and
 //! p = 2⁻ⁿ: near 0, where n = 0, the dividend is w alone and nothing cancels. w = r + r²·q(r), both sums and 1 + p keep what
 //! rounding takes from them (T. Dekker, 1971); the quotient is off by what is left of the dividend, divided by the divisor,
 //! which is added last. Where 1 + p is rounded, at results within some ULP of 1, 1 − p is 2 minus it and lacks as much.
