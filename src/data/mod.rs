@@ -2,9 +2,9 @@
 //!
 //! A [`Dataset`] writes image `i` as numbers into a slice it is given; [`Mnist`] and [`LabeledTensors`] are two. A
 //! [`DataLoader`] puts the images of an epoch in order, lets each [`Transform`] change them and hands them out in
-//! batches, which a worker thread makes ahead where that pays. What is drawn at random for an image depends on the loader's generator,
-//! the epoch and the index of the image only: the same epoch is the same on every machine, whatever the size of a
-//! batch and however many are made ahead.
+//! batches, which a worker thread makes ahead where that pays. What is drawn at random for an image depends on the
+//! loader's generator, the epoch and the index of the image only: the same epoch is the same on every machine,
+//! whatever the size of a batch and however many are made ahead.
 //!
 //! Data without labels and samples of any other type go the same way: a [`TensorDataset`] hands out rows of several
 //! tensors, and [`Samples::collate`] makes batches of one's own type from samples of one's own type. [`random_split`]

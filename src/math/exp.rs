@@ -67,9 +67,7 @@ fn slope<T: Format, S: Simd>(s: S, r: T::Vector<S>) -> T::Vector<S> {
 /// `(n, r)` with x = n·ln 2 + r; n has the magic number added.
 #[inline(always)]
 pub(super) fn reduce<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
-    let magic = s.splat(T::MAGIC);
-    let biased = x.mul_add(s.splat(T::LOG2_E), magic);
-    let n = biased - magic;
+    let (biased, n) = nearest::<T, S>(s, x);
     let r = n.neg_mul_add(s.splat(T::LN_2_HIGH), x);
     (biased, n.neg_mul_add(s.splat(T::LN_2_LOW), r))
 }
@@ -77,9 +75,15 @@ pub(super) fn reduce<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>
 /// `(n, r)` with −x = −n·ln 2 + r; n has the magic number added.
 #[inline(always)]
 pub(super) fn reduce_negated<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
-    let magic = s.splat(T::MAGIC);
-    let biased = x.mul_add(s.splat(T::LOG2_E), magic);
-    let n = biased - magic;
+    let (biased, n) = nearest::<T, S>(s, x);
     let r = n.mul_sub(s.splat(T::LN_2_HIGH), x);
     (biased, n.mul_add(s.splat(T::LN_2_LOW), r))
+}
+
+/// The nearest integer to x / ln 2, with the magic number added and without.
+#[inline(always)]
+fn nearest<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+    let magic = s.splat(T::MAGIC);
+    let biased = x.mul_add(s.splat(T::LOG2_E), magic);
+    (biased, biased - magic)
 }

@@ -41,26 +41,26 @@ pub(super) fn rest_f32<S: Simd>(s: S, f: S::F32, plus: S::F32) -> S::F32 {
 /// ln(1 + f) = front + rest of 16 × f32, with the front f − f²/2.
 #[inline(always)]
 pub(super) fn parts_f32<S: Simd>(s: S, f: S::F32) -> (S::F32, S::F32) {
-    let (front, lost) = front_in_parts::<f32, S>(s, f);
+    let (front, lost, _) = front_in_parts::<f32, S>(s, f);
     (front, (f * f * f).mul_add(polynomial(s, f, TAIL_F32), lost))
 }
 
 /// ln(1 + f) = front + rest of 8 × f64, with the front f − f²/2.
 #[inline(always)]
 pub(super) fn parts_f64<S: Simd>(s: S, f: S::F64) -> (S::F64, S::F64) {
-    let (front, lost) = front_in_parts::<f64, S>(s, f);
-    let (quotient, bracket) = atanh_parts(s, f, f * f * s.splat(0.5_f64));
+    let (front, lost, half_square) = front_in_parts::<f64, S>(s, f);
+    let (quotient, bracket) = atanh_parts(s, f, half_square);
     (front, quotient.mul_add(bracket, lost))
 }
 
-/// f − f²/2, and what rounding takes from it.
+/// f − f²/2, what rounding takes from it, and f²/2.
 #[inline(always)]
-fn front_in_parts<T: Format, S: Simd>(s: S, f: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
+fn front_in_parts<T: Format, S: Simd>(s: S, f: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>, T::Vector<S>) {
     let half = f * s.splat(T::from_f64(0.5));
     let half_square = half * f;
     let half_square_rest = half.mul_sub(f, half_square);
     let (front, lost) = fast_two_sum::<T, S>(s, f, -half_square);
-    (front, lost - half_square_rest)
+    (front, lost - half_square_rest, half_square)
 }
 
 /// ln(1 + f) − f + `plus` of 8 × f64.

@@ -251,11 +251,11 @@ macro_rules! conformance {
                 }
                 let alike = |a: $float, b: $float| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
                 let range = if WIDTH == 32 { 160.0 } else { 1080.0 };
-                let random = |i: usize| mix(i as u64) as $float / u64::MAX as $float;
                 for isa in Isa::available() {
                     let run = |x, n| Dispatcher::new(isa).unwrap().run(Instructions(x, n));
                     for round in 0..2_000 {
-                        let random = |i: usize| random(round * 2 * $lanes + i);
+                        let random =
+                            |i: usize| mix((round * 2 * $lanes + i) as u64) as $float / u64::MAX as $float;
                         let x: Floats = std::array::from_fn(|i| match (random(i), i % 4) {
                             (x, 0) => 1.0 + x,
                             (x, 1) => -0.6 - x,
