@@ -172,12 +172,15 @@ impl Plan {
             _ if m == 1 => (Path::Vector, "an operand is a vector"),
             _ if matches!(b, Right::Packed(_)) => (Path::Prepacked, "as B came"),
             1 if far && m >= PACKED_FROM * height => (Path::Packed, "its rows lie far apart"),
-            1 if deep && isa != Isa::Avx512 && m >= MC => (Path::Packed, "it is large and used by many rows"),
+            1 if deep && m >= MC => (Path::Packed, "it is large and used by many rows"),
             1 => (Path::InPlace, "its rows lie in one piece"),
             _ => (Path::Packed, "its rows do not lie in one piece"),
         };
         let strip = match path {
-            Path::Packed if m > 2 * height => NC_REGISTERS,
+            // As equal as whole panels allow: A is read once more for each.
+            Path::Packed if m > 2 * height => {
+                registers.div_ceil(registers.div_ceil(NC_REGISTERS)).next_multiple_of(width)
+            }
             Path::Packed => width,
             _ => registers,
         };
@@ -193,7 +196,7 @@ impl Plan {
             if jobs == 1 { ([m, n], 1, false) } else { split(shape, jobs, height, width * T::LANES) };
         // Columns of A that lie side by side: each step along k is another line, all in few sets of a cache.
         let pitch = bytes_of::<T>(a.col_stride());
-        let aliased = isa != Isa::Avx512 && a.row_stride() == 1 && pitch > 0 && pitch.is_multiple_of(PAGE);
+        let aliased = a.row_stride() == 1 && pitch > 0 && pitch.is_multiple_of(PAGE);
         let copies_a = aliased && m >= COPIED_FROM * height && task[1] >= COPIED_COLUMNS;
         let (depth, cols) = (KC.min(k), (strip * T::LANES).min(n));
         let mc = if depth * cols <= SHALLOW { MC_SHALLOW } else { MC };

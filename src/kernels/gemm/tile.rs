@@ -44,8 +44,11 @@ fn opaque(mut x: isize) -> isize {
     x
 }
 
-/// Rows of B that are asked for before they are read.
-const ROWS_AHEAD: isize = 8;
+/// Steps of k that B, and columns of A, are asked for before they are read.
+const AHEAD: isize = 8;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// Asks for a line to be brought into the first cache.
 #[inline(always)]
 #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
@@ -160,12 +163,25 @@ impl<T: Element, const M: usize, const N: usize, const WHOLE: bool, const FRONT:
             let rows = EightRows::new::<T>(a.row_stride);
             let mut a_col = [a.start, a.start.wrapping_offset(a.row_stride.wrapping_mul(6))];
             let mut b_row = b.start;
-            let ahead = b.row_stride.wrapping_mul(ROWS_AHEAD);
             let prefetches = const { matches!(S::ISA, Isa::Avx512) && N > 1 };
-            for _ in 0..k {
+            let [a_ahead, b_ahead] = [a.col_stride, b.row_stride].map(|stride| stride.wrapping_mul(AHEAD));
+            // Rows go through their lines by themselves.
+            let a_prefetches = prefetches && a.col_stride.unsigned_abs() >= LINE / size_of::<T>();
+            let c_rows = if prefetches && finish.beta != T::ZERO { M } else { 0 };
+            let mut c_row = c.start;
+            for p in 0..k {
+                if p < c_rows {
+                    for j in 0..N {
+                        prefetch(c_row.wrapping_add(j * T::LANES));
+                    }
+                    c_row = c_row.wrapping_offset(c.row_stride);
+                }
+                if a_prefetches {
+                    prefetch(a_col[0].wrapping_offset(a_ahead));
+                }
                 if prefetches {
                     for j in 0..N {
-                        prefetch(b_row.wrapping_offset(ahead).wrapping_add(j * T::LANES));
+                        prefetch(b_row.wrapping_offset(b_ahead).wrapping_add(j * T::LANES));
                     }
                 }
                 let mut b_registers = [s.splat(T::ZERO); N];
