@@ -45,9 +45,9 @@ use crate::simd::{Element, Isa, Kernel, Simd};
 /// Columns of A that one pass of the microkernel runs over: a panel of B of this height and one register's width
 /// (16 KiB) stays in the first-level cache. Part of the result: the sums are cut here.
 pub const KC: usize = 256;
-/// Rows of A that are used with one panel of B after the other: MC × KC elements stay in half of a second-level cache
-/// of 512 KiB. A multiple of all tile heights.
-const MC: usize = 240;
+/// Rows of A that are used with one panel of B after the other, or up to twice as many: they stay in a second-level
+/// cache, beside a strip of B where that is packed.
+const MC: usize = 96;
 /// The same where a strip of B is so shallow that it stays in the first-level cache: C is then written row by row.
 const MC_SHALLOW: usize = 24;
 /// Elements of a strip of B that stay in half of a first-level cache.

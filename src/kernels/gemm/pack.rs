@@ -127,7 +127,7 @@ unsafe fn gather<T: Element>(
 }
 
 /// Elements from column to column of a block of A that was copied: an odd number of cache lines in f32.
-const PITCH: usize = MC + 32;
+const PITCH: usize = 2 * MC + 16;
 /// The most elements of such a block.
 pub(super) const COMPACT: usize = PITCH * KC;
 

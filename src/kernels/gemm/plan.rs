@@ -17,8 +17,9 @@ const VECTOR_COLUMNS: usize = 128;
 const FAR: usize = 3072;
 /// Terms of the sums up to which writing C takes longer than computing it.
 const FLAT: usize = 32;
-/// Bytes of a block of KC rows of B from which it pays to pack it once for MC rows of A or more.
+/// Bytes of a block of KC rows of B from which it pays to pack it once for [`MANY`] rows of A or more.
 const DEEP: usize = 64 * 1024;
+const MANY: usize = 128;
 /// Tiles of rows and columns of B from which copying blocks of an A whose columns are pages apart pays.
 const COPIED_FROM: usize = 4;
 const COPIED_COLUMNS: usize = 128;
@@ -172,7 +173,7 @@ impl Plan {
             _ if m == 1 => (Path::Vector, "an operand is a vector"),
             _ if matches!(b, Right::Packed(_)) => (Path::Prepacked, "as B came"),
             1 if far && m >= PACKED_FROM * height => (Path::Packed, "its rows lie far apart"),
-            1 if deep && m >= MC => (Path::Packed, "it is large and used by many rows"),
+            1 if deep && m >= MANY => (Path::Packed, "it is large and used by many rows"),
             1 => (Path::InPlace, "its rows lie in one piece"),
             _ => (Path::Packed, "its rows do not lie in one piece"),
         };
@@ -199,7 +200,7 @@ impl Plan {
         let aliased = a.row_stride() == 1 && pitch > 0 && pitch.is_multiple_of(PAGE);
         let copies_a = aliased && m >= COPIED_FROM * height && task[1] >= COPIED_COLUMNS;
         let (depth, cols) = (KC.min(k), (strip * T::LANES).min(n));
-        let mc = if depth * cols <= SHALLOW { MC_SHALLOW } else { MC };
+        let mc = if depth * cols <= SHALLOW { MC_SHALLOW } else { m.div_ceil((m / MC).max(1)) };
         Self {
             shape,
             transposed,

@@ -167,10 +167,9 @@ impl<T: Element, const M: usize, const N: usize, const WHOLE: bool, const FRONT:
             let [a_ahead, b_ahead] = [a.col_stride, b.row_stride].map(|stride| stride.wrapping_mul(AHEAD));
             // Rows go through their lines by themselves.
             let a_prefetches = prefetches && a.col_stride.unsigned_abs() >= LINE / size_of::<T>();
-            let c_rows = if prefetches && finish.beta != T::ZERO { M } else { 0 };
             let mut c_row = c.start;
             for p in 0..k {
-                if p < c_rows {
+                if prefetches && p < M {
                     for j in 0..N {
                         prefetch(c_row.wrapping_add(j * T::LANES));
                     }
