@@ -1,9 +1,9 @@
 //! Matrix multiplication: `C ← epilogue(alpha · A · B + beta · C)`, alone, in batches, or with a B packed before.
 //!
 //! Blocked for the caches; A is read in place, whatever its strides, unless its columns lie pages apart, and so is B
-//! unless its columns are strided, its rows far apart, or many rows of A share it. A tile of C stays in registers (6 × 16 f32 with AVX2, 8 × 48 or 12 × 32 with AVX-512) while k runs;
-//! what follows the sums ([`Epilogue`]) is done while C is in a near cache. [`plan()`] tells what runs for a
-//! product.
+//! unless its columns are strided, its rows far apart, or many rows of A share it. A tile of C stays in registers
+//! (6 × 16 f32 with AVX2, 6 × 64 with AVX-512, other heights for other widths) while k runs; what follows the sums
+//! ([`Epilogue`]) is done while C is in a near cache. [`plan()`] tells what runs for a product.
 //!
 //! **Rounding.** The sums run over k in blocks of [`KC`], each a chain of fused multiply-adds from zero in ascending
 //! order: s₀, s₁, …. Then `C₀ = alpha·s₀ + beta·C`, `C₁ = alpha·s₁ + C₀`, … each with one multiply-add, at last the
@@ -58,7 +58,7 @@ const PAGE: usize = 4096;
 /// Lines that a set of a first-level cache holds.
 const WAYS: usize = 8;
 /// Registers in a row of packed B, at most: NC × KC elements stay in a second-level cache.
-const NC_REGISTERS: usize = 30;
+const NC_REGISTERS: usize = 32;
 
 compiled_once! {
     /// `C ← alpha · A · B + beta · C` for A of `[m, k]`, B of `[k, n]`, C of `[m, n]`, all with any strides.
@@ -643,7 +643,7 @@ unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
             1 false: 1 2 3 4 5 6 7 8 9 10 11 12;
             2 false: 1 2 3 4 5 6 7 8 9 10 11 12;
             3 false: 1 2 3 4 5 6 7 8;
-            4 false: 1 2 3 4;
+            4 false: 1 2 3 4 5 6;
             5 false: 1 2 3 4;
             6 false: 1 2 3 4;
             7 false: 1 2;

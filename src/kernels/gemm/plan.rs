@@ -33,7 +33,8 @@ pub(super) const fn tile_height(isa: Isa, registers: usize, front: bool, masked:
     match (isa, registers) {
         (Isa::Avx512, 1 | 2) => 12,
         (Isa::Avx512, 3) => 8,
-        (Isa::Avx512, 4..=6) => 4,
+        (Isa::Avx512, 4) => 6,
+        (Isa::Avx512, 5 | 6) => 4,
         (Isa::Avx512, _) => 2,
         // A register is a pair here.
         (_, 1) if front => 12,
@@ -72,7 +73,9 @@ pub(super) const fn tile_width(isa: Isa, rows: usize) -> usize {
     match (isa, rows) {
         (Isa::Avx512, 0..=2) => 8,
         (Isa::Avx512, 3 | 4) => 6,
-        (Isa::Avx512, _) => 3,
+        // One tile is as high as that: B is read once.
+        (Isa::Avx512, 7 | 8) => 3,
+        (Isa::Avx512, _) => 4,
         (_, 0 | 1) => 6,
         (_, 2) => 3,
         (_, 3) => 2,
