@@ -4,4 +4,7 @@
 use gristmill_fuzz::kernels;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: kernels::start("gemm"), |bytes: &[u8]| kernels::check("gemm", bytes));
+fuzz_target!(init: {
+    gristmill_fuzz::start();
+    kernels::start("gemm")
+}, |bytes: &[u8]| kernels::check("gemm", bytes));

@@ -1,28 +1,7 @@
-//! Any bytes as an idx file, plain, and as the two files of a database: no panic, no memory but for what is there, and
-//! what is read is what the format says.
+//! Any bytes as idx files; see `gristmill_fuzz::idx_parser`.
 #![no_main]
 
-use gristmill_fuzz::files::Nameless;
-use gristmill_fuzz::{Input, idx};
+use gristmill_fuzz::idx_parser;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: gristmill_fuzz::start(), |bytes: &[u8]| {
-    let mut input = Input(bytes);
-    match input.below(3) {
-        0 => plain(input.0),
-        // A right start.
-        1 => plain(&[&[0, 0], input.0].concat()),
-        _ => {
-            let (classes, len) = (input.below(256), input.below(1 << 16));
-            let images = input.take(len);
-            idx::check_mnist(&[&[0, 0, 8], images].concat(), &[&[0, 0, 8], input.0].concat(), classes);
-        }
-    }
-});
-
-fn plain(contents: &[u8]) {
-    // What looks like gzip is the business of another target.
-    if !contents.starts_with(&[0x1F, 0x8B]) {
-        idx::check(Nameless::new(contents).path(), contents, false);
-    }
-}
+fuzz_target!(init: gristmill_fuzz::start(), |bytes: &[u8]| idx_parser::check(bytes));

@@ -4,4 +4,7 @@
 use gristmill_fuzz::kernels;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: kernels::start("norms"), |bytes: &[u8]| kernels::check("norms", bytes));
+fuzz_target!(init: {
+    gristmill_fuzz::start();
+    kernels::start("norms")
+}, |bytes: &[u8]| kernels::check("norms", bytes));

@@ -4,4 +4,7 @@
 use gristmill_fuzz::kernels;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: kernels::start("reduce"), |bytes: &[u8]| kernels::check("reduce", bytes));
+fuzz_target!(init: {
+    gristmill_fuzz::start();
+    kernels::start("reduce")
+}, |bytes: &[u8]| kernels::check("reduce", bytes));

@@ -4,4 +4,7 @@
 use gristmill_fuzz::kernels;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: kernels::start("softmax_loss"), |bytes: &[u8]| kernels::check("softmax_loss", bytes));
+fuzz_target!(init: {
+    gristmill_fuzz::start();
+    kernels::start("softmax_loss")
+}, |bytes: &[u8]| kernels::check("softmax_loss", bytes));

@@ -6,8 +6,8 @@ use gristmill::data::{Dataset, Idx, Mnist, read_idx};
 use gristmill::tensor::Shape;
 use gristmill::{Error, Result};
 
-use crate::files::Nameless;
-use crate::memory;
+use super::files::Nameless;
+use super::memory;
 
 /// A whole array.
 pub struct Array<'a> {

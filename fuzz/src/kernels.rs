@@ -34,7 +34,6 @@ fn targets_of(kernel: &Kernel) -> impl Iterator<Item = &'static str> {
 
 /// Before the first input of `target`: each kernel is the business of one target, and this one has some.
 pub fn start(target: &str) {
-    crate::start();
     for kernel in kernels() {
         let targets: Vec<_> = targets_of(kernel).collect();
         assert_eq!(targets.len(), 1, "{} is the business of {targets:?}", kernel.name);

@@ -1,16 +1,23 @@
-//! What the targets share: choices made of bytes, counted memory, files, and the checks of whole families.
+//! The checks of the targets, and what they share: choices made of bytes, counted memory, files.
+//!
+//! The test programs of gristmill compile these modules, too, below a module of their own: they name each other by
+//! `super`, the registry by `crate`.
 
-pub mod files;
+pub mod checkpoint;
+mod files;
 #[path = "../../tests/graphs/mod.rs"]
 pub mod graphs;
-pub mod idx;
+pub mod gzip_bomb;
+mod idx;
+pub mod idx_parser;
 mod input;
 pub mod kernels;
-pub mod memory;
+pub mod loader;
+mod memory;
 #[path = "../../tests/registry/mod.rs"]
 mod registry;
 
-pub use input::Input;
+use input::Input;
 
 /// Before the first input: freed tensors go back to the system at once, so that AddressSanitizer sees who still uses
 /// one.

@@ -3,6 +3,7 @@
 
 #[cfg(unix)]
 pub mod guard;
+pub mod smoke;
 
 use gristmill::{Context, Element, Isa};
 

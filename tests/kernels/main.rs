@@ -11,6 +11,7 @@ mod cross_entropy;
 mod cumsum;
 mod dropout;
 mod embedding;
+mod fuzz;
 mod gemm;
 mod group_norm;
 mod laws;

@@ -6,6 +6,7 @@ mod random;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::common::smoke;
 use random::check;
 
 proptest! {
@@ -17,4 +18,13 @@ proptest! {
     ) {
         check(&bytes).map_err(TestCaseError::fail)?;
     }
+}
+
+#[test]
+fn fuzz_autograd_graph() {
+    smoke::run("autograd_graph", |bytes| {
+        if let Err(message) = check(bytes) {
+            panic!("{message}");
+        }
+    });
 }

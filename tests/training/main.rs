@@ -7,6 +7,7 @@ mod checkpoint;
 mod conventions;
 mod data;
 mod faults;
+mod fuzz;
 mod modules;
 mod nn;
 mod norm_layers;
