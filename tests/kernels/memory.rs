@@ -5,7 +5,7 @@
 use gristmill::kernels::gemm::{MatMut, MatRef, PackedB, gemm, gemm_prepacked};
 use gristmill::{Context, Element};
 
-use crate::registry::{Case, Draw, Special, kernels};
+use crate::registry::{self, Case, Draw, Kernel, Special};
 
 /// Calls it once and compares with the reference.
 fn once<T: Element>(name: &str, case: &Case<T>) {
@@ -13,11 +13,10 @@ fn once<T: Element>(name: &str, case: &Case<T>) {
     case.check(&results).unwrap_or_else(|error| panic!("{name}: {error}"));
 }
 
-#[test]
-fn every_kernel_once() {
+fn every_kernel(family: &[Kernel]) {
     // Bytes give sizes: a few elements, and a little more than a register.
     let sizes: &[u8] = if cfg!(miri) { &[2, 17] } else { &[2, 17, 18, 35] };
-    for kernel in kernels() {
+    for kernel in family {
         // Miri takes a while.
         println!("{}", kernel.name);
         for &size in sizes {
@@ -27,6 +26,23 @@ fn every_kernel_once() {
         }
     }
 }
+
+/// A test for each family, so that several can run beside each other under Miri.
+macro_rules! once {
+    ($($family:ident)+) => {
+        $(#[test]
+        fn $family() {
+            every_kernel(registry::$family::KERNELS);
+        })+
+
+        #[test]
+        fn no_family_is_forgotten() {
+            let here = [$(registry::$family::KERNELS.len()),+].iter().sum::<usize>();
+            assert_eq!(here, registry::kernels().count());
+        }
+    };
+}
+once! { losses maps norms others products reductions softmax updates zips }
 
 /// Rows and columns that lie neither way without gaps, packed on several threads, k in more than one block.
 #[test]

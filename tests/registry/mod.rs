@@ -9,12 +9,12 @@ pub mod laws;
 pub mod losses;
 pub mod maps;
 pub mod norms;
-mod others;
-mod products;
+pub mod others;
+pub mod products;
 pub mod reductions;
-mod softmax;
+pub mod softmax;
 pub mod updates;
-mod zips;
+pub mod zips;
 
 use gristmill::{Element, Result};
 
