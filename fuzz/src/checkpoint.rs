@@ -11,9 +11,9 @@ use gristmill::optim::{
     Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, PlateauMode, RAdam, RMSprop, ReduceLROnPlateau, SGD,
 };
 use gristmill::tensor::{load_safetensors, save_safetensors};
-use gristmill::{Element, Error, Result, Rng, Tensor};
+use gristmill::{Element, Result, Rng, Tensor};
 
-use super::files::{Nameless, temporary_folder};
+use super::files::{Nameless, read, temporary_folder};
 use super::{Input, memory};
 
 pub fn check(bytes: &[u8]) {
@@ -30,16 +30,6 @@ pub fn check(bytes: &[u8]) {
         6 => Training::new(&mut input).edited_file(&mut input),
         // Without `npz`, 4 and 5 are states, too.
         _ => Training::new(&mut input).edited_state(&mut input),
-    }
-}
-
-/// `None` for an error that names the file.
-#[track_caller]
-fn read<R>(result: Result<R>) -> Option<R> {
-    match result {
-        Ok(value) => Some(value),
-        Err(Error::File { .. }) => None,
-        Err(other) => panic!("not an error of the file: {other}"),
     }
 }
 

@@ -1,10 +1,11 @@
-//! Files in memory.
+//! Files in memory, and what reading one may give.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use gristmill::{Error, Result};
 use tempfile::TempDir;
 
 /// A file without a name, which goes with this value.
@@ -35,4 +36,14 @@ pub fn temporary_folder() -> TempDir {
 fn folder() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
     if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
+/// `None` for an error that names the file.
+#[track_caller]
+pub fn read<R>(result: Result<R>) -> Option<R> {
+    match result {
+        Ok(value) => Some(value),
+        Err(Error::File { .. }) => None,
+        Err(other) => panic!("not an error of the file: {other}"),
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use gristmill::Result;
 use gristmill::data::{Dataset, Idx, Mnist, read_idx};
 use gristmill::tensor::Shape;
-use gristmill::{Error, Result};
 
-use super::files::Nameless;
+use super::files::{Nameless, read};
 use super::memory;
 
 /// A whole array.
@@ -46,16 +46,6 @@ fn held(bytes: &[u8]) -> usize {
 
 /// Buffers of the file and of the decoder, and texts of errors.
 const BUFFERS: usize = 1 << 18;
-
-/// `None` for an error that names the file.
-#[track_caller]
-fn read<R>(result: Result<R>) -> Option<R> {
-    match result {
-        Ok(value) => Some(value),
-        Err(Error::File { .. }) => None,
-        Err(other) => panic!("not an error of the file: {other}"),
-    }
-}
 
 /// Whether a reader gave what the file holds.
 fn given<R>(result: Result<R>, expected: bool, damaged: bool) -> Option<R> {

@@ -68,7 +68,7 @@ pub(super) fn is_paged<T>(row_stride: isize) -> bool {
     bytes_of::<T>(row_stride).is_multiple_of(PAGE)
 }
 
-/// Registers of the widest tile for this many rows: the fewer rows, the wider.
+/// Registers of the widest tile for this many rows: few rows leave registers for more columns.
 pub(super) const fn tile_width(isa: Isa, rows: usize) -> usize {
     match (isa, rows) {
         (Isa::Avx512, 0..=2) => 8,

@@ -167,6 +167,7 @@ impl<T: Element, const M: usize, const N: usize, const WHOLE: bool, const FRONT:
             let [a_ahead, b_ahead] = [a.col_stride, b.row_stride].map(|stride| stride.wrapping_mul(AHEAD));
             // Rows go through their lines by themselves.
             let a_prefetches = prefetches && a.col_stride.unsigned_abs() >= LINE / size_of::<T>();
+            // Where the sums will go.
             let mut c_row = c.start;
             for p in 0..k {
                 if prefetches && p < M {
