@@ -104,18 +104,37 @@ impl<T: Element> Epilogue<'_, T> {
         }
     }
 
-    /// What comes after the bias, for these rows and columns of C: pass by pass, as they are in a near cache, so that not
-    /// every function is compiled with every other part.
+    /// What comes after the bias, for these rows and columns of C.
     ///
     /// # Safety
     /// They lie inside C, and nobody else uses them.
     #[inline(always)]
-    pub(super) unsafe fn finish<S: Simd>(&self, s: S, c: CTile<T>, rows: Range<usize>, cols: Range<usize>) {
-        let part = |matrix| Combine { matrix, c, rows: rows.clone(), cols: cols.clone() };
-        if let Some(residual) = self.residual {
+    pub(super) unsafe fn finish<S: Simd>(&self, s: S, c: &CTile<T>, rows: Range<usize>, cols: Range<usize>) {
+        if self.residual.is_some() || self.activation.is_some() || self.relu_mask.is_some() {
+            s.run(AfterBias { epilogue: self, c, rows, cols });
+        }
+    }
+}
+
+/// Pass by pass, as C is in a near cache, so that not every function is compiled with every other part.
+struct AfterBias<'a, T> {
+    epilogue: &'a Epilogue<'a, T>,
+    c: &'a CTile<T>,
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl<T: Element> Kernel for AfterBias<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { epilogue, c, rows, cols } = self;
+        let part = |matrix| Combine { matrix, c: *c, rows: rows.clone(), cols: cols.clone() };
+        if let Some(residual) = epilogue.residual {
             s.run(Add(part(residual)));
         }
-        if let Some(activation) = self.activation {
+        if let Some(activation) = epilogue.activation {
             let whole = c.row_stride == cols.len() as isize;
             let (lines, len) = if whole { (1, rows.len() * cols.len()) } else { (rows.len(), cols.len()) };
             with_function(activation, &mut |f| {
@@ -126,7 +145,7 @@ impl<T: Element> Epilogue<'_, T> {
                 }
             });
         }
-        if let Some(mask) = self.relu_mask {
+        if let Some(mask) = epilogue.relu_mask {
             s.run(Gate(part(mask)));
         }
     }

@@ -58,7 +58,7 @@ impl<T: Element> Kernel for VectorMatrix<'_, T> {
             Right::Matrix(b) => rows(s, product, b, a, cols.clone()),
         }
         // SAFETY: these columns lie inside C and what the epilogue reads.
-        unsafe { product.epilogue.finish(s, product.c, 0..1, cols) };
+        unsafe { product.epilogue.finish(s, &product.c, 0..1, cols) };
     }
 }
 

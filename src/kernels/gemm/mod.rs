@@ -23,6 +23,7 @@ mod prepacked;
 mod tile;
 mod view;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 pub use epilogue::{Bias, Epilogue};
@@ -31,7 +32,7 @@ use gemv::VectorMatrix;
 pub(crate) use plan::nanoseconds;
 pub use plan::{Path, Plan};
 pub use prepacked::PackedB;
-use tile::{ARows, BPanel, CTile, Finish, Operands, Tile};
+use tile::{ARows, BPanel, CTile, Far, Finish, LINE, Operands, Tile};
 pub use view::{BatchMut, BatchRef, MatMut, MatRef};
 
 use super::compiled_once;
@@ -57,6 +58,10 @@ const SHALLOW: usize = 4096;
 const PAGE: usize = 4096;
 /// Lines that a set of a first-level cache holds.
 const WAYS: usize = 8;
+/// Bytes of a panel of B that stay in a first-level cache.
+const NEAR_B: usize = 32 * 1024;
+/// Bytes of A, B and C that stay near.
+const NEAR: usize = 512 * 1024;
 /// Registers in a row of packed B, at most: NC × KC elements stay in a second-level cache.
 const NC_REGISTERS: usize = 32;
 
@@ -84,7 +89,7 @@ compiled_once! {
     ) -> Result<()> {
         check_shapes(a.shape(), b.shape(), c.shape())?;
         tell::<T>(1, a.shape(), c.cols());
-        multiply(context::settings()?, alpha, a, Right::Matrix(b), beta, &Epilogue::default(), &c);
+        multiply(context::settings()?, alpha, &a, Right::Matrix(&b), beta, &Epilogue::default(), &c);
         Ok(())
     }
 }
@@ -105,7 +110,7 @@ compiled_once! {
         check_shapes(a.shape(), b.shape(), c.shape())?;
         epilogue.check(c.shape())?;
         tell::<T>(1, a.shape(), c.cols());
-        multiply(context::settings()?, alpha, a, Right::Matrix(b), beta, &epilogue, &c);
+        multiply(context::settings()?, alpha, &a, Right::Matrix(&b), beta, &epilogue, &c);
         Ok(())
     }
 }
@@ -126,7 +131,7 @@ compiled_once! {
         check_shapes(a.shape(), [b.rows(), b.cols()], c.shape())?;
         epilogue.check(c.shape())?;
         tell::<T>(1, a.shape(), c.cols());
-        multiply(context::settings()?, alpha, a, Right::Packed(b), beta, &epilogue, &c);
+        multiply(context::settings()?, alpha, &a, Right::Packed(b), beta, &epilogue, &c);
         Ok(())
     }
 }
@@ -180,14 +185,14 @@ compiled_once! {
             let (a, b) = operands(i);
             // SAFETY: the index is inside the batch and handed out once.
             let c = unsafe { c.get(i) };
-            multiply(settings, alpha, a, Right::Matrix(b), beta, &Epilogue::default(), &c);
+            multiply(settings, alpha, &a, Right::Matrix(&b), beta, &Epilogue::default(), &c);
         };
         if c.count() == 0 || c.shape().contains(&0) {
             return Ok(());
         }
         let (a, b) = operands(0);
         tell::<T>(c.count(), a.shape(), b.cols());
-        let plan = Plan::new(settings, &a, &Right::Matrix(b));
+        let plan = Plan::new(settings, &a, &Right::Matrix(&b));
         // Few large products are shared among the threads one after the other.
         if plan.tasks > 1 && c.count() < settings.threads.saturating_mul(2) {
             (0..c.count()).for_each(|i| one(settings, i));
@@ -221,7 +226,7 @@ pub fn plan<T: Element>(a: &MatRef<'_, T>, b: &MatRef<'_, T>, c: &MatMut<'_, T>)
     let settings = context::settings()?;
     let transposed = is_transposed(c);
     let (a, b) = if transposed { (b.t(), a.t()) } else { (*a, *b) };
-    let mut plan = Plan::new(settings, &a, &Right::Matrix(b));
+    let mut plan = Plan::new(settings, &a, &Right::Matrix(&b));
     plan.transposed = transposed;
     Ok(plan)
 }
@@ -250,10 +255,11 @@ fn is_transposed<T>(c: &MatMut<'_, T>) -> bool {
     c.rows() > 1 && (c.cols() == 1 || c.col_stride() != 1 && c.row_stride() == 1)
 }
 
-/// The right-hand side.
+/// The right-hand side. Views are passed on by reference: a copy of one that was written a moment ago waits until the
+/// stores are done, and a small product takes no longer than a few of them.
 #[derive(Clone, Copy)]
 enum Right<'a, T: Element> {
-    Matrix(MatRef<'a, T>),
+    Matrix(&'a MatRef<'a, T>),
     Packed(&'a PackedB<T>),
 }
 
@@ -279,7 +285,7 @@ impl<T: Element> Right<'_, T> {
 fn multiply<T: Element>(
     settings: Settings,
     alpha: T,
-    a: MatRef<'_, T>,
+    a: &MatRef<'_, T>,
     b: Right<'_, T>,
     beta: T,
     epilogue: &Epilogue<'_, T>,
@@ -289,21 +295,25 @@ fn multiply<T: Element>(
     if m == 0 || n == 0 {
         return;
     }
-    let target = CTile { start: c.at(0, 0), row_stride: c.row_stride() };
-    match b {
+    let of_transposed;
+    let c_tile = |row_stride| CTile { start: c.at(0, 0), row_stride };
+    let product = match b {
         Right::Matrix(b) if is_transposed(c) && c.row_stride() == 1 => {
-            let (a, b, epilogue) = (b.t(), Right::Matrix(a.t()), &epilogue.transposed());
-            let c = CTile { row_stride: c.col_stride(), ..target };
-            return Product { alpha, a, b, beta, epilogue, c }.run(settings);
+            of_transposed = (b.t(), a.t(), epilogue.transposed());
+            let (a, b, epilogue) = (&of_transposed.0, Right::Matrix(&of_transposed.1), &of_transposed.2);
+            Some(Product { alpha, a, b, beta, epilogue, c: c_tile(c.col_stride()) })
         }
         Right::Packed(packed) if n == 1 => {
             // A product with a vector, like that with the matrix itself.
-            return multiply(settings, alpha, a, Right::Matrix(packed.column()), beta, epilogue, c);
+            return multiply(settings, alpha, a, Right::Matrix(&packed.column()), beta, epilogue, c);
         }
         _ if !is_transposed(c) && (c.col_stride() == 1 || n == 1) => {
-            return Product { alpha, a, b, beta, epilogue, c: target }.run(settings);
+            Some(Product { alpha, a, b, beta, epilogue, c: c_tile(c.row_stride()) })
         }
-        _ => {}
+        _ => None,
+    };
+    if let Some(product) = product {
+        return product.run(settings);
     }
     // No register of C can be written in place: the whole detour costs two passes over C.
     let mut scratch = Scratch::new(m * n);
@@ -322,11 +332,13 @@ fn multiply<T: Element>(
     }
 }
 
-/// A product whose C has its columns side by side, and is not empty.
+/// A product whose C has its columns side by side, and is not empty. In this order, so that no copy reads alpha and beta
+/// at once: it would wait for the stores, as above.
 #[derive(Clone, Copy)]
+#[repr(C)]
 struct Product<'a, T: Element> {
     alpha: T,
-    a: MatRef<'a, T>,
+    a: &'a MatRef<'a, T>,
     b: Right<'a, T>,
     beta: T,
     epilogue: &'a Epilogue<'a, T>,
@@ -337,15 +349,15 @@ struct Product<'a, T: Element> {
 unsafe impl<T: Element> Sync for Product<'_, T> {}
 
 impl<T: Element> Product<'_, T> {
+    #[inline]
     fn run(&self, settings: Settings) {
         let ([m, k], n) = (self.a.shape(), self.b.cols());
         if let Right::Matrix(b) = self.b
-            && plan::is_small([m, k, n])
-            && b.col_stride() == 1
+            && plan::is_small(settings, [m, k], b)
         {
             return settings.simd.run(Small { product: self, b });
         }
-        let plan = Plan::new(settings, &self.a, &self.b);
+        let plan = Plan::new(settings, self.a, &self.b);
         if plan.tasks == 1 || !parallel::pays(settings, plan.nanoseconds) {
             return self.part(settings, &plan, 0..m, 0..n);
         }
@@ -378,10 +390,11 @@ impl<T: Element> Product<'_, T> {
     }
 }
 
-/// All of a product that is small: tile by tile, B read where it lies, without a plan, which would take as long.
+/// All of a product that is small: panel by panel, B read where it lies unless its columns are strided, without a plan,
+/// which would take as long.
 struct Small<'a, T: Element> {
     product: &'a Product<'a, T>,
-    b: MatRef<'a, T>,
+    b: &'a MatRef<'a, T>,
 }
 
 impl<T: Element> Kernel for Small<'_, T> {
@@ -393,14 +406,25 @@ impl<T: Element> Kernel for Small<'_, T> {
         let ([m, k], n) = (product.a.shape(), b.cols());
         let (row_stride, col_stride) = (product.a.row_stride(), product.a.col_stride());
         let a = ARows { start: product.a.at(0, 0), row_stride, col_stride };
-        for panel in panels::<T>(0..n, plan::tile_width(S::ISA, m), true) {
-            let b = BPanel { start: b.at(0, panel.col), row_stride: b.row_stride(), tail: panel.tail };
+        let (width, mut scratch) = (plan::tile_width(S::ISA, m), None);
+        for panel in panels::<T>(0..n, width, true) {
+            let in_place = b.col_stride() == 1 && !plan::packs_tail::<T>(S::ISA, width, panel.tail, m);
+            let (start, row_stride) = if in_place {
+                (b.at(0, panel.col), b.row_stride())
+            } else {
+                let width = panel.registers * T::LANES;
+                let packed = scratch.get_or_insert_with(|| Scratch::new(width * k));
+                let panels = std::iter::once(panel.clone());
+                s.run(pack::Pack { b: *b, rows: 0..k, panels, packed: &mut packed[..] });
+                (packed.as_ptr(), width as isize)
+            };
+            let b = BPanel { start, row_stride, tail: panel.tail };
             let (finish, c) = (product.finish(true, true, 0, panel.col), product.c.at(0, panel.col));
-            let operands = Operands { k, a, b, finish, c };
+            let operands = Operands { k, a, b, finish, c, far: Far { b: false, c: false } };
             // SAFETY: all rows and the panel's columns lie inside A, B, C and what the epilogue reads, whose shapes were
-            // compared.
+            // compared; a packed panel is padded to whole registers.
             unsafe {
-                if panel.tail == T::LANES {
+                if !in_place || panel.tail == T::LANES {
                     column::<S, T, true>(s, m, &panel, operands);
                 } else {
                     column::<S, T, false>(s, m, &panel, operands);
@@ -408,7 +432,7 @@ impl<T: Element> Kernel for Small<'_, T> {
             }
         }
         // SAFETY: as above.
-        unsafe { product.epilogue.finish(s, product.c, 0..m, 0..n) };
+        unsafe { product.epilogue.finish(s, &product.c, 0..m, 0..n) };
     }
 }
 
@@ -438,7 +462,7 @@ impl<T: Element> Kernel for Merge<'_, T> {
             }
         }
         // SAFETY: as above.
-        unsafe { product.epilogue.finish(s, product.c, 0..m, 0..n) };
+        unsafe { product.epilogue.finish(s, &product.c, 0..m, 0..n) };
     }
 }
 
@@ -491,7 +515,7 @@ impl<T: Element> Kernel for Block<'_, T> {
                     Right::Matrix(b) if size > 0 => {
                         let scratch = scratch.get_or_insert_with(|| Scratch::new(size));
                         let panels = panels(cols.clone()).filter(|panel| panel.col >= packed_from);
-                        s.run(pack::Pack { b, rows: depth.clone(), panels, packed: &mut scratch[..] });
+                        s.run(pack::Pack { b: *b, rows: depth.clone(), panels, packed: &mut scratch[..] });
                         Some(&**scratch)
                     }
                     _ => None,
@@ -500,7 +524,7 @@ impl<T: Element> Kernel for Block<'_, T> {
                 for rows in pieces(rows.clone(), plan.block[0]) {
                     let a = if plan.copies_a {
                         let to = compact.get_or_insert_with(|| Scratch::new(pack::COMPACT));
-                        pack::compact(product.a, rows.clone(), depth.clone(), to)
+                        pack::compact(*product.a, rows.clone(), depth.clone(), to)
                     } else {
                         let (row_stride, col_stride) = (product.a.row_stride(), product.a.col_stride());
                         ARows { start: product.a.at(rows.start, depth.start), row_stride, col_stride }
@@ -514,12 +538,15 @@ impl<T: Element> Kernel for Block<'_, T> {
                             ),
                             None => product.b.panel(depth.start, panel.col),
                         };
+                        let far =
+                            Far { b: panel.registers * depth.len() * LINE > NEAR_B, c: plan.bytes > NEAR };
                         let operands = Operands {
                             k: depth.len(),
                             a,
                             b: BPanel { start, row_stride, tail: panel.tail },
                             finish: product.finish(depth.start == k.start, last_k, rows.start, panel.col),
                             c: product.c.at(rows.start, panel.col),
+                            far,
                         };
                         let whole = packed.is_some() || prepacked || panel.tail == T::LANES;
                         // SAFETY: the rows, the panel's columns and `depth` lie inside A, B, C and what the epilogue
@@ -534,7 +561,7 @@ impl<T: Element> Kernel for Block<'_, T> {
                     }
                     if last_k {
                         // SAFETY: these rows and columns lie inside C.
-                        unsafe { product.epilogue.finish(s, product.c, rows, cols.clone()) };
+                        unsafe { product.epilogue.finish(s, &product.c, rows, cols.clone()) };
                     }
                 }
             }
@@ -564,18 +591,35 @@ struct Panel {
 
 /// The columns in panels of at most `width` registers: as equal as they can be, or all but the last one full.
 #[inline(always)]
-fn panels<T: Element>(cols: Range<usize>, width: usize, equal: bool) -> impl Iterator<Item = Panel> + Clone {
+fn panels<T: Element>(cols: Range<usize>, width: usize, equal: bool) -> Panels<T> {
     let registers = cols.len().div_ceil(T::LANES);
     let (count, each, more) = shares(registers, width);
-    (0..count).map(move |i| {
-        let (before, registers) = if equal {
-            (i * each + i.min(more), each + usize::from(i < more))
-        } else {
-            (i * width, width.min(registers - i * width))
-        };
-        let col = cols.start + before * T::LANES;
-        Panel { col, registers, tail: (cols.end - col - (registers - 1) * T::LANES).min(T::LANES) }
-    })
+    let (each, more) = if equal { (each, more) } else { (width, 0) };
+    Panels { cols, count, each, more, element: PhantomData }
+}
+
+/// What [`panels`] gives: `count` of them are left, of which the first `more` have one register more than `each`.
+#[derive(Clone)]
+struct Panels<T> {
+    cols: Range<usize>,
+    count: usize,
+    each: usize,
+    more: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Element> Iterator for Panels<T> {
+    type Item = Panel;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Panel> {
+        self.count = self.count.checked_sub(1)?;
+        let (col, len) = (self.cols.start, self.cols.len());
+        let registers = (self.each + usize::from(self.more > 0)).min(len.div_ceil(T::LANES));
+        self.more = self.more.saturating_sub(1);
+        self.cols.start = (col + registers * T::LANES).min(self.cols.end);
+        Some(Panel { col, registers, tail: (len - (registers - 1) * T::LANES).min(T::LANES) })
+    }
 }
 
 /// `len` in shares of at most `most`, as equal as they can be: their number, the smaller size, and how many have one more.

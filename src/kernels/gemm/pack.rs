@@ -9,6 +9,8 @@ use super::tile::ARows;
 use super::{KC, MC, MatRef, Panel};
 use crate::simd::{Element, Float, Kernel, Simd};
 
+/// Elements of a square of registers with the most lanes.
+const SQUARE: usize = 16 * 16;
 /// Rows that are copied before the next ones, if they lie side by side in memory.
 const ROWS: usize = 16;
 
@@ -91,12 +93,32 @@ unsafe fn transpose<S: Simd, T: Element>(
     panel: &mut [T],
 ) {
     let width = used * T::LANES;
-    if rows.len() < T::LANES {
-        // SAFETY: the caller's promise.
-        return unsafe { gather(b, rows, col, width - T::LANES + tail, width, panel) };
-    }
     for j in 0..used {
         let lanes = if j + 1 < used { T::LANES } else { tail };
+        if rows.len() < T::LANES {
+            // Through a square of its own.
+            let mut squares = [[T::ZERO; SQUARE]; 2];
+            let [square, transposed] = &mut squares;
+            // SAFETY: the caller's promise; both squares have as many registers as lanes.
+            unsafe {
+                for (i, column) in square.chunks_exact_mut(T::LANES).take(lanes).enumerate() {
+                    let from = b.at(rows.start, col + j * T::LANES + i);
+                    s.store(T::Vector::load_ptr_partial(s, from, rows.len()), column);
+                }
+                T::Vector::transpose_ptr(
+                    s,
+                    square.as_ptr(),
+                    T::LANES,
+                    lanes,
+                    transposed.as_mut_ptr(),
+                    T::LANES,
+                );
+            }
+            for (row, to) in transposed.chunks_exact(T::LANES).zip(panel.chunks_exact_mut(width)) {
+                to[j * T::LANES..][..T::LANES].copy_from_slice(row);
+            }
+            continue;
+        }
         for i in (0..rows.len()).step_by(T::LANES) {
             // The last square lies flush with the end: some rows are written twice.
             let i = i.min(rows.len() - T::LANES);

@@ -57,6 +57,13 @@ pub(super) const fn is_front<T: Element>(isa: Isa, registers: usize, tail: usize
     matches!(isa, Isa::Avx2) && registers == 1 && tail <= T::LANES / 2
 }
 
+/// Whether a panel is packed that would lie in place but for a last register of which `tail` lanes exist: if that is a
+/// pair of which both halves count, and there are rows enough.
+#[inline(always)]
+pub(super) fn packs_tail<T: Element>(isa: Isa, width: usize, tail: usize, rows: usize) -> bool {
+    matches!(isa, Isa::Avx2) && width == 1 && tail > T::LANES / 2 && tail < T::LANES && rows >= RAGGED_FROM
+}
+
 /// Bytes from element to element, as far as they can be counted.
 fn bytes_of<T>(stride: isize) -> usize {
     stride.unsigned_abs().saturating_mul(size_of::<T>())
@@ -88,13 +95,22 @@ pub(crate) const fn nanoseconds<T>(multiply_adds: usize) -> usize {
     multiply_adds / (120 / size_of::<T>())
 }
 
-/// Multiply-adds up to which a product is small: half a microsecond.
-const SMALL: usize = 32 * 32 * 32;
+/// Multiply-adds up to which a product is small: some ten microseconds.
+const SMALL: usize = 1 << 19;
+/// Bytes over which a small B may be spread: a near part of a second-level cache, and as many pages as the first-level
+/// TLB has entries.
+const SPREAD: usize = 128 * 1024;
 
-/// Whether tiles run without a plan: what [`Plan`] says of such a product is what they do.
+/// Whether tiles run on one thread without a plan: what [`Plan`] says of such a product is what they do, at less cost.
 #[inline]
-pub(super) fn is_small([m, k, n]: [usize; 3]) -> bool {
-    m > 1 && k <= KC && m.saturating_mul(n).saturating_mul(k) <= SMALL
+pub(super) fn is_small<T: Element>(settings: Settings, [m, k]: [usize; 2], b: &MatRef<'_, T>) -> bool {
+    let multiply_adds = m.saturating_mul(b.cols()).saturating_mul(k);
+    let lines = if b.col_stride() == 1 { (k, b.row_stride()) } else { (b.cols(), b.col_stride()) };
+    m > 1
+        && k <= KC
+        && multiply_adds <= SMALL
+        && bytes_of::<T>(lines.1).saturating_mul(lines.0) <= SPREAD
+        && parallel::jobs(settings, usize::MAX, nanoseconds::<T>(multiply_adds)) == 1
 }
 
 /// How B is read.
@@ -172,9 +188,11 @@ impl Plan {
             _ => row_bytes > 0 && row_bytes.is_multiple_of(PAGE),
         };
         let deep = k.min(KC).saturating_mul(n).saturating_mul(size_of::<T>()) > DEEP;
+        let small = matches!(b, Right::Matrix(b) if is_small(settings, [m, k], b));
         let (path, why) = match col_stride {
             _ if m == 1 => (Path::Vector, "an operand is a vector"),
             _ if matches!(b, Right::Packed(_)) => (Path::Prepacked, "as B came"),
+            1 if small => (Path::InPlace, "it is small"),
             1 if far && m >= PACKED_FROM * height => (Path::Packed, "its rows lie far apart"),
             1 if deep && m >= MANY => (Path::Packed, "it is large and used by many rows"),
             1 => (Path::InPlace, "its rows lie in one piece"),
@@ -203,7 +221,11 @@ impl Plan {
         let aliased = a.row_stride() == 1 && pitch > 0 && pitch.is_multiple_of(PAGE);
         let copies_a = aliased && m >= COPIED_FROM * height && task[1] >= COPIED_COLUMNS;
         let (depth, cols) = (KC.min(k), (strip * T::LANES).min(n));
-        let mc = if depth * cols <= SHALLOW { MC_SHALLOW } else { m.div_ceil((m / MC).max(1)) };
+        let mc = match () {
+            _ if small => m,
+            _ if depth * cols <= SHALLOW => MC_SHALLOW,
+            _ => m.div_ceil((m / MC).max(1)),
+        };
         Self {
             shape,
             transposed,
@@ -225,15 +247,13 @@ impl Plan {
         }
     }
 
-    /// The first of these columns whose panel is packed: all are, none, or the last one, if it has more columns than
-    /// half a register that is a pair and there are rows enough.
+    /// The first of these columns whose panel is packed: all are, none, or the last one.
     #[inline(always)]
     pub(super) fn packed_from<T: Element>(&self, rows: usize, cols: &Range<usize>) -> usize {
         let tail = cols.len() % T::LANES;
-        let ragged = self.isa == Isa::Avx2 && self.width == 1 && tail > T::LANES / 2;
         match self.path {
             Path::Packed => cols.start,
-            Path::InPlace if ragged && rows >= RAGGED_FROM => cols.end - tail,
+            Path::InPlace if packs_tail::<T>(self.isa, self.width, tail, rows) => cols.end - tail,
             _ => cols.end,
         }
     }

@@ -47,7 +47,7 @@ fn opaque(mut x: isize) -> isize {
 /// Steps of k that B, and columns of A, are asked for before they are read.
 const AHEAD: isize = 8;
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Asks for a line to be brought into the first cache.
 #[inline(always)]
@@ -105,6 +105,29 @@ impl<T> CTile<T> {
     }
 }
 
+/// Which operands may not be in the first-level cache.
+#[derive(Clone, Copy)]
+pub(super) struct Far {
+    pub b: bool,
+    pub c: bool,
+}
+
+/// Calls `step` `k` times, with `ahead`: a loop of its own for each of the two.
+#[inline(always)]
+fn for_each_step(k: usize, ahead: bool, mut step: impl FnMut(bool)) {
+    if ahead {
+        (0..k).for_each(
+            #[inline(always)]
+            |_| step(true),
+        );
+    } else {
+        (0..k).for_each(
+            #[inline(always)]
+            |_| step(false),
+        );
+    }
+}
+
 /// What a tile reads and writes, and over how many terms it sums.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<T> {
@@ -113,6 +136,7 @@ pub(super) struct Operands<T> {
     pub b: BPanel<T>,
     pub finish: Finish<T>,
     pub c: CTile<T>,
+    pub far: Far,
 }
 
 impl<T> Operands<T> {
@@ -156,52 +180,62 @@ impl<T: Element, const M: usize, const N: usize, const WHOLE: bool, const FRONT:
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Operands { k, a, b, finish, c } = *self.0;
+        let Operands { k, a, b, finish, c, far } = *self.0;
         // SAFETY: all pointers stay within what was promised to `new`.
         unsafe {
             let mut sums = [[s.splat(T::ZERO); N]; M];
             let rows = EightRows::new::<T>(a.row_stride);
-            let mut a_col = [a.start, a.start.wrapping_offset(a.row_stride.wrapping_mul(6))];
+            // Left alone, the compiler takes the last rows from the first one, too, and their places do not fit the
+            // registers.
+            let sixth = opaque(a.row_stride.wrapping_mul(6));
+            let mut a_col = [a.start, a.start.wrapping_offset(sixth)];
             let mut b_row = b.start;
-            let prefetches = const { matches!(S::ISA, Isa::Avx512) && N > 1 };
             let [a_ahead, b_ahead] = [a.col_stride, b.row_stride].map(|stride| stride.wrapping_mul(AHEAD));
             // Rows go through their lines by themselves.
-            let a_prefetches = prefetches && a.col_stride.unsigned_abs() >= LINE / size_of::<T>();
+            let a_is_far = a.col_stride.unsigned_abs() >= LINE / size_of::<T>();
             // Where the sums will go.
             let mut c_row = c.start;
-            for p in 0..k {
-                if prefetches && p < M {
-                    for j in 0..N {
-                        prefetch(c_row.wrapping_add(j * T::LANES));
+            let mut c_rows = if far.c { M } else { 0 };
+            let ahead = const { matches!(S::ISA, Isa::Avx512) && N > 1 } && (far.b || far.c);
+            for_each_step(
+                k,
+                ahead,
+                #[inline(always)]
+                |ahead: bool| {
+                    if ahead && c_rows > 0 {
+                        for j in 0..N {
+                            prefetch(c_row.wrapping_add(j * T::LANES));
+                        }
+                        c_row = c_row.wrapping_offset(c.row_stride);
+                        c_rows -= 1;
                     }
-                    c_row = c_row.wrapping_offset(c.row_stride);
-                }
-                if a_prefetches {
-                    prefetch(a_col[0].wrapping_offset(a_ahead));
-                }
-                if prefetches {
-                    for j in 0..N {
-                        prefetch(b_row.wrapping_offset(b_ahead).wrapping_add(j * T::LANES));
+                    if ahead && a_is_far {
+                        prefetch(a_col[0].wrapping_offset(a_ahead));
                     }
-                }
-                let mut b_registers = [s.splat(T::ZERO); N];
-                for (j, register) in b_registers.iter_mut().enumerate() {
-                    let from = b_row.wrapping_add(j * T::LANES);
-                    *register = if WHOLE || j + 1 < N {
-                        T::Vector::load_ptr(s, from)
-                    } else {
-                        T::Vector::load_ptr_partial(s, from, b.tail)
-                    };
-                }
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let a = s.splat(*rows.at(a_col[i / 6], i % 6));
-                    for (sum, &b) in sums.iter_mut().zip(&b_registers) {
-                        *sum = if FRONT { a.mul_add_front(b, *sum) } else { a.mul_add(b, *sum) };
+                    if ahead {
+                        for j in 0..N {
+                            prefetch(b_row.wrapping_offset(b_ahead).wrapping_add(j * T::LANES));
+                        }
                     }
-                }
-                a_col = a_col.map(|a_col| a_col.wrapping_offset(a.col_stride));
-                b_row = b_row.wrapping_offset(b.row_stride);
-            }
+                    let mut b_registers = [s.splat(T::ZERO); N];
+                    for (j, register) in b_registers.iter_mut().enumerate() {
+                        let from = b_row.wrapping_add(j * T::LANES);
+                        *register = if WHOLE || j + 1 < N {
+                            T::Vector::load_ptr(s, from)
+                        } else {
+                            T::Vector::load_ptr_partial(s, from, b.tail)
+                        };
+                    }
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let a = s.splat(*rows.at(a_col[i / 6], i % 6));
+                        for (sum, &b) in sums.iter_mut().zip(&b_registers) {
+                            *sum = if FRONT { a.mul_add_front(b, *sum) } else { a.mul_add(b, *sum) };
+                        }
+                    }
+                    a_col = a_col.map(|a_col| a_col.wrapping_offset(a.col_stride));
+                    b_row = b_row.wrapping_offset(b.row_stride);
+                },
+            );
             finish.store(s, sums, c, b.tail);
         }
     }
