@@ -1,8 +1,9 @@
 //! Splitting work over the threads of rayon's pool: the only file that names rayon.
 //!
 //! Work is cut into chunks whose bounds do not depend on the number of threads; the threads take the chunks from one
-//! shared counter. The caller takes chunks itself and never waits for a thread that has not begun: help that comes late
-//! finds nothing to do.
+//! shared queue, the caller from its front, helpers from its back: so that in one call after the other the same thread
+//! works on the same end of the same memory, and finds it in its cache. The caller never waits for a thread that has not
+//! begun: help that comes late finds nothing to do.
 //!
 //! A job of rayon that has helped stays for [`LINGER`] and looks out for more work of the same caller, as the threads
 //! of OpenMP do: to wake a sleeping thread takes 20 to 60 µs, to hand work to one that looks out for it 0.2 µs. In a
@@ -29,6 +30,8 @@ const LINGER: Duration = Duration::from_micros(200);
 /// How long a helper stays in all. A thread of the pool that waits for something of its own may have taken up the job of
 /// helping, and learns only then that its wait is over.
 const STAY: Duration = Duration::from_millis(5);
+/// The most chunks that threads share: counts of them stay far below 32 bits.
+const MOST_CHUNKS: usize = 1 << 31;
 /// Looks between two looks at the clock.
 const LOOKS: usize = 64;
 
@@ -58,7 +61,7 @@ pub(crate) fn for_each_index(
     work: &(dyn Fn(usize) + Sync),
 ) {
     let jobs = jobs(settings, chunks, nanoseconds);
-    if jobs == 1 || !pays(settings, nanoseconds) {
+    if jobs == 1 || chunks > MOST_CHUNKS || !pays(settings, nanoseconds) {
         return (0..chunks).for_each(work);
     }
     if with_team(|team| team.run(chunks, jobs - 1, nanoseconds, work)).is_none() {
@@ -111,8 +114,7 @@ struct Owner {
 #[derive(Default)]
 struct Team {
     entrance: Entrance,
-    /// Chunks that were taken.
-    taken: Line<AtomicUsize>,
+    queue: Queue,
     /// Jobs that are on their way, at work or looking out for it.
     helpers: Line<AtomicUsize>,
     /// Written by the owner while the entrance is closed and nobody inside; read by who is inside.
@@ -125,6 +127,45 @@ struct Team {
 unsafe impl Send for Team {}
 // SAFETY: as above.
 unsafe impl Sync for Team {}
+
+/// The chunks that were taken: from the front (32 bits) and from the back (32 bits).
+#[derive(Default)]
+struct Queue(Line<AtomicU64>);
+
+#[derive(Clone, Copy)]
+enum End {
+    Front,
+    Back,
+}
+
+impl Queue {
+    /// One from the back.
+    const BACK: u64 = 1 << 32;
+
+    /// Only for the owner, with nobody inside.
+    fn fill(&self) {
+        self.0.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Leaves nothing to take.
+    fn stop(&self, chunks: usize) {
+        self.0.0.store(chunks as u64, Ordering::Relaxed);
+    }
+
+    /// The next chunk from this end, if one is left.
+    fn take(&self, end: End, chunks: usize) -> Option<usize> {
+        let one = match end {
+            End::Front => 1,
+            End::Back => Self::BACK,
+        };
+        let taken = self.0.0.fetch_add(one, Ordering::Relaxed);
+        let (front, back) = ((taken % Self::BACK) as usize, (taken / Self::BACK) as usize);
+        (front + back < chunks).then(|| match end {
+            End::Front => front,
+            End::Back => chunks - 1 - back,
+        })
+    }
+}
 
 /// A cache line of its own.
 #[derive(Default)]
@@ -210,7 +251,7 @@ impl Owner {
         impl Drop for Close<'_> {
             fn drop(&mut self) {
                 if std::thread::panicking() {
-                    self.0.team.taken.0.store(self.1, Ordering::Relaxed);
+                    self.0.team.queue.stop(self.1);
                 }
                 self.0.team.entrance.close();
                 self.0.at_work.set(false);
@@ -219,7 +260,7 @@ impl Owner {
 
         let team = &self.team;
         self.at_work.set(true);
-        team.taken.0.store(0, Ordering::Relaxed);
+        team.queue.fill();
         *team.panic.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // SAFETY: only the lifetime changes; `Close` waits until nobody is inside who could use it.
         let erased =
@@ -244,7 +285,7 @@ impl Owner {
                 team.helpers.0.fetch_sub(1, Ordering::Relaxed);
             });
         }
-        team.take_chunks(chunks, work);
+        team.take_chunks(End::Front, chunks, work);
         drop(close);
         let panic = team.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
@@ -254,12 +295,8 @@ impl Owner {
 }
 
 impl Team {
-    fn take_chunks(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
-        loop {
-            let chunk = self.taken.0.fetch_add(1, Ordering::Relaxed);
-            if chunk >= chunks {
-                return;
-            }
+    fn take_chunks(&self, end: End, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
+        while let Some(chunk) = self.queue.take(end, chunks) {
             work(chunk);
         }
     }
@@ -277,9 +314,11 @@ impl Team {
                     unsafe { *self.task.get() }.expect("set before the entrance opens");
                 // SAFETY: it lives until all are out.
                 let work = unsafe { &*work };
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_chunks(chunks, work))) {
+                if let Err(panic) =
+                    catch_unwind(AssertUnwindSafe(|| self.take_chunks(End::Back, chunks, work)))
+                {
                     // The caller stops when nothing is left.
-                    self.taken.0.store(chunks, Ordering::Relaxed);
+                    self.queue.stop(chunks);
                     self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
                 }
                 self.entrance.leave();
@@ -450,6 +489,24 @@ mod tests {
                 x.iter().zip(y).for_each(|(x, y)| *y += x + 1);
             });
             assert!(output.iter().zip(&input).all(|(y, x)| *y == x + 1));
+        }
+    }
+
+    #[test]
+    fn a_queue_gives_each_chunk_once_from_whichever_end() {
+        for chunks in 0..20 {
+            for pattern in 0..1_u32 << 12 {
+                let (queue, mut taken) = (Queue::default(), vec![]);
+                let ends = (0..).map(|i| if pattern >> (i % 12) & 1 == 0 { End::Front } else { End::Back });
+                taken.extend(ends.map_while(|end| queue.take(end, chunks)));
+                taken.sort_unstable();
+                assert_eq!(taken, (0..chunks).collect::<Vec<_>>());
+                assert!([End::Front, End::Back].iter().all(|&end| queue.take(end, chunks).is_none()));
+                queue.fill();
+                assert_eq!(queue.take(End::Back, 3), Some(2));
+                queue.stop(3);
+                assert!([End::Front, End::Back].iter().all(|&end| queue.take(end, 3).is_none()));
+            }
         }
     }
 

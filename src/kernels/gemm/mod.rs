@@ -20,6 +20,7 @@ mod gemv;
 mod pack;
 mod plan;
 mod prepacked;
+mod shared;
 mod tile;
 mod view;
 
@@ -32,6 +33,7 @@ use gemv::VectorMatrix;
 pub(crate) use plan::nanoseconds;
 pub use plan::{Path, Plan};
 pub use prepacked::PackedB;
+use shared::SharedB;
 use tile::{ARows, BPanel, CTile, Far, Finish, LINE, Operands, Tile};
 pub use view::{BatchMut, BatchRef, MatMut, MatRef};
 
@@ -359,12 +361,13 @@ impl<T: Element> Product<'_, T> {
         }
         let plan = Plan::new(settings, self.a, &self.b);
         if plan.tasks == 1 || !parallel::pays(settings, plan.nanoseconds) {
-            return self.part(settings, &plan, 0..m, 0..n);
+            return self.part(settings, &plan, None, 0..m, 0..n);
         }
         if !plan.splits_k {
+            let shared = SharedB::new(&plan);
             return parallel::for_each_index(settings, plan.tasks, plan.nanoseconds, &|task| {
                 let (rows, cols) = plan.place(task);
-                self.part(settings, &plan, rows, cols);
+                self.part(settings, &plan, shared.as_ref(), rows, cols);
             });
         }
         // The sums of each block of k side by side, then the chain over them in order: the same roundings.
@@ -376,16 +379,23 @@ impl<T: Element> Product<'_, T> {
             let epilogue = &Epilogue::default();
             let product = &Product { alpha: T::ONE, beta: T::ZERO, epilogue, c, ..*self };
             let (rows, cols, k) = (0..m, 0..n, block * KC..((block + 1) * KC).min(k));
-            settings.simd.run(Block { product, plan: &plan, rows, cols, k });
+            settings.simd.run(Block { product, plan: &plan, shared: None, rows, cols, k });
         });
         settings.simd.run(Merge { product: self, sums: &sums, shape: [m, n] });
     }
 
     /// All of k for some rows and columns of C.
-    fn part(&self, settings: Settings, plan: &Plan, rows: Range<usize>, cols: Range<usize>) {
+    fn part(
+        &self,
+        settings: Settings,
+        plan: &Plan,
+        shared: Option<&SharedB<T>>,
+        rows: Range<usize>,
+        cols: Range<usize>,
+    ) {
         match plan.path {
             Path::Vector => settings.simd.run(VectorMatrix { product: self, cols }),
-            _ => settings.simd.run(Block { product: self, plan, rows, cols, k: 0..self.a.cols() }),
+            _ => settings.simd.run(Block { product: self, plan, shared, rows, cols, k: 0..self.a.cols() }),
         }
     }
 }
@@ -492,6 +502,7 @@ impl<T: Element> Product<'_, T> {
 struct Block<'a, T: Element> {
     product: &'a Product<'a, T>,
     plan: &'a Plan,
+    shared: Option<&'a SharedB<T>>,
     rows: Range<usize>,
     cols: Range<usize>,
     k: Range<usize>,
@@ -502,7 +513,7 @@ impl<T: Element> Kernel for Block<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { product, plan, rows, cols, k } = self;
+        let Self { product, plan, shared, rows, cols, k } = self;
         let (mut scratch, mut compact) = (None, None);
         for cols in pieces(cols, plan.strip * T::LANES) {
             let packed_from = plan.packed_from::<T>(rows.len(), &cols);
@@ -513,10 +524,18 @@ impl<T: Element> Kernel for Block<'_, T> {
                 let size = (cols.end - packed_from).next_multiple_of(T::LANES) * depth.len();
                 let packed = match product.b {
                     Right::Matrix(b) if size > 0 => {
-                        let scratch = scratch.get_or_insert_with(|| Scratch::new(size));
                         let panels = panels(cols.clone()).filter(|panel| panel.col >= packed_from);
-                        s.run(pack::Pack { b: *b, rows: depth.clone(), panels, packed: &mut scratch[..] });
-                        Some(&**scratch)
+                        let pack = |packed: &mut [T]| {
+                            s.run(pack::Pack { b: *b, rows: depth.clone(), panels: panels.clone(), packed });
+                        };
+                        match shared.and_then(|shared| shared.get(&depth, &cols, &pack)) {
+                            Some(packed) => Some(packed),
+                            None => {
+                                let scratch = scratch.get_or_insert_with(|| Scratch::new(size));
+                                pack(&mut scratch[..]);
+                                Some(&**scratch)
+                            }
+                        }
                     }
                     _ => None,
                 };

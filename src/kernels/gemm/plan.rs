@@ -20,6 +20,8 @@ const FLAT: usize = 32;
 /// Bytes of a block of KC rows of B from which it pays to pack it once for [`MANY`] rows of A or more.
 const DEEP: usize = 64 * 1024;
 const MANY: usize = 128;
+/// Bytes of a B that each thread packs for itself.
+const COPIES: usize = 48 * 1024;
 /// Tiles of rows and columns of B from which copying blocks of an A whose columns are pages apart pays.
 const COPIED_FROM: usize = 4;
 const COPIED_COLUMNS: usize = 128;
@@ -214,8 +216,17 @@ impl Plan {
         let columns = if front { T::LANES / 2 } else { width * T::LANES };
         let tile = [height.min(m), columns];
         let jobs = if m == 0 || n == 0 { 1 } else { parallel::jobs(settings, usize::MAX, nanoseconds) };
-        let (task, tasks, splits_k) =
-            if jobs == 1 { ([m, n], 1, false) } else { split(shape, jobs, height, width * T::LANES) };
+        let by = match path {
+            Path::Vector => Split::Vector,
+            Path::Packed if k.saturating_mul(n).saturating_mul(size_of::<T>()) <= COPIES => Split::RowsOnly,
+            _ if k <= FLAT => Split::Rows,
+            _ => Split::Columns,
+        };
+        let panel = if path == Path::Packed { width.min(registers.div_ceil(jobs)) } else { width };
+        let (task, tasks, splits_k) = match jobs {
+            1 => ([m, n], 1, false),
+            _ => split(shape, by, jobs, height, panel * T::LANES),
+        };
         // Columns of A that lie side by side: each step along k is another line, all in few sets of a cache.
         let pitch = bytes_of::<T>(a.col_stride());
         let aliased = a.row_stride() == 1 && pitch > 0 && pitch.is_multiple_of(PAGE);
@@ -258,24 +269,55 @@ impl Plan {
         }
     }
 
-    /// The rows and columns of a task.
+    /// Columns of a task, if several tasks use the same ones and each would pack all its columns at once.
+    pub(super) fn shared_columns(&self) -> Option<usize> {
+        let ([m, _, n], [rows, cols]) = (self.shape, self.task);
+        let shares = self.path == Path::Packed && !self.splits_k && rows < m && cols.min(n) <= self.block[2];
+        shares.then_some(cols)
+    }
+
+    /// The rows and columns of a task. Tasks that are neighbours go to one thread, if possible: rows of A from left to
+    /// right, or the columns that it packed from top to bottom.
     pub(super) fn place(&self, task: usize) -> (Range<usize>, Range<usize>) {
         let ([m, _, n], [rows, cols]) = (self.shape, self.task);
-        let col_tasks = n.div_ceil(cols);
-        let (row, col) = (task / col_tasks * rows, task % col_tasks * cols);
+        let [row_tasks, col_tasks] = [m.div_ceil(rows), n.div_ceil(cols)];
+        let (row, col) = match self.path {
+            Path::Packed => (task % row_tasks * rows, task / row_tasks * cols),
+            _ => (task / col_tasks * rows, task % col_tasks * cols),
+        };
         (row..(row + rows).min(m), col..(col + cols).min(n))
     }
 }
 
+/// How work is shared.
+enum Split {
+    /// Columns first, since who shares none packs none twice.
+    Columns,
+    /// Rows first: C is most of the memory, and each thread writes a piece of it from end to end.
+    Rows,
+    /// Rows only, a task for each thread, which packs all of B for itself: to do that takes less time than to fetch what
+    /// another thread packed, or to write C side by side with it.
+    RowsOnly,
+    /// Columns only, no more tasks than threads, since rows of B are read in pieces as long as a task.
+    Vector,
+}
+
 /// Rows and columns of a task, the number of tasks, and whether they are blocks of k: enough for all threads to finish
-/// together. Columns first, since who shares none packs none twice; rows first where C is most of the memory, so that
-/// each thread writes a piece of it from end to end; of vectors no more than threads, since rows of B are read in pieces
-/// as long as a task.
-fn split([m, k, n]: [usize; 3], jobs: usize, height: usize, width: usize) -> ([usize; 2], usize, bool) {
+/// together.
+fn split(
+    [m, k, n]: [usize; 3],
+    split: Split,
+    jobs: usize,
+    height: usize,
+    width: usize,
+) -> ([usize; 2], usize, bool) {
     let blocks = k.div_ceil(KC);
-    let wanted = if m == 1 { jobs } else { 4 * jobs };
-    let panel = if m == 1 { VECTOR_COLUMNS.next_multiple_of(width) } else { width };
-    let row_tasks = if k <= FLAT { m.div_ceil(2 * height).min(wanted) } else { 1 };
+    let (wanted, panel, row_tasks) = match split {
+        Split::Columns => (4 * jobs, width, 1),
+        Split::Rows => (4 * jobs, width, m.div_ceil(2 * height).min(4 * jobs)),
+        Split::RowsOnly => (jobs, n, jobs),
+        Split::Vector => (jobs, VECTOR_COLUMNS.next_multiple_of(width), 1),
+    };
     let cols = n.div_ceil(n.div_ceil(panel).min(wanted / row_tasks)).next_multiple_of(panel);
     let col_tasks = n.div_ceil(cols);
     let rows = m.div_ceil(wanted.div_ceil(col_tasks)).next_multiple_of(height).max(2 * height);
