@@ -217,6 +217,10 @@ fn every_path_gives_the_same_bits_for_every_order() {
         [16, 20_000, 16],
         [75, 70, 1100],
         [50, 9, 300],
+        // Without a plan; B so little that each thread packs all of it; packed by the threads together.
+        [33, 20, 41],
+        [100, 90, 101],
+        [100, 600, 101],
         // Rows and columns a page apart: A is copied, tiles are lower.
         [1024, 300, 130],
         [40, 1024, 1024],
@@ -634,6 +638,8 @@ fn plans_say_which_path_runs() {
                 assert_eq!(path([1000, 1000, 1], false).path, Path::Vector);
                 assert_eq!(path([32, 32, 32], false).path, Path::InPlace);
                 assert_eq!(path([100, 100, 50], false).path, Path::InPlace);
+                assert_eq!(path([100, 100, 50], false).why, "it is small");
+                assert_eq!(path([100, 100, 50], true).path, Path::Packed);
                 assert_eq!(path([100, 784, 100], false).path, Path::InPlace);
                 assert_eq!(path([100, 784, 100], true).path, Path::Packed);
                 assert_eq!(path([512, 512, 1024], false).path, Path::Packed);
@@ -646,6 +652,9 @@ fn plans_say_which_path_runs() {
         .run(|| {
             assert_eq!(path([32, 32, 32], false).tasks, 1);
             assert!(path([512, 512, 512], false).tasks >= 8);
+            // Each thread packs a little B for itself.
+            assert_eq!(path([200, 100, 100], true).tasks, 4);
+            assert!(path([200, 600, 100], true).tasks >= 8);
             let long = path([16, 65_536, 16], false);
             assert!(long.splits_k && long.tasks == 256, "{long}");
         })

@@ -418,15 +418,15 @@ impl<T: Element> Kernel for Small<'_, T> {
         let a = ARows { start: product.a.at(0, 0), row_stride, col_stride };
         let (width, mut scratch) = (plan::tile_width(S::ISA, m), None);
         for panel in panels::<T>(0..n, width, true) {
-            let in_place = b.col_stride() == 1 && !plan::packs_tail::<T>(S::ISA, width, panel.tail, m);
-            let (start, row_stride) = if in_place {
-                (b.at(0, panel.col), b.row_stride())
-            } else {
+            let packs = b.col_stride() != 1 || plan::packs_tail::<T>(S::ISA, width, panel.tail, m);
+            let (start, row_stride) = if packs && k > 0 {
                 let width = panel.registers * T::LANES;
                 let packed = scratch.get_or_insert_with(|| Scratch::new(width * k));
                 let panels = std::iter::once(panel.clone());
                 s.run(pack::Pack { b: *b, rows: 0..k, panels, packed: &mut packed[..] });
                 (packed.as_ptr(), width as isize)
+            } else {
+                (b.at(0, panel.col), b.row_stride())
             };
             let b = BPanel { start, row_stride, tail: panel.tail };
             let (finish, c) = (product.finish(true, true, 0, panel.col), product.c.at(0, panel.col));
@@ -434,7 +434,7 @@ impl<T: Element> Kernel for Small<'_, T> {
             // SAFETY: all rows and the panel's columns lie inside A, B, C and what the epilogue reads, whose shapes were
             // compared; a packed panel is padded to whole registers.
             unsafe {
-                if !in_place || panel.tail == T::LANES {
+                if packs || panel.tail == T::LANES {
                     column::<S, T, true>(s, m, &panel, operands);
                 } else {
                     column::<S, T, false>(s, m, &panel, operands);

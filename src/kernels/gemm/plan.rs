@@ -12,8 +12,8 @@ use crate::simd::{Element, Isa};
 const PACKED_FROM: usize = 5;
 /// Columns that a task of a vector times a matrix has at least.
 const VECTOR_COLUMNS: usize = 128;
-/// With AVX-512: bytes from row to row of B from which the rows are far apart. A block of KC of them then has more pages
-/// than the first-level TLB has entries.
+/// With AVX-512 and more than one block of k: bytes from row to row of B from which the rows are far apart. A block of KC
+/// of them then has more pages than the first-level TLB has entries.
 const FAR: usize = 3072;
 /// Terms of the sums up to which writing C takes longer than computing it.
 const FLAT: usize = 32;
@@ -185,7 +185,7 @@ impl Plan {
         let height = if is_paged::<T>(a.row_stride()) { highest.min(WAYS) } else { highest };
         let row_bytes = bytes_of::<T>(row_stride);
         let far = match isa {
-            Isa::Avx512 => row_bytes >= FAR,
+            Isa::Avx512 => row_bytes >= FAR && k > KC,
             // A block of KC rows then lies in a few sets of a cache, which cannot hold it.
             _ => row_bytes > 0 && row_bytes.is_multiple_of(PAGE),
         };
