@@ -6,12 +6,18 @@
 //! cargo bench --bench instructions -- --update    # stores the counts
 //! ```
 //!
+//! No kernel goes uncounted: without valgrind (`--test`) it fails where no case of a kernel calls one of the public ones.
+//!
 //! One process under valgrind runs all cases with AVX2 on one thread: two calls to fill pools and moments, and a third
 //! inside [`counted`]. Before them it counts the first call of a training step, which may be a small factor of the third. Instructions are not time, but for the same instruction set they are the same on every machine.
 
+#[path = "criterion/cases.rs"]
+mod cases;
 mod common;
+#[path = "../tests/registry/names.rs"]
+mod names;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io::ErrorKind;
 use std::process::{Command, ExitCode, Output};
@@ -19,7 +25,7 @@ use std::{env, fs};
 
 use clap::Parser;
 use common::kernels::Case;
-use gristmill::Isa;
+use gristmill::{Isa, profile};
 use serde::{Deserialize, Serialize};
 
 /// Small, so that valgrind is quick; with tails, and in whole registers.
@@ -34,26 +40,32 @@ const CASES: &[&str] = &[
     "gemm/NN/f64/{64x64x64,127x129x131}",
     "map/{relu,sigmoid,tanh,gelu,exp}{,_backward}/f32/1003",
     "map/{ln,add,axpby}/f32/{1003,1024}",
-    "map/{add_row,mul_col}/f32/127x129",
+    "map/{mul_scalar,scalar_sub,gate,accumulate,axpy,scale}/f32/1003",
+    "map/{pow,pow_base_backward,pow_exponent_backward}/f32/1003",
+    "map/{lerp,lerp_in_place,lerp_backward}/f32/1003",
+    "map/{add_row,mul_col,strided_add,strided_exp,cumsum_rows,cumsum_cols}/f32/127x129",
     "map/exp/f64/1003",
-    "reduce/{sum,variance}_{all,rows,cols}/f32/127x129",
+    "reduce/{sum,variance,std,l2,argmax,argmin}_{all,rows,cols}/f32/127x129",
+    "reduce/{nonzero_all,dot_all,prod_backward_rows,l2_backward_rows,l2_backward_cols}/f32/127x129",
     "reduce/{max,argmax}_rows/f32/100x10",
     "reduce/sum_cols/f64/127x129",
     "{softmax,log_softmax,logsumexp}/{forward,backward}/f32/127x129",
+    "logsumexp/{forward,backward}_cols/f32/127x129",
     "{softmax,cross_entropy}/{forward,backward}/f32/100x10",
     "cross_entropy/options_{forward,backward}/f32/100x10",
     "{soft_cross_entropy,nll_loss}/{forward,backward}/f32/100x10",
-    "loss/{squared_error,bce_with_logits}{,_backward}/f32/1003",
+    "loss/{squared_error,bce_with_logits}{,_backward,_backward_uniform}/f32/1003",
     "layer_norm/{forward,backward}/f32/{100x100,127x129}",
     "layer_norm/{forward,backward}/f64/127x129",
-    "rms_norm/{forward,backward}/f32/{100x100,127x129}",
+    "rms_norm/{forward,backward,infer}/f32/{100x100,127x129}",
     "group_norm/{forward,backward}/f32/{100x100x1x4,4x16x49x4}",
     "prelu/{forward,backward}/f32/{1x1x1003,100x100x1}",
     "embedding/{forward,backward}/f32/100x16x1000",
     "batch_norm/{forward,backward,infer}/f32/{100x50,127x129}",
-    "dropout/{forward,backward}/f32/1003",
+    "batch_norm/{forward_relu,backward_gated,infer_relu,infer_backward}/f32/127x129",
+    "dropout/{forward,backward,in_place}/f32/1003",
     "rng/{uniform,normal,bernoulli}/f32/1003",
-    "update/{sgd,sgd_momentum,rmsprop,adam}/f32/1003",
+    "update/{sgd,sgd_momentum,rmsprop,adam,adagrad,lion,nadam,radam,run}/f32/1003",
     "training_step/mlp_resnet/f32/100x100",
     "training_step/two_layer_net/f32/64x1000x100x10",
     "optimizer_step/mlp_resnet/f32/100",
@@ -109,7 +121,7 @@ fn gate(flags: &Flags, benching: bool) -> Result<ExitCode, Box<dyn Error>> {
     if flags.inside {
         run(&names)?;
     } else if flags.test || !benching {
-        names.iter().for_each(|name| drop(common::checked(common::case(name))));
+        test(&names)?;
         println!("{} cases are right", names.len());
     } else if !flags.others.is_empty() {
         println!("Instructions are not counted: {} is for criterion", flags.others.join(" "));
@@ -129,6 +141,40 @@ fn gate(flags: &Flags, benching: bool) -> Result<ExitCode, Box<dyn Error>> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every case is right, every public kernel has a case, and criterion times what is counted here.
+fn test(names: &[String]) -> Result<(), Box<dyn Error>> {
+    let mut called = BTreeSet::new();
+    for name in names {
+        let mut case = common::checked(common::case(name));
+        // What a network happens to call has no bench of its own.
+        if common::kernels::case(name).is_err() {
+            continue;
+        }
+        profile::start(profile::Mode::Table);
+        case.run()?;
+        called.extend(profile::finish().rows.iter().filter_map(|row| names::kernel(row.name)));
+    }
+    let forgotten: Vec<_> =
+        names::public_kernels().into_iter().filter(|name| !called.contains(name)).collect();
+    if !forgotten.is_empty() {
+        return Err(
+            format!("no case calls {forgotten:?}; they want benches in benches/common/kernels.rs").into()
+        );
+    }
+    let timed = [cases::KERNELS, cases::NETWORKS].concat();
+    let timed: BTreeSet<_> = timed.iter().flat_map(|pattern| common::expand(pattern)).map(op).collect();
+    let untimed: BTreeSet<_> = names.iter().cloned().map(op).filter(|op| !timed.contains(op)).collect();
+    if !untimed.is_empty() {
+        return Err(format!("not in benches/criterion/cases.rs: {untimed:?}").into());
+    }
+    Ok(())
+}
+
+/// `layer_norm/backward` of `layer_norm/backward/f32/8192x768`.
+fn op(name: String) -> String {
+    name.splitn(3, '/').take(2).collect::<Vec<_>>().join("/")
 }
 
 /// Inside valgrind.

@@ -3,6 +3,7 @@
 //! against the reference.
 
 use gristmill::buffer::Buffer;
+use gristmill::kernels::batch_norm::{self, After, Gate};
 use gristmill::kernels::cross_entropy::{self, Options};
 use gristmill::kernels::dropout::{self, Key};
 use gristmill::kernels::gemm::{
@@ -14,10 +15,10 @@ use gristmill::kernels::loss::{self, Loss};
 use gristmill::kernels::map::{self, Binary, Unary};
 use gristmill::kernels::norm::{self, Norm};
 use gristmill::kernels::reduce::{self, Reduce};
-use gristmill::kernels::update::{self, Adam, RmsProp, Sgd};
+use gristmill::kernels::update::{self, Adagrad, Adam, Lion, NAdam, RAdam, RmsProp, Sgd, Step};
 use gristmill::kernels::zip::{self, Operand, Ternary};
 use gristmill::kernels::{
-    batch_norm, convert, cumsum, embedding, layer_norm, log_softmax, logsumexp, nll_loss, prelu, rms_norm,
+    convert, cumsum, embedding, layer_norm, log_softmax, logsumexp, nll_loss, pow, prelu, rms_norm,
     soft_cross_entropy, softmax,
 };
 use gristmill::{Element, Result, Rng, reference};
@@ -64,7 +65,17 @@ impl Case {
 
     /// Whether results overwrite what was read.
     pub fn in_place(&self) -> bool {
-        ["update/", "training_step/", "map/axpby/", "map/scale/"].iter().any(|ops| self.id.starts_with(ops))
+        let ops = [
+            "update/",
+            "training_step/",
+            "map/accumulate/",
+            "map/axpy/",
+            "map/axpby/",
+            "map/scale/",
+            "map/lerp_in_place/",
+            "dropout/in_place/",
+        ];
+        ops.iter().any(|ops| self.id.starts_with(ops))
     }
 
     /// One call.
@@ -199,7 +210,9 @@ fn build<T: Element>(family: &str, op: &str, shape: &[usize]) -> Option<Case> {
         ("map", &[len]) => one_to_one::<T>(op, len),
         ("map", &[rows, cols]) => broadcast::<T>(op, rows, cols),
         ("convert", &[len]) => conversion::<T>(op, len),
-        ("reduce", &[rows, cols]) => reduction::<T>(op, rows, cols),
+        ("reduce", &[rows, cols]) => {
+            reduction::<T>(op, rows, cols).or_else(|| reduction_backward::<T>(op, rows, cols))
+        }
         ("softmax" | "log_softmax" | "logsumexp", &[rows, cols]) => along_rows::<T>(family, op, rows, cols),
         ("cross_entropy", &[rows, cols]) => classes::<T>(op, rows, cols),
         ("soft_cross_entropy", &[rows, cols]) => probabilities::<T>(op, rows, cols),
@@ -474,6 +487,102 @@ fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
                 move |[a, b, c]| (0..len).map(|i| truth(a[i], b[i], c[i])).collect(),
             );
         }
+        // y ← y + c·(b − y) with c in [0, 1] stays in range, however often it runs.
+        "lerp_in_place" => {
+            let start = numbers::<f64>(len, 3);
+            let weight = numbers::<T>(len, 4).iter().map(|w| w.abs()).collect();
+            return call::<T, _, _>(
+                [5.0 * n, 3.0 * n, n],
+                [numbers(len, 1), weight],
+                [numbers(len, 3)],
+                move |bc, [a]| zip::ternary_in_place(Ternary::Lerp, a, bc.map(Operand::Row), [1, len]),
+                move |[b, c]| (0..len).map(|i| reference::zip::lerp(start[i], b[i], c[i])).collect(),
+            );
+        }
+        "lerp_backward" => {
+            return call::<T, _, _>(
+                [5.0 * n, 4.0 * n, 3.0 * n],
+                [numbers(len, 1), numbers(len, 2), numbers(len, 4), numbers(len, 5)],
+                [numbers(len, 3), numbers(len, 6), numbers(len, 7)],
+                move |[a, b, c, dy], gradients| {
+                    let abc = [a, b, c].map(Operand::Row);
+                    zip::ternary_backward(Ternary::Lerp, abc, dy, [1, len], gradients)
+                },
+                move |[a, b, c, dy]| {
+                    let of = |slope: &dyn Fn(usize) -> f64| (0..len).map(|i| dy[i] * slope(i)).collect();
+                    let gradients: [Vec<f64>; 3] = [of(&|i| 1.0 - c[i]), of(&|i| c[i]), of(&|i| b[i] - a[i])];
+                    gradients.concat()
+                },
+            );
+        }
+        // Of bases in [0.5, 2.5).
+        "pow_base_backward" | "pow_exponent_backward" => {
+            let base: Vec<T> = numbers::<T>(len, 1).iter().map(|&x| x + T::from_f64(1.5)).collect();
+            let exponent = numbers::<T>(len, 2);
+            let of_base = op == "pow_base_backward";
+            let (flops, read) =
+                if of_base { (operations::<T>(77, 112), 3.0) } else { (operations::<T>(28, 28), 4.0) };
+            let y = base.iter().zip(&exponent).map(|(a, b)| T::from_f64(a.to_f64().powf(b.to_f64())));
+            return call::<T, _, _>(
+                [flops * n, read * n, n],
+                [base.clone(), exponent.clone(), y.collect(), numbers(len, 4)],
+                [numbers(len, 3)],
+                move |[a, b, y, dy], [dx]| {
+                    if of_base {
+                        pow::base_backward(a, b, dy, dx)
+                    } else {
+                        pow::exponent_backward(a, b, y, dy, dx)
+                    }
+                },
+                move |[a, b, _, dy]| {
+                    use reference::map as truth;
+                    let slope =
+                        if of_base { truth::pow_base_derivative } else { truth::pow_exponent_derivative };
+                    (0..len).map(|i| dy[i] * slope(a[i], b[i])).collect()
+                },
+            );
+        }
+        "mul_scalar" => {
+            return call::<T, _, _>(
+                [n, n, n],
+                [numbers(len, 1)],
+                [numbers(len, 3)],
+                |[a], [y]| map::binary_scalar(Binary::Mul, a, T::from_f64(1.5), y),
+                |[a]| a.iter().map(|a| a * 1.5).collect(),
+            );
+        }
+        "scalar_sub" => {
+            return call::<T, _, _>(
+                [n, n, n],
+                [numbers(len, 1)],
+                [numbers(len, 3)],
+                |[b], [y]| map::scalar_binary(Binary::Sub, T::ONE, b, y),
+                |[b]| b.iter().map(|b| 1.0 - b).collect(),
+            );
+        }
+        "gate" => {
+            return call::<T, _, _>(
+                [2.0 * n, 2.0 * n, n],
+                [numbers(len, 1), numbers(len, 2)],
+                [numbers(len, 3)],
+                |[y, dy], [dx]| map::gate(y, T::from_f64(1.5), dy, dx),
+                |[y, dy]| y.iter().zip(dy).map(|(&y, dy)| if y > 0.0 { 1.5 * dy } else { 0.0 }).collect(),
+            );
+        }
+        // Grows by as much in each call, far from what overflows.
+        "accumulate" | "axpy" => {
+            let (alpha, flops) = if op == "axpy" { (0.5, 2.0) } else { (1.0, 1.0) };
+            let start = numbers::<f64>(len, 3);
+            return call::<T, _, _>(
+                [flops * n, 2.0 * n, n],
+                [numbers(len, 1)],
+                [numbers(len, 3)],
+                move |[x], [y]| {
+                    if flops > 1.0 { map::axpy(T::from_f64(alpha), x, y) } else { map::accumulate(x, y) }
+                },
+                move |[x]| x.iter().zip(&start).map(|(x, y)| alpha * x + y).collect(),
+            );
+        }
         // y ← x / 2 + y / 2 stays in range, however often it runs.
         "axpby" => {
             let half = T::from_f64(0.5);
@@ -541,6 +650,16 @@ fn broadcast<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
                 move |[a, b]| (0..rows * cols).map(|i| a[i / cols * stride + i % cols] + b[i]).collect(),
             )
         }
+        "strided_exp" => {
+            let stride = cols + 16;
+            call::<T, _, _>(
+                [operations::<T>(24, 34) * n, n, n],
+                [numbers(rows * stride, 1)],
+                [numbers(rows * cols, 3)],
+                move |[x], [y]| zip::unary(Unary::Exp, Operand::Matrix(x, stride), [rows, cols], y),
+                move |[x]| (0..rows * cols).map(|i| x[i / cols * stride + i % cols].exp()).collect(),
+            )
+        }
         "cumsum_rows" | "cumsum_cols" => {
             let by_row = op == "cumsum_rows";
             let case = call::<T, _, _>(
@@ -554,8 +673,7 @@ fn broadcast<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
                     if by_row {
                         return x.chunks(cols).flat_map(|x| reference::cumsum(x, false)).collect();
                     }
-                    let columns = reference::by_column(x, cols, |x| reference::cumsum(x, false));
-                    (0..rows * cols).map(|i| columns[i % cols][i / cols]).collect()
+                    of_columns(x, cols, |x, _| reference::cumsum(x, false))
                 },
             );
             case.map(|case| case.sums_of(if by_row { cols } else { rows }))
@@ -576,6 +694,13 @@ fn broadcast<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
         ),
         _ => None,
     }
+}
+
+/// A matrix made of the columns of another one: `f` has a column and its place.
+fn of_columns(x: &[f64], cols: usize, f: impl Fn(&[f64], usize) -> Vec<f64>) -> Vec<f64> {
+    let columns = reference::by_column(x, cols, <[f64]>::to_vec);
+    let columns: Vec<_> = columns.iter().enumerate().map(|(place, x)| f(x, place)).collect();
+    (0..x.len()).map(|i| columns[i % cols][i / cols]).collect()
 }
 
 /// f32 to 16 bits and back: an element of the case is what the narrow format keeps of one of x.
@@ -609,11 +734,16 @@ fn conversion<T: Element>(op: &str, len: usize) -> Option<Case> {
     )
 }
 
+/// The places of extremes of rows or columns.
+type Arg<T> = fn(&[T], usize, &mut [usize]) -> Result<()>;
+
 /// What a reduction computes, by the kernel that does it.
 #[derive(Clone, Copy)]
 enum Fold {
     Simple(Reduce),
+    Nonzero,
     Variance,
+    Std,
     Argmax,
     Argmin,
     Norm(Norm),
@@ -622,7 +752,7 @@ enum Fold {
 /// `sum_all`, `max_rows`, `variance_cols`, …
 fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     let (name, over) = op.split_once('_')?;
-    let ops: [(&str, Fold, FoldFunction, f64); 12] = [
+    let ops: [(&str, Fold, FoldFunction, f64); 14] = [
         ("count", Fold::Simple(Reduce::CountNonzero), |x| reference::count_nonzero(x) as f64, 1.0),
         ("l1", Fold::Norm(Norm::L1), reference::l1_norm, 1.0),
         ("l2", Fold::Norm(Norm::L2), reference::l2_norm, 2.0),
@@ -633,13 +763,15 @@ fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
         ("max", Fold::Simple(Reduce::Max), reference::max, 1.0),
         ("min", Fold::Simple(Reduce::Min), reference::min, 1.0),
         ("squares", Fold::Simple(Reduce::SumOfSquares), reference::sum_of_squares, 2.0),
+        ("nonzero", Fold::Nonzero, |x| reference::count_nonzero(x) as f64, 1.0),
         ("variance", Fold::Variance, |x| reference::variance(x, 0), 4.0),
+        ("std", Fold::Std, |x| reference::std(x, 0), 4.0),
         ("argmax", Fold::Argmax, |x| reference::argmax(x).map_or(f64::NAN, |i| i as f64), 1.0),
     ];
     let &(_, fold, truth, flops) = ops.iter().find(|(known, ..)| *known == name)?;
     let x = [numbers::<T>(rows * cols, 1)];
     let n = (rows * cols) as f64;
-    let mut places = vec![0; rows];
+    let mut places = vec![0; rows.max(cols)];
     let (case, terms) = match over {
         "all" => (
             call::<T, _, _>(
@@ -649,7 +781,9 @@ fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
                 move |[x], [y]| {
                     y[0] = match fold {
                         Fold::Simple(op) => reduce::all(op, x)?,
+                        Fold::Nonzero => T::from_f64(reduce::count_nonzero(x)? as f64),
                         Fold::Variance => reduce::variance_all(x, 0)?,
+                        Fold::Std => reduce::std_all(x, 0)?,
                         Fold::Argmax => T::from_f64(reduce::argmax(x)? as f64),
                         Fold::Argmin => T::from_f64(reduce::argmin(x)? as f64),
                         Fold::Norm(op) => norm::all(op, x)?,
@@ -660,48 +794,112 @@ fn reduction<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
             ),
             rows * cols,
         ),
-        "rows" => (
-            call::<T, _, _>(
-                [flops * n, n, rows as f64],
+        "rows" | "cols" if !matches!(fold, Fold::Nonzero) => {
+            let (by_row, results) = if over == "rows" { (true, rows) } else { (false, cols) };
+            let mut arg = move |rows: Arg<T>, columns: Arg<T>, x: &[T], y: &mut [T]| {
+                let places = &mut places[..results];
+                if by_row {
+                    rows(x, cols, places)?
+                } else {
+                    columns(x, cols, places)?
+                }
+                y.iter_mut().zip(places).for_each(|(y, &mut place)| *y = T::from_f64(place as f64));
+                Ok(())
+            };
+            let case = call::<T, _, _>(
+                [flops * n, n, results as f64],
                 x,
-                [vec![T::ZERO; rows]],
-                move |[x], [y]| match fold {
-                    Fold::Simple(op) => reduce::rows(op, x, cols, y),
-                    Fold::Variance => reduce::variance_rows(x, cols, 0, y),
-                    Fold::Norm(op) => norm::rows(op, x, cols, y),
-                    Fold::Argmax | Fold::Argmin => {
-                        let kernel: fn(&[T], usize, &mut [usize]) -> Result<()> =
-                            if matches!(fold, Fold::Argmax) {
-                                reduce::argmax_rows
-                            } else {
-                                reduce::argmin_rows
-                            };
-                        kernel(x, cols, &mut places)?;
-                        y.iter_mut().zip(&places).for_each(|(y, &place)| *y = T::from_f64(place as f64));
-                        Ok(())
+                [vec![T::ZERO; results]],
+                move |[x], [y]| match (fold, by_row) {
+                    (Fold::Simple(op), true) => reduce::rows(op, x, cols, y),
+                    (Fold::Simple(op), false) => reduce::cols(op, x, cols, y),
+                    (Fold::Variance, true) => reduce::variance_rows(x, cols, 0, y),
+                    (Fold::Variance, false) => reduce::variance_cols(x, cols, 0, y),
+                    (Fold::Std, true) => reduce::std_rows(x, cols, 0, y),
+                    (Fold::Std, false) => reduce::std_cols(x, cols, 0, y),
+                    (Fold::Norm(op), true) => norm::rows(op, x, cols, y),
+                    (Fold::Norm(op), false) => norm::cols(op, x, cols, y),
+                    (Fold::Argmin, _) => arg(reduce::argmin_rows, reduce::argmin_cols, x, y),
+                    _ => arg(reduce::argmax_rows, reduce::argmax_cols, x, y),
+                },
+                move |[x]| {
+                    if by_row {
+                        reference::by_row(x, cols, truth)
+                    } else {
+                        reference::by_column(x, cols, truth)
                     }
                 },
-                move |[x]| reference::by_row(x, cols, truth),
-            ),
-            cols,
-        ),
-        "cols" if !name.starts_with("arg") => (
-            call::<T, _, _>(
-                [flops * n, n, cols as f64],
-                x,
-                [vec![T::ZERO; cols]],
-                move |[x], [y]| match fold {
-                    Fold::Simple(op) => reduce::cols(op, x, cols, y),
-                    Fold::Norm(op) => norm::cols(op, x, cols, y),
-                    _ => reduce::variance_cols(x, cols, 0, y),
-                },
-                move |[x]| reference::by_column(x, cols, truth),
-            ),
-            rows,
-        ),
+            );
+            (case, if by_row { cols } else { rows })
+        }
         _ => return None,
     };
     case.map(|case| case.sums_of(terms))
+}
+
+/// `dot_all`, of two arrays; gradients: `prod_backward_rows`, `l2_backward_cols`, …
+fn reduction_backward<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
+    let (len, n) = (rows * cols, (rows * cols) as f64);
+    if op == "dot_all" {
+        let case = call::<T, _, _>(
+            [2.0 * n, 2.0 * n, 1.0],
+            [numbers(len, 1), numbers(len, 2)],
+            [vec![T::ZERO]],
+            |[a, b], [y]| {
+                y[0] = reduce::dot(a, b)?;
+                Ok(())
+            },
+            |[a, b]| vec![reference::dot(a, b)],
+        );
+        return case.map(|case| case.sums_of(len));
+    }
+    if op == "prod_backward_rows" {
+        // Near 1, as products of many numbers that are smaller vanish.
+        let x = numbers::<T>(len, 1).iter().map(|&x| T::ONE + x * T::from_f64(1.0 / 1024.0)).collect();
+        let case = call::<T, _, _>(
+            [3.0 * n, n + rows as f64, n],
+            [x, numbers(rows, 2)],
+            [numbers(len, 3)],
+            move |[x, dy], [dx]| reduce::prod_backward(x, dy, cols, dx),
+            move |[x, dy]| {
+                x.chunks(cols).zip(dy).flat_map(|(x, &dy)| reference::prod_backward(x, dy)).collect()
+            },
+        );
+        return case.map(|case| case.sums_of(cols));
+    }
+    let (name, over) = op.split_once("_backward_")?;
+    type Backward = fn(&[f64], f64) -> Vec<f64>;
+    let (norm, value, truth): (_, FoldFunction, Backward) = match name {
+        "l1" => (Norm::L1, reference::l1_norm, reference::l1_norm_backward),
+        "l2" => (Norm::L2, reference::l2_norm, reference::l2_norm_backward),
+        "size" => (Norm::Max, reference::max_norm, reference::max_norm_backward),
+        _ => return None,
+    };
+    let x = numbers::<T>(len, 1);
+    let (by_row, y) = match over {
+        "rows" => (true, reference::by_row(&wide(&x), cols, value)),
+        "cols" => (false, reference::by_column(&wide(&x), cols, value)),
+        _ => return None,
+    };
+    let results = y.len();
+    call::<T, _, _>(
+        [2.0 * n, n + 2.0 * results as f64, n],
+        [x, narrow(y), numbers(results, 2)],
+        [numbers(len, 3)],
+        move |[x, y, dy], [dx]| {
+            if by_row {
+                norm::rows_backward(norm, x, y, dy, cols, dx)
+            } else {
+                norm::cols_backward(norm, x, y, dy, cols, dx)
+            }
+        },
+        move |[x, _, dy]| {
+            if by_row {
+                return x.chunks(cols).zip(dy).flat_map(|(x, &dy)| truth(x, dy)).collect();
+            }
+            of_columns(x, cols, |x, place| truth(x, dy[place]))
+        },
+    )
 }
 
 fn along_rows<T: Element>(family: &str, op: &str, rows: usize, cols: usize) -> Option<Case> {
@@ -730,6 +928,27 @@ fn along_rows<T: Element>(family: &str, op: &str, rows: usize, cols: usize) -> O
             move |[x], [y]| logsumexp::forward(x, cols, y),
             move |[x]| reference::logsumexp(x, cols),
         ),
+        ("logsumexp", "forward_cols") => call::<T, _, _>(
+            [(exp + 3.0) * n, n, cols as f64],
+            [x],
+            [vec![T::ZERO; cols]],
+            move |[x], [y]| logsumexp::forward_cols(x, cols, y),
+            move |[x]| reference::by_column(x, cols, |x| reference::logsumexp(x, x.len())[0]),
+        ),
+        ("logsumexp", "backward_cols") => {
+            let y = reference::by_column(&wide(&x), cols, |x| reference::logsumexp(x, x.len())[0]);
+            call::<T, _, _>(
+                [(exp + 2.0) * n, n + 2.0 * cols as f64, n],
+                [x, narrow(y), numbers(cols, 2)],
+                [numbers(len, 3)],
+                move |[x, y, dy], [dx]| logsumexp::backward_cols(x, y, dy, cols, dx),
+                move |[x, y, dy]| {
+                    of_columns(x, cols, |x, place| {
+                        reference::logsumexp_backward(x, &y[place..=place], &dy[place..=place], x.len())
+                    })
+                },
+            )
+        }
         ("softmax", "backward") => call::<T, _, _>(
             [4.0 * n, 2.0 * n, n],
             [narrow(reference::softmax(&wide(&x), cols)), numbers(len, 2)],
@@ -880,10 +1099,11 @@ fn likelihoods<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     }
 }
 
-/// `huber`, `huber_backward`, …
+/// `huber`, `huber_backward`, `huber_backward_uniform`, …
 fn losses<T: Element>(op: &str, len: usize) -> Option<Case> {
     let n = len as f64;
-    let (name, backward) = op.strip_suffix("_backward").map_or((op, false), |name| (name, true));
+    let (name, uniform) = op.strip_suffix("_uniform").map_or((op, false), |name| (name, true));
+    let (name, backward) = name.strip_suffix("_backward").map_or((name, false), |name| (name, true));
     let ops: [(&str, Loss<T>, LossFunction, f64); 4] = [
         ("squared_error", Loss::SquaredError, reference::squared_error, 2.0),
         ("absolute_error", Loss::AbsoluteError, reference::absolute_error, 2.0),
@@ -894,6 +1114,16 @@ fn losses<T: Element>(op: &str, len: usize) -> Option<Case> {
     let mut target = numbers::<T>(len, 2);
     if name == "bce_with_logits" {
         target.iter_mut().for_each(|t| *t = t.abs());
+    }
+    if uniform {
+        return call::<T, _, _>(
+            [(flops + 1.0) * n, 2.0 * n, n],
+            [numbers(len, 1), target],
+            [numbers(len, 3)],
+            move |[x, target], [dx]| loss::backward_uniform(kernel, x, target, T::from_f64(0.75), dx, None),
+            move |[x, target]| x.iter().zip(target).map(|(&x, &t)| truth(x, t).1 * 0.75).collect(),
+        )
+        .filter(|_| backward);
     }
     if backward {
         return call::<T, _, _>(
@@ -1060,17 +1290,71 @@ fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
             )
             .map(|case| case.sums_of(rows))
         }
-        "infer" => {
-            let var: Vec<T> = numbers::<T>(cols, 6).iter().map(|v| *v + T::from_f64(1.5)).collect();
+        "forward_relu" => call::<T, _, _>(
+            [8.0 * n, n + 2.0 * c, n + 2.0 * c],
+            [x, gamma, numbers(cols, 4)],
+            [numbers(len, 5)],
+            move |[x, gamma, beta], [y]| {
+                let (gamma, beta, after) = (Some(gamma), Some(beta), After::Relu);
+                batch_norm::forward_then(x, cols, gamma, beta, EPS, None, after, y, &mut mean, &mut rstd)
+            },
+            move |[x, gamma, beta]| {
+                let [y, ..] = reference::batch_norm(x, cols, gamma, beta, EPS);
+                y.into_iter().map(reference::map::relu).collect()
+            },
+        ),
+        "backward_gated" => {
+            let mut y = x.clone();
+            batch_norm::forward(&x, cols, None, None, EPS, None, &mut y, &mut mean, &mut rstd).ok()?;
             call::<T, _, _>(
-                [2.0 * n, n + 4.0 * c, n],
+                [12.0 * n, 3.0 * n + 3.0 * c, n + 2.0 * c],
+                [x, gamma, numbers(len, 2), numbers(len, 6)],
+                [y, vec![T::ZERO; cols], vec![T::ZERO; cols]],
+                move |[x, gamma, dy, out], [dx, dgamma, dbeta]| {
+                    let gate = Some(Gate { y: out, scale: T::ONE });
+                    let gamma = Some(gamma);
+                    batch_norm::backward_gated(x, cols, gamma, &mean, &rstd, gate, dy, dx, dgamma, dbeta)
+                },
+                move |[x, gamma, dy, out]| {
+                    let passed = |(&dy, &out): (&f64, &f64)| if out > 0.0 { dy } else { 0.0 };
+                    let dy: Vec<f64> = dy.iter().zip(out).map(passed).collect();
+                    reference::batch_norm_backward(x, cols, gamma, EPS, &dy).concat()
+                },
+            )
+            .map(|case| case.sums_of(rows))
+        }
+        "infer" | "infer_relu" | "infer_backward" => {
+            let var: Vec<T> = numbers::<T>(cols, 6).iter().map(|v| *v + T::from_f64(1.5)).collect();
+            if op == "infer_backward" {
+                return call::<T, _, _>(
+                    [6.0 * n, 2.0 * n + 3.0 * c, n + 2.0 * c],
+                    [x, gamma, numbers(len, 2), numbers(cols, 5), var],
+                    [numbers(len, 7), vec![T::ZERO; cols], vec![T::ZERO; cols]],
+                    move |[x, gamma, dy, mean, var], [dx, dgamma, dbeta]| {
+                        let gamma = Some(gamma);
+                        batch_norm::infer_backward(x, cols, gamma, mean, var, EPS, dy, dx, dgamma, dbeta)
+                    },
+                    move |[x, gamma, dy, mean, var]| {
+                        reference::batch_norm_infer_backward(x, cols, gamma, mean, var, EPS, dy).concat()
+                    },
+                )
+                .map(|case| case.sums_of(rows));
+            }
+            let relu = op == "infer_relu";
+            call::<T, _, _>(
+                [if relu { 3.0 } else { 2.0 } * n, n + 4.0 * c, n],
                 [x, gamma, numbers(cols, 4), numbers(cols, 5), var],
                 [numbers(len, 5)],
                 move |[x, gamma, beta, mean, var], [y]| {
-                    batch_norm::infer(x, cols, Some(gamma), Some(beta), mean, var, EPS, y)
+                    let (gamma, beta) = (Some(gamma), Some(beta));
+                    if relu {
+                        return batch_norm::infer_then(x, cols, gamma, beta, mean, var, EPS, After::Relu, y);
+                    }
+                    batch_norm::infer(x, cols, gamma, beta, mean, var, EPS, y)
                 },
                 move |[x, gamma, beta, mean, var]| {
-                    reference::batch_norm_infer(x, cols, gamma, beta, mean, var, EPS)
+                    let y = reference::batch_norm_infer(x, cols, gamma, beta, mean, var, EPS);
+                    if relu { y.into_iter().map(reference::map::relu).collect() } else { y }
                 },
             )
         }
@@ -1136,21 +1420,29 @@ fn parametric_relu<T: Element>(op: &str, samples: usize, channels: usize, inner:
 fn masked<T: Element>(op: &str, len: usize) -> Option<Case> {
     const P: f64 = 0.1;
     let key = Key { seed: 4, stream: 0 };
+    let work = [len as f64; 3];
+    let expected = move |x: &[f64]| {
+        let words: Vec<u32> =
+            (0..x.len() as u64).map(|i| gristmill::rng::word(key.seed, key.stream, i)).collect();
+        reference::dropout(x, P, &words)
+    };
     let kernel: fn(&[T], f64, Key, &mut [T]) -> Result<()> = match op {
         "forward" => dropout::forward,
         "backward" => dropout::backward,
+        // What is kept grows by a ninth in each call, and takes no longer when it is infinite.
+        "in_place" => {
+            let start = numbers::<f64>(len, 1);
+            let run = move |[]: [&[T]; 0], [x]: [&mut [T]; 1]| dropout::in_place(P, key, x);
+            return call::<T, _, _>(work, [], [numbers(len, 1)], run, move |[]| expected(&start));
+        }
         _ => return None,
     };
     call::<T, _, _>(
-        [len as f64, len as f64, len as f64],
+        work,
         [numbers(len, 1)],
         [numbers(len, 3)],
         move |[x], [y]| kernel(x, P, key, y),
-        move |[x]| {
-            let words: Vec<u32> =
-                (0..x.len() as u64).map(|i| gristmill::rng::word(key.seed, key.stream, i)).collect();
-            reference::dropout(x, P, &words)
-        },
+        move |[x]| expected(x),
     )
 }
 
@@ -1236,6 +1528,111 @@ fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
                 },
                 // After one step the corrected moments are g and g².
                 move |[g]| from_start(g, &|g, p| *p -= LR * g / (g.abs() + 1e-8)),
+            )
+        }
+        // As an optimizer steps: all parameters, here two, in one pass.
+        "run" => {
+            let config = Adam { lr: LR, ..Adam::default() };
+            call::<T, _, _>(
+                [13.0 * n, 4.0 * n, 3.0 * n],
+                [grad],
+                param,
+                move |[g], [p]| {
+                    step += 1;
+                    let ((g, more_g), (p, more_p)) = (g.split_at(len / 3), p.split_at_mut(len / 3));
+                    let (a, more_a) = a.fresh_mut().split_at_mut(len / 3);
+                    let (b, more_b) = b.fresh_mut().split_at_mut(len / 3);
+                    update::run(&mut [
+                        Step::adam(&config, step, g, p, a, b, &mut [])?,
+                        Step::adam(&config, step, more_g, more_p, more_a, more_b, &mut [])?,
+                    ])
+                },
+                move |[g]| from_start(g, &|g, p| *p -= LR * g / (g.abs() + 1e-8)),
+            )
+        }
+        "adagrad" => {
+            let config = Adagrad { lr: LR, ..Adagrad::default() };
+            call::<T, _, _>(
+                [6.0 * n, 3.0 * n, 2.0 * n],
+                [grad],
+                param,
+                move |[g], [p]| {
+                    step += 1;
+                    update::adagrad(&config, step, g, p, a.fresh_mut())
+                },
+                move |[g]| {
+                    from_start(g, &|g, p| {
+                        [*p, _] = reference::adagrad(LR, 0.0, config.eps, 0.0, false, 1, g, *p, 0.0);
+                    })
+                },
+            )
+        }
+        "lion" => {
+            let config = Lion { lr: LR, ..Lion::default() };
+            call::<T, _, _>(
+                [8.0 * n, 3.0 * n, 2.0 * n],
+                [grad],
+                param,
+                move |[g], [p]| update::lion(&config, g, p, a.fresh_mut()),
+                move |[g]| {
+                    let betas = [config.beta1, config.beta2];
+                    from_start(g, &|g, p| [*p, _] = reference::lion(LR, betas, 0.0, true, g, *p, 0.0))
+                },
+            )
+        }
+        "nadam" => {
+            let config = NAdam { lr: LR, ..NAdam::default() };
+            // The momenta so far as after a few steps.
+            const PRODUCT: f64 = 0.25;
+            step = 10;
+            call::<T, _, _>(
+                [14.0 * n, 4.0 * n, 3.0 * n],
+                [grad],
+                param,
+                move |[g], [p]| {
+                    step += 1;
+                    update::nadam(&config, step, PRODUCT, g, p, a.fresh_mut(), b.fresh_mut())
+                },
+                move |[g]| {
+                    let NAdam { beta1, beta2, eps, momentum_decay, .. } = config;
+                    from_start(g, &|g, p| {
+                        let (betas, state) = ([beta1, beta2], [0.0; 2]);
+                        [*p, ..] = reference::nadam(
+                            LR,
+                            betas,
+                            eps,
+                            0.0,
+                            false,
+                            momentum_decay,
+                            11,
+                            PRODUCT,
+                            g,
+                            *p,
+                            state,
+                        );
+                    })
+                },
+            )
+        }
+        "radam" => {
+            let config = RAdam { lr: LR, ..RAdam::default() };
+            // From where the variance is known.
+            step = 10;
+            call::<T, _, _>(
+                [13.0 * n, 4.0 * n, 3.0 * n],
+                [grad],
+                param,
+                move |[g], [p]| {
+                    step += 1;
+                    update::radam(&config, step, g, p, a.fresh_mut(), b.fresh_mut())
+                },
+                move |[g]| {
+                    let RAdam { beta1, beta2, eps, .. } = config;
+                    from_start(g, &|g, p| {
+                        let (betas, state) = ([beta1, beta2], [0.0; 2]);
+                        [*p, ..] = reference::radam(LR, betas, eps, 0.0, false, 11, g, *p, state);
+                    })
+                },
             )
         }
         _ => None,

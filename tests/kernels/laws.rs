@@ -2,7 +2,6 @@
 //! written outside its operands, an error for operands that do not fit.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use gristmill::{Context, Element, Isa};
 use proptest::collection::vec;
@@ -13,44 +12,12 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestR
 use crate::common::guard::Guarded;
 use crate::common::on_every_isa;
 use crate::registry::laws::{refused, same};
+use crate::registry::names::public_kernels;
 use crate::registry::{Case, Draw, Kernel, Operand, Special, kernels};
-
-/// Public generic functions in `kernels` that write nothing a law could look at.
-const NOT_KERNELS: &[&str] = &["gemm::plan", "nll_loss::total_weight"];
-
-/// The public functions over elements in a source file.
-fn public_functions(text: &str) -> impl Iterator<Item = &str> {
-    let after = |line: &'static str| text.split(line).skip(1);
-    after("\n    pub fn ").chain(after("\npub fn ")).filter_map(|rest| {
-        let (name, rest) = rest.split_once(|c: char| !c.is_alphanumeric() && c != '_')?;
-        rest.starts_with("T: Element").then_some(name)
-    })
-}
-
-fn sources(folder: &Path, found: &mut BTreeSet<String>) {
-    for entry in folder.read_dir().unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
-        let stem = path.file_stem().unwrap().to_str().unwrap();
-        // What lies in a folder belongs to the module of the folder.
-        let parent = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
-        let module = if parent == "kernels" { stem } else { parent };
-        found.extend(public_functions(&text).map(|name| format!("{module}::{name}")));
-    }
-}
 
 #[test]
 fn no_kernel_is_forgotten() {
-    let mut public = BTreeSet::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels"), &mut public);
-    assert!(public.len() > 80, "{public:?}");
-    for name in NOT_KERNELS {
-        assert!(public.remove(*name), "{name} is no function of the kernels");
-    }
+    let public = public_kernels();
     let registered: BTreeSet<String> = kernels().map(|kernel| kernel.name.to_string()).collect();
     assert_eq!(registered.len(), kernels().count(), "an entry stands twice");
     let missing: Vec<_> = public.difference(&registered).collect();

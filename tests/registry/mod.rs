@@ -8,6 +8,7 @@ mod draw;
 pub mod laws;
 pub mod losses;
 pub mod maps;
+pub mod names;
 pub mod norms;
 pub mod others;
 pub mod products;
