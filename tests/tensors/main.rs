@@ -7,6 +7,7 @@ mod autograd;
 mod einsum;
 mod files;
 mod functions;
+mod gradchecks;
 mod graphs;
 mod hostile;
 mod indexing;
