@@ -8,6 +8,22 @@ use std::time::{Duration, Instant};
 
 use gristmill::Rng;
 
+/// libFuzzer's macro: a test of the target in whose file it stands.
+macro_rules! fuzz_target {
+    (init: $init:expr, |$bytes:ident: &[u8]| $check:expr) => {
+        #[test]
+        fn near_its_seeds() {
+            $init;
+            let target = module_path!().rsplit("::").next().expect("a module has a name");
+            crate::common::smoke::run(target, |$bytes: &[u8]| $check);
+        }
+    };
+}
+pub(crate) use fuzz_target;
+
+/// What the fuzzers call before the first input: memory that is freed at once is nothing for the tests beside this one.
+pub fn start() {}
+
 /// Runs `check` on the seeds of a target, and then on mutations of them, the same ones in every run, for half a second or
 /// as long as `GRISTMILL_FUZZ_SECONDS` says. An input that fails stays in a file; so does one that ends the process or
 /// never returns.

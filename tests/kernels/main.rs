@@ -29,3 +29,9 @@ mod simd;
 mod softmax;
 mod update;
 mod zip;
+
+// What the fuzz targets call, by the names that it has in their crate.
+extern crate self as gristmill_fuzz;
+extern crate self as libfuzzer_sys;
+use common::smoke::{fuzz_target, start};
+use fuzz::kernels;

@@ -6,7 +6,6 @@ mod random;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::common::smoke;
 use random::check;
 
 proptest! {
@@ -20,11 +19,8 @@ proptest! {
     }
 }
 
-#[test]
-fn fuzz_autograd_graph() {
-    smoke::run("autograd_graph", |bytes| {
-        if let Err(message) = check(bytes) {
-            panic!("{message}");
-        }
-    });
+#[path = "../../fuzz/fuzz_targets"]
+#[allow(unused_attributes, reason = "a program has no main")]
+mod fuzz_targets {
+    mod autograd_graph;
 }

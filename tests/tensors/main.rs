@@ -14,3 +14,8 @@ mod indexing;
 mod memory;
 mod numerics;
 mod tensor;
+
+// What the fuzz targets call, by the names that it has in their crate.
+extern crate self as gristmill_fuzz;
+extern crate self as libfuzzer_sys;
+use common::smoke::{fuzz_target, start};

@@ -3,7 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod checkpoint;
+mod checkpoints;
 mod conventions;
 mod data;
 mod faults;
@@ -16,3 +16,11 @@ mod schedule;
 mod systems;
 mod together;
 mod train;
+
+// What the fuzz targets call, by the names that it has in their crate.
+extern crate self as gristmill_fuzz;
+extern crate self as libfuzzer_sys;
+#[cfg(target_os = "linux")]
+use common::smoke::{fuzz_target, start};
+#[cfg(target_os = "linux")]
+use fuzz::{checkpoint, gzip_bomb, idx_parser, loader};
