@@ -654,6 +654,7 @@ fn plans_say_which_path_runs() {
             assert!(path([512, 512, 512], false).tasks >= 8);
             // Each thread packs a little B for itself.
             assert_eq!(path([200, 100, 100], true).tasks, 4);
+            assert!(!path([400, 2000, 5], true).splits_k);
             assert!(path([200, 600, 100], true).tasks >= 8);
             let long = path([16, 65_536, 16], false);
             assert!(long.splits_k && long.tasks == 256, "{long}");

@@ -202,7 +202,7 @@ impl Plan {
         };
         let strip = match path {
             // As equal as whole panels allow: A is read once more for each.
-            Path::Packed if m > 2 * height => {
+            Path::Packed if m > 2 * height && !small => {
                 registers.div_ceil(registers.div_ceil(NC_REGISTERS)).next_multiple_of(width)
             }
             Path::Packed => width,
@@ -318,11 +318,12 @@ fn split(
         Split::RowsOnly => (jobs, n, jobs),
         Split::Vector => (jobs, VECTOR_COLUMNS.next_multiple_of(width), 1),
     };
+    let enough = wanted.min(2 * jobs);
     let cols = n.div_ceil(n.div_ceil(panel).min(wanted / row_tasks)).next_multiple_of(panel);
     let col_tasks = n.div_ceil(cols);
     let rows = m.div_ceil(wanted.div_ceil(col_tasks)).next_multiple_of(height).max(2 * height);
     let tasks = col_tasks * m.div_ceil(rows);
-    let splits_k = m > 1 && tasks < 2 * jobs && blocks >= 2 * jobs;
+    let splits_k = m > 1 && tasks < enough && blocks >= 2 * jobs;
     ([rows, cols], if splits_k { blocks } else { tasks }, splits_k)
 }
 
