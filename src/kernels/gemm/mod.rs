@@ -528,7 +528,7 @@ impl<T: Element> Kernel for Block<'_, T> {
                         let pack = |packed: &mut [T]| {
                             s.run(pack::Pack { b: *b, rows: depth.clone(), panels: panels.clone(), packed });
                         };
-                        match shared.and_then(|shared| shared.get(&depth, &cols, &pack)) {
+                        match shared.and_then(|shared| shared.get(&depth, &cols, pack)) {
                             Some(packed) => Some(packed),
                             None => {
                                 let scratch = scratch.get_or_insert_with(|| Scratch::new(size));
