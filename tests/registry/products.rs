@@ -192,7 +192,7 @@ fn epilogue_case<T: Element>(draw: &mut Draw, call: Call<T>) -> Case<T> {
                     Some(Unary::Abs) => sum.abs(),
                     _ => sum,
                 };
-                if mask[i] > 0.0 { y } else { 0.0 }
+                if mask[i] <= 0.0 { 0.0 } else { y }
             };
             [p.expected::<T>([a, b, c], then, |i| biases[bias(i)].abs() + residual[i].abs())]
         })
