@@ -1468,116 +1468,80 @@ fn random<T: Element>(op: &str, len: usize) -> Option<Case> {
     )
 }
 
+/// A step, from its number, a gradient and what it changes.
+type Update<T> = Box<dyn FnMut(u64, &[T], &mut [T]) -> Result<()> + Send>;
+/// What the first one makes of a parameter.
+type FirstUpdate = Box<dyn Fn(f64, &mut f64) + Send>;
+
 /// One step of an optimizer; the first one is checked, on the parameters.
 fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
     let n = len as f64;
-    let (start, grad) = (numbers::<f64>(len, 1), numbers::<T>(len, 2));
-    let param = [numbers::<T>(len, 1)];
     let (mut a, mut b, mut step) = (Buffer::full(len, T::ZERO), Buffer::full(len, T::ZERO), 0);
-    let from_start = move |g: &[f64], update: &dyn Fn(f64, &mut f64)| {
-        let mut p = start.clone();
-        p.iter_mut().zip(g).for_each(|(p, &g)| update(g, p));
-        p
-    };
-    match op {
+    // For an element: operations, numbers read, numbers written.
+    let (work, mut update, first): ([f64; 3], Update<T>, FirstUpdate) = match op {
         "sgd" => {
             let config = Sgd { lr: LR, ..Sgd::default() };
-            call::<T, _, _>(
-                [2.0 * n, 2.0 * n, n],
-                [grad],
-                param,
-                move |[g], [p]| {
-                    step += 1;
-                    update::sgd(&config, step, g, p, &mut [])
-                },
-                move |[g]| from_start(g, &|g, p| *p -= LR * g),
+            (
+                [2.0, 2.0, 1.0],
+                Box::new(move |step, g, p| update::sgd(&config, step, g, p, &mut [])),
+                Box::new(|g, p| *p -= LR * g),
             )
         }
         "sgd_momentum" => {
             let config = Sgd { lr: LR, momentum: 0.9, ..Sgd::default() };
-            call::<T, _, _>(
-                [4.0 * n, 3.0 * n, 2.0 * n],
-                [grad],
-                param,
-                move |[g], [p]| {
-                    step += 1;
-                    update::sgd(&config, step, g, p, a.fresh_mut())
-                },
-                move |[g]| from_start(g, &|g, p| *p -= LR * g),
+            (
+                [4.0, 3.0, 2.0],
+                Box::new(move |step, g, p| update::sgd(&config, step, g, p, a.fresh_mut())),
+                Box::new(|g, p| *p -= LR * g),
             )
         }
         "rmsprop" => {
             let config = RmsProp { lr: LR, ..RmsProp::default() };
-            call::<T, _, _>(
-                [9.0 * n, 3.0 * n, 2.0 * n],
-                [grad],
-                param,
-                move |[g], [p]| update::rmsprop(&config, g, p, a.fresh_mut(), &mut [], &mut []),
-                move |[g]| from_start(g, &|g, p| *p -= LR * g / ((0.01 * g * g).sqrt() + 1e-8)),
+            (
+                [9.0, 3.0, 2.0],
+                Box::new(move |_, g, p| update::rmsprop(&config, g, p, a.fresh_mut(), &mut [], &mut [])),
+                Box::new(|g, p| *p -= LR * g / ((0.01 * g * g).sqrt() + 1e-8)),
             )
         }
-        "adam" => {
+        // `run` as an optimizer steps: all parameters, here two, in one pass.
+        "adam" | "run" => {
             let config = Adam { lr: LR, ..Adam::default() };
-            call::<T, _, _>(
-                [13.0 * n, 4.0 * n, 3.0 * n],
-                [grad],
-                param,
-                move |[g], [p]| {
-                    step += 1;
-                    update::adam(&config, step, g, p, a.fresh_mut(), b.fresh_mut(), &mut [])
-                },
-                // After one step the corrected moments are g and g².
-                move |[g]| from_start(g, &|g, p| *p -= LR * g / (g.abs() + 1e-8)),
-            )
-        }
-        // As an optimizer steps: all parameters, here two, in one pass.
-        "run" => {
-            let config = Adam { lr: LR, ..Adam::default() };
-            call::<T, _, _>(
-                [13.0 * n, 4.0 * n, 3.0 * n],
-                [grad],
-                param,
-                move |[g], [p]| {
-                    step += 1;
+            let alone = op == "adam";
+            (
+                [13.0, 4.0, 3.0],
+                Box::new(move |step, g, p| {
+                    let (a, b) = (a.fresh_mut(), b.fresh_mut());
+                    if alone {
+                        return update::adam(&config, step, g, p, a, b, &mut []);
+                    }
                     let ((g, more_g), (p, more_p)) = (g.split_at(len / 3), p.split_at_mut(len / 3));
-                    let (a, more_a) = a.fresh_mut().split_at_mut(len / 3);
-                    let (b, more_b) = b.fresh_mut().split_at_mut(len / 3);
+                    let ((a, more_a), (b, more_b)) = (a.split_at_mut(len / 3), b.split_at_mut(len / 3));
                     update::run(&mut [
                         Step::adam(&config, step, g, p, a, b, &mut [])?,
                         Step::adam(&config, step, more_g, more_p, more_a, more_b, &mut [])?,
                     ])
-                },
-                move |[g]| from_start(g, &|g, p| *p -= LR * g / (g.abs() + 1e-8)),
+                }),
+                // After one step the corrected moments are g and g².
+                Box::new(|g, p| *p -= LR * g / (g.abs() + 1e-8)),
             )
         }
         "adagrad" => {
             let config = Adagrad { lr: LR, ..Adagrad::default() };
-            call::<T, _, _>(
-                [6.0 * n, 3.0 * n, 2.0 * n],
-                [grad],
-                param,
-                move |[g], [p]| {
-                    step += 1;
-                    update::adagrad(&config, step, g, p, a.fresh_mut())
-                },
-                move |[g]| {
-                    from_start(g, &|g, p| {
-                        [*p, _] = reference::adagrad(LR, 0.0, config.eps, 0.0, false, 1, g, *p, 0.0);
-                    })
-                },
+            (
+                [6.0, 3.0, 2.0],
+                Box::new(move |step, g, p| update::adagrad(&config, step, g, p, a.fresh_mut())),
+                Box::new(move |g, p| {
+                    [*p, _] = reference::adagrad(LR, 0.0, config.eps, 0.0, false, 1, g, *p, 0.0);
+                }),
             )
         }
         "lion" => {
             let config = Lion { lr: LR, ..Lion::default() };
-            call::<T, _, _>(
-                [8.0 * n, 3.0 * n, 2.0 * n],
-                [grad],
-                param,
-                move |[g], [p]| update::lion(&config, g, p, a.fresh_mut()),
-                move |[g]| {
-                    let betas = [config.beta1, config.beta2];
-                    from_start(g, &|g, p| [*p, _] = reference::lion(LR, betas, 0.0, true, g, *p, 0.0))
-                },
+            let betas = [config.beta1, config.beta2];
+            (
+                [8.0, 3.0, 2.0],
+                Box::new(move |_, g, p| update::lion(&config, g, p, a.fresh_mut())),
+                Box::new(move |g, p| [*p, _] = reference::lion(LR, betas, 0.0, true, g, *p, 0.0)),
             )
         }
         "nadam" => {
@@ -1585,56 +1549,48 @@ fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
             // The momenta so far as after a few steps.
             const PRODUCT: f64 = 0.25;
             step = 10;
-            call::<T, _, _>(
-                [14.0 * n, 4.0 * n, 3.0 * n],
-                [grad],
-                param,
-                move |[g], [p]| {
-                    step += 1;
+            let NAdam { beta1, beta2, eps, momentum_decay: decay, .. } = config;
+            let betas = [beta1, beta2];
+            (
+                [14.0, 4.0, 3.0],
+                Box::new(move |step, g, p| {
                     update::nadam(&config, step, PRODUCT, g, p, a.fresh_mut(), b.fresh_mut())
-                },
-                move |[g]| {
-                    let NAdam { beta1, beta2, eps, momentum_decay, .. } = config;
-                    from_start(g, &|g, p| {
-                        let (betas, state) = ([beta1, beta2], [0.0; 2]);
-                        [*p, ..] = reference::nadam(
-                            LR,
-                            betas,
-                            eps,
-                            0.0,
-                            false,
-                            momentum_decay,
-                            11,
-                            PRODUCT,
-                            g,
-                            *p,
-                            state,
-                        );
-                    })
-                },
+                }),
+                Box::new(move |g, p| {
+                    let state = [0.0; 2];
+                    [*p, ..] = reference::nadam(LR, betas, eps, 0.0, false, decay, 11, PRODUCT, g, *p, state);
+                }),
             )
         }
         "radam" => {
             let config = RAdam { lr: LR, ..RAdam::default() };
             // From where the variance is known.
             step = 10;
-            call::<T, _, _>(
-                [13.0 * n, 4.0 * n, 3.0 * n],
-                [grad],
-                param,
-                move |[g], [p]| {
-                    step += 1;
-                    update::radam(&config, step, g, p, a.fresh_mut(), b.fresh_mut())
-                },
-                move |[g]| {
-                    let RAdam { beta1, beta2, eps, .. } = config;
-                    from_start(g, &|g, p| {
-                        let (betas, state) = ([beta1, beta2], [0.0; 2]);
-                        [*p, ..] = reference::radam(LR, betas, eps, 0.0, false, 11, g, *p, state);
-                    })
-                },
+            let RAdam { beta1, beta2, eps, .. } = config;
+            (
+                [13.0, 4.0, 3.0],
+                Box::new(move |step, g, p| update::radam(&config, step, g, p, a.fresh_mut(), b.fresh_mut())),
+                Box::new(move |g, p| {
+                    let betas = [beta1, beta2];
+                    [*p, ..] = reference::radam(LR, betas, eps, 0.0, false, 11, g, *p, [0.0; 2]);
+                }),
             )
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    let start = numbers::<f64>(len, 1);
+    call::<T, _, _>(
+        work.map(|each| each * n),
+        [numbers(len, 2)],
+        [numbers(len, 1)],
+        move |[g], [p]| {
+            step += 1;
+            update(step, g, p)
+        },
+        move |[g]| {
+            let mut p = start.clone();
+            p.iter_mut().zip(g).for_each(|(p, &g)| first(g, p));
+            p
+        },
+    )
 }
