@@ -1,15 +1,71 @@
-//! Which instruction set the kernels use and into how many jobs they split their work.
+//! What the kernels run with: the instruction set, the number of jobs that they split their work into, how long helping
+//! threads spin, and what becomes of subnormal numbers.
 //!
-//! The default is the widest instruction set of the CPU and all threads of the current rayon pool.
-//! `GRISTMILL_ISA` (`avx512`, `avx2`, `portable`) and `GRISTMILL_THREADS` (1, 2, …) change the default of the
-//! process; [`Context::run`] changes it for one closure on one thread. Results do not depend on either, except that
-//! the portable build rounds differently on a target without fused multiply-add.
+//! | | default | variable of the process | for one closure on one thread |
+//! |---|---|---|---|
+//! | instruction set | the widest of the CPU | `GRISTMILL_ISA`: `avx512`, `avx2`, `portable` | [`Context::isa`] |
+//! | jobs | all threads of the current rayon pool | `GRISTMILL_THREADS`: 1, 2, … | [`Context::threads`] |
+//! | spinning | 200 µs | `GRISTMILL_SPIN`: microseconds, 0 to park at once | [`Context::spin`] |
+//! | subnormal numbers | kept | `GRISTMILL_SUBNORMALS`: `keep`, `flush` | [`Context::subnormals`] |
+//!
+//! Results depend on the last one only, except that the portable build rounds differently on a target without fused
+//! multiply-add. They do not depend on the floating-point environment that the process has set: every kernel rounds to
+//! nearest, traps nothing and treats subnormal numbers as said here, on all its threads, and leaves the control bits
+//! (MXCSR, FPCR) of the caller as they were.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::simd::environment::{Entered, Environment};
 use crate::simd::{Dispatcher, Isa};
+
+/// What kernels do with subnormal numbers, those between 0 and the smallest normal number (1.2e-38 in f32, 2.2e-308 in
+/// f64).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Subnormals {
+    /// They are numbers like any other, as IEEE 754 asks. Many processors take a hundred times as long for each.
+    #[default]
+    Keep,
+    /// Operands and results of arithmetic that are subnormal count as 0 of their sign. What only moves numbers or looks at
+    /// their bits (copies, `neg`, `abs`) keeps them.
+    ///
+    /// x86 decides after rounding whether a result is subnormal, ARM before: results that round up to the smallest normal
+    /// number differ between the two. Other architectures do not offer it, and nor does Miri.
+    Flush,
+}
+
+impl Subnormals {
+    /// `keep` or `flush`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Flush => "flush",
+        }
+    }
+
+    fn environment(self) -> Option<Environment> {
+        match self {
+            Self::Keep => Some(Environment::KEEP),
+            Self::Flush => Environment::FLUSH,
+        }
+    }
+
+    /// Itself where it can be had.
+    fn available(self, setting: &'static str) -> Result<Self> {
+        match self.environment() {
+            Some(_) => Ok(self),
+            None => Err(Error::setting(
+                setting,
+                format!("subnormal numbers cannot be flushed on {}", std::env::consts::ARCH),
+            )),
+        }
+    }
+}
+
+/// How long helping threads spin unless told otherwise; see [`Context::spin`].
+pub const DEFAULT_SPIN: Duration = Duration::from_micros(200);
 
 /// What a kernel call runs with; resolved once per call, then passed down by value.
 #[derive(Clone, Copy, Debug)]
@@ -18,9 +74,20 @@ pub struct Settings {
     pub simd: Dispatcher,
     /// The largest number of jobs a kernel splits its work into.
     pub threads: usize,
+    /// How long threads that helped spin before they park.
+    pub spin: Duration,
+    /// What becomes of subnormal numbers.
+    pub subnormals: Subnormals,
 }
 
-/// A choice of instruction set and threads for the kernels called inside [`Context::run`].
+impl Settings {
+    /// The environment that kernels with these settings run in.
+    pub(crate) fn environment(self) -> Environment {
+        self.subnormals.environment().unwrap_or(Environment::KEEP)
+    }
+}
+
+/// A choice of instruction set, threads, spinning and subnormal numbers for the kernels called inside [`Context::run`].
 ///
 /// ```
 /// use gristmill::{Context, Isa};
@@ -33,16 +100,30 @@ pub struct Settings {
 pub struct Context {
     isa: Option<Isa>,
     threads: Option<usize>,
+    spin: Option<Duration>,
+    subnormals: Option<Subnormals>,
 }
 
 thread_local! {
     static OVERRIDE: Cell<Option<Settings>> = const { Cell::new(None) };
+    /// That of the settings in force, once it was asked for: kernels need it before their settings.
+    static ENVIRONMENT: Cell<Option<Environment>> = const { Cell::new(None) };
 }
 
 impl Context {
     /// Changes nothing until told otherwise.
     pub const fn new() -> Self {
-        Self { isa: None, threads: None }
+        Self { isa: None, threads: None, spin: None, subnormals: None }
+    }
+
+    /// Exactly these settings, with another number of jobs.
+    pub(crate) const fn of(settings: Settings, threads: usize) -> Self {
+        Self {
+            isa: Some(settings.simd.isa()),
+            threads: Some(threads),
+            spin: Some(settings.spin),
+            subnormals: Some(settings.subnormals),
+        }
     }
 
     /// Uses this instruction set.
@@ -57,10 +138,28 @@ impl Context {
         self
     }
 
+    /// How long a thread that helped with a kernel spins in wait for the next kernel of the same caller before it parks;
+    /// 200 µs unless set, and [`Duration::ZERO`] parks it at once. To hand work to a thread that spins takes 0.2 µs, to
+    /// wake one 20 to 60 µs: with 0, only kernels of more than 80 µs are shared. A spinning thread uses its core.
+    pub const fn spin(mut self, spin: Duration) -> Self {
+        self.spin = Some(spin);
+        self
+    }
+
+    /// What becomes of subnormal numbers.
+    pub const fn subnormals(mut self, subnormals: Subnormals) -> Self {
+        self.subnormals = Some(subnormals);
+        self
+    }
+
     /// Runs `f` on this thread with these settings and puts the old ones back, also after a panic.
     ///
+    /// All of `f` runs in the floating-point environment of the kernels, its own arithmetic, too: a whole training in it
+    /// has the same bits in a process that rounds upwards.
+    ///
     /// # Errors
-    /// [`Error::Setting`] when the CPU lacks the instruction set, or when the number of threads is zero.
+    /// [`Error::Setting`] when the CPU lacks the instruction set, when the number of threads is zero, or when subnormal
+    /// numbers cannot be flushed here.
     pub fn run<R>(self, f: impl FnOnce() -> R) -> Result<R> {
         let mut settings = settings()?;
         if let Some(isa) = self.isa {
@@ -69,22 +168,56 @@ impl Context {
         if let Some(threads) = self.threads {
             settings.threads = at_least_one("Context::threads", threads)?;
         }
+        if let Some(spin) = self.spin {
+            settings.spin = spin;
+        }
+        if let Some(subnormals) = self.subnormals {
+            settings.subnormals = subnormals.available("Context::subnormals")?;
+        }
 
-        struct Restore(Option<Settings>);
+        struct Restore(Option<Settings>, Option<Environment>);
         impl Drop for Restore {
             fn drop(&mut self) {
                 OVERRIDE.set(self.0);
+                ENVIRONMENT.set(self.1);
             }
         }
-        let _restore = Restore(OVERRIDE.replace(Some(settings)));
-        Ok(f())
+        let environment = ENVIRONMENT.replace(Some(settings.environment()));
+        let _restore = Restore(OVERRIDE.replace(Some(settings)), environment);
+        Ok(in_environment(f))
     }
+}
+
+/// Enters the floating-point environment of the kernels called here and now, until the result is dropped.
+///
+/// A bad setting is not told here: the kernel asks for its [`settings`] next.
+#[inline(always)]
+pub(crate) fn enter_environment() -> Entered {
+    ENVIRONMENT.get().unwrap_or_else(first_environment).enter()
+}
+
+/// Runs `f`, which does arithmetic outside of kernels, in the environment that they have here and now.
+pub(crate) fn in_environment<R>(f: impl FnOnce() -> R) -> R {
+    // The compiler may move arithmetic over the change of the environment, but not out of a function.
+    #[inline(never)]
+    fn apart<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    let _environment = enter_environment();
+    apart(f)
+}
+
+#[cold]
+fn first_environment() -> Environment {
+    let environment = settings().map_or(Environment::KEEP, Settings::environment);
+    ENVIRONMENT.set(Some(environment));
+    environment
 }
 
 /// The settings that a kernel called here and now runs with.
 ///
 /// # Errors
-/// [`Error::Setting`] when `GRISTMILL_ISA` or `GRISTMILL_THREADS` holds something unknown or unsupported.
+/// [`Error::Setting`] when one of the `GRISTMILL_` variables holds something unknown or unsupported.
 #[inline]
 pub fn settings() -> Result<Settings> {
     match OVERRIDE.get() {
@@ -93,40 +226,64 @@ pub fn settings() -> Result<Settings> {
     }
 }
 
+/// What the variables say; the number of threads is that of the pool unless they do.
+#[derive(Clone, Copy, Debug)]
+struct Defaults {
+    simd: Dispatcher,
+    threads: Option<usize>,
+    spin: Duration,
+    subnormals: Subnormals,
+}
+
 fn defaults() -> Result<Settings> {
-    static DEFAULTS: OnceLock<Result<(Dispatcher, Option<usize>)>> = OnceLock::new();
+    static DEFAULTS: OnceLock<Result<Defaults>> = OnceLock::new();
     let defaults = DEFAULTS.get_or_init(|| {
-        from_variables(
-            std::env::var_os("GRISTMILL_ISA").map(|v| v.to_string_lossy().into_owned()).as_deref(),
-            std::env::var_os("GRISTMILL_THREADS").map(|v| v.to_string_lossy().into_owned()).as_deref(),
-        )
+        Defaults::from_variables(|name| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned()))
     });
     match defaults {
-        Ok((simd, threads)) => {
-            Ok(Settings { simd: *simd, threads: threads.unwrap_or_else(crate::parallel::pool_threads) })
-        }
+        Ok(Defaults { simd, threads, spin, subnormals }) => Ok(Settings {
+            simd: *simd,
+            threads: threads.unwrap_or_else(crate::parallel::pool_threads),
+            spin: *spin,
+            subnormals: *subnormals,
+        }),
         Err(Error::Setting { setting, message }) => Err(Error::setting(setting, message.clone())),
         Err(other) => unreachable!("from_variables gives setting errors only, not {other}"),
     }
 }
 
-fn from_variables(isa: Option<&str>, threads: Option<&str>) -> Result<(Dispatcher, Option<usize>)> {
-    let simd = match isa {
-        None => Dispatcher::widest(),
-        Some(name) => Isa::from_name(name)
-            .and_then(Dispatcher::new)
-            .ok_or_else(|| unavailable("GRISTMILL_ISA", name))?,
-    };
-    let threads = match threads {
-        None => None,
-        Some(text) => {
-            let count = text.parse().map_err(|_| {
-                Error::setting("GRISTMILL_THREADS", format!("expected a number of threads, got {text:?}"))
-            })?;
-            Some(at_least_one("GRISTMILL_THREADS", count)?)
-        }
-    };
-    Ok((simd, threads))
+impl Defaults {
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let simd = match variable("GRISTMILL_ISA") {
+            None => Dispatcher::widest(),
+            Some(name) => Isa::from_name(&name)
+                .and_then(Dispatcher::new)
+                .ok_or_else(|| unavailable("GRISTMILL_ISA", &name))?,
+        };
+        let number = |setting: &'static str, what: &str| match variable(setting) {
+            None => Ok(None),
+            Some(text) => match text.parse::<usize>() {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(Error::setting(setting, format!("expected a number of {what}, got {text:?}"))),
+            },
+        };
+        let threads = match number("GRISTMILL_THREADS", "threads")? {
+            None => None,
+            Some(threads) => Some(at_least_one("GRISTMILL_THREADS", threads)?),
+        };
+        let spin = number("GRISTMILL_SPIN", "microseconds")?;
+        let spin = spin.map_or(DEFAULT_SPIN, |microseconds| Duration::from_micros(microseconds as u64));
+        const SUBNORMALS: &str = "GRISTMILL_SUBNORMALS";
+        let subnormals = match variable(SUBNORMALS) {
+            None => Subnormals::Keep,
+            Some(name) => [Subnormals::Keep, Subnormals::Flush]
+                .into_iter()
+                .find(|subnormals| subnormals.name() == name)
+                .ok_or_else(|| Error::setting(SUBNORMALS, format!("expected keep or flush, got {name:?}")))?
+                .available(SUBNORMALS)?,
+        };
+        Ok(Self { simd, threads, spin, subnormals })
+    }
 }
 
 fn unavailable(setting: &'static str, name: &str) -> Error {
@@ -144,14 +301,37 @@ mod tests {
 
     #[test]
     fn variables_are_read_and_bad_ones_are_named() {
-        let (simd, threads) = from_variables(Some("portable"), Some("3")).unwrap();
-        assert_eq!((simd.isa(), threads), (Isa::Portable, Some(3)));
-        let message = |isa, threads| from_variables(isa, threads).unwrap_err().to_string();
-        assert!(message(Some("sse9"), None).starts_with("GRISTMILL_ISA: \"sse9\" is not available here"));
-        assert_eq!(message(None, Some("0")), "GRISTMILL_THREADS: must be at least 1, got 0");
+        let read = |variables: &[(&str, &str)]| {
+            let find = |name: &str| variables.iter().find(|(n, _)| *n == name);
+            Defaults::from_variables(|name| find(name).map(|(_, value)| value.to_string()))
+        };
+        let defaults = read(&[]).unwrap();
+        assert_eq!((defaults.threads, defaults.spin), (None, DEFAULT_SPIN));
+        assert_eq!(defaults.subnormals, Subnormals::Keep);
+        let all = read(&[
+            ("GRISTMILL_ISA", "portable"),
+            ("GRISTMILL_THREADS", "3"),
+            ("GRISTMILL_SPIN", "0"),
+            ("GRISTMILL_SUBNORMALS", "keep"),
+        ]);
+        let all = all.unwrap();
+        assert_eq!((all.simd.isa(), all.threads, all.spin), (Isa::Portable, Some(3), Duration::ZERO));
+        let message = |name, value| read(&[(name, value)]).unwrap_err().to_string();
+        assert!(
+            message("GRISTMILL_ISA", "sse9").starts_with("GRISTMILL_ISA: \"sse9\" is not available here")
+        );
+        assert_eq!(message("GRISTMILL_THREADS", "0"), "GRISTMILL_THREADS: must be at least 1, got 0");
         assert_eq!(
-            message(None, Some("two")),
+            message("GRISTMILL_THREADS", "two"),
             "GRISTMILL_THREADS: expected a number of threads, got \"two\""
+        );
+        assert_eq!(
+            message("GRISTMILL_SPIN", "-1"),
+            "GRISTMILL_SPIN: expected a number of microseconds, got \"-1\""
+        );
+        assert_eq!(
+            message("GRISTMILL_SUBNORMALS", "drop"),
+            "GRISTMILL_SUBNORMALS: expected keep or flush, got \"drop\""
         );
     }
 

@@ -75,7 +75,7 @@ pub mod tensor;
 #[cfg(all(feature = "train", not(test)))]
 pub mod train;
 
-pub use context::Context;
+pub use context::{Context, Subnormals};
 pub use error::{Error, Result};
 pub use rng::Rng;
 pub use simd::{Element, Isa};

@@ -5,28 +5,30 @@
 //! works on the same end of the same memory, and finds it in its cache. The caller never waits for a thread that has not
 //! begun: help that comes late finds nothing to do.
 //!
-//! A job of rayon that has helped stays for [`LINGER`] and looks out for more work of the same caller, as the threads
-//! of OpenMP do: to wake a sleeping thread takes 20 to 60 µs, to hand work to one that looks out for it 0.2 µs. In a
-//! training step that is the difference between two threads for the largest products and two threads for most of it.
+//! A job of rayon that has helped spins for [`Settings::spin`] in wait for more work of the same caller, as the threads
+//! of OpenMP do: to wake a parked thread takes 20 to 60 µs, to hand work to one that spins 0.2 µs. In a training step
+//! that is the difference between two threads for the largest products and two threads for most of it.
+//!
+//! Helpers enter the floating-point environment of the settings for the time of a task, as the caller has for the time of
+//! its kernel.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::context::{Context, Settings};
 use crate::error::Result;
 use crate::profile;
+use crate::simd::environment::{self, Environment};
 
-/// What a job must be worth, in nanoseconds, when threads look out for work: some ten times what it costs to hand it
+/// What a job must be worth, in nanoseconds, when other threads spin: some ten times what it costs to hand it
 /// over and to move the numbers between caches.
 const NANOSECONDS_PER_JOB: usize = 5_000;
 /// The same when a thread must be woken first.
 const NANOSECONDS_TO_WAKE: usize = 40_000;
-/// How long a helper looks out for more work.
-const LINGER: Duration = Duration::from_micros(200);
 /// How long a helper stays in all. A thread of the pool that waits for something of its own may have taken up the job of
 /// helping, and learns only then that its wait is over.
 const STAY: Duration = Duration::from_millis(5);
@@ -45,10 +47,11 @@ pub(crate) fn jobs(settings: Settings, chunks: usize, nanoseconds: usize) -> usi
     (nanoseconds / NANOSECONDS_PER_JOB).min(settings.threads).min(chunks).max(1)
 }
 
-/// Whether other threads can be had for work of this many nanoseconds: because they look out for it, because it is
-/// worth waking them, or because calls come so close together that it will be worth it.
+/// Whether other threads can be had for work of this many nanoseconds: because they spin, because it is worth
+/// waking them, or because calls come so close together that it will be worth it.
 pub(crate) fn pays(settings: Settings, nanoseconds: usize) -> bool {
-    jobs(settings, usize::MAX, nanoseconds) > 1 && with_team(|team| team.pays(nanoseconds)).unwrap_or(false)
+    jobs(settings, usize::MAX, nanoseconds) > 1
+        && with_team(|team| team.pays(settings.spin, nanoseconds)).unwrap_or(false)
 }
 
 /// Calls `work` once with each of `0..chunks`, on as many threads as `nanoseconds` of work are worth.
@@ -64,7 +67,7 @@ pub(crate) fn for_each_index(
     if jobs == 1 || chunks > MOST_CHUNKS || !pays(settings, nanoseconds) {
         return (0..chunks).for_each(work);
     }
-    if with_team(|team| team.run(chunks, jobs - 1, nanoseconds, work)).is_none() {
+    if with_team(|team| team.run(settings, chunks, jobs - 1, nanoseconds, work)).is_none() {
         (0..chunks).for_each(work);
     }
 }
@@ -78,7 +81,7 @@ pub(crate) fn both<A: Send, B: Send>(
     a: impl FnOnce() -> A + Send,
     b: impl FnOnce() -> B + Send,
 ) -> Result<(A, B)> {
-    let alone = Context::new().isa(settings.simd.isa()).threads(1);
+    let alone = Context::of(settings, 1);
     let (a, b) = (Mutex::new((Some(a), None)), Mutex::new((Some(b), None)));
     fn run<R>(context: Context, side: &Mutex<(Option<impl FnOnce() -> R>, Option<Result<R>>)>) {
         let mut side = side.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,10 +118,12 @@ struct Owner {
 struct Team {
     entrance: Entrance,
     queue: Queue,
-    /// Jobs that are on their way, at work or looking out for it.
+    /// Jobs that are on their way, at work or spinning.
     helpers: Line<AtomicUsize>,
     /// Written by the owner while the entrance is closed and nobody inside; read by who is inside.
     task: UnsafeCell<Option<Task>>,
+    /// Whether a helper met subnormal numbers in this task, if the profile asks.
+    met_subnormals: AtomicBool,
     /// The first panic of a helper.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -177,6 +182,11 @@ struct Task {
     chunks: usize,
     /// Lives as long as somebody is inside.
     work: *const (dyn Fn(usize) + Sync),
+    environment: Environment,
+    /// How long who helped spins.
+    spin: Duration,
+    /// Whether to look for subnormal numbers.
+    profiled: bool,
 }
 
 /// Who may come in to help: helpers inside (16 bits), places left (16 bits), number of the task (32 bits).
@@ -236,16 +246,23 @@ impl Entrance {
 }
 
 impl Owner {
-    fn pays(&self, nanoseconds: usize) -> bool {
+    fn pays(&self, spin: Duration, nanoseconds: usize) -> bool {
         if self.team.helpers.0.load(Ordering::Relaxed) > 0 || nanoseconds >= 2 * NANOSECONDS_TO_WAKE {
             return true;
         }
         let now = Instant::now();
-        self.missed.replace(Some(now)).is_some_and(|last| now.duration_since(last) < LINGER)
+        self.missed.replace(Some(now)).is_some_and(|last| now.duration_since(last) < spin)
     }
 
     /// Calls `work` with each of `0..chunks`, with the help of so many others as come.
-    fn run(&self, chunks: usize, wanted: usize, nanoseconds: usize, work: &(dyn Fn(usize) + Sync)) {
+    fn run(
+        &self,
+        settings: Settings,
+        chunks: usize,
+        wanted: usize,
+        nanoseconds: usize,
+        work: &(dyn Fn(usize) + Sync),
+    ) {
         /// Lets nobody go on with a task that is over, also after a panic.
         struct Close<'a>(&'a Owner, usize);
         impl Drop for Close<'_> {
@@ -265,8 +282,10 @@ impl Owner {
         // SAFETY: only the lifetime changes; `Close` waits until nobody is inside who could use it.
         let erased =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(work) };
+        let (spin, profiled) = (settings.spin, profile::is_on());
+        let task = Task { chunks, work: erased, environment: settings.environment(), spin, profiled };
         // SAFETY: the entrance is closed and nobody inside.
-        unsafe { *team.task.get() = Some(Task { chunks, work: erased }) };
+        unsafe { *team.task.get() = Some(task) };
         let close = Close(self, chunks);
         team.entrance.open(wanted);
         // To wake a thread costs this one time, too.
@@ -280,13 +299,16 @@ impl Owner {
                 // The caller's own thread comes too late.
                 let own = TEAM.try_with(|owner| Arc::ptr_eq(&owner.team, &team)).unwrap_or(true);
                 if !own {
-                    team.help();
+                    team.help(spin);
                 }
                 team.helpers.0.fetch_sub(1, Ordering::Relaxed);
             });
         }
         team.take_chunks(End::Front, chunks, work);
         drop(close);
+        if profiled && team.met_subnormals.swap(false, Ordering::Relaxed) {
+            environment::note_subnormals();
+        }
         let panic = team.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -301,40 +323,48 @@ impl Team {
         }
     }
 
-    /// A helper's life: tasks, and looking out for tasks.
-    fn help(&self) {
-        // A job that another helper took up while it looked out helps once, and gives the thread back to that one.
+    /// Takes chunks as a helper, in the environment of the task.
+    fn help_with(&self, task: Task) {
+        let _environment = task.environment.enter();
+        if task.profiled {
+            environment::forget_subnormals();
+        }
+        // SAFETY: it lives until all are out.
+        self.take_chunks(End::Back, task.chunks, unsafe { &*task.work });
+        if task.profiled && environment::met_subnormals() {
+            self.met_subnormals.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A helper's life: tasks, and spinning between them, at first for `spin`.
+    fn help(&self, mut spin: Duration) {
+        // A job that another helper took up while it spun helps once, and gives the thread back to that one.
         let inner = HELPING.replace(true);
         let begun = Instant::now();
         let (mut last, mut idle, mut looks) = (None, begun, 0);
         loop {
-            if let Some(task) = self.entrance.enter(last) {
+            if let Some(number) = self.entrance.enter(last) {
                 // SAFETY: inside, the task stays as it is.
-                let Task { chunks, work } =
-                    unsafe { *self.task.get() }.expect("set before the entrance opens");
-                // SAFETY: it lives until all are out.
-                let work = unsafe { &*work };
-                if let Err(panic) =
-                    catch_unwind(AssertUnwindSafe(|| self.take_chunks(End::Back, chunks, work)))
-                {
+                let task = unsafe { *self.task.get() }.expect("set before the entrance opens");
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.help_with(task))) {
                     // The caller stops when nothing is left.
-                    self.queue.stop(chunks);
+                    self.queue.stop(task.chunks);
                     self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
                 }
                 self.entrance.leave();
-                (last, idle, looks) = (Some(task), Instant::now(), 0);
+                (last, idle, looks, spin) = (Some(number), Instant::now(), 0, task.spin);
                 if idle.duration_since(begun) > STAY {
                     break;
                 }
             }
-            if inner {
+            if inner || spin.is_zero() {
                 break;
             }
             looks += 1;
             std::hint::spin_loop();
             // A pool that has other work gets its thread back.
             if looks % LOOKS == 0
-                && (idle.elapsed() > LINGER || rayon::yield_now() == Some(rayon::Yield::Executed))
+                && (idle.elapsed() > spin || rayon::yield_now() == Some(rayon::Yield::Executed))
             {
                 break;
             }
@@ -537,7 +567,7 @@ mod tests {
                         for_each_index(with_threads(2 + round % 3), visits.len(), usize::MAX, &|chunk| {
                             visits[chunk].fetch_add(1, Ordering::Relaxed);
                             if round % 50 == 0 {
-                                std::thread::sleep(LINGER / 2);
+                                std::thread::sleep(crate::context::DEFAULT_SPIN / 2);
                             }
                         });
                         assert!(visits.iter().all(|visits| visits.load(Ordering::Relaxed) == 1));
@@ -586,6 +616,51 @@ mod tests {
         while catch_unwind(|| slowly(&|other| assert!(!other))).is_ok() {
             assert!(start.elapsed() < Duration::from_secs(60), "nobody came");
         }
+    }
+
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    #[test]
+    fn helpers_compute_in_the_environment_of_the_settings_and_leave_it_also_by_a_panic() {
+        use crate::Subnormals;
+        use std::hint::black_box;
+        let is_kept = || black_box(f32::MIN_POSITIVE) * black_box(0.5) != 0.0;
+        let caller = std::thread::current().id();
+        let start = Instant::now();
+        for (subnormals, kept) in [(Subnormals::Flush, false), (Subnormals::Keep, true)] {
+            let context = Context::new().threads(2).subnormals(subnormals);
+            let settings = context.run(|| crate::context::settings().unwrap()).unwrap();
+            let helped = AtomicUsize::new(0);
+            while helped.load(Ordering::Relaxed) < 3 {
+                assert!(start.elapsed() < Duration::from_secs(60), "nobody came");
+                let _ = catch_unwind(|| {
+                    for_each_index(settings, 8, usize::MAX, &|_| {
+                        std::thread::sleep(Duration::from_millis(1));
+                        if std::thread::current().id() != caller {
+                            helped.fetch_add(1, Ordering::Relaxed);
+                            assert_eq!(is_kept(), kept);
+                            panic!("inside");
+                        }
+                    });
+                })
+                .map_err(|panic| assert_eq!(panic.downcast_ref(), Some(&"inside")));
+            }
+        }
+        assert!(rayon::broadcast(|_| is_kept()).into_iter().all(|kept| kept));
+    }
+
+    #[test]
+    fn without_spinning_a_helper_parks_at_once() {
+        let context = Context::new().threads(2).spin(Duration::ZERO);
+        let settings = context.run(|| crate::context::settings().unwrap()).unwrap();
+        for_each_index(settings, 8, usize::MAX, &|_| std::thread::sleep(Duration::from_millis(1)));
+        let start = Instant::now();
+        while with_team(|team| team.team.helpers.0.load(Ordering::Relaxed)) != Some(0) {
+            assert!(start.elapsed() < Duration::from_secs(60), "a helper stays");
+            std::thread::yield_now();
+        }
+        assert!(!pays(settings, NANOSECONDS_TO_WAKE), "little work is not shared");
+        assert!(!pays(settings, NANOSECONDS_TO_WAKE), "not even when calls come close together");
+        assert!(pays(settings, 2 * NANOSECONDS_TO_WAKE));
     }
 
     #[test]

@@ -10,6 +10,10 @@
 //! Bytes are those of the operands that threads share chunk by chunk, each counted once; operations are counted for
 //! products only.
 //!
+//! A last line says how many calls met subnormal numbers, as an operand or as a result that lost digits, and how much
+//! longer they took than the other calls of their rows: that is what
+//! [`Subnormals::Flush`](crate::Subnormals::Flush) may save. ARM processors tell of results only.
+//!
 //! ```
 //! use gristmill::{kernels::softmax, profile};
 //! profile::start(profile::Mode::Table);
@@ -33,6 +37,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::simd::environment;
 
 /// What is kept of each call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,8 @@ struct Open {
     start: Instant,
     /// Time in the calls inside it.
     inside: Duration,
+    /// Whether its own arithmetic met subnormal numbers before the call inside it that runs now.
+    met_subnormals: bool,
     work: Work,
 }
 
@@ -107,6 +114,20 @@ pub struct Row {
     pub flops: f64,
     /// Bytes of operands and results.
     pub bytes: f64,
+    /// Calls whose own arithmetic met a subnormal number.
+    pub subnormal_calls: u64,
+    /// The part of `own` of these calls.
+    pub subnormal_own: Duration,
+}
+
+impl Row {
+    /// How much longer the calls that met subnormal numbers took than as many others; `None` without either kind.
+    fn subnormal_cost(&self) -> Option<f64> {
+        let others = self.calls - self.subnormal_calls;
+        let mean = (self.own - self.subnormal_own).as_secs_f64() / others as f64;
+        let cost = self.subnormal_own.as_secs_f64() - mean * self.subnormal_calls as f64;
+        (others > 0 && self.subnormal_calls > 0).then_some(cost)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -205,16 +226,32 @@ pub(crate) fn kernel(path: &'static str) -> Scope {
 
 #[cold]
 fn open(name: &'static str) -> bool {
-    let call = Open { name, start: Instant::now(), inside: Duration::ZERO, work: Work::default() };
-    THREAD.try_with(|thread| thread.borrow_mut().open.push(call)).is_ok()
+    let call = Open {
+        name,
+        start: Instant::now(),
+        inside: Duration::ZERO,
+        met_subnormals: false,
+        work: Work::default(),
+    };
+    let opened = THREAD.try_with(|thread| {
+        let open = &mut thread.borrow_mut().open;
+        if let Some(outer) = open.last_mut() {
+            outer.met_subnormals |= environment::met_subnormals();
+        }
+        open.push(call);
+    });
+    environment::forget_subnormals();
+    opened.is_ok()
 }
 
 #[cold]
 fn close() {
     let _ = THREAD.try_with(|thread| {
         let mut thread = thread.borrow_mut();
-        let Some(Open { name, start, inside, work }) = thread.open.pop() else { return };
+        let Some(Open { name, start, inside, met_subnormals, work }) = thread.open.pop() else { return };
         let length = start.elapsed();
+        let met_subnormals = met_subnormals || environment::met_subnormals();
+        environment::forget_subnormals();
         if let Some(outer) = thread.open.last_mut() {
             outer.inside += length;
         }
@@ -229,10 +266,17 @@ fn close() {
             own: Duration::ZERO,
             flops: 0.0,
             bytes: 0.0,
+            subnormal_calls: 0,
+            subnormal_own: Duration::ZERO,
         });
+        let own = length.saturating_sub(inside);
         row.calls += 1;
         row.total += length;
-        row.own += length.saturating_sub(inside);
+        row.own += own;
+        if met_subnormals {
+            row.subnormal_calls += 1;
+            row.subnormal_own += own;
+        }
         row.flops += work.flops;
         row.bytes += work.bytes;
         if record.mode == Mode::Trace && record.events.len() < MOST_EVENTS {
@@ -391,7 +435,20 @@ impl fmt::Display for Profile {
             "{:.3} ms in all; own times of all threads: {:.3} ms",
             self.elapsed.as_secs_f64() * 1e3,
             own * 1e3
-        )
+        )?;
+        let met: u64 = self.rows.iter().map(|row| row.subnormal_calls).sum();
+        if met > 0 {
+            let time: Duration = self.rows.iter().map(|row| row.subnormal_own).sum();
+            let cost: f64 = self.rows.iter().filter_map(Row::subnormal_cost).sum();
+            let calls: u64 = self.rows.iter().map(|row| row.calls).sum();
+            write!(
+                f,
+                "\n{met} of {calls} calls met subnormal numbers: {:.3} ms, {:.3} ms more than other calls of their rows",
+                time.as_secs_f64() * 1e3,
+                cost * 1e3
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -419,6 +476,8 @@ mod tests {
             own: own * millisecond,
             flops: 4e6,
             bytes: 0.0,
+            subnormal_calls: 1,
+            subnormal_own: own * millisecond * 3 / 4,
         };
         let event = Event {
             name: "a \"b\"\n",
@@ -435,6 +494,13 @@ mod tests {
         let text = profile.to_string();
         assert!(
             text.contains("outer             2       2.000       1.000    1000.000    25.0     2.0"),
+            "{text}"
+        );
+        // 3 of 4 ms in two of four calls; the others took 1 ms.
+        assert!(
+            text.ends_with(
+                "\n2 of 4 calls met subnormal numbers: 3.000 ms, 2.000 ms more than other calls of their rows"
+            ),
             "{text}"
         );
         assert_eq!(

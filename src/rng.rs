@@ -276,6 +276,15 @@ impl Rng {
         out: &mut [T],
         make: impl Fn([u32; W]) -> [T; N],
     ) -> Result<()> {
+        context::in_environment(|| self.fill_by_here(out, make))
+    }
+
+    /// [`fill_by`](Rng::fill_by) in the environment that is in force.
+    fn fill_by_here<T: Element, const N: usize, const W: usize>(
+        &mut self,
+        out: &mut [T],
+        make: impl Fn([u32; W]) -> [T; N],
+    ) -> Result<()> {
         /// Groups made from one batch of words: 1 KiB or less on the stack.
         const BATCH: usize = 64;
         let simd = context::settings()?.simd;

@@ -36,6 +36,7 @@ pub use hook::HookHandle;
 pub use ops::*;
 pub use watch::{GradOptions, grad, grad_with};
 
+use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::map;
 use crate::profile;
@@ -388,6 +389,7 @@ impl<T: Element> Tensor<T> {
 
     fn sweep(&self, gradient: Tensor<T>, retain: bool) -> Result<()> {
         let _scope = profile::scope("backward");
+        let _environment = context::enter_environment();
         let handle = match &self.track {
             Some(Track::Node(handle)) => handle,
             Some(Track::Leaf(leaf)) => return no_grad(|| add_to_leaf(leaf, leaf.hooked(gradient)?)),

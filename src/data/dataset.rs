@@ -168,7 +168,9 @@ pub(super) fn check_index(op: &'static str, index: usize, len: usize) -> Result<
 /// [`Error::Shape`] when the lengths differ.
 pub fn scale_pixels(pixels: &[u8], out: &mut [f32]) -> Result<()> {
     same_len("scale_pixels", "out", out, pixels.len())?;
-    context::settings()?.simd.run(Scale { pixels, out });
+    let simd = context::settings()?.simd;
+    let _environment = context::enter_environment();
+    simd.run(Scale { pixels, out });
     Ok(())
 }
 

@@ -338,7 +338,7 @@ impl<B: Send + 'static> Worker<B> {
         let (sender, batches) = sync_channel(ahead.saturating_sub(1));
         // Kernels called by the data set or a transform run as they would on the caller's thread.
         let settings = context::settings()?;
-        let context = Context::new().isa(settings.simd.isa()).threads(settings.threads);
+        let context = Context::of(settings, settings.threads);
         let work = move || {
             let sent = context.run(|| {
                 while let Some(batch) = epoch.next() {

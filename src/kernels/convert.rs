@@ -39,7 +39,7 @@ fn each<A: Copy + Sync, B: Send>(
     y: &mut [B],
     f: impl Fn(A) -> B + Copy + Sync,
 ) -> Result<()> {
-    let _scope = crate::profile::kernel(name);
+    let _call = super::call(name);
     same_len(name, "y", y, x.len())?;
     let settings = context::settings()?;
     let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;

@@ -30,8 +30,11 @@ pub mod update;
 pub mod zip;
 
 use crate::buffer::Scratch;
+use crate::context;
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::simd::Element;
+use crate::simd::environment::Entered;
 
 /// Compiles a function for `f32` and for `f64` in this crate, once. Who calls it does not compile it again: what a
 /// kernel becomes for three instruction sets takes the compiler seconds.
@@ -39,12 +42,14 @@ macro_rules! compiled_once {
     ($(#[$meta:meta])* $public:vis fn $name:ident<T: Element>($($arg:ident: $type:ty),* $(,)?) -> $result:ty $body:block) => {
         $(#[$meta])*
         $public fn $name<T: Element>($($arg: $type),*) -> $result {
-            let _scope = crate::profile::kernel(concat!(module_path!(), "::", stringify!($name)));
+            let _call = crate::kernels::call(concat!(module_path!(), "::", stringify!($name)));
             fn generic<T: Element>($($arg: $type),*) -> $result $body
 
             macro_rules! compiled_for {
                 ($element:ident) => {{
                     type T = $element;
+                    // Arithmetic must not move out of the environment that `_call` entered.
+                    #[inline(never)]
                     fn compiled($($arg: $type),*) -> $result {
                         generic::<T>($($arg),*)
                     }
@@ -63,6 +68,18 @@ macro_rules! compiled_once {
     };
 }
 pub(crate) use compiled_once;
+
+/// What lasts as long as the call of a kernel: its row of the profile, and the floating-point environment.
+pub(crate) struct Call {
+    _profile: profile::Scope,
+    _environment: Entered,
+}
+
+/// Begins a kernel of this path.
+#[inline(always)]
+pub(crate) fn call(path: &'static str) -> Call {
+    Call { _environment: context::enter_environment(), _profile: profile::kernel(path) }
+}
 
 /// The number of rows of `cols` elements in `x`, which must be whole.
 pub(crate) fn whole_rows<T>(op: &'static str, x: &[T], cols: usize) -> Result<usize> {

@@ -318,13 +318,15 @@ impl<'a, T: Element> Step<'a, T> {
         counted_from_one("sgd", step)?;
         same_len("sgd", "param", param, grad.len())?;
         state_len("sgd", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
-        let rule = Rule::Sgd(SgdRule {
-            lr: T::from_f64(config.lr),
-            momentum: T::from_f64(config.momentum),
-            fresh: T::from_f64(1.0 - config.dampening),
-            nesterov: config.nesterov,
-            first: step == 1 && !config.dampen_first,
-            start: Start::new(config.lr, config.weight_decay, config.decay),
+        let rule = context::in_environment(|| {
+            Rule::Sgd(SgdRule {
+                lr: T::from_f64(config.lr),
+                momentum: T::from_f64(config.momentum),
+                fresh: T::from_f64(1.0 - config.dampening),
+                nesterov: config.nesterov,
+                first: step == 1 && !config.dampen_first,
+                start: Start::new(config.lr, config.weight_decay, config.decay),
+            })
         });
         Ok(Self::new(rule, grad, param, [momentum_buffer, &mut [], &mut []]))
     }
@@ -346,13 +348,15 @@ impl<'a, T: Element> Step<'a, T> {
         same_len("rmsprop", "square_avg", square_avg, grad.len())?;
         state_len("rmsprop", "grad_avg", grad_avg, config.centered, grad.len())?;
         state_len("rmsprop", "momentum_buffer", momentum_buffer, config.momentum != 0.0, grad.len())?;
-        let rule = Rule::RmsProp(RmsPropRule {
-            lr: T::from_f64(config.lr),
-            alpha: T::from_f64(config.alpha),
-            fresh: T::from_f64(1.0 - config.alpha),
-            eps: T::from_f64(config.eps),
-            momentum: T::from_f64(config.momentum),
-            start: Start::new(config.lr, config.weight_decay, config.decay),
+        let rule = context::in_environment(|| {
+            Rule::RmsProp(RmsPropRule {
+                lr: T::from_f64(config.lr),
+                alpha: T::from_f64(config.alpha),
+                fresh: T::from_f64(1.0 - config.alpha),
+                eps: T::from_f64(config.eps),
+                momentum: T::from_f64(config.momentum),
+                start: Start::new(config.lr, config.weight_decay, config.decay),
+            })
         });
         Ok(Self::new(rule, grad, param, [square_avg, grad_avg, momentum_buffer]))
     }
@@ -376,13 +380,15 @@ impl<'a, T: Element> Step<'a, T> {
         same_len("adam", "exp_avg", exp_avg, grad.len())?;
         same_len("adam", "exp_avg_sq", exp_avg_sq, grad.len())?;
         state_len("adam", "max_exp_avg_sq", max_exp_avg_sq, config.amsgrad, grad.len())?;
-        let rule = Rule::Adam(AdamRule {
-            keep: [config.beta1, config.beta2].map(T::from_f64),
-            fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
-            step_size: T::from_f64(config.lr / (1.0 - power(config.beta1, step))),
-            root_scale: T::from_f64(1.0 / (1.0 - power(config.beta2, step)).sqrt()),
-            eps: T::from_f64(config.eps),
-            start: Start::new(config.lr, config.weight_decay, config.decay),
+        let rule = context::in_environment(|| {
+            Rule::Adam(AdamRule {
+                keep: [config.beta1, config.beta2].map(T::from_f64),
+                fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
+                step_size: T::from_f64(config.lr / (1.0 - power(config.beta1, step))),
+                root_scale: T::from_f64(1.0 / (1.0 - power(config.beta2, step)).sqrt()),
+                eps: T::from_f64(config.eps),
+                start: Start::new(config.lr, config.weight_decay, config.decay),
+            })
         });
         Ok(Self::new(rule, grad, param, [exp_avg, exp_avg_sq, max_exp_avg_sq]))
     }

@@ -36,6 +36,7 @@ pub use schedule::{
 pub use sgd::SGD;
 
 use crate::buffer::Buffer;
+use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::reduce::{self, Reduce};
 use crate::kernels::update::{self, Step};
@@ -223,6 +224,10 @@ impl<T: Element, const N: usize> Parameters<T, N> {
 
     /// Runs the steps of all parameters with a gradient in one pass.
     fn step(&mut self, rule: impl Rule<N>) -> Result<()> {
+        context::in_environment(|| self.step_here(rule))
+    }
+
+    fn step_here(&mut self, rule: impl Rule<N>) -> Result<()> {
         let scale = match self.clip_norm {
             Some(limit) => {
                 positive("clip_grad_norm", limit)?;

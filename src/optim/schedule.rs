@@ -18,7 +18,9 @@
 use std::f64::consts::PI;
 
 use super::Optimizer;
+use crate::context;
 use crate::error::{Error, Result};
+use crate::kernels::map::{self, Unary};
 use crate::nn::StateDict;
 use crate::simd::Element;
 
@@ -71,9 +73,11 @@ setters!(StepLR {
 
 impl LRScheduler for StepLR {
     fn lr(&self, step: u64) -> Result<f64> {
-        at_least_zero("StepLR", &[("lr", self.lr), ("gamma", self.gamma)])?;
-        at_least_one("StepLR", "step_size", self.step_size)?;
-        Ok(self.lr * power(self.gamma, step / self.step_size))
+        context::in_environment(|| {
+            at_least_zero("StepLR", &[("lr", self.lr), ("gamma", self.gamma)])?;
+            at_least_one("StepLR", "step_size", self.step_size)?;
+            Ok(self.lr * power(self.gamma, step / self.step_size))
+        })
     }
 }
 
@@ -99,9 +103,11 @@ setters!(MultiStepLR {
 
 impl LRScheduler for MultiStepLR {
     fn lr(&self, step: u64) -> Result<f64> {
-        at_least_zero("MultiStepLR", &[("lr", self.lr), ("gamma", self.gamma)])?;
-        let reached = self.milestones.iter().filter(|&&milestone| milestone <= step).count();
-        Ok(self.lr * power(self.gamma, reached as u64))
+        context::in_environment(|| {
+            at_least_zero("MultiStepLR", &[("lr", self.lr), ("gamma", self.gamma)])?;
+            let reached = self.milestones.iter().filter(|&&milestone| milestone <= step).count();
+            Ok(self.lr * power(self.gamma, reached as u64))
+        })
     }
 }
 
@@ -121,8 +127,10 @@ impl ExponentialLR {
 
 impl LRScheduler for ExponentialLR {
     fn lr(&self, step: u64) -> Result<f64> {
-        at_least_zero("ExponentialLR", &[("lr", self.lr), ("gamma", self.gamma)])?;
-        Ok(self.lr * power(self.gamma, step))
+        context::in_environment(|| {
+            at_least_zero("ExponentialLR", &[("lr", self.lr), ("gamma", self.gamma)])?;
+            Ok(self.lr * power(self.gamma, step))
+        })
     }
 }
 
@@ -150,11 +158,13 @@ setters!(CosineAnnealingLR {
 
 impl LRScheduler for CosineAnnealingLR {
     fn lr(&self, step: u64) -> Result<f64> {
-        at_least_zero("CosineAnnealingLR", &[("lr", self.lr), ("eta_min", self.eta_min)])?;
-        at_least_one("CosineAnnealingLR", "t_max", self.t_max)?;
-        // A period is 2·t_max; the angle stays small, so that its cosine is as right in the millionth step.
-        let within = step % self.t_max.saturating_mul(2);
-        Ok(Anneal::Cos.between(self.lr, self.eta_min, within as f64 / self.t_max as f64))
+        context::in_environment(|| {
+            at_least_zero("CosineAnnealingLR", &[("lr", self.lr), ("eta_min", self.eta_min)])?;
+            at_least_one("CosineAnnealingLR", "t_max", self.t_max)?;
+            // A period is 2·t_max; the angle stays small, so that its cosine is as right in the millionth step.
+            let within = step % self.t_max.saturating_mul(2);
+            Anneal::Cos.between(self.lr, self.eta_min, within as f64 / self.t_max as f64)
+        })
     }
 }
 
@@ -185,11 +195,13 @@ setters!(LinearLR {
 
 impl LRScheduler for LinearLR {
     fn lr(&self, step: u64) -> Result<f64> {
-        let (start, end) = (self.start_factor, self.end_factor);
-        at_least_zero("LinearLR", &[("lr", self.lr), ("start_factor", start), ("end_factor", end)])?;
-        at_least_one("LinearLR", "total_iters", self.total_iters)?;
-        let part = step.min(self.total_iters) as f64 / self.total_iters as f64;
-        Ok(self.lr * Anneal::Linear.between(start, end, part))
+        context::in_environment(|| {
+            let (start, end) = (self.start_factor, self.end_factor);
+            at_least_zero("LinearLR", &[("lr", self.lr), ("start_factor", start), ("end_factor", end)])?;
+            at_least_one("LinearLR", "total_iters", self.total_iters)?;
+            let part = step.min(self.total_iters) as f64 / self.total_iters as f64;
+            Ok(self.lr * Anneal::Linear.between(start, end, part)?)
+        })
     }
 }
 
@@ -204,10 +216,15 @@ pub enum Anneal {
 }
 
 impl Anneal {
-    fn between(self, start: f64, end: f64, part: f64) -> f64 {
+    fn between(self, start: f64, end: f64, part: f64) -> Result<f64> {
         match self {
-            Self::Cos => end + (start - end) / 2.0 * (1.0 + (PI * part).cos()),
-            Self::Linear => start + (end - start) * part,
+            Self::Cos => {
+                // The kernel's cosine has the same bits on every machine, the standard library's need not.
+                let mut cos = [0.0];
+                map::unary(Unary::Cos, &[PI * part], &mut cos)?;
+                Ok(end + (start - end) / 2.0 * (1.0 + cos[0]))
+            }
+            Self::Linear => Ok(start + (end - start) * part),
         }
     }
 }
@@ -272,20 +289,27 @@ impl LRScheduler for OneCycleLR {
     /// # Errors
     /// [`Error::Value`] also after the last of the steps.
     fn lr(&self, step: u64) -> Result<f64> {
-        const OP: &str = "OneCycleLR";
-        at_least_zero(OP, &[("max_lr", self.max_lr)])?;
-        in_domain(OP, "pct_start", self.pct_start, (0.0..=1.0).contains(&self.pct_start), "in [0, 1]")?;
-        for (name, value) in [("div_factor", self.div_factor), ("final_div_factor", self.final_div_factor)] {
-            in_domain(OP, name, value, value > 0.0 && value.is_finite(), "above 0")?;
-        }
-        if step >= self.total_steps {
-            return Err(Error::value(OP, format!("step {step} of a cycle of {} steps", self.total_steps)));
-        }
-        let (step, corners) = (step as f64, self.corners());
-        let phase = corners[1..].iter().position(|corner| step <= corner.0).unwrap_or(corners.len() - 2);
-        let ((start, from), (end, to)) = (corners[phase], corners[phase + 1]);
-        let part = if end > start { (step - start) / (end - start) } else { 1.0 };
-        Ok(self.anneal_strategy.between(from, to, part))
+        context::in_environment(|| {
+            const OP: &str = "OneCycleLR";
+            at_least_zero(OP, &[("max_lr", self.max_lr)])?;
+            in_domain(OP, "pct_start", self.pct_start, (0.0..=1.0).contains(&self.pct_start), "in [0, 1]")?;
+            for (name, value) in
+                [("div_factor", self.div_factor), ("final_div_factor", self.final_div_factor)]
+            {
+                in_domain(OP, name, value, value > 0.0 && value.is_finite(), "above 0")?;
+            }
+            if step >= self.total_steps {
+                return Err(Error::value(
+                    OP,
+                    format!("step {step} of a cycle of {} steps", self.total_steps),
+                ));
+            }
+            let (step, corners) = (step as f64, self.corners());
+            let phase = corners[1..].iter().position(|corner| step <= corner.0).unwrap_or(corners.len() - 2);
+            let ((start, from), (end, to)) = (corners[phase], corners[phase + 1]);
+            let part = if end > start { (step - start) / (end - start) } else { 1.0 };
+            self.anneal_strategy.between(from, to, part)
+        })
     }
 }
 

@@ -121,7 +121,9 @@ pub(crate) fn add<T: Element>(x: &[T], indices: &[usize], y: &mut [T], axis: Axi
     let blocks = axis.blocks_per_job();
     let work = nanoseconds(x.len(), x.len() / inner);
     let parts = (RowsMut::new(y, blocks * axis.block()), Rows(x, blocks * indices.len() * inner));
-    parallel::for_each(context::settings()?, parts, work, |(y, x)| {
+    let settings = context::settings()?;
+    let _environment = context::enter_environment();
+    parallel::for_each(settings, parts, work, |(y, x)| {
         for (y, x) in y.chunks_exact_mut(axis.block()).zip(x.chunks_exact(indices.len() * inner)) {
             for (&index, x) in indices.iter().zip(x.chunks_exact(inner)) {
                 y[index * inner..][..inner].iter_mut().zip(x).for_each(|(y, &x)| *y += x);
@@ -177,7 +179,9 @@ pub(crate) fn scatter<X: Copy + Sync, Y: Send>(
     let work = nanoseconds(2 * x.len(), 0);
     let parts =
         (RowsMut::new(y, blocks * axis.block()), Rows(indices, blocks * block), Rows(x, blocks * block));
-    parallel::for_each(context::settings()?, parts, work, |(y, indices, x)| {
+    let settings = context::settings()?;
+    let _environment = context::enter_environment();
+    parallel::for_each(settings, parts, work, |(y, indices, x)| {
         let rows =
             y.chunks_exact_mut(axis.block()).zip(indices.chunks_exact(block)).zip(x.chunks_exact(block));
         for ((y, indices), x) in rows {

@@ -23,7 +23,9 @@ pub(crate) fn zip<T: Element, const N: usize>(
     Tensor::build(shape, |y| {
         let work = (y.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
         let parts = (Indices(y.len().div_ceil(CHUNK)), RowsMut::new(y, CHUNK));
-        parallel::for_each(context::settings()?, parts, work, |(chunk, y)| {
+        let settings = context::settings()?;
+        let _environment = context::enter_environment();
+        parallel::for_each(settings, parts, work, |(chunk, y)| {
             let x = inputs.map(|x| &x[chunk * CHUNK..][..y.len()]);
             for (i, y) in y.iter_mut().enumerate() {
                 *y = f(std::array::from_fn(|input| x[input][i]));

@@ -1,6 +1,7 @@
 //! What the tests share: every instruction set, random numbers, comparisons with the reference.
 #![allow(dead_code)]
 
+pub mod environment;
 #[cfg(unix)]
 pub mod guard;
 pub mod smoke;

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use gristmill::{Context, Element, Isa};
+use gristmill::{Context, Element, Isa, Subnormals};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 
 #[cfg(unix)]
 use crate::common::guard::Guarded;
-use crate::common::on_every_isa;
+use crate::common::{environment, on_every_isa};
 use crate::registry::laws::{refused, same};
 use crate::registry::names::public_kernels;
 use crate::registry::{Case, Draw, Kernel, Operand, Special, kernels};
@@ -105,6 +105,57 @@ fn bits_are_the_same_on_every_isa_and_number_of_threads() {
             same_on_all(&(kernel.f64)(&mut Draw::large(bytes, special)))?;
         }
         Ok(())
+    });
+}
+
+/// The same bits, and the caller's control bits untouched, whatever the process has set; and `subnormals` are obeyed on
+/// every instruction set alike.
+fn same_in_every_environment<T: Element>(case: &Case<T>, subnormals: Subnormals) -> Result<(), String> {
+    let mut first: Option<Vec<Vec<T>>> = None;
+    for isa in Isa::available() {
+        let mut of_this_isa = None;
+        // Without fused multiply-add bits are others.
+        let first = if isa.has_fma() { &mut first } else { &mut of_this_isa };
+        for threads in [1, 3] {
+            let context = Context::new().isa(isa).threads(threads).subnormals(subnormals);
+            for within in environment::all() {
+                let name = within.0;
+                let results =
+                    case.results_where(|call| environment::run(within, || context.run(call)).unwrap());
+                let results = results.map_err(|error| error.to_string())?;
+                let first = first.get_or_insert_with(|| results.clone());
+                same(case, &format!("with {isa}, {threads} threads, {name}"), &results, first)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn bits_are_the_same_in_every_floating_point_environment() {
+    hold(8, |kernel, bytes| {
+        for special in [Special::No, Special::All] {
+            same_in_every_environment(&(kernel.f32)(&mut Draw::new(bytes, special)), Subnormals::Keep)?;
+            same_in_every_environment(&(kernel.f64)(&mut Draw::new(bytes, special)), Subnormals::Keep)?;
+        }
+        Ok(())
+    });
+    hold(1, |kernel, bytes| {
+        same_in_every_environment(&(kernel.f32)(&mut Draw::large(bytes, Special::All)), Subnormals::Keep)?;
+        same_in_every_environment(&(kernel.f64)(&mut Draw::large(bytes, Special::All)), Subnormals::Keep)
+    });
+}
+
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+#[test]
+fn flushed_bits_are_the_same_in_every_floating_point_environment() {
+    hold(8, |kernel, bytes| {
+        same_in_every_environment(&(kernel.f32)(&mut Draw::new(bytes, Special::All)), Subnormals::Flush)?;
+        same_in_every_environment(&(kernel.f64)(&mut Draw::new(bytes, Special::All)), Subnormals::Flush)
+    });
+    hold(1, |kernel, bytes| {
+        same_in_every_environment(&(kernel.f32)(&mut Draw::large(bytes, Special::All)), Subnormals::Flush)?;
+        same_in_every_environment(&(kernel.f64)(&mut Draw::large(bytes, Special::All)), Subnormals::Flush)
     });
 }
 

@@ -232,7 +232,8 @@ impl Rule {
     fn draw(draw: &mut Draw, classes: usize) -> Self {
         let ignored = [None, Some(draw.below(classes)), Some(classes + 3)];
         Self {
-            smoothing: draw.pick(&[0.0, 0.1, 1.0]),
+            // Numbers that every type has: a conversion when the kernel is called would round as the process says.
+            smoothing: draw.pick(&[0.0, 0.125, 1.0]),
             weighted: draw.flip(),
             ignore_index: draw.pick(&ignored),
         }

@@ -286,12 +286,20 @@ impl<T: Element> Case<T> {
 
     /// The outputs of a call with operands of its own.
     pub fn results(&self) -> Result<Vec<Vec<T>>> {
+        self.results_where(|call| call())
+    }
+
+    /// The outputs of a call with operands of its own, which `within` makes.
+    pub fn results_where(
+        &self,
+        within: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<()>,
+    ) -> Result<Vec<Vec<T>>> {
         let mut outputs: Vec<Vec<T>> = self.outputs.iter().map(|x| x.values.clone()).collect();
         let mut indices: Vec<Vec<usize>> = self.indices.iter().map(|x| x.values.clone()).collect();
         let inputs: Vec<&[T]> = self.inputs.iter().map(|x| &x.values[..]).collect();
         let mut index_slices: Vec<&mut [usize]> = indices.iter_mut().map(|x| &mut x[..]).collect();
         let mut slices: Vec<&mut [T]> = outputs.iter_mut().map(|x| &mut x[..]).collect();
-        self.call(&inputs, &mut index_slices, &mut slices)?;
+        within(&mut || self.call(&inputs, &mut index_slices, &mut slices))?;
         outputs.extend(indices.iter().map(|x| x.iter().map(|&i| T::from_f64(i as f64)).collect()));
         Ok(outputs)
     }

@@ -6,6 +6,7 @@ mod common;
 mod checkpoints;
 mod conventions;
 mod data;
+mod environment;
 mod faults;
 mod fuzz;
 mod modules;

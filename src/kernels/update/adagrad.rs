@@ -1,6 +1,7 @@
 //! Adagrad.
 
 use super::{Decay, Rule, Start, Step, at_least_zero, counted_from_one, run_all};
+use crate::context;
 use crate::error::Result;
 use crate::kernels::{compiled_once, same_len};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
@@ -101,11 +102,13 @@ impl<'a, T: Element> Step<'a, T> {
         counted_from_one("adagrad", step)?;
         same_len("adagrad", "param", param, grad.len())?;
         same_len("adagrad", "sum", sum, grad.len())?;
-        let lr = config.lr / (1.0 + (step - 1) as f64 * config.lr_decay);
-        let rule = Rule::Adagrad(AdagradRule {
-            lr: T::from_f64(lr),
-            eps: T::from_f64(config.eps),
-            start: Start::new(lr, config.weight_decay, config.decay),
+        let rule = context::in_environment(|| {
+            let lr = config.lr / (1.0 + (step - 1) as f64 * config.lr_decay);
+            Rule::Adagrad(AdagradRule {
+                lr: T::from_f64(lr),
+                eps: T::from_f64(config.eps),
+                start: Start::new(lr, config.weight_decay, config.decay),
+            })
         });
         Ok(Self::new(rule, grad, param, [sum, &mut [], &mut []]))
     }

@@ -1,6 +1,7 @@
 //! Lion.
 
 use super::{Decay, Rule, Start, Step, at_least_zero, below_one, run_all};
+use crate::context;
 use crate::error::Result;
 use crate::kernels::{compiled_once, same_len};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
@@ -77,11 +78,13 @@ impl<'a, T: Element> Step<'a, T> {
         config.validate()?;
         same_len("lion", "param", param, grad.len())?;
         same_len("lion", "exp_avg", exp_avg, grad.len())?;
-        let rule = Rule::Lion(LionRule {
-            lr: T::from_f64(config.lr),
-            keep: [config.beta1, config.beta2].map(T::from_f64),
-            fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
-            start: Start::new(config.lr, config.weight_decay, config.decay),
+        let rule = context::in_environment(|| {
+            Rule::Lion(LionRule {
+                lr: T::from_f64(config.lr),
+                keep: [config.beta1, config.beta2].map(T::from_f64),
+                fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
+                start: Start::new(config.lr, config.weight_decay, config.decay),
+            })
         });
         Ok(Self::new(rule, grad, param, [exp_avg, &mut [], &mut []]))
     }

@@ -1,6 +1,7 @@
 //! NAdam.
 
 use super::{Decay, Rule, Start, Step, at_least_zero, below_one, counted_from_one, power, run_all};
+use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::map::{self, Unary};
 use crate::kernels::{compiled_once, same_len};
@@ -63,9 +64,11 @@ impl NAdam {
     /// Only those of a bad setting; see [`Context`](crate::Context).
     pub fn momentum(&self, step: u64) -> Result<f64> {
         // The kernel's exp2 gives the same bits on every machine, the standard library's powers need not.
-        let mut power = [0.0];
-        map::unary(Unary::Exp2, &[step as f64 * self.momentum_decay * LOG2_096], &mut power)?;
-        Ok(self.beta1 * (1.0 - 0.5 * power[0]))
+        context::in_environment(|| {
+            let mut power = [0.0];
+            map::unary(Unary::Exp2, &[step as f64 * self.momentum_decay * LOG2_096], &mut power)?;
+            Ok(self.beta1 * (1.0 - 0.5 * power[0]))
+        })
     }
 }
 
@@ -122,15 +125,17 @@ impl<'a, T: Element> Step<'a, T> {
         same_len("nadam", "exp_avg", exp_avg, grad.len())?;
         same_len("nadam", "exp_avg_sq", exp_avg_sq, grad.len())?;
         let (mu, next) = (config.momentum(step)?, config.momentum(step.saturating_add(1))?);
-        let product = mu_product * mu;
-        let rule = Rule::NAdam(NAdamRule {
-            keep: [config.beta1, config.beta2].map(T::from_f64),
-            fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
-            of_grad: T::from_f64(config.lr * (1.0 - mu) / (1.0 - product)),
-            of_moment: T::from_f64(config.lr * next / (1.0 - product * next)),
-            root_scale: T::from_f64(1.0 / (1.0 - power(config.beta2, step)).sqrt()),
-            eps: T::from_f64(config.eps),
-            start: Start::new(config.lr, config.weight_decay, config.decay),
+        let rule = context::in_environment(|| {
+            let product = mu_product * mu;
+            Rule::NAdam(NAdamRule {
+                keep: [config.beta1, config.beta2].map(T::from_f64),
+                fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
+                of_grad: T::from_f64(config.lr * (1.0 - mu) / (1.0 - product)),
+                of_moment: T::from_f64(config.lr * next / (1.0 - product * next)),
+                root_scale: T::from_f64(1.0 / (1.0 - power(config.beta2, step)).sqrt()),
+                eps: T::from_f64(config.eps),
+                start: Start::new(config.lr, config.weight_decay, config.decay),
+            })
         });
         Ok(Self::new(rule, grad, param, [exp_avg, exp_avg_sq, &mut []]))
     }

@@ -1,6 +1,7 @@
 //! RAdam.
 
 use super::{Decay, Rule, Start, Step, at_least_zero, below_one, counted_from_one, power, run_all};
+use crate::context;
 use crate::error::Result;
 use crate::kernels::{compiled_once, same_len};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
@@ -100,15 +101,17 @@ impl<'a, T: Element> Step<'a, T> {
         same_len("radam", "param", param, grad.len())?;
         same_len("radam", "exp_avg", exp_avg, grad.len())?;
         same_len("radam", "exp_avg_sq", exp_avg_sq, grad.len())?;
-        let rectification = config.rectification(step);
-        let step_size = config.lr / (1.0 - power(config.beta1, step)) * rectification.unwrap_or(1.0);
-        let rule = Rule::RAdam(RAdamRule {
-            keep: [config.beta1, config.beta2].map(T::from_f64),
-            fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
-            step_size: T::from_f64(step_size),
-            eps: T::from_f64(config.eps),
-            rectified: rectification.is_some(),
-            start: Start::new(config.lr, config.weight_decay, config.decay),
+        let rule = context::in_environment(|| {
+            let rectification = config.rectification(step);
+            let step_size = config.lr / (1.0 - power(config.beta1, step)) * rectification.unwrap_or(1.0);
+            Rule::RAdam(RAdamRule {
+                keep: [config.beta1, config.beta2].map(T::from_f64),
+                fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
+                step_size: T::from_f64(step_size),
+                eps: T::from_f64(config.eps),
+                rectified: rectification.is_some(),
+                start: Start::new(config.lr, config.weight_decay, config.decay),
+            })
         });
         Ok(Self::new(rule, grad, param, [exp_avg, exp_avg_sq, &mut []]))
     }
