@@ -74,13 +74,29 @@ pub struct Settings {
     pub simd: Dispatcher,
     /// The largest number of jobs a kernel splits its work into.
     pub threads: usize,
-    /// How long threads that helped spin before they park.
-    pub spin: Duration,
     /// What becomes of subnormal numbers.
     pub subnormals: Subnormals,
+    pub(crate) spin: Spin,
+}
+
+/// Microseconds, so that settings are two words: small kernels wait for every copy of more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spin(u32);
+
+impl Spin {
+    /// Rounded up, so that only 0 is 0.
+    const fn new(spin: Duration) -> Self {
+        let microseconds = spin.as_nanos().div_ceil(1000);
+        Self(if microseconds > u32::MAX as u128 { u32::MAX } else { microseconds as u32 })
+    }
 }
 
 impl Settings {
+    /// How long threads that helped spin before they park.
+    pub const fn spin(self) -> Duration {
+        Duration::from_micros(self.spin.0 as u64)
+    }
+
     /// The environment that kernels with these settings run in.
     pub(crate) fn environment(self) -> Environment {
         self.subnormals.environment().unwrap_or(Environment::KEEP)
@@ -100,7 +116,7 @@ impl Settings {
 pub struct Context {
     isa: Option<Isa>,
     threads: Option<usize>,
-    spin: Option<Duration>,
+    spin: Option<Spin>,
     subnormals: Option<Subnormals>,
 }
 
@@ -139,10 +155,10 @@ impl Context {
     }
 
     /// How long a thread that helped with a kernel spins in wait for the next kernel of the same caller before it parks;
-    /// 200 µs unless set, and [`Duration::ZERO`] parks it at once. To hand work to a thread that spins takes 0.2 µs, to
+    /// 200 µs unless set, in whole microseconds up to an hour; [`Duration::ZERO`] parks it at once. To hand work to a thread that spins takes 0.2 µs, to
     /// wake one 20 to 60 µs: with 0, only kernels of more than 80 µs are shared. A spinning thread uses its core.
     pub const fn spin(mut self, spin: Duration) -> Self {
-        self.spin = Some(spin);
+        self.spin = Some(Spin::new(spin));
         self
     }
 
@@ -231,7 +247,7 @@ pub fn settings() -> Result<Settings> {
 struct Defaults {
     simd: Dispatcher,
     threads: Option<usize>,
-    spin: Duration,
+    spin: Spin,
     subnormals: Subnormals,
 }
 
@@ -273,6 +289,7 @@ impl Defaults {
         };
         let spin = number("GRISTMILL_SPIN", "microseconds")?;
         let spin = spin.map_or(DEFAULT_SPIN, |microseconds| Duration::from_micros(microseconds as u64));
+        let spin = Spin::new(spin);
         const SUBNORMALS: &str = "GRISTMILL_SUBNORMALS";
         let subnormals = match variable(SUBNORMALS) {
             None => Subnormals::Keep,
@@ -306,7 +323,7 @@ mod tests {
             Defaults::from_variables(|name| find(name).map(|(_, value)| value.to_string()))
         };
         let defaults = read(&[]).unwrap();
-        assert_eq!((defaults.threads, defaults.spin), (None, DEFAULT_SPIN));
+        assert_eq!((defaults.threads, defaults.spin), (None, Spin::new(DEFAULT_SPIN)));
         assert_eq!(defaults.subnormals, Subnormals::Keep);
         let all = read(&[
             ("GRISTMILL_ISA", "portable"),
@@ -315,7 +332,7 @@ mod tests {
             ("GRISTMILL_SUBNORMALS", "keep"),
         ]);
         let all = all.unwrap();
-        assert_eq!((all.simd.isa(), all.threads, all.spin), (Isa::Portable, Some(3), Duration::ZERO));
+        assert_eq!((all.simd.isa(), all.threads, all.spin), (Isa::Portable, Some(3), Spin(0)));
         let message = |name, value| read(&[(name, value)]).unwrap_err().to_string();
         assert!(
             message("GRISTMILL_ISA", "sse9").starts_with("GRISTMILL_ISA: \"sse9\" is not available here")
@@ -333,6 +350,19 @@ mod tests {
             message("GRISTMILL_SUBNORMALS", "drop"),
             "GRISTMILL_SUBNORMALS: expected keep or flush, got \"drop\""
         );
+    }
+
+    #[test]
+    fn settings_are_two_words_and_spin_in_whole_microseconds() {
+        assert_eq!(size_of::<Option<Settings>>(), 16);
+        for (spin, expected) in [
+            (Duration::ZERO, Duration::ZERO),
+            (Duration::from_nanos(1), Duration::from_micros(1)),
+            (Duration::from_micros(250), Duration::from_micros(250)),
+            (Duration::MAX, Duration::from_micros(u32::MAX.into())),
+        ] {
+            assert_eq!(Context::new().spin(spin).run(|| settings().unwrap().spin()).unwrap(), expected);
+        }
     }
 
     #[test]

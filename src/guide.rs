@@ -26,3 +26,7 @@ pub mod reproducibility {}
 
 #[doc = include_str!("../docs/guide/performance.md")]
 pub mod performance {}
+
+#[doc = include_str!("../docs/guide/environment.md")]
+#[cfg(any(doc, all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+pub mod environment {}

@@ -51,7 +51,7 @@ pub(crate) fn jobs(settings: Settings, chunks: usize, nanoseconds: usize) -> usi
 /// waking them, or because calls come so close together that it will be worth it.
 pub(crate) fn pays(settings: Settings, nanoseconds: usize) -> bool {
     jobs(settings, usize::MAX, nanoseconds) > 1
-        && with_team(|team| team.pays(settings.spin, nanoseconds)).unwrap_or(false)
+        && with_team(|team| team.pays(settings.spin(), nanoseconds)).unwrap_or(false)
 }
 
 /// Calls `work` once with each of `0..chunks`, on as many threads as `nanoseconds` of work are worth.
@@ -282,7 +282,7 @@ impl Owner {
         // SAFETY: only the lifetime changes; `Close` waits until nobody is inside who could use it.
         let erased =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(work) };
-        let (spin, profiled) = (settings.spin, profile::is_on());
+        let (spin, profiled) = (settings.spin(), profile::is_on());
         let task = Task { chunks, work: erased, environment: settings.environment(), spin, profiled };
         // SAFETY: the entrance is closed and nobody inside.
         unsafe { *team.task.get() = Some(task) };

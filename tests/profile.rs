@@ -4,7 +4,7 @@ use std::process::Command;
 
 use gristmill::kernels::gemm::{MatMut, MatRef, gemm};
 use gristmill::kernels::map::{self, Unary};
-use gristmill::profile;
+use gristmill::{Context, profile};
 
 /// Two products and a function.
 fn work() -> gristmill::Result<()> {
@@ -51,7 +51,40 @@ fn a_program_gets_rows_with_calls_times_and_work() -> gristmill::Result<()> {
     assert!(outer.total >= product.total + function.total && outer.own <= outer.total - product.total);
     assert!(profile.elapsed >= outer.total);
     assert!(profile::finish().rows.is_empty());
+    // In the same test, since a process has one profile.
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    for threads in [1, 2] {
+        assert_eq!(subnormal_calls(threads), (1, 0), "{threads} threads");
+    }
     Ok(())
+}
+
+/// A product of ordinary numbers, and one of which the last rows are too small: whoever computes them.
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+fn subnormal_calls(threads: usize) -> (u64, u64) {
+    let (n, tiny) = (256, 1e-30_f32);
+    let mut a = vec![1.0; n * n];
+    a[n * (n - 1)..].fill(tiny);
+    let (b, mut c) = (vec![0.7e-10; n * n], vec![0.0; n * n]);
+    profile::start(profile::Mode::Table);
+    let product = |a: &[f32], c: &mut [f32]| {
+        let [a, b] = [a, &b].map(|x| MatRef::row_major(x, n, n).unwrap());
+        gemm(1.0, a, b, 0.0, MatMut::row_major(c, n, n).unwrap()).unwrap();
+    };
+    let run = || {
+        // A scope around them does not count what its kernels met.
+        let _scope = profile::scope("work");
+        product(&b, &mut c);
+        product(&a, &mut c);
+        product(&b, &mut c);
+    };
+    Context::new().threads(threads).run(run).unwrap();
+    let profile = profile::finish();
+    let row = |name| profile.rows.iter().find(|row| row.name == name).unwrap();
+    let product = row("gemm::gemm");
+    assert!(product.subnormal_own > std::time::Duration::ZERO && product.subnormal_own < product.own);
+    assert!(profile.to_string().contains("\n1 of 4 calls met subnormal numbers: "), "{profile}");
+    (product.subnormal_calls, row("work").subnormal_calls)
 }
 
 #[test]
