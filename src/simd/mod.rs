@@ -39,6 +39,7 @@ mod avx2;
 mod avx512;
 pub(crate) mod columns;
 mod element;
+pub(crate) mod flush;
 mod portable;
 pub(crate) mod slices;
 #[cfg(target_arch = "x86_64")]
