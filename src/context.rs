@@ -97,6 +97,14 @@ impl Settings {
         Duration::from_micros(self.spin.0 as u64)
     }
 
+    /// The same, but subnormal numbers are flushed where they can be.
+    pub(crate) fn flushing(self) -> Self {
+        match Environment::FLUSH {
+            Some(_) => Self { subnormals: Subnormals::Flush, ..self },
+            None => self,
+        }
+    }
+
     /// The environment that kernels with these settings run in.
     pub(crate) fn environment(self) -> Environment {
         self.subnormals.environment().unwrap_or(Environment::KEEP)

@@ -14,7 +14,10 @@ const BLOCKS: usize = 3;
 const BATCH: usize = 100;
 
 /// 784 → hidden, three residual blocks of hidden → hidden/2 → hidden with batch normalisation, hidden → 10.
-fn network(hidden: usize) -> Result<Sequential> {
+///
+/// # Errors
+/// When the shapes are absurd.
+pub fn network(hidden: usize) -> Result<Sequential> {
     let mut rng = Rng::seed(4);
     let mut model = Sequential::new().add(Linear::new(INPUTS, hidden, &mut rng)?).add(ReLU);
     for _ in 0..BLOCKS {

@@ -1,5 +1,7 @@
 //! Batch normalisation.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::{Mode, Module, Parameter, State, Visitor};
 use crate::autograd::{BatchStatistics, Epilogue};
 use crate::buffer::Buffer;
@@ -24,6 +26,9 @@ pub enum RunningVar {
 /// x may be `[samples, features, length]`, too: its statistics are over samples and length, and it takes a copy each way
 /// to have the features last (see [`Tensor::batch_norm`]).
 ///
+/// Threads may train one layer at the same time: the batches follow each other in the running statistics, in no fixed
+/// order.
+///
 /// Defaults are PyTorch's: eps 1e-5, momentum 0.1 (the weight of the new batch), unbiased running variance, weight 1,
 /// bias 0.
 pub struct BatchNorm1d<T: Element = f32> {
@@ -36,6 +41,8 @@ pub struct BatchNorm1d<T: Element = f32> {
     momentum: f64,
     unbiased: bool,
     mode: Mode,
+    /// Who holds it changes the running statistics.
+    turn: Mutex<()>,
 }
 
 impl<T: Element> BatchNorm1d<T> {
@@ -55,6 +62,7 @@ impl<T: Element> BatchNorm1d<T> {
             momentum: 0.1,
             unbiased: true,
             mode: Mode::default(),
+            turn: Mutex::new(()),
         })
     }
 
@@ -124,11 +132,14 @@ impl<T: Element> BatchNorm1d<T> {
             Some(then) => x.batch_norm_then(affine, statistics, self.eps, then),
             None => x.batch_norm(affine, statistics, self.eps),
         };
-        let (mean, var) = self.running_stats();
         if !self.mode.is_training() {
+            let (mean, var) = self.running_stats();
             return run(BatchStatistics::Running { mean: mean.data(), var: var.data() });
         }
-        // On copies: no lock is held while the kernel runs.
+        // Threads that train one layer take turns, so that no batch is lost. The kernel works on copies: who reads the
+        // statistics does not wait for it.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mean, var) = self.running_stats();
         let (mut mean, mut var) = (Buffer::copy_of(mean.data()), Buffer::copy_of(var.data()));
         let y = run(BatchStatistics::Batch(Some(Running {
             mean: mean.fresh_mut(),

@@ -11,7 +11,8 @@ use crate::simd::Element;
 use crate::tensor::Tensor;
 
 /// In training, each element becomes 0 with probability p and is divided by 1 − p otherwise (Srivastava et al. 2014,
-/// inverted); at evaluation nothing happens. Each forward pass has a mask of its own.
+/// inverted); at evaluation nothing happens. Each forward pass has a mask of its own, also on threads that share the layer:
+/// the masks are the same ones in any case, but which thread gets which is not fixed.
 pub struct Dropout {
     p: f64,
     mode: Mode,

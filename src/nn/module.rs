@@ -25,6 +25,11 @@ pub enum Follower<'a> {
 ///
 /// A layer of one's own needs [`forward`](Module::forward) and [`visit`](Module::visit); the rest follows.
 ///
+/// Threads can share a module: all methods take `&self`, and what changes (parameters, states, modes, generators) is
+/// locked or atomic. In evaluation mode each thread gets the bits that it would get alone: see
+/// [`guide::serving`](crate::guide::serving). What a layer of one's own changes in its forward pass belongs in a
+/// [`Parameter`], a [`State`], a [`Mode`], an atomic or a `Mutex`, not in a `Cell`.
+///
 /// ```
 /// use gristmill::{Result, Rng, Tensor, nn::{Linear, Module, Visitor}};
 ///
@@ -47,7 +52,7 @@ pub enum Follower<'a> {
 /// assert!(model.summary().starts_with("TwoLayers"));
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub trait Module<T: Element = f32>: Send {
+pub trait Module<T: Element = f32>: Send + Sync {
     /// The result for an input.
     ///
     /// # Errors
@@ -128,12 +133,14 @@ pub trait Module<T: Element = f32>: Send {
         set_generators(&mut self_visit(self), generators)
     }
 
-    /// To training mode: dropout drops, batch normalisation uses the batch's statistics.
+    /// To training mode: dropout drops, batch normalisation uses the batch's statistics. It is the mode of the module, for
+    /// all threads that share it; a forward pass that runs meanwhile may do some layers in the one mode and some in the
+    /// other.
     fn train(&self) {
         set_mode(&mut self_visit(self), true);
     }
 
-    /// To evaluation mode.
+    /// To evaluation mode: see [`train`](Module::train).
     fn eval(&self) {
         set_mode(&mut self_visit(self), false);
     }
@@ -150,7 +157,7 @@ pub trait Module<T: Element = f32>: Send {
 
     /// A table of the layers for an input of this shape: the shapes of their results, parameters, multiplications and
     /// additions of their products in a forward pass, and the bytes of parameters and states. The module runs once over
-    /// zeros, in evaluation mode.
+    /// zeros, in evaluation mode: not to be asked for while another thread trains it.
     ///
     /// ```
     /// use gristmill::{Rng, nn::{Linear, Module, ReLU, Sequential}};

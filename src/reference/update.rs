@@ -11,6 +11,12 @@ fn decay(lr: f64, weight_decay: f64, decoupled: bool, g: &mut f64, p: &mut f64) 
     }
 }
 
+/// The parameter and the state of a step as they are stored: 0, with its sign, in place of what is below the smallest
+/// normal number of their type.
+pub fn stored<const N: usize>(smallest_normal: f64, parts: [f64; N]) -> [f64; N] {
+    parts.map(|x| if x.abs() < smallest_normal { 0.0_f64.copysign(x) } else { x })
+}
+
 /// Stochastic gradient descent; returns the parameter and the momentum buffer.
 pub fn sgd(
     lr: f64,

@@ -153,6 +153,138 @@ fn a_centered_step_without_variance_is_finite() {
     }
 }
 
+/// All rules in all that they can keep, with averages that are gone within 5,000 steps of `f64`, too.
+fn forgetful() -> Vec<Config> {
+    let (decay, weight_decay) = (Decay::Decoupled, 0.1);
+    let sgd = Sgd { momentum: 0.8, ..Sgd::default() };
+    let rmsprop = RmsProp { alpha: 0.8, momentum: 0.8, ..RmsProp::default() };
+    let adam = Adam { beta1: 0.75, beta2: 0.8, ..Adam::default() };
+    vec![
+        Config::Sgd(sgd),
+        Config::Sgd(Sgd { nesterov: true, weight_decay, decay, ..sgd }),
+        Config::Sgd(Sgd { dampening: 0.8, dampen_first: true, ..sgd }),
+        Config::RmsProp(RmsProp { momentum: 0.0, ..rmsprop }),
+        Config::RmsProp(rmsprop),
+        Config::RmsProp(RmsProp { momentum: 0.0, centered: true, ..rmsprop }),
+        Config::RmsProp(RmsProp { centered: true, weight_decay, decay, ..rmsprop }),
+        Config::Adam(adam),
+        Config::Adam(Adam { amsgrad: true, weight_decay, decay, ..adam }),
+        Config::Adagrad(Adagrad::default()),
+        Config::Lion(Lion { beta2: 0.8, ..Lion::default() }),
+        Config::NAdam(NAdam { beta1: 0.75, beta2: 0.8, ..NAdam::default() }),
+        Config::RAdam(RAdam { beta1: 0.75, beta2: 0.8, ..RAdam::default() }),
+        Config::RAdam(RAdam { beta1: 0.75, beta2: 0.5, ..RAdam::default() }),
+    ]
+}
+
+/// `steps` steps with the gradients that `grad` gives, none of which may leave a subnormal number.
+fn steps_stay_normal<T: Element>(
+    config: &Config,
+    steps: u64,
+    state: &mut State<T>,
+    grad: impl Fn(u64) -> Vec<T>,
+) {
+    let least = if T::NAME == "f32" { f32::MIN_POSITIVE.into() } else { f64::MIN_POSITIVE };
+    for nth in 1..=steps {
+        // What depends on the step alone has settled.
+        step(config, nth.min(50), &grad(nth), state);
+        for (part, values) in state.iter().enumerate() {
+            let subnormal = values.iter().find(|x| x.to_f64() != 0.0 && x.abs().to_f64() < least);
+            assert!(subnormal.is_none(), "{config:?}: {subnormal:?} in part {part} after step {nth}");
+        }
+    }
+}
+
+fn fades<T: Element>(config: &Config) {
+    const LEN: usize = 37;
+    let mut state = start::<T>(config, &noise(LEN, 1));
+    let grad = |nth: u64| if nth <= 10 { noise(LEN, nth) } else { vec![T::ZERO; LEN] };
+    steps_stay_normal(config, 5000, &mut state, grad);
+    for ((name, _), values) in config.parts().iter().zip(&state[1..]) {
+        let zeros = values.iter().all(|&x| x == T::ZERO);
+        // Sums and the largest so far stay.
+        let stays = matches!(*name, "sum" | "max_exp_avg_sq");
+        assert!(zeros != stays || values.is_empty(), "{config:?}: {name} is {values:?}");
+    }
+}
+
+#[test]
+fn a_state_whose_gradients_stay_away_becomes_0_and_is_never_subnormal() {
+    for config in forgetful() {
+        on_every_isa(|_| {
+            fades::<f32>(&config);
+            fades::<f64>(&config);
+        });
+    }
+}
+
+#[test]
+fn tiny_gradients_leave_no_subnormal_state() {
+    for config in forgetful() {
+        // Their squares, their parts that enter a moment, or they themselves are below the range.
+        for size in [1e-19, 3e-21, 2e-37, 1e-40, 1e-45] {
+            on_every_isa(|_| {
+                let mut state = start::<f32>(&config, &[0.0, 1.0, -1e-37, 1e-39]);
+                let grad = |nth| noise(4, nth).iter().map(|x: &f32| (f64::from(*x) * size) as f32).collect();
+                steps_stay_normal(&config, 200, &mut state, grad);
+            });
+        }
+    }
+}
+
+#[test]
+fn weights_that_decay_away_become_0_with_their_sign() {
+    let (lr, weight_decay, decay) = (0.5, 0.5, Decay::Decoupled);
+    for config in [
+        Config::Sgd(Sgd { lr, weight_decay, decay, ..Sgd::default() }),
+        Config::Sgd(Sgd { lr, weight_decay, decay, momentum: 0.5, ..Sgd::default() }),
+        Config::RmsProp(RmsProp { lr, weight_decay, decay, ..RmsProp::default() }),
+        Config::Adam(Adam { lr, weight_decay, decay, ..Adam::default() }),
+        Config::Adagrad(Adagrad { lr, weight_decay, decay, ..Adagrad::default() }),
+        Config::Lion(Lion { lr, weight_decay, decay, ..Lion::default() }),
+        Config::NAdam(NAdam { lr, weight_decay, decay, ..NAdam::default() }),
+        Config::RAdam(RAdam { lr, weight_decay, decay, ..RAdam::default() }),
+    ] {
+        on_every_isa(|isa| {
+            let mut state = start::<f32>(&config, &[1.0, -1.0, 1e-30]);
+            steps_stay_normal(&config, 400, &mut state, |_| vec![0.0; 3]);
+            assert_eq!(state[0], [0.0; 3], "{isa} {config:?}");
+            assert!(state[0][1].is_sign_negative(), "{isa} {config:?}");
+        });
+    }
+}
+
+#[test]
+fn weights_under_a_penalty_stop_where_it_vanishes() {
+    let plain = Sgd { lr: 0.5, weight_decay: 0.5, ..Sgd::default() };
+    for config in [plain, Sgd { momentum: 0.25, ..plain }].map(Config::Sgd) {
+        on_every_isa(|isa| {
+            let mut state = start::<f32>(&config, &[1.0, -1.0, 1e-30]);
+            steps_stay_normal(&config, 1000, &mut state, |_| vec![0.0; 3]);
+            // λ·p is below the range, or lr·λ·p where that is rounded, too.
+            assert!(state[0].iter().all(|p| p.abs() < 5.0 * f32::MIN_POSITIVE), "{isa} {config:?} {state:?}");
+        });
+    }
+}
+
+/// Where the CPU does not flush, a gradient that is subnormal counts.
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+#[test]
+fn a_state_from_elsewhere_may_be_subnormal_and_counts_as_0() {
+    for config in forgetful() {
+        let used = config.used();
+        let run = |number: f32| {
+            let mut state = start::<f32>(&config, &[1.0, -2.0, number, -number]);
+            for (part, used) in state[1..].iter_mut().zip(&used) {
+                part.iter_mut().for_each(|x| *x = if *used { number } else { *x });
+            }
+            step(&config, 3, &[0.5, 0.0, 0.25, number], &mut state);
+            state
+        };
+        on_every_isa(|isa| assert_eq!(run(1e-39), run(0.0), "{isa} {config:?}"));
+    }
+}
+
 #[test]
 fn nan_stays_where_it_is() {
     let mut grad = [0.5_f64; 30];

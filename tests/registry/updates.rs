@@ -112,7 +112,12 @@ impl Config {
         }
     }
 
-    /// The reference's step of one element: the parameter and the parts of its state.
+    /// What the reference stores after a step of one element: the parameter and the parts of its state.
+    fn stored<T: Element>(&self, step: u64, mu_product: f64, g: f64, old: [f64; 4]) -> [f64; 4] {
+        reference::stored(least::<T>(), self.exact(step, mu_product, g, old))
+    }
+
+    /// The reference's step of one element.
     fn exact(&self, step: u64, mu_product: f64, g: f64, old: [f64; 4]) -> [f64; 4] {
         let ([p, a, b, c], coupled) = (old, self.decay().1);
         match self {
@@ -225,11 +230,11 @@ impl Config {
     }
 
     /// Whether rounding may turn the direction: Lion's is a sign.
-    fn turns(&self, g: f64, old: [f64; 4], u: f64) -> bool {
+    fn turns(&self, g: f64, old: [f64; 4], u: f64, least: f64) -> bool {
         let Config::Lion(x) = self else { return false };
         let (weight_decay, coupled) = self.decay();
         let penalty = if coupled && weight_decay != 0.0 { weight_decay * old[0] } else { 0.0 };
-        let rounding = 8.0 * u * (old[1].abs() + g.abs() + penalty.abs());
+        let rounding = 8.0 * u * (old[1].abs() + g.abs() + penalty.abs()) + 4.0 * least;
         rounding.is_finite() && (x.beta1 * old[1] + (1.0 - x.beta1) * (g + penalty)).abs() <= rounding
     }
 
@@ -255,10 +260,12 @@ impl Config {
     ) -> [Vec<Near>; 4] {
         let (u, mu_product) = (unit::<T>() + unit::<f64>(), self.mu_product(step));
         let (weight_decay, coupled) = self.decay();
+        // A few terms count as 0 where they are subnormal.
+        let vanishing = 4.0 * least::<T>();
         let mut all: [Vec<Near>; 4] = Default::default();
         for i in 0..old[0].len() {
             let (g, before) = (grad(i), old.map(|part| part.get(i).copied().unwrap_or(0.0)));
-            let new = self.exact(step, mu_product, g, before);
+            let new = self.stored::<T>(step, mu_product, g, before);
             let penalty = if coupled && weight_decay != 0.0 { weight_decay * before[0].abs() } else { 0.0 };
             let size = g.abs() + penalty;
             // What an error of 8·u·G in the gradient does to a part; of 12·u·G where two terms of it may cancel.
@@ -287,21 +294,23 @@ impl Config {
                     16.0 * u * (before[part].abs() + new[part].abs()) + effect(part) + cancels
                 }
             };
-            let turns = self.turns(g, before, u);
+            let turns = self.turns(g, before, u, least::<T>());
             for part in (0..4).filter(|&part| i < old[part].len()) {
                 let exact = new[part];
                 all[part].push(match part {
                     0 if turns => Near { exact: 0.0, bound: f64::INFINITY },
-                    _ => Near { exact, bound: if exact.is_finite() { bound(part) } else { 0.0 } },
+                    _ => Near { exact, bound: if exact.is_finite() { bound(part) + vanishing } else { 0.0 } },
                 });
             }
         }
         all
     }
 
-    /// Of an optimizer after some steps: how many, the parameters, and the parts of the state.
+    /// Of an optimizer after some steps: how many, the parameters, and the parts of the state; now and then of one whose
+    /// gradients stayed away, with a state about the smallest normal number.
     fn draw_state<T: Element>(&self, draw: &mut Draw, len: usize) -> (u64, [Vec<T>; 4]) {
         let step = draw.pick(&[2, 1, 8, 3]);
+        let faded = draw.below(4) == 1;
         let param = draw.values(len, -1.0, 1.0);
         // The states of the first elements are those of all.
         let mut states = vec![[0.5, self.first(), self.first(), self.first()]; len.min(251)];
@@ -311,6 +320,11 @@ impl Config {
                 *state = self.exact(step, mu_product, 2.0 * draw.unit() - 1.0, *state);
             }
         }
+        if faded {
+            for number in states.iter_mut().flatten() {
+                *number = (least::<T>() * 2f64.powf(between(draw, -4.0, 4.0))).copysign(*number);
+            }
+        }
         let used = self.used();
         let part = |part: usize| -> Vec<T> {
             let len = if used.get(part).is_some_and(|&used| used) { len } else { 0 };
@@ -318,6 +332,11 @@ impl Config {
         };
         (step, [param, part(0), part(1), part(2)])
     }
+}
+
+/// The smallest normal number.
+fn least<T: Element>() -> f64 {
+    if T::NAME == "f32" { f32::MIN_POSITIVE.into() } else { f64::MIN_POSITIVE }
 }
 
 fn between(draw: &mut Draw, low: f64, high: f64) -> f64 {
@@ -391,6 +410,14 @@ fn draw_any(draw: &mut Draw) -> Config {
     draw.pick(&all)(draw)
 }
 
+/// Of one parameter; some are all 0.
+fn draw_grad<T: Element>(draw: &mut Draw, len: usize) -> Vec<T> {
+    match draw.below(4) {
+        1 => vec![T::ZERO; len],
+        _ => draw.values(len, -1.0, 1.0),
+    }
+}
+
 /// Four slices, the last ones empty if there are fewer.
 fn four<T, const N: usize>(parts: [&mut [T]; N]) -> [&mut [T]; 4] {
     let mut parts = parts.into_iter();
@@ -401,7 +428,7 @@ fn four<T, const N: usize>(parts: [&mut [T]; N]) -> [&mut [T]; 4] {
 fn one<T: Element, const N: usize>(draw: &mut Draw, config: Config) -> Case<T> {
     let len = draw.len();
     let (step, [param, state @ ..]) = config.draw_state::<T>(draw, len);
-    let grad = draw.values(len, -1.0, 1.0);
+    let grad = draw_grad(draw, len);
     let mut case = Case::new(format!("{config:?} of {len}, step {step}"))
         .input_per_item("grad", 1, grad)
         .in_place_per_item("param", 1, param);
@@ -484,7 +511,7 @@ fn run<T: Element>(draw: &mut Draw) -> Case<T> {
     let steps = [0, 1, 2].map(|i| states[i].0);
     let mut case = Case::new(format!("{configs:?} of {lens:?}, steps {steps:?}, scale {scale}, clip {clip}"));
     for (name, len) in ["first grad", "second grad", "third grad"].into_iter().zip(lens) {
-        let grad = draw.values(len, -1.0, 1.0);
+        let grad = draw_grad(draw, len);
         case = if alike { case.input_per_item(name, 1, grad) } else { case.input(name, grad) };
     }
     for (names, (_, parts)) in NAMES.into_iter().zip(states) {

@@ -1,10 +1,10 @@
 //! Adagrad.
 
-use super::{Decay, Rule, Start, Step, at_least_zero, counted_from_one, run_all};
+use super::{Decay, Rule, Start, Step, at_least_zero, counted_from_one, each, run_all};
 use crate::context;
 use crate::error::Result;
 use crate::kernels::{compiled_once, same_len};
-use crate::simd::{Element, Float, Kernel, Simd, slices};
+use crate::simd::{Element, Float, Kernel, Simd};
 
 /// Duchi, Hazan and Singer's Adagrad (2011).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -134,7 +134,7 @@ impl<T: Element> Kernel for AdagradStep<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let AdagradRule { lr, eps, start } = self.rule;
-        slices::update(
+        each(
             s,
             [self.grad],
             [self.param, self.sum],

@@ -1,10 +1,10 @@
 //! Lion.
 
-use super::{Decay, Rule, Start, Step, at_least_zero, below_one, run_all};
+use super::{Decay, Rule, Start, Step, at_least_zero, below_one, each, run_all};
 use crate::context;
 use crate::error::Result;
 use crate::kernels::{compiled_once, same_len};
-use crate::simd::{Element, Float, Kernel, Simd, slices};
+use crate::simd::{Element, Float, Kernel, Simd};
 
 /// Chen and others' Lion (2023): steps of the same length in each element.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -114,7 +114,7 @@ impl<T: Element> Kernel for LionStep<'_, T> {
     fn run<S: Simd>(self, s: S) {
         let LionRule { lr, keep: [keep1, keep2], fresh: [fresh1, fresh2], start } = self.rule;
         let (zero, one) = (s.splat(T::ZERO), s.splat(T::ONE));
-        slices::update(
+        each(
             s,
             [self.grad],
             [self.param, self.moment],

@@ -1,11 +1,11 @@
 //! NAdam.
 
-use super::{Decay, Rule, Start, Step, at_least_zero, below_one, counted_from_one, power, run_all};
+use super::{Decay, Rule, Start, Step, at_least_zero, below_one, counted_from_one, each, power, run_all};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::map::{self, Unary};
 use crate::kernels::{compiled_once, same_len};
-use crate::simd::{Element, Float, Kernel, Simd, slices};
+use crate::simd::{Element, Float, Kernel, Simd};
 
 /// log₂ 0.96.
 const LOG2_096: f64 = -0.058_893_689_053_568_62;
@@ -170,7 +170,7 @@ impl<T: Element> Kernel for NAdamStep<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let NAdamRule { keep, fresh, of_grad, of_moment, root_scale, eps, start } = self.rule;
-        slices::update(
+        each(
             s,
             [self.grad],
             [self.param, self.first, self.second],

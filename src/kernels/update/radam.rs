@@ -1,10 +1,10 @@
 //! RAdam.
 
-use super::{Decay, Rule, Start, Step, at_least_zero, below_one, counted_from_one, power, run_all};
+use super::{Decay, Rule, Start, Step, at_least_zero, below_one, counted_from_one, each, power, run_all};
 use crate::context;
 use crate::error::Result;
 use crate::kernels::{compiled_once, same_len};
-use crate::simd::{Element, Float, Kernel, Simd, slices};
+use crate::simd::{Element, Float, Kernel, Simd};
 
 /// Liu and others' RAdam (2020): Adam that does not divide by the root while its variance is not known.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -143,7 +143,7 @@ impl<T: Element> Kernel for RAdamStep<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let RAdamRule { keep, fresh, step_size, eps, rectified, start } = self.rule;
-        slices::update(
+        each(
             s,
             [self.grad],
             [self.param, self.first, self.second],

@@ -1,0 +1,330 @@
+//! Trainings, part by part: a training must not become slower while it runs.
+//!
+//! Numbers that fade, such as moments whose gradients stay away, end below the normal range, where many CPUs take a
+//! hundred cycles for an operation. A bench of the first steps never sees them.
+
+use std::time::Instant;
+
+use gristmill::autograd::{Reduction, no_grad};
+use gristmill::data::{DataLoader, Mnist, Split};
+use gristmill::kernels::update::{self, Decay};
+use gristmill::nn::{Linear, Module, Parameter, ReLU, Sequential};
+use gristmill::optim::{Adam, Optimizer};
+use gristmill::{Result, Rng, Tensor};
+
+use crate::mlp_resnet;
+
+/// The last part may take so many times what the second took.
+const MOST: f64 = 1.1;
+/// Neighbours on the machine pass, drift comes back: what looks slow is run so often.
+const ATTEMPTS: usize = 3;
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Size {
+    /// A few steps.
+    Test,
+    Whole,
+}
+
+/// A training that can be asked for its next part.
+pub struct Training {
+    parts: usize,
+    part: Box<dyn FnMut() -> Result<Part>>,
+}
+
+/// What happened in a part.
+struct Part {
+    seconds: f64,
+    /// Of one step, the median.
+    typical: f64,
+    /// Steps in which a kernel on the calling thread was given subnormal numbers, or made some.
+    met: Option<usize>,
+    /// How many numbers are subnormal after it: parameters, gradients, the optimizer's state.
+    subnormal: [usize; 3],
+}
+
+pub enum Verdict {
+    Holds,
+    Slows(String),
+}
+
+/// Trainings by their names.
+pub const TRAININGS: &[(&str, fn(Size) -> Result<Training>)] = &[
+    ("main job: mlp_resnet on MNIST, ten epochs", main_job),
+    ("mlp 784-128-64-10 on MNIST, eight epochs", mlp),
+    ("dqn 4-64-64-2, 20,000 steps", dqn),
+    ("rule sgd, weights that decay away", |size| {
+        let config = update::Sgd { weight_decay: 40.0, decay: Decay::Decoupled, ..Default::default() };
+        rule(size, 0, sgd(config))
+    }),
+    ("rule sgd, momentum", |size| rule(size, 1, sgd(MOMENTUM))),
+    ("rule sgd, nesterov", |size| rule(size, 1, sgd(update::Sgd { nesterov: true, ..MOMENTUM }))),
+    ("rule rmsprop", |size| rule(size, 1, rmsprop(update::RmsProp::default()))),
+    ("rule rmsprop, centered with momentum", |size| {
+        rule(size, 3, rmsprop(update::RmsProp { centered: true, momentum: 0.9, ..Default::default() }))
+    }),
+    ("rule adam", |size| rule(size, 2, adam(update::Adam::default()))),
+    ("rule adam, amsgrad", |size| {
+        rule(size, 3, adam(update::Adam { amsgrad: true, ..update::Adam::default() }))
+    }),
+    ("rule adamw", |size| {
+        let config = update::Adam { weight_decay: 0.01, decay: Decay::Decoupled, ..Default::default() };
+        rule(size, 2, adam(config))
+    }),
+    ("rule adamw, weights that decay away", |size| {
+        let config = update::Adam { weight_decay: 40.0, decay: Decay::Decoupled, ..Default::default() };
+        rule(size, 2, adam(config))
+    }),
+    ("rule adagrad", |size| {
+        rule(size, 1, |step, grad, [p, a, ..]| update::adagrad(&Default::default(), step, grad, p, a))
+    }),
+    ("rule lion", |size| rule(size, 1, |_, grad, [p, a, ..]| update::lion(&Default::default(), grad, p, a))),
+    ("rule nadam", |size| {
+        let (config, mut product) = (update::NAdam::default(), 1.0);
+        rule(size, 2, move |step, grad, [p, a, b, _]| {
+            update::nadam(&config, step, product, grad, p, a, b)?;
+            product *= config.momentum(step)?;
+            Ok(())
+        })
+    }),
+    ("rule radam", |size| {
+        rule(size, 2, |step, grad, [p, a, b, _]| update::radam(&Default::default(), step, grad, p, a, b))
+    }),
+];
+
+/// Runs a training, once more where it looks slow, and prints what its parts took.
+///
+/// # Errors
+/// Those of the training.
+pub fn judge(name: &str, make: fn(Size) -> Result<Training>, size: Size) -> Result<Verdict> {
+    println!("{name}");
+    for attempt in 1..=ATTEMPTS {
+        let mut training = make(size)?;
+        let parts: Vec<Part> = (0..training.parts).map(|_| (training.part)()).collect::<Result<_>>()?;
+        let [.., last] = parts.as_slice() else { return Ok(Verdict::Holds) };
+        let drift = last.typical / parts[1.min(parts.len() - 1)].typical;
+        let column = |of: &dyn Fn(&Part) -> String| parts.iter().map(of).collect::<Vec<_>>().join(" ");
+        println!("  ms of each part    {}", column(&|part| format!("{:7.1}", part.seconds * 1e3)));
+        println!("  µs of a step       {}", column(&|part| format!("{:7.1}", part.typical * 1e6)));
+        if last.met.is_some() {
+            println!("  met subnormals in  {}", column(&|part| format!("{:7}", part.met.unwrap_or(0))));
+        }
+        let [parameters, gradients, state] = last.subnormal;
+        println!("  last / second      {drift:7.3}");
+        println!("  subnormal at last  {parameters} parameters, {gradients} gradients, {state} of the state");
+        if parameters + state > 0 {
+            return Ok(Verdict::Slows(format!(
+                "{parameters} parameters and {state} of the state are subnormal"
+            )));
+        }
+        if drift <= MOST || size == Size::Test {
+            break;
+        }
+        if attempt == ATTEMPTS {
+            return Ok(Verdict::Slows(format!("the last part took {drift:.2} × the second")));
+        }
+        println!("  once more, in case it was a neighbour");
+    }
+    Ok(Verdict::Holds)
+}
+
+/// Runs the steps and looks at the clock after each. What is subnormal is counted by the caller.
+fn timed(steps: impl Iterator<Item = Result<()>>) -> Result<Part> {
+    let (mut laps, mut met) = (Vec::new(), Some(0));
+    met_subnormals();
+    let start = Instant::now();
+    let mut last = start;
+    for step in steps {
+        step?;
+        let now = Instant::now();
+        laps.push((now - last).as_secs_f64());
+        last = now;
+        met = met.zip(met_subnormals()).map(|(count, met)| count + usize::from(met));
+    }
+    laps.sort_by(f64::total_cmp);
+    Ok(Part {
+        seconds: (last - start).as_secs_f64(),
+        typical: laps.get(laps.len() / 2).copied().unwrap_or(0.0),
+        met,
+        subnormal: [0; 3],
+    })
+}
+
+/// Whether vectors on this thread had subnormal operands or results that were rounded since the last call, where the CPU
+/// keeps account of it.
+#[cfg(target_arch = "x86_64")]
+fn met_subnormals() -> Option<bool> {
+    use std::arch::asm;
+    let mut control = 0_u32;
+    // SAFETY: it writes four bytes to `control`.
+    unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut control, options(nostack, preserves_flags)) };
+    // Bits 0 to 5 say what has happened: a subnormal operand is bit 1, a result below the range bit 4.
+    let cleared = control & !0x3F;
+    // SAFETY: it reads four bytes, which change nothing but what has happened.
+    unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const cleared, options(nostack, preserves_flags)) };
+    Some(control & (1 << 1 | 1 << 4) != 0)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn met_subnormals() -> Option<bool> {
+    None
+}
+
+fn count_subnormal(numbers: &[f32]) -> usize {
+    numbers.iter().filter(|x| x.is_subnormal()).count()
+}
+
+/// Subnormal parameters, gradients, and numbers of the optimizer's state.
+fn subnormal(parameters: &[Parameter], optimizer: &dyn Optimizer) -> [usize; 3] {
+    let count = |tensor: Tensor| count_subnormal(&tensor.to_vec());
+    [
+        parameters.iter().map(|parameter| count(parameter.value())).sum(),
+        parameters.iter().filter_map(Parameter::grad).map(count).sum(),
+        optimizer.state_dict().tensors().values().map(|tensor| count(tensor.clone())).sum(),
+    ]
+}
+
+fn main_job(size: Size) -> Result<Training> {
+    let model = mlp_resnet::network(100)?;
+    let optimizer = Adam::new(model.parameters()).lr(1e-3).weight_decay(1e-3);
+    on_mnist(size, 10, model, optimizer)
+}
+
+fn mlp(size: Size) -> Result<Training> {
+    let rng = &mut Rng::seed(4);
+    let model = perceptron(&[784, 128, 64, 10], rng)?;
+    let optimizer = Adam::new(model.parameters()).lr(1e-3);
+    on_mnist(size, 8, model, optimizer)
+}
+
+/// Linear layers with ReLU between them.
+fn perceptron(widths: &[usize], rng: &mut Rng) -> Result<Sequential> {
+    let mut model = Sequential::new().add(Linear::new(widths[0], widths[1], rng)?);
+    for pair in widths[1..].windows(2) {
+        model = model.add(ReLU).add(Linear::new(pair[0], pair[1], rng)?);
+    }
+    Ok(model)
+}
+
+fn on_mnist(size: Size, epochs: usize, model: Sequential, mut optimizer: Adam) -> Result<Training> {
+    let (parts, steps) = if size == Size::Test { (2, 3) } else { (epochs, usize::MAX) };
+    let loader = DataLoader::new(Mnist::load(DATA, Split::Train)?).batch_size(100).shuffle(Rng::seed(5));
+    let parameters = model.parameters();
+    let part = move || {
+        model.train();
+        let steps = loader.iter().take(steps).map(|batch| {
+            let (images, labels) = batch?;
+            optimizer.zero_grad();
+            let images = images.reshape([labels.len(), 784])?;
+            let loss = model.forward(&images)?.cross_entropy(&labels)?;
+            loss.backward()?;
+            optimizer.step()?;
+            // A training that prints its loss waits for it.
+            loss.item().map(drop)
+        });
+        timed(steps).map(|part| Part { subnormal: subnormal(&parameters, &optimizer), ..part })
+    };
+    Ok(Training { parts, part: Box::new(part) })
+}
+
+/// Deep Q-learning without its game: transitions that were played before, drawn at random, and targets from a copy of the
+/// network that follows slowly.
+fn dqn(size: Size) -> Result<Training> {
+    const PLAYED: usize = 4096;
+    const BATCH: usize = 64;
+    const ACTIONS: usize = 2;
+    const DISCOUNT: f32 = 0.99;
+    let (parts, steps) = if size == Size::Test { (2, 25) } else { (20, 1000) };
+    let mut rng = Rng::seed(4);
+    let [online, target] =
+        [perceptron(&[4, 64, 64, ACTIONS], &mut rng)?, perceptron(&[4, 64, 64, ACTIONS], &mut rng)?];
+    let mut optimizer = Adam::new(online.parameters()).lr(1e-3);
+    let mut states = vec![0.0; 4 * PLAYED];
+    rng.fill_uniform(-1.0, 1.0, &mut states)?;
+    let states = Tensor::from_slice(&states, [PLAYED, 4])?;
+    let actions: Vec<usize> = (0..PLAYED).map(|_| rng.below(ACTIONS)).collect::<Result<_>>()?;
+    let parameters = online.parameters();
+    let (mut count, weight) = (0, Tensor::scalar(0.05));
+    let part = move || {
+        let steps = (0..steps).map(|_| {
+            let rows: Vec<usize> = (0..BATCH).map(|_| rng.below(PLAYED - 1)).collect::<Result<_>>()?;
+            let played: Vec<usize> = rows.iter().map(|&row| actions[row]).collect();
+            let next: Vec<usize> = rows.iter().map(|row| row + 1).collect();
+            // One in 16 transitions ends a game.
+            let wanted = no_grad(|| {
+                let best = target.forward(&states.gather_rows(&next)?)?.max_axes(&[1], true)?;
+                let going = rows.iter().map(|row| if row % 16 == 0 { 0.0 } else { DISCOUNT });
+                let going = Tensor::from_slice(&going.collect::<Vec<f32>>(), [BATCH, 1])?;
+                best.mul(&going)?.add_scalar(1.0)
+            })?;
+            optimizer.zero_grad();
+            let values = online.forward(&states.gather_rows(&rows)?)?.gather(1, &played)?;
+            values.huber_loss(&wanted, 1.0, Reduction::Mean)?.backward()?;
+            optimizer.step()?;
+            count += 1;
+            if count % 10 == 0 {
+                for (slow, fast) in target.parameters().iter().zip(&parameters) {
+                    slow.set(&slow.value().lerp(&fast.value(), &weight)?)?;
+                }
+            }
+            Ok(())
+        });
+        timed(steps).map(|part| Part { subnormal: subnormal(&parameters, &optimizer), ..part })
+    };
+    Ok(Training { parts, part: Box::new(part) })
+}
+
+/// Momentum as most use it.
+const MOMENTUM: update::Sgd = update::Sgd {
+    lr: 1e-3,
+    momentum: 0.9,
+    dampening: 0.0,
+    dampen_first: false,
+    nesterov: false,
+    weight_decay: 0.0,
+    decay: Decay::L2,
+};
+
+type State<'a> = [&'a mut [f32]; 4];
+
+fn sgd(config: update::Sgd) -> impl FnMut(u64, &[f32], State<'_>) -> Result<()> {
+    move |step, grad, [p, a, ..]| update::sgd(&config, step, grad, p, a)
+}
+
+fn rmsprop(config: update::RmsProp) -> impl FnMut(u64, &[f32], State<'_>) -> Result<()> {
+    move |_, grad, [p, a, b, c]| update::rmsprop(&config, grad, p, a, b, c)
+}
+
+fn adam(config: update::Adam) -> impl FnMut(u64, &[f32], State<'_>) -> Result<()> {
+    move |step, grad, [p, a, b, c]| update::adam(&config, step, grad, p, a, b, c)
+}
+
+/// Steps of one rule over parameters whose gradients stay away after the first hundred.
+fn rule(
+    size: Size,
+    state: usize,
+    mut step: impl FnMut(u64, &[f32], State<'_>) -> Result<()> + 'static,
+) -> Result<Training> {
+    let (parts, steps, len) = if size == Size::Test { (2, 5, 1000) } else { (10, 500, 1 << 16) };
+    let mut rng = Rng::seed(4);
+    let (mut grad, mut param) = (vec![0.0; len], vec![0.0; len]);
+    rng.fill_normal(0.0, 1e-3, &mut grad)?;
+    rng.fill_normal(0.0, 1.0, &mut param)?;
+    let mut parts_of_state = [0, 1, 2].map(|part| vec![0.0; if part < state { len } else { 0 }]);
+    let mut count = 0;
+    let part = move || {
+        let [a, b, c] = &mut parts_of_state;
+        let steps = (0..steps).map(|_| {
+            count += 1;
+            if count == 100 {
+                grad.fill(0.0);
+            }
+            step(count, &grad, [&mut param, a, b, c])
+        });
+        let part = timed(steps)?;
+        let state = [&*a, &*b, &*c].into_iter().map(|part| count_subnormal(part)).sum();
+        Ok(Part { subnormal: [count_subnormal(&param), count_subnormal(&grad), state], ..part })
+    };
+    Ok(Training { parts, part: Box::new(part) })
+}
