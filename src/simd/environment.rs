@@ -5,8 +5,9 @@
 //! [`enter`]s the environment that it wants and leaves the one that it found, on each thread that works for it. As a
 //! rule they are the same, and that costs one read and one comparison.
 //!
-//! What is read and written are control bits only. The status flags, which say that something overflowed or was inexact,
-//! are raised by kernels as by any other arithmetic.
+//! What counts are control bits. The status flags, which say that something overflowed or was inexact, are raised by
+//! kernels as by any other arithmetic; only where the environment had to be changed on x86, whose flags are in the same
+//! register, do they come back as they were, too.
 //!
 //! | | x86, x86-64 | AArch64 |
 //! |---|---|---|
@@ -38,7 +39,7 @@ impl Environment {
         let found = register::control();
         let changed = found & register::CONTROL != self.0;
         if changed {
-            replace_control(found, self.0);
+            set_word(found & !register::CONTROL | self.0);
         }
         Entered { found, changed, thread: PhantomData }
     }
@@ -55,19 +56,19 @@ impl Drop for Entered {
     #[inline(always)]
     fn drop(&mut self) {
         if self.changed {
-            replace_control(register::control(), self.found & register::CONTROL);
+            set_word(self.found);
         }
     }
 }
 
 #[cold]
 #[inline(never)]
-fn replace_control(word: Word, control: Word) {
-    register::set_control(word & !register::CONTROL | control);
+fn set_word(word: Word) {
+    register::set_control(word);
 }
 
 /// Whether arithmetic on this thread met a subnormal number since [`forget_subnormals`]: as an operand, where the
-/// processor says so, or as a result that lost digits.
+/// processor says so, or as a result that lost digits. Not while they are flushed: then they cost nothing.
 pub(crate) fn met_subnormals() -> bool {
     register::met_subnormals()
 }
@@ -118,7 +119,8 @@ mod register {
     }
 
     pub fn met_subnormals() -> bool {
-        control() & (MET_OPERAND | MET_RESULT) != 0
+        let word = control();
+        word & FLUSH_RESULTS == 0 && word & (MET_OPERAND | MET_RESULT) != 0
     }
 
     pub fn set_met_subnormals(met: bool) {
@@ -169,7 +171,7 @@ mod register {
     }
 
     pub fn met_subnormals() -> bool {
-        status() & (MET_OPERAND | MET_RESULT) != 0
+        control() & FLUSH_ALL == 0 && status() & (MET_OPERAND | MET_RESULT) != 0
     }
 
     pub fn set_met_subnormals(met: bool) {
