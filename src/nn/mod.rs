@@ -34,7 +34,6 @@ mod sequential;
 mod softmax;
 mod state_dict;
 mod summary;
-mod value;
 
 pub use activation::{Flatten, GELU, Identity, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh};
 pub use batch_norm::{BatchNorm1d, RunningVar};

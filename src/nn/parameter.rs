@@ -4,19 +4,19 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::value::{Locked, Read, Value};
 use crate::autograd::{HookHandle, is_recording};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::Tensor;
+use crate::value::{Locked, Read, Value};
 
 /// A tensor that is learned: a leaf of the tape whose numbers an optimizer changes. Clones are the same parameter.
 #[derive(Clone)]
 pub struct Parameter<T: Element = f32>(Arc<Shared<T>>);
 
 struct Shared<T: Element> {
-    tensor: Value<T>,
+    tensor: Value<Tensor<T>>,
     frozen: AtomicBool,
 }
 
@@ -26,7 +26,7 @@ impl<T: Element> Parameter<T> {
         Self(Arc::new(Shared { tensor: Value::new(value.requires_grad()), frozen: AtomicBool::new(false) }))
     }
 
-    fn lock(&self) -> Locked<'_, T> {
+    fn lock(&self) -> Locked<'_, Tensor<T>> {
         self.0.tensor.lock()
     }
 
@@ -127,7 +127,7 @@ impl<T: Element> Parameter<T> {
 
 /// A parameter that nobody else can use meanwhile, and its gradient.
 pub(crate) struct Held<'a, T: Element> {
-    tensor: Locked<'a, T>,
+    tensor: Locked<'a, Tensor<T>>,
     grad: Option<Tensor<T>>,
 }
 
@@ -154,7 +154,7 @@ impl<T: Element> Held<'_, T> {
 
 /// A tensor that a layer carries along without learning it, such as a running mean. Clones are the same state.
 #[derive(Clone)]
-pub struct State<T: Element = f32>(Arc<Value<T>>);
+pub struct State<T: Element = f32>(Arc<Value<Tensor<T>>>);
 
 impl<T: Element> State<T> {
     /// A state that starts as `value`.
@@ -191,7 +191,7 @@ impl<T: Element> State<T> {
 
 /// What a parameter or a state is during a forward pass.
 pub(super) enum Present<'a, T: Element> {
-    Read(Read<'a, T>),
+    Read(Read<'a, Tensor<T>>),
     Copy(Tensor<T>),
 }
 

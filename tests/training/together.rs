@@ -7,8 +7,8 @@ use gristmill::autograd::no_grad;
 use gristmill::kernels::gemm::{MatMut, MatRef, gemm};
 use gristmill::kernels::reduce::{self, Reduce};
 use gristmill::nn::{
-    self, BatchNorm1d, Dropout, Embedding, GroupNorm, LayerNorm, Linear, Module, ModuleList, PReLU, RMSNorm,
-    ReLU, Residual, Sequential,
+    self, BatchNorm1d, Dropout, GroupNorm, LayerNorm, Linear, Module, PReLU, RMSNorm, ReLU, Residual,
+    Sequential,
 };
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Context, Result, Rng, Tensor};
