@@ -18,6 +18,9 @@ pub mod optimizer {}
 #[doc = include_str!("../docs/guide/resume.md")]
 pub mod resume {}
 
+#[doc = include_str!("../docs/guide/serving.md")]
+pub mod serving {}
+
 #[doc = include_str!("../docs/guide/kernel.md")]
 pub mod kernel {}
 

@@ -34,7 +34,7 @@
 //! - [`metrics`], [`train`]: accuracy and confusion; early stopping, history, checkpoints. [`plot`]: pictures.
 //! - [`Context`]: instruction set and threads, also through `GRISTMILL_ISA` and `GRISTMILL_THREADS`.
 //! - [`guide`]: chapters on tensors, gradients, layers, data sets, optimizers and kernels of one's own, saving and
-//!   resuming. [`coming_from`]: PyTorch's names, tensor operations included, and what they are here.
+//!   resuming, serving. [`coming_from`]: PyTorch's names, tensor operations included, and what they are here.
 //! - [`reference`](mod@reference): the naive twin of every kernel.
 //!
 //! Features: `train` (default) is everything above the kernels; `npz` reads and writes NumPy's archives
@@ -74,6 +74,8 @@ pub mod simd;
 pub mod tensor;
 #[cfg(all(feature = "train", not(test)))]
 pub mod train;
+#[cfg(feature = "train")]
+mod value;
 
 pub use context::{Context, Subnormals};
 pub use error::{Error, Result};

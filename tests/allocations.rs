@@ -147,11 +147,90 @@ fn free_memory_is_bounded_and_returned() {
     assert_eq!(free_memory(), 0);
 }
 
+/// What threads keep for themselves counts, is bounded with the rest, and goes back when another thread asks for it.
+fn free_memory_of_all_threads_is_bounded_and_returned() {
+    let kilobytes = |n: usize| Buffer::<f32>::full(n * 250, 1.0);
+    release_memory();
+    let start = BYTES.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let (to_thread, orders) = std::sync::mpsc::channel::<usize>();
+        let (done, answers) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            for n in orders {
+                drop([kilobytes(n), kilobytes(n)]);
+                done.send(()).expect("the caller waits");
+            }
+        });
+        let order = |n| {
+            to_thread.send(n).expect("the thread waits");
+            answers.recv().expect("the thread answers");
+        };
+        order(100);
+        let two = free_memory();
+        assert!((200_000..260_000).contains(&two), "{two}");
+        // Here, there, and of those here some freed there.
+        drop([kilobytes(100), kilobytes(100)]);
+        assert_eq!(free_memory(), 2 * two);
+        release_memory();
+        assert_eq!(free_memory(), 0);
+        // The limit is one for all: there is room for one of three blocks of each thread.
+        limit_free_memory(two);
+        drop(kilobytes(100));
+        order(100);
+        assert_eq!(free_memory(), two);
+        // A thread that ends leaves its free blocks to the others.
+        limit_free_memory(1 << 30);
+        release_memory();
+        order(100);
+        drop(to_thread);
+    });
+    let before = CALLS.load(Ordering::Relaxed);
+    assert!(free_memory() >= 200_000);
+    drop([kilobytes(100), kilobytes(100)]);
+    assert_eq!(CALLS.load(Ordering::Relaxed), before);
+    release_memory();
+    assert_eq!(free_memory(), 0);
+    let kept = BYTES.load(Ordering::Relaxed) - start;
+    assert!(kept < 100_000, "{kept} bytes");
+}
+
+/// Each thread takes and gives back what it took itself: no step of a training waits for another training's memory.
+fn two_trainings_at_once_allocate_nothing_from_the_second_step_on() {
+    let start = &std::sync::Barrier::new(2);
+    let counts = std::thread::scope(|scope| {
+        let train_alone = move || {
+            let context = Context::new().threads(1);
+            context.run(|| {
+                let model = network()?;
+                let mut optimizer = Adam::new(model.parameters());
+                let images = Tensor::rand([100, 784], 0.0, 1.0, &mut Rng::seed(1))?;
+                let labels: Vec<usize> = (0..100).map(|i| i % 10).collect();
+                train(&model, &mut optimizer, &images, &labels)?;
+                train(&model, &mut optimizer, &images, &labels)?;
+                start.wait();
+                let before = CALLS.load(Ordering::Relaxed);
+                for _ in 0..100 {
+                    train(&model, &mut optimizer, &images, &labels)?;
+                }
+                let after = CALLS.load(Ordering::Relaxed);
+                start.wait();
+                Ok::<usize, gristmill::Error>(after - before)
+            })?
+        };
+        let threads = [scope.spawn(train_alone), scope.spawn(train_alone)];
+        threads.map(|thread| thread.join().expect("no panic").expect("no error"))
+    });
+    // The first wait at the barrier may cost something.
+    assert!(counts.iter().all(|&count| count <= 2), "{counts:?}");
+}
+
 /// Not in the harness of tests, whose thread allocates at times of its own. The threads of rayon do so when they start:
 /// they come first.
 fn main() -> Result<()> {
     with_two_threads_only_waking_one_allocates()?;
     free_memory_is_bounded_and_returned();
+    free_memory_of_all_threads_is_bounded_and_returned();
+    two_trainings_at_once_allocate_nothing_from_the_second_step_on();
     from_the_second_step_on_nothing_is_allocated()?;
     memory_after_1000_steps_is_that_after_10()
 }

@@ -14,13 +14,9 @@ use gristmill::{Context, Error, Result, Rng, Tensor};
 const SERVERS: [usize; 3] = [1, 2, 8];
 const TRAININGS: [usize; 3] = [1, 2, 4];
 
-/// How much is run.
-#[derive(Clone, Copy)]
-struct Size {
-    rounds: usize,
-    steps: usize,
-    requests: usize,
-}
+const ROUNDS: usize = 7;
+/// So long, in microseconds, that it does not matter where the system first puts the threads.
+const MICROSECONDS: usize = 150_000;
 
 /// Threads for the kernels of one job.
 #[derive(Clone, Copy, PartialEq)]
@@ -43,28 +39,23 @@ impl Kernels {
 /// # Errors
 /// Those of a training.
 pub fn run(test: bool) -> Result<()> {
-    let size = if test {
-        Size { rounds: 1, steps: 3, requests: 20 }
-    } else {
-        Size { rounds: 11, steps: 300, requests: 10_000 }
-    };
+    let (rounds, microseconds) = if test { (1, 1000) } else { (ROUNDS, MICROSECONDS) };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{cores} cores, {} rounds; throughput of n threads / that of one", size.rounds);
-    for (name, network) in NETWORKS {
+    println!("{cores} cores, {rounds} rounds; throughput of n threads / that of one");
+    for Job { name, network, step, request } in JOBS {
+        let (steps, count) = (microseconds / step + 1, microseconds / request + 1);
         for (kernels, words) in
             [(Kernels::OneThread, "Context::threads(1)"), (Kernels::AllThreads, "all threads")]
         {
             let label = format!("training {name}, {words}");
-            compare(&label, size.rounds, &TRAININGS, size.steps, &|threads| {
-                trainings(threads, size.steps, kernels, network)
+            compare(&label, rounds, &TRAININGS, steps, &|threads| {
+                trainings(threads, steps, kernels, network)
             })?;
         }
         let model = Arc::new(network(&mut Rng::seed(4))?);
         model.eval();
         let label = format!("inference {name}, one sample");
-        compare(&label, size.rounds, &SERVERS, size.requests, &|threads| {
-            requests(threads, size.requests, &model)
-        })?;
+        compare(&label, rounds, &SERVERS, count, &|threads| requests(threads, count, &model))?;
     }
     Ok(())
 }
@@ -100,9 +91,19 @@ fn median(values: &mut [f64]) -> f64 {
 
 type Network = fn(&mut Rng) -> Result<Sequential>;
 
+/// A network, and what a step and a request take, about, in microseconds.
+struct Job {
+    name: &'static str,
+    network: Network,
+    step: usize,
+    request: usize,
+}
+
 /// Bound by arithmetic, and bound by the number of calls.
-const NETWORKS: [(&str, Network); 2] =
-    [("784-128-64-10, 100 rows", classifier), ("8-32-32-4, 16 rows", small)];
+const JOBS: [Job; 2] = [
+    Job { name: "784-128-64-10, 100 rows", network: classifier, step: 400, request: 10 },
+    Job { name: "8-32-32-4, 16 rows", network: small, step: 7, request: 1 },
+];
 
 fn classifier(rng: &mut Rng) -> Result<Sequential> {
     let inner = Sequential::new()

@@ -126,14 +126,14 @@ impl<T: Element> BatchNorm1d<T> {
 impl<T: Element> BatchNorm1d<T> {
     #[track_caller]
     fn normalise(&self, x: &Tensor<T>, then: Option<Epilogue<'_, T>>) -> Result<Tensor<T>> {
-        let (weight, bias) = (self.weight.tensor(), self.bias.tensor());
-        let affine = Some((&weight, &bias));
+        let (weight, bias) = (self.weight.read(), self.bias.read());
+        let affine = Some((&*weight, &*bias));
         let run = |statistics: BatchStatistics<'_, T>| match then {
             Some(then) => x.batch_norm_then(affine, statistics, self.eps, then),
             None => x.batch_norm(affine, statistics, self.eps),
         };
         if !self.mode.is_training() {
-            let (mean, var) = self.running_stats();
+            let (mean, var) = (self.running_mean.read(), self.running_var.read());
             return run(BatchStatistics::Running { mean: mean.data(), var: var.data() });
         }
         // Threads that train one layer take turns, so that no batch is lost. The kernel works on copies: who reads the

@@ -68,7 +68,7 @@ impl<T: Element> Embedding<T> {
     /// [`Error::Value`] naming an index that the table lacks, and its position.
     #[track_caller]
     pub fn embed(&self, indices: &[usize]) -> Result<Tensor<T>> {
-        self.weight.tensor().embedding(indices, self.padding_idx)
+        self.weight.read().embedding(indices, self.padding_idx)
     }
 }
 

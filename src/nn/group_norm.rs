@@ -69,8 +69,8 @@ impl<T: Element> Module<T> for GroupNorm<T> {
             let message = format!("x {:?} does not have {} channels", x.shape(), self.channels);
             return Err(Error::shape("GroupNorm", message));
         }
-        let affine = self.affine.as_ref().map(|(weight, bias)| (weight.tensor(), bias.tensor()));
-        x.group_norm(self.groups, affine.as_ref().map(|(weight, bias)| (weight, bias)), self.eps)
+        let affine = self.affine.as_ref().map(|(weight, bias)| (weight.read(), bias.read()));
+        x.group_norm(self.groups, affine.as_ref().map(|(weight, bias)| (&**weight, &**bias)), self.eps)
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

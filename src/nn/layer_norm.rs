@@ -34,7 +34,7 @@ impl<T: Element> LayerNorm<T> {
 
 impl<T: Element> Module<T> for LayerNorm<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        x.layer_norm(Some((&self.weight.tensor(), &self.bias.tensor())), self.eps)
+        x.layer_norm(Some((&*self.weight.read(), &*self.bias.read())), self.eps)
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

@@ -166,8 +166,8 @@ impl<T: Element> Linear<T> {
 
     #[track_caller]
     fn run(&self, x: &Tensor<T>, then: Option<Epilogue<'_, T>>) -> Result<Tensor<T>> {
-        let bias = self.bias.as_ref().map(Parameter::tensor);
-        x.linear_with(&self.weight.tensor(), self.layout, bias.as_ref(), then)
+        let (weight, bias) = (self.weight.read(), self.bias.as_ref().map(Parameter::read));
+        x.linear_with(&weight, self.layout, bias.as_deref(), then)
     }
 }
 

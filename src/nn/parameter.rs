@@ -1,31 +1,39 @@
 //! What a layer holds: parameters that are learned and states that are not.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::autograd::HookHandle;
+use crate::autograd::{HookHandle, is_recording};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::Tensor;
+use crate::value::{Locked, Read, Value};
 
 /// A tensor that is learned: a leaf of the tape whose numbers an optimizer changes. Clones are the same parameter.
 #[derive(Clone)]
 pub struct Parameter<T: Element = f32>(Arc<Shared<T>>);
 
 struct Shared<T: Element> {
-    tensor: Mutex<Tensor<T>>,
+    tensor: Value<Tensor<T>>,
     frozen: AtomicBool,
 }
 
 impl<T: Element> Parameter<T> {
     /// A parameter that starts as `value`.
     pub fn new(value: &Tensor<T>) -> Self {
-        Self(Arc::new(Shared { tensor: Mutex::new(value.requires_grad()), frozen: AtomicBool::new(false) }))
+        Self(Arc::new(Shared { tensor: Value::new(value.requires_grad()), frozen: AtomicBool::new(false) }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tensor<T>> {
-        self.0.tensor.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, Tensor<T>> {
+        self.0.tensor.lock()
+    }
+
+    /// [`tensor`](Parameter::tensor) for a forward pass, which leaves alone what threads share if it is not recorded.
+    pub(super) fn read(&self) -> Present<'_, T> {
+        let read = if is_recording() { None } else { self.0.tensor.read() };
+        read.map_or_else(|| Present::Copy(self.tensor()), Present::Read)
     }
 
     /// The present value as a leaf: operations on it are recorded, unless the parameter is frozen.
@@ -79,7 +87,8 @@ impl<T: Element> Parameter<T> {
     pub fn set(&self, value: &Tensor<T>) -> Result<()> {
         let mut tensor = self.lock();
         same_shape("Parameter::set", &tensor, value)?;
-        *tensor = Tensor::from_slice(value.compact().data(), value.shape())?.with_leaf_of(&tensor);
+        let new = Tensor::from_slice(value.compact().data(), value.shape())?.with_leaf_of(&tensor);
+        *tensor.change() = new;
         Ok(())
     }
 
@@ -118,7 +127,7 @@ impl<T: Element> Parameter<T> {
 
 /// A parameter that nobody else can use meanwhile, and its gradient.
 pub(crate) struct Held<'a, T: Element> {
-    tensor: MutexGuard<'a, Tensor<T>>,
+    tensor: Locked<'a, Tensor<T>>,
     grad: Option<Tensor<T>>,
 }
 
@@ -134,7 +143,7 @@ impl<T: Element> Held<'_, T> {
     /// The numbers, to be changed, and the gradient if there is one.
     pub fn numbers(&mut self) -> Option<(&mut [T], &[T])> {
         let grad = self.grad.as_ref()?;
-        let tensor = &mut *self.tensor;
+        let tensor = self.tensor.change();
         if tensor.data_mut().is_none() {
             *tensor = Tensor::from_buffer(Buffer::copy_of(tensor.data()), tensor.dims()).with_leaf_of(tensor);
         }
@@ -145,12 +154,12 @@ impl<T: Element> Held<'_, T> {
 
 /// A tensor that a layer carries along without learning it, such as a running mean. Clones are the same state.
 #[derive(Clone)]
-pub struct State<T: Element = f32>(Arc<Mutex<Tensor<T>>>);
+pub struct State<T: Element = f32>(Arc<Value<Tensor<T>>>);
 
 impl<T: Element> State<T> {
     /// A state that starts as `value`.
     pub fn new(value: &Tensor<T>) -> Self {
-        Self(Arc::new(Mutex::new(value.detach())))
+        Self(Arc::new(Value::new(value.detach())))
     }
 
     /// Where the state lives.
@@ -160,7 +169,12 @@ impl<T: Element> State<T> {
 
     /// The present value.
     pub fn value(&self) -> Tensor<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
+    }
+
+    /// [`value`](State::value) for a forward pass, which leaves alone what threads share.
+    pub(super) fn read(&self) -> Present<'_, T> {
+        self.0.read().map_or_else(|| Present::Copy(self.value()), Present::Read)
     }
 
     /// Puts other numbers of the same shape in place.
@@ -168,10 +182,27 @@ impl<T: Element> State<T> {
     /// # Errors
     /// [`Error::Shape`] when the shapes differ.
     pub fn set(&self, value: &Tensor<T>) -> Result<()> {
-        let mut tensor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tensor = self.0.lock();
         same_shape("State::set", &tensor, value)?;
-        *tensor = value.compact();
+        *tensor.change() = value.compact();
         Ok(())
+    }
+}
+
+/// What a parameter or a state is during a forward pass.
+pub(super) enum Present<'a, T: Element> {
+    Read(Read<'a, Tensor<T>>),
+    Copy(Tensor<T>),
+}
+
+impl<T: Element> Deref for Present<'_, T> {
+    type Target = Tensor<T>;
+    #[inline]
+    fn deref(&self) -> &Tensor<T> {
+        match self {
+            Self::Read(tensor) => tensor,
+            Self::Copy(tensor) => tensor,
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl<T: Element> PReLU<T> {
 impl<T: Element> Module<T> for PReLU<T> {
     #[track_caller]
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        x.prelu(&self.weight.tensor())
+        x.prelu(&*self.weight.read())
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

@@ -45,7 +45,7 @@ impl<T: Element> RMSNorm<T> {
 impl<T: Element> Module<T> for RMSNorm<T> {
     #[track_caller]
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        x.rms_norm(Some(&self.weight.tensor()), self.eps)
+        x.rms_norm(Some(&*self.weight.read()), self.eps)
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {

@@ -1,10 +1,17 @@
 //! Trainings at the same time, and kernels under pools of the user's.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gristmill::autograd::no_grad;
 use gristmill::kernels::gemm::{MatMut, MatRef, gemm};
 use gristmill::kernels::reduce::{self, Reduce};
-use gristmill::nn::{BatchNorm1d, Dropout, Linear, Module, ReLU, Residual, Sequential};
+use gristmill::nn::{
+    self, BatchNorm1d, Dropout, GroupNorm, LayerNorm, Linear, Module, PReLU, RMSNorm, ReLU, Residual,
+    Sequential,
+};
 use gristmill::optim::{Adam, Optimizer};
-use gristmill::{Result, Rng, Tensor};
+use gristmill::{Context, Result, Rng, Tensor};
 use rayon::prelude::*;
 
 use crate::common::noise;
@@ -41,6 +48,148 @@ fn eight_trainings_at_once_give_the_bits_of_eight_runs() {
         let threads: Vec<_> = (0..8).map(|seed| scope.spawn(move || train(seed).unwrap())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
+    assert!(alone == together);
+}
+
+/// It compiles: that is the test.
+#[test]
+fn modules_and_what_they_hold_may_be_shared_by_threads() {
+    fn shared<M: Send + Sync + ?Sized>() {}
+    macro_rules! all_shared {
+        ($($generic:ident),+; $($plain:ident),+) => {
+            $(shared::<nn::$generic<f32>>(); shared::<nn::$generic<f64>>();)+
+            $(shared::<nn::$plain>();)+
+        };
+    }
+    all_shared!(
+        BatchNorm1d, Embedding, GroupNorm, LayerNorm, Linear, ModuleList, PReLU, Parameter, RMSNorm, Residual,
+        Sequential, State, StateDict;
+        Dropout, Flatten, GELU, Identity, LeakyReLU, LogSoftmax, Mode, ReLU, SiLU, Sigmoid, Softmax, Tanh, Trace
+    );
+    shared::<Tensor<f64>>();
+    shared::<dyn Module>();
+    shared::<Box<dyn Module<f64>>>();
+    fn every_module_is<M: Module>() {
+        shared::<M>();
+    }
+    every_module_is::<Sequential>();
+}
+
+/// A network with every layer that has parameters, and one that draws; [rows, 24] → [rows, 5].
+fn every_layer() -> Result<Sequential> {
+    let mut rng = Rng::seed(9);
+    let inner = Sequential::new()
+        .add(Linear::new(32, 16, &mut rng)?)
+        .add(BatchNorm1d::new(16)?)
+        .add(ReLU)
+        .add(Dropout::new(0.3, &mut rng)?)
+        .add(Linear::new(16, 32, &mut rng)?.without_bias())
+        .add(LayerNorm::new(32)?);
+    let model = Sequential::new()
+        .add(Linear::new(24, 32, &mut rng)?)
+        .add(PReLU::new(32)?)
+        .add(Residual::new(inner))
+        .add(RMSNorm::new(32)?)
+        .add(GroupNorm::new(4, 32)?)
+        .add(nn::GELU::default())
+        .add(Linear::new(32, 5, &mut rng)?);
+    // Running statistics that are not 0 and 1.
+    model.forward(&Tensor::randn([64, 24], 0.0, 1.0, &mut rng)?)?;
+    model.eval();
+    Ok(model)
+}
+
+#[test]
+fn eight_threads_through_one_model_get_the_bits_of_one() {
+    let model = Arc::new(every_layer().unwrap());
+    let request = |i: u64| Tensor::from_slice(&noise::<f32>(3 * 24, i), [3, 24]).unwrap();
+    let alone: Vec<_> = (0..40).map(|i| no_grad(|| model.forward(&request(i))).unwrap()).collect();
+    let before = model.state_dict();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (model, alone) = (model.clone(), &alone);
+            scope.spawn(move || {
+                let serve = |i: usize| model.forward(&request(i as u64)).unwrap();
+                for i in (0..400).map(|i| (i * 7 + thread * 5) % 40) {
+                    // With and without a tape, on one thread and on all.
+                    let logits = match i % 3 {
+                        0 => serve(i),
+                        1 => no_grad(|| serve(i)),
+                        _ => Context::new().threads(1).run(|| no_grad(|| serve(i))).unwrap(),
+                    };
+                    assert!(logits.equals(&alone[i]), "request {i} on thread {thread}");
+                    assert_eq!(logits.is_tracked(), i % 3 == 0);
+                }
+            });
+        }
+    });
+    let after = model.state_dict();
+    assert!(before.iter().all(|(name, value)| value.equals(&after[name])));
+    assert!(model.parameters().iter().all(|parameter| parameter.grad().is_none()));
+}
+
+/// Who runs a model while it learns changes nothing of what it learns, and sees no half of a step of one parameter.
+#[test]
+fn a_model_learns_the_same_while_others_run_it() {
+    let train = |model: &Linear| -> Result<Vec<u32>> {
+        let mut optimizer = Adam::new(model.parameters()).lr(0.01);
+        let x = Tensor::from_slice(&noise::<f32>(16 * 20, 1), [16, 20])?;
+        for _step in 0..300 {
+            optimizer.zero_grad();
+            model.forward(&x)?.square()?.sum()?.backward()?;
+            optimizer.step()?;
+        }
+        Ok(model.state_dict().values().flat_map(Tensor::to_vec).map(f32::to_bits).collect())
+    };
+    let make = || Linear::new(20, 8, &mut Rng::seed(2)).unwrap();
+    let expected = train(&make()).unwrap();
+    let (model, over) = (make(), AtomicBool::new(false));
+    let learned = std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let x = Tensor::ones([1, 20]).unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    let y = no_grad(|| model.forward(&x)).unwrap();
+                    assert!(y.to_vec().iter().all(|y| y.is_finite()));
+                }
+            });
+        }
+        let learned = train(&model);
+        over.store(true, Ordering::Relaxed);
+        learned.unwrap()
+    });
+    assert!(learned == expected);
+}
+
+/// Two threads train through one layer on the same batch: no batch is lost in the running statistics.
+#[test]
+fn running_statistics_count_the_batches_of_all_threads() {
+    let x = Tensor::from_slice(&noise::<f32>(50 * 6, 3), [50, 6]).unwrap();
+    let layer = || BatchNorm1d::<f32>::new(6).and_then(|layer| layer.momentum(1e-3)).unwrap();
+    let (one, both) = (layer(), layer());
+    let forward = |layer: &BatchNorm1d| (0..300).for_each(|_| drop(layer.forward(&x).unwrap()));
+    forward(&one);
+    forward(&one);
+    std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(|| forward(&both)))));
+    let ((mean, var), (shared_mean, shared_var)) = (one.running_stats(), both.running_stats());
+    assert!(mean.equals(&shared_mean) && var.equals(&shared_var));
+}
+
+#[test]
+fn masks_of_dropout_are_the_same_ones_whoever_draws_them() {
+    let x: Tensor = Tensor::ones([4, 64]).unwrap();
+    let layer = || Dropout::new(0.5, &mut Rng::seed(8)).unwrap();
+    let draw = |layer: &Dropout, times: usize| -> Vec<Vec<u32>> {
+        let bits = || layer.forward(&x).unwrap().to_vec().into_iter().map(f32::to_bits).collect();
+        (0..times).map(|_| bits()).collect()
+    };
+    let (mut alone, shared) = (draw(&layer(), 100), layer());
+    let mut together: Vec<_> = std::thread::scope(|scope| {
+        let threads = [0; 2].map(|_| scope.spawn(|| draw(&shared, 50)));
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    alone.sort();
+    together.sort();
     assert!(alone == together);
 }
 
