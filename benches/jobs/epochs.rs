@@ -38,8 +38,6 @@ struct Part {
     seconds: f64,
     /// Of one step, the median.
     typical: f64,
-    /// Steps in which a kernel on the calling thread was given subnormal numbers, or made some.
-    met: Option<usize>,
     /// How many numbers are subnormal after it: parameters, gradients, the optimizer's state.
     subnormal: [usize; 3],
 }
@@ -107,9 +105,6 @@ pub fn judge(name: &str, make: fn(Size) -> Result<Training>, size: Size) -> Resu
         let column = |of: &dyn Fn(&Part) -> String| parts.iter().map(of).collect::<Vec<_>>().join(" ");
         println!("  ms of each part    {}", column(&|part| format!("{:7.1}", part.seconds * 1e3)));
         println!("  µs of a step       {}", column(&|part| format!("{:7.1}", part.typical * 1e6)));
-        if last.met.is_some() {
-            println!("  met subnormals in  {}", column(&|part| format!("{:7}", part.met.unwrap_or(0))));
-        }
         let [parameters, gradients, state] = last.subnormal;
         println!("  last / second      {drift:7.3}");
         println!("  subnormal at last  {parameters} parameters, {gradients} gradients, {state} of the state");
@@ -131,8 +126,7 @@ pub fn judge(name: &str, make: fn(Size) -> Result<Training>, size: Size) -> Resu
 
 /// Runs the steps and looks at the clock after each. What is subnormal is counted by the caller.
 fn timed(steps: impl Iterator<Item = Result<()>>) -> Result<Part> {
-    let (mut laps, mut met) = (Vec::new(), Some(0));
-    met_subnormals();
+    let mut laps = Vec::new();
     let start = Instant::now();
     let mut last = start;
     for step in steps {
@@ -140,35 +134,13 @@ fn timed(steps: impl Iterator<Item = Result<()>>) -> Result<Part> {
         let now = Instant::now();
         laps.push((now - last).as_secs_f64());
         last = now;
-        met = met.zip(met_subnormals()).map(|(count, met)| count + usize::from(met));
     }
     laps.sort_by(f64::total_cmp);
     Ok(Part {
         seconds: (last - start).as_secs_f64(),
         typical: laps.get(laps.len() / 2).copied().unwrap_or(0.0),
-        met,
         subnormal: [0; 3],
     })
-}
-
-/// Whether vectors on this thread had subnormal operands or results that were rounded since the last call, where the CPU
-/// keeps account of it.
-#[cfg(target_arch = "x86_64")]
-fn met_subnormals() -> Option<bool> {
-    use std::arch::asm;
-    let mut control = 0_u32;
-    // SAFETY: it writes four bytes to `control`.
-    unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut control, options(nostack, preserves_flags)) };
-    // Bits 0 to 5 say what has happened: a subnormal operand is bit 1, a result below the range bit 4.
-    let cleared = control & !0x3F;
-    // SAFETY: it reads four bytes, which change nothing but what has happened.
-    unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const cleared, options(nostack, preserves_flags)) };
-    Some(control & (1 << 1 | 1 << 4) != 0)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn met_subnormals() -> Option<bool> {
-    None
 }
 
 fn count_subnormal(numbers: &[f32]) -> usize {
