@@ -5,13 +5,13 @@
 
 use std::time::Instant;
 
-use gristmill::autograd::{Reduction, no_grad};
 use gristmill::data::{DataLoader, Mnist, Split};
 use gristmill::kernels::update::{self, Decay};
-use gristmill::nn::{Linear, Module, Parameter, ReLU, Sequential};
+use gristmill::nn::{Module, Parameter, Sequential};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Result, Rng, Tensor};
 
+use crate::dqn::{Dqn, perceptron};
 use crate::mlp_resnet;
 
 /// The last part may take so many times what the second took.
@@ -38,8 +38,6 @@ struct Part {
     seconds: f64,
     /// Of one step, the median.
     typical: f64,
-    /// Steps in which a kernel on the calling thread was given subnormal numbers, or made some.
-    met: Option<usize>,
     /// How many numbers are subnormal after it: parameters, gradients, the optimizer's state.
     subnormal: [usize; 3],
 }
@@ -107,9 +105,6 @@ pub fn judge(name: &str, make: fn(Size) -> Result<Training>, size: Size) -> Resu
         let column = |of: &dyn Fn(&Part) -> String| parts.iter().map(of).collect::<Vec<_>>().join(" ");
         println!("  ms of each part    {}", column(&|part| format!("{:7.1}", part.seconds * 1e3)));
         println!("  µs of a step       {}", column(&|part| format!("{:7.1}", part.typical * 1e6)));
-        if last.met.is_some() {
-            println!("  met subnormals in  {}", column(&|part| format!("{:7}", part.met.unwrap_or(0))));
-        }
         let [parameters, gradients, state] = last.subnormal;
         println!("  last / second      {drift:7.3}");
         println!("  subnormal at last  {parameters} parameters, {gradients} gradients, {state} of the state");
@@ -131,8 +126,7 @@ pub fn judge(name: &str, make: fn(Size) -> Result<Training>, size: Size) -> Resu
 
 /// Runs the steps and looks at the clock after each. What is subnormal is counted by the caller.
 fn timed(steps: impl Iterator<Item = Result<()>>) -> Result<Part> {
-    let (mut laps, mut met) = (Vec::new(), Some(0));
-    met_subnormals();
+    let mut laps = Vec::new();
     let start = Instant::now();
     let mut last = start;
     for step in steps {
@@ -140,35 +134,13 @@ fn timed(steps: impl Iterator<Item = Result<()>>) -> Result<Part> {
         let now = Instant::now();
         laps.push((now - last).as_secs_f64());
         last = now;
-        met = met.zip(met_subnormals()).map(|(count, met)| count + usize::from(met));
     }
     laps.sort_by(f64::total_cmp);
     Ok(Part {
         seconds: (last - start).as_secs_f64(),
         typical: laps.get(laps.len() / 2).copied().unwrap_or(0.0),
-        met,
         subnormal: [0; 3],
     })
-}
-
-/// Whether vectors on this thread had subnormal operands or results that were rounded since the last call, where the CPU
-/// keeps account of it.
-#[cfg(target_arch = "x86_64")]
-fn met_subnormals() -> Option<bool> {
-    use std::arch::asm;
-    let mut control = 0_u32;
-    // SAFETY: it writes four bytes to `control`.
-    unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut control, options(nostack, preserves_flags)) };
-    // Bits 0 to 5 say what has happened: a subnormal operand is bit 1, a result below the range bit 4.
-    let cleared = control & !0x3F;
-    // SAFETY: it reads four bytes, which change nothing but what has happened.
-    unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const cleared, options(nostack, preserves_flags)) };
-    Some(control & (1 << 1 | 1 << 4) != 0)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn met_subnormals() -> Option<bool> {
-    None
 }
 
 fn count_subnormal(numbers: &[f32]) -> usize {
@@ -192,19 +164,9 @@ fn main_job(size: Size) -> Result<Training> {
 }
 
 fn mlp(size: Size) -> Result<Training> {
-    let rng = &mut Rng::seed(4);
-    let model = perceptron(&[784, 128, 64, 10], rng)?;
+    let model = perceptron(&[784, 128, 64, 10], &mut Rng::seed(4))?;
     let optimizer = Adam::new(model.parameters()).lr(1e-3);
     on_mnist(size, 8, model, optimizer)
-}
-
-/// Linear layers with ReLU between them.
-fn perceptron(widths: &[usize], rng: &mut Rng) -> Result<Sequential> {
-    let mut model = Sequential::new().add(Linear::new(widths[0], widths[1], rng)?);
-    for pair in widths[1..].windows(2) {
-        model = model.add(ReLU).add(Linear::new(pair[0], pair[1], rng)?);
-    }
-    Ok(model)
 }
 
 fn on_mnist(size: Size, epochs: usize, model: Sequential, mut optimizer: Adam) -> Result<Training> {
@@ -228,49 +190,12 @@ fn on_mnist(size: Size, epochs: usize, model: Sequential, mut optimizer: Adam) -
     Ok(Training { parts, part: Box::new(part) })
 }
 
-/// Deep Q-learning without its game: transitions that were played before, drawn at random, and targets from a copy of the
-/// network that follows slowly.
 fn dqn(size: Size) -> Result<Training> {
-    const PLAYED: usize = 4096;
-    const BATCH: usize = 64;
-    const ACTIONS: usize = 2;
-    const DISCOUNT: f32 = 0.99;
     let (parts, steps) = if size == Size::Test { (2, 25) } else { (20, 1000) };
-    let mut rng = Rng::seed(4);
-    let [online, target] =
-        [perceptron(&[4, 64, 64, ACTIONS], &mut rng)?, perceptron(&[4, 64, 64, ACTIONS], &mut rng)?];
-    let mut optimizer = Adam::new(online.parameters()).lr(1e-3);
-    let mut states = vec![0.0; 4 * PLAYED];
-    rng.fill_uniform(-1.0, 1.0, &mut states)?;
-    let states = Tensor::from_slice(&states, [PLAYED, 4])?;
-    let actions: Vec<usize> = (0..PLAYED).map(|_| rng.below(ACTIONS)).collect::<Result<_>>()?;
-    let parameters = online.parameters();
-    let (mut count, weight) = (0, Tensor::scalar(0.05));
+    let mut dqn = Dqn::new(64)?;
     let part = move || {
-        let steps = (0..steps).map(|_| {
-            let rows: Vec<usize> = (0..BATCH).map(|_| rng.below(PLAYED - 1)).collect::<Result<_>>()?;
-            let played: Vec<usize> = rows.iter().map(|&row| actions[row]).collect();
-            let next: Vec<usize> = rows.iter().map(|row| row + 1).collect();
-            // One in 16 transitions ends a game.
-            let wanted = no_grad(|| {
-                let best = target.forward(&states.gather_rows(&next)?)?.max_axes(&[1], true)?;
-                let going = rows.iter().map(|row| if row % 16 == 0 { 0.0 } else { DISCOUNT });
-                let going = Tensor::from_slice(&going.collect::<Vec<f32>>(), [BATCH, 1])?;
-                best.mul(&going)?.add_scalar(1.0)
-            })?;
-            optimizer.zero_grad();
-            let values = online.forward(&states.gather_rows(&rows)?)?.gather(1, &played)?;
-            values.huber_loss(&wanted, 1.0, Reduction::Mean)?.backward()?;
-            optimizer.step()?;
-            count += 1;
-            if count % 10 == 0 {
-                for (slow, fast) in target.parameters().iter().zip(&parameters) {
-                    slow.set(&slow.value().lerp(&fast.value(), &weight)?)?;
-                }
-            }
-            Ok(())
-        });
-        timed(steps).map(|part| Part { subnormal: subnormal(&parameters, &optimizer), ..part })
+        let part = timed((0..steps).map(|_| dqn.step().map(drop)))?;
+        Ok(Part { subnormal: subnormal(&dqn.online.parameters(), &dqn.optimizer), ..part })
     };
     Ok(Training { parts, part: Box::new(part) })
 }

@@ -8,6 +8,8 @@
 //! cargo bench --bench jobs -- --test                # one short round: does it run?
 //! ```
 
+#[path = "../common/dqn.rs"]
+mod dqn;
 mod epochs;
 #[allow(dead_code)] // Other benches use more of it.
 #[path = "../common/kernels.rs"]

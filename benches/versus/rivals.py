@@ -11,6 +11,7 @@ Operations are called on tensors that exist already, without recording gradients
 autograd would call, JAX as one compiled function. VARIANT is `fused`, `default` or `compile` for training steps of
 PyTorch, and the file of the weights for `inference`.
 """
+import gzip
 import os
 import sys
 import time
@@ -23,7 +24,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import numpy as np  # noqa: E402
 
 LR, EPS = 1e-3, 1e-5
-NETWORKS = ("mlp_resnet", "two_layer_net")
+NETWORKS = ("mlp_resnet", "two_layer_net", "mlp", "dqn")
+DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "data")
+# Of dqn, as in benches/common/dqn.rs.
+PLAYED, DISCOUNT = 4096, 0.99
 
 
 def numbers(shape, seed):
@@ -35,6 +39,36 @@ def numbers(shape, seed):
 
 def dims(text):
     return tuple(int(d) for d in text.split("x"))
+
+
+def mnist():
+    """All training images as rows of numbers from 0 to 1, and their labels."""
+    def read(name, header):
+        with gzip.open(os.path.join(DATA, name)) as file:
+            return np.frombuffer(file.read(), np.uint8, offset=header)
+    pixels = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 784).astype(np.float32) / 255
+    return pixels, read("train-labels-idx1-ubyte.gz", 8).astype(np.int64)
+
+
+def batches(count, batch):
+    """Rows of one batch after the other, in another order each epoch."""
+    rng = np.random.default_rng(5)
+    while True:
+        order = rng.permutation(count)
+        for start in range(0, count - batch + 1, batch):
+            yield order[start:start + batch]
+
+
+def transitions(batch):
+    """What dqn has played, and draws from it: states, actions; rows."""
+    rng = np.random.default_rng(4)
+    states = rng.uniform(-1, 1, (PLAYED, 4)).astype(np.float32)
+    actions = rng.integers(0, 2, PLAYED)
+
+    def rows():
+        while True:
+            yield rng.integers(0, PLAYED - 1, batch)
+    return states, actions, rows()
 
 
 class Framework:
@@ -205,6 +239,60 @@ class PyTorch(Framework):
             loss = t.nn.functional.cross_entropy(forward(x), y)
             loss.backward()
             optimizer.step()
+            losses[:] = [loss.detach()]
+        return step, lambda: losses
+
+    def mlp_resnet_job(self, name, variant):
+        _, batch, hidden = dims(name)
+        return self.classify(self.network(hidden), batch, 1e-3, variant)
+
+    def mlp_job(self, name, variant):
+        return self.classify(self.perceptron(784, 128, 64, 10), dims(name)[1], 0, variant)
+
+    def perceptron(self, first, *others):
+        nn, layers = self.torch.nn, []
+        for width in others:
+            layers += [nn.Linear(first, width), nn.ReLU()]
+            first = width
+        return nn.Sequential(*layers[:-1])
+
+    def classify(self, model, batch, decay, variant):
+        """Steps on one batch of images after the other."""
+        t, (pixels, labels) = self.torch, map(self.torch.from_numpy, mnist())
+        optimizer = t.optim.Adam(model.parameters(), lr=LR, weight_decay=decay, fused=variant != "default")
+        rows, losses = batches(len(labels), batch), []
+
+        def step():
+            at = t.from_numpy(next(rows))
+            optimizer.zero_grad()
+            loss = t.nn.functional.cross_entropy(model(pixels[at]), labels[at])
+            loss.backward()
+            optimizer.step()
+            losses[:] = [loss.detach()]
+        return step, lambda: losses
+
+    def dqn_job(self, name, variant):
+        t, batch = self.torch, dims(name)[1]
+        online, target = self.perceptron(4, 64, 64, 2), self.perceptron(4, 64, 64, 2)
+        optimizer = t.optim.Adam(online.parameters(), lr=LR, fused=variant != "default")
+        states, actions, rows = transitions(batch)
+        states, actions = t.from_numpy(states), t.from_numpy(actions)
+        slow, fast = [[p.detach() for p in net.parameters()] for net in (target, online)]
+        losses, count = [], [0]
+
+        def step():
+            at = t.from_numpy(next(rows))
+            with t.no_grad():
+                best = target(states[at + 1]).amax(1, keepdim=True)
+                wanted = 1 + best * ((at % 16 != 0) * DISCOUNT).unsqueeze(1)
+            optimizer.zero_grad()
+            values = online(states[at]).gather(1, actions[at].unsqueeze(1))
+            loss = t.nn.functional.smooth_l1_loss(values, wanted)
+            loss.backward()
+            optimizer.step()
+            count[0] += 1
+            if count[0] % 10 == 0:
+                t._foreach_lerp_(slow, fast, 0.05)
             losses[:] = [loss.detach()]
         return step, lambda: losses
 
@@ -447,6 +535,80 @@ class JAX(Framework):
         def run():
             kept[:] = jax.block_until_ready(compiled(kept[0]))
         return run, lambda: [kept[1]]
+
+    def job(self, step, state, rows):
+        """Steps, compiled once, on rows that are drawn outside; each gives the new state and the loss."""
+        jax, jnp = self.jax, self.jnp
+        first = jnp.asarray(next(rows), jnp.int32)
+        compiled = jax.jit(step, donate_argnums=0).lower(state, first).compile()
+        kept = [state, None]
+
+        def run():
+            kept[:] = jax.block_until_ready(compiled(kept[0], jnp.asarray(next(rows), jnp.int32)))
+        return run, lambda: [kept[1]]
+
+    def mlp_resnet_job(self, name, _variant):
+        jax, jnp, (_, batch, hidden) = self.jax, self.jnp, dims(name)
+        pixels, labels = map(jnp.asarray, mnist())
+        running = [(jnp.zeros(n), jnp.ones(n)) for _ in range(3) for n in (hidden // 2, hidden)]
+
+        def loss(w, running, key, rows):
+            logits, fresh = self.forward(w, pixels[rows], key, running)
+            return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(batch), labels[rows]]), fresh
+
+        def step(state, rows):
+            adam, running, key = state
+            key, draw = jax.random.split(key)
+            (value, running), grads = jax.value_and_grad(loss, has_aux=True)(adam[0], running, draw, rows)
+            grads = [g + 1e-3 * p for g, p in zip(grads, adam[0])]
+            return (self.adam(adam, grads, LR), running, key), value
+        state = self.adam_state(self.weights(hidden)), running, jax.random.key(0)
+        return self.job(step, state, batches(len(labels), batch))
+
+    def perceptron(self, *widths):
+        """The weights of linear layers with ReLU between them, and the function."""
+        jax, rng, w = self.jax, np.random.default_rng(4), []
+        for inputs, outputs in zip(widths, widths[1:]):
+            w += [rng.uniform(-1, 1, (outputs, inputs)) * inputs ** -0.5, rng.uniform(-1, 1, outputs) * inputs ** -0.5]
+
+        def forward(w, x):
+            for i in range(0, len(w), 2):
+                x = x @ w[i].T + w[i + 1]
+                x = jax.nn.relu(x) if i + 2 < len(w) else x
+            return x
+        return [self.jnp.asarray(p, self.jnp.float32) for p in w], forward
+
+    def mlp_job(self, name, _variant):
+        jax, jnp, batch = self.jax, self.jnp, dims(name)[1]
+        pixels, labels = map(jnp.asarray, mnist())
+        w, forward = self.perceptron(784, 128, 64, 10)
+
+        def loss(w, rows):
+            return -jnp.mean(jax.nn.log_softmax(forward(w, pixels[rows]))[jnp.arange(batch), labels[rows]])
+
+        def step(state, rows):
+            value, grads = jax.value_and_grad(loss)(state[0], rows)
+            return self.adam(state, grads, LR), value
+        return self.job(step, self.adam_state(w), batches(len(labels), batch))
+
+    def dqn_job(self, name, _variant):
+        jax, jnp, batch = self.jax, self.jnp, dims(name)[1]
+        states, actions, rows = transitions(batch)
+        states, actions = jnp.asarray(states), jnp.asarray(actions)
+        w, forward = self.perceptron(4, 64, 64, 2)
+
+        def loss(w, wanted, rows):
+            off = jnp.abs(forward(w, states[rows])[jnp.arange(batch), actions[rows]] - wanted)
+            return jnp.mean(jnp.where(off < 1, off * off / 2, off - 0.5))
+
+        def step(state, rows):
+            adam, target = state
+            wanted = 1 + jnp.max(forward(target, states[rows + 1]), 1) * jnp.where(rows % 16 != 0, DISCOUNT, 0)
+            value, grads = jax.value_and_grad(loss)(adam[0], wanted, rows)
+            adam = self.adam(adam, grads, LR)
+            share = jnp.where(adam[3] % 10 == 0, 0.05, 0)
+            return (adam, [p + share * (q - p) for p, q in zip(target, adam[0])]), value
+        return self.job(step, (self.adam_state(w), [p + 0 for p in w]), rows)
 
     def adam(self, state, grads, lr):
         jnp, (w, m, v, count) = self.jnp, state

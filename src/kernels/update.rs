@@ -767,10 +767,16 @@ compiled_once! {
     }
 }
 
-/// `base^exponent` by repeated squaring: `f64::powi` may differ between machines.
+/// Nobody can tell smaller powers of β from 0 beside 1, and their squares would soon be subnormal.
+const VANISHED: f64 = 1e-100;
+
+/// `base^exponent` by repeated squaring: `f64::powi` may differ between machines. 0 where it is below [`VANISHED`].
 fn power(mut base: f64, mut exponent: u64) -> f64 {
     let mut result = 1.0;
     while exponent > 0 {
+        if base < VANISHED {
+            return 0.0;
+        }
         if exponent & 1 == 1 {
             result *= base;
         }

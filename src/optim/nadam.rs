@@ -63,9 +63,10 @@ impl Rule<2> for update::NAdam {
         [true; 2]
     }
 
-    /// The product of the momenta.
+    /// The product of the momenta, 0 before it becomes subnormal.
     fn carry(&self, step: u64, carried: f64) -> Result<f64> {
-        Ok(carried * self.momentum(step)?)
+        let carried = carried * self.momentum(step)?;
+        Ok(if carried < 1e-100 { 0.0 } else { carried })
     }
 
     fn step<'a, T: Element>(

@@ -1,6 +1,8 @@
 //! burn on the CPU, with its Flex backend, which computes at once: nothing is put off. Its threads are those of rayon's
 //! global pool.
 
+use std::rc::Rc;
+
 use burn::module::{Module, Param};
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
@@ -9,6 +11,7 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::job::{Batches, Images};
 use crate::kernels::{dimensions, numbers};
 use crate::race::{Contender, Result, native};
 
@@ -23,6 +26,12 @@ const BLOCKS: usize = 3;
 pub fn contender(id: &str) -> Option<Box<dyn Contender>> {
     let &[batch, hidden] = shape(id, "training_step")?.as_slice() else { return None };
     Some(training_step(batch, hidden))
+}
+
+/// The main job, if this is it: steps on one batch of images after the other.
+pub fn job(id: &str, images: &Rc<Images>) -> Option<Box<dyn Contender>> {
+    let &[_, batch, hidden] = shape(id, "job")?.as_slice() else { return None };
+    Some(main_job(batch, hidden, images))
 }
 
 /// The network in evaluation mode with these weights: of each layer the weight as [out, in] and the bias, of
@@ -177,6 +186,35 @@ fn training_step(batch: usize, hidden: usize) -> Box<dyn Contender> {
             let gradients = GradientsParams::from_grads(loss.backward(), &before);
             *network = Some(optimizer.step(LR, before, gradients));
             // Without the graph, so that its memory is free again.
+            *kept = Some(loss.inner());
+            Ok(())
+        },
+        |(_, kept): &(_, Option<Tensor<1>>)| kept.clone().map(read).unwrap_or_default(),
+    )
+}
+
+fn main_job(batch: usize, hidden: usize, images: &Rc<Images>) -> Box<dyn Contender> {
+    let device = Device::flex().autodiff();
+    let decay = WeightDecayConfig::new(1e-3);
+    let mut optimizer = AdamConfig::new().with_epsilon(1e-8).with_weight_decay(Some(decay)).init();
+    let criterion: CrossEntropyLoss = CrossEntropyLossConfig::new().init(&device);
+    let pixels = TensorData::new(images.pixels.clone(), [images.labels.len(), INPUTS]);
+    let pixels: Tensor<2> = Tensor::from_data(pixels, &device);
+    let mut batches = Batches::new(images, batch);
+    native(
+        NAME,
+        (Some(Network::new(hidden, &device)), None),
+        move |(network, kept)| {
+            let (rows, labels) = batches.next();
+            let indices = |from: &[usize]| -> Tensor<1, Int> {
+                let numbers: Vec<i64> = from.iter().map(|&x| x as i64).collect();
+                Tensor::from_data(TensorData::new(numbers, [batch]), &device)
+            };
+            let (rows, labels) = (indices(rows), indices(&labels));
+            let before = network.take().ok_or("the network was lost in a step that failed")?;
+            let loss = criterion.forward(before.forward(pixels.clone().select(0, rows)), labels);
+            let gradients = GradientsParams::from_grads(loss.backward(), &before);
+            *network = Some(optimizer.step(LR, before, gradients));
             *kept = Some(loss.inner());
             Ok(())
         },

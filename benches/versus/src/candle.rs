@@ -1,11 +1,13 @@
 //! candle on the CPU. Operations are called on tensors that exist already and that no gradient is recorded for.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use candle_core::{DType, Device, Error, Module, ModuleT, Result, Tensor, Var};
 use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW, SGD};
 use candle_nn::{BatchNorm, Dropout, LayerNorm, Linear, VarBuilder, VarMap, ops};
 
+use crate::job::{Batches, Images};
 use crate::kernels::{dimensions, numbers};
 use crate::race::{Contender, native};
 
@@ -286,6 +288,41 @@ fn training_step(batch: usize, hidden: usize) -> Result<Box<dyn Contender>> {
             let loss = candle_nn::loss::cross_entropy(&network.forward_t(&images, true)?, &labels)?;
             optimizer.backward_step(&loss)?;
             // Without the graph, so that its memory is free again.
+            *kept = Some(loss.detach());
+            Ok(())
+        },
+        |kept: &Option<Tensor>| kept.as_ref().map(read).unwrap_or_default(),
+    ))
+}
+
+/// The main job, if this is it: steps on one batch of images after the other.
+pub fn job(id: &str, images: &Rc<Images>, threads: usize) -> Option<Box<dyn Contender>> {
+    let shape = dimensions(id.strip_prefix("job/mlp_resnet/f32/")?)?;
+    let &[_, batch, hidden] = shape.as_slice() else { return None };
+    let built = check_threads(threads).and_then(|()| main_job(batch, hidden, images));
+    Some(built.unwrap_or_else(broken))
+}
+
+fn main_job(batch: usize, hidden: usize, images: &Rc<Images>) -> Result<Box<dyn Contender>> {
+    let vars = VarMap::new();
+    let network = Network::new(hidden, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+    let settings = ParamsAdamW { lr: LR, weight_decay: 1e-3, ..ParamsAdamW::default() };
+    let mut optimizer = AdamW::new(vars.all_vars(), settings)?;
+    let pixels = Tensor::from_slice(&images.pixels, (images.labels.len(), INPUTS), &Device::Cpu)?;
+    let mut batches = Batches::new(images, batch);
+    Ok(native(
+        NAME,
+        None,
+        move |kept| {
+            let (rows, labels) = batches.next();
+            let indices = |from: &[usize]| {
+                let numbers: Vec<u32> = from.iter().map(|&x| x as u32).collect();
+                Tensor::from_vec(numbers, batch, &Device::Cpu)
+            };
+            let (rows, labels) = (indices(rows)?, indices(&labels)?);
+            let logits = network.forward_t(&pixels.index_select(&rows, 0)?, true)?;
+            let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
+            optimizer.backward_step(&loss)?;
             *kept = Some(loss.detach());
             Ok(())
         },

@@ -115,6 +115,7 @@ pub const GROUPS: &[Group] = &[
         &["training_step/mlp_resnet/f32/{100x100,100x32,100x512,100x2048}"],
     ),
     group("training_step", "two_layer_net", &["training_step/two_layer_net/f32/64x1000x100x10"]),
+    group("job", "job", &["job/mlp_resnet/f32/10x100x100", "job/mlp/f32/8x100", "job/dqn/f32/20x64"]),
     group("inference", "inference", &["inference/mlp_resnet/f32/{1x100,100x100}"]),
 ];
 

@@ -5,8 +5,11 @@ mod blas;
 mod burn;
 #[cfg(feature = "candle")]
 mod candle;
+#[path = "../../common/dqn.rs"]
+mod dqn;
 mod families;
 mod gemm;
+mod job;
 #[allow(dead_code)] // Benches use more of it.
 #[path = "../../common/kernels.rs"]
 mod kernels;
@@ -28,6 +31,7 @@ use std::time::Duration;
 use blas::Blas;
 use clap::Parser;
 use families::{GROUPS, families};
+use job::Job;
 use kernels::Case;
 use python::Python;
 use race::{Contender, Pace, Race, Result, Score, native, yardstick};
@@ -212,6 +216,28 @@ fn race<'a>(id: &str, rivals: &'a Rivals) -> Result<Race<'a>> {
     Ok(Race { id: id.to_owned(), contenders, runs: 1, check: Box::new(check) })
 }
 
+/// The job with this name, if it is one, part by part.
+fn race_job(id: &str, rivals: &Rivals, pace: Pace) -> Option<Result<Score>> {
+    let job = Job::named(id)?;
+    let run = || {
+        let images = job::Images::load()?;
+        let mut contenders = vec![job.ours(&images)?];
+        #[cfg(feature = "candle")]
+        contenders.extend(candle::job(id, &images, rivals.threads));
+        #[cfg(feature = "burn")]
+        contenders.extend(burn::job(id, &images));
+        contenders.extend(rivals.contenders(id, [&["fused", "default"].map(|v| [v, v]), &[["", ""]]]));
+        let (steps, most) = job.steps_and_loss(&images);
+        let check = move |loss: &[f64]| match loss {
+            [loss] if *loss < most => Ok(()),
+            _ => Err(format!("does not learn: its last loss is {loss:?}")),
+        };
+        let race = Race { id: id.to_owned(), contenders, runs: 0, check: Box::new(check) };
+        race::run_job(race, job.parts, steps, pace)
+    };
+    Some(run())
+}
+
 /// The matrix products of a training step and nothing else.
 fn products_alone<'a>(batch: usize, hidden: usize) -> Result<Box<dyn Contender + 'a>> {
     let name =
@@ -268,8 +294,14 @@ fn main() -> Result<()> {
     };
     let mut scores: Vec<Score> = Vec::new();
     for id in &ids {
-        let score = race::run(race(id, &rivals)?, pace)?;
+        let score = match race_job(id, &rivals, pace) {
+            Some(score) => score?,
+            None => race::run(race(id, &rivals)?, pace)?,
+        };
         println!("{}", report::line(&score));
+        if score.standings[0].parts_ns.len() > 1 {
+            print!("{}", report::parts(&score));
+        }
         scores.push(score);
     }
     print!("{}", report::summary(&scores));

@@ -94,7 +94,10 @@ pub struct Pace {
 pub struct Standing {
     pub name: String,
     pub is_rival: bool,
+    /// Of a call; of a job the time of all its parts.
     pub median_ns: f64,
+    /// The parts of a job in their order, so that drift shows; of calls none.
+    pub parts_ns: Vec<f64>,
     /// Its time / gristmill's time in the same round: median and quartiles. Above 1, gristmill is faster.
     pub ratio: f64,
     pub q1: f64,
@@ -169,18 +172,57 @@ pub fn run(mut race: Race<'_>, pace: Pace) -> Result<Score> {
             times[who].push(contenders[who].run(counts[who])? / counts[who] as f64);
         }
     }
-    let standings = contenders.iter().zip(&times).map(|(contender, theirs)| {
-        let ratios: Vec<f64> = theirs.iter().zip(&times[0]).map(|(theirs, ours)| theirs / ours).collect();
-        Standing {
-            name: contender.name().to_owned(),
-            is_rival: contender.is_rival(),
-            median_ns: quantile(theirs, 0.5),
-            ratio: quantile(&ratios, 0.5),
-            q1: quantile(&ratios, 0.25),
-            q3: quantile(&ratios, 0.75),
+    let standings = contenders.iter().zip(&times).map(|(c, theirs)| standing(&**c, theirs, &times[0]));
+    Ok(Score { id: race.id, standings: standings.collect() })
+}
+
+/// Runs a job of so many parts, each of so many steps, part by part in turns. There is no warm-up: a job has none.
+pub fn run_job(mut race: Race<'_>, parts: usize, steps: usize, pace: Pace) -> Result<Score> {
+    let mut contenders = std::mem::take(&mut race.contenders);
+    let mut times = vec![Vec::new(); contenders.len()];
+    for part in 0..parts {
+        let mut gone = Vec::new();
+        for turn in 0..contenders.len() {
+            let who = (turn + part) % contenders.len();
+            std::thread::sleep(pace.settle);
+            let mut done = contenders[who].run(steps);
+            if part + 1 == parts {
+                let checked = done.as_ref().map_or(Ok(()), |_| Ok((race.check)(&contenders[who].output()?)?));
+                done = done.and_then(|time| checked.map(|()| time));
+            }
+            match done {
+                Ok(time) => times[who].push(time),
+                Err(error) if who == 0 => return Err(format!("{}: gristmill: {error}", race.id).into()),
+                Err(error) => {
+                    eprintln!("skipped in {}: {}: {error}", race.id, contenders[who].name());
+                    gone.push(who);
+                }
+            }
         }
+        gone.sort_unstable();
+        for who in gone.into_iter().rev() {
+            contenders.remove(who);
+            times.remove(who);
+        }
+    }
+    let standings = contenders.iter().zip(&times).map(|(c, theirs)| {
+        let median_ns = theirs.iter().sum();
+        Standing { median_ns, parts_ns: theirs.clone(), ..standing(&**c, theirs, &times[0]) }
     });
     Ok(Score { id: race.id, standings: standings.collect() })
+}
+
+fn standing(contender: &dyn Contender, theirs: &[f64], ours: &[f64]) -> Standing {
+    let ratios: Vec<f64> = theirs.iter().zip(ours).map(|(theirs, ours)| theirs / ours).collect();
+    Standing {
+        name: contender.name().to_owned(),
+        is_rival: contender.is_rival(),
+        median_ns: quantile(theirs, 0.5),
+        parts_ns: vec![],
+        ratio: quantile(&ratios, 0.5),
+        q1: quantile(&ratios, 0.25),
+        q3: quantile(&ratios, 0.75),
+    }
 }
 
 /// The middle of ratios: 2 and 1/2 give 1.

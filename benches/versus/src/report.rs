@@ -94,6 +94,20 @@ pub fn line(score: &Score) -> String {
     line
 }
 
+/// What each part of a job took with each contender, and the last as a multiple of the second.
+pub fn parts(score: &Score) -> String {
+    let mut text = String::new();
+    for Standing { name, parts_ns, .. } in &score.standings {
+        let ms: Vec<String> = parts_ns.iter().map(|ns| format!("{:.0}", ns / 1e6)).collect();
+        let drift = match parts_ns.as_slice() {
+            [_, second, .., last] => last / second,
+            _ => 1.0,
+        };
+        text += &format!("  {name:<16} {} ms, last / second {}\n", ms.join(" "), digits(drift));
+    }
+    text
+}
+
 /// The names of these races' groups, or families, in order.
 fn kinds(scores: &[Score], kind: fn(&str) -> String) -> Vec<(String, Vec<&Score>)> {
     let mut kinds: Vec<(String, Vec<&Score>)> = Vec::new();
@@ -158,9 +172,12 @@ pub fn json(machine: &Machine, scores: &[Score]) -> Result<String> {
     let case =
         |score: &Score| {
             let contenders: Map<String, Value> = score.standings.iter().map(|s| {
-            let figures = json!({
+            let mut figures = json!({
                 "median_ns": s.median_ns, "ratio_to_gristmill_median": s.ratio, "q1": s.q1, "q3": s.q3,
             });
+            if !s.parts_ns.is_empty() {
+                figures["parts_ns"] = json!(s.parts_ns);
+            }
             (s.name.clone(), figures)
         }).collect();
             let (family, group) = group_of(&score.id);

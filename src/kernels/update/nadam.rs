@@ -1,6 +1,8 @@
 //! NAdam.
 
-use super::{Decay, Rule, Start, Step, at_least_zero, below_one, counted_from_one, each, power, run_all};
+use super::{
+    Decay, Rule, Start, Step, VANISHED, at_least_zero, below_one, counted_from_one, each, power, run_all,
+};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::map::{self, Unary};
@@ -84,7 +86,7 @@ compiled_once! {
     /// p ← p − lr · d / (√exp_avg_sq/√(1 − β₂ᵗ) + eps)
     /// ```
     ///
-    /// The state starts at 0.
+    /// The state starts at 0. A product below 1e-100 counts as 0, which changes no bit of a step.
     ///
     /// # Errors
     /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when a hyperparameter does not make sense.
@@ -126,7 +128,7 @@ impl<'a, T: Element> Step<'a, T> {
         same_len("nadam", "exp_avg_sq", exp_avg_sq, grad.len())?;
         let (mu, next) = (config.momentum(step)?, config.momentum(step.saturating_add(1))?);
         let rule = context::in_environment(|| {
-            let product = mu_product * mu;
+            let product = if mu_product < VANISHED { 0.0 } else { mu_product * mu };
             Rule::NAdam(NAdamRule {
                 keep: [config.beta1, config.beta2].map(T::from_f64),
                 fresh: [1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64),
