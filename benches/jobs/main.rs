@@ -11,6 +11,7 @@
 #[path = "../common/dqn.rs"]
 mod dqn;
 mod epochs;
+mod idle;
 #[allow(dead_code)] // Other benches use more of it.
 #[path = "../common/kernels.rs"]
 mod kernels;
@@ -68,6 +69,7 @@ fn run(flags: &Flags) -> Result<ExitCode> {
     }
     if !flags.gate && flags.only.is_none() {
         threads::run(test)?;
+        idle::run(test)?;
     }
     if flags.gate && !test && !failed.is_empty() {
         eprintln!("{}", failed.join("\n"));

@@ -105,7 +105,7 @@ const JOBS: [Job; 2] = [
     Job { name: "8-32-32-4, 16 rows", network: small, step: 7, request: 1 },
 ];
 
-fn classifier(rng: &mut Rng) -> Result<Sequential> {
+pub fn classifier(rng: &mut Rng) -> Result<Sequential> {
     let inner = Sequential::new()
         .add(Linear::new(128, 64, rng)?)
         .add(BatchNorm1d::new(64)?)
