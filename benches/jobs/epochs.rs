@@ -47,8 +47,10 @@ pub enum Verdict {
     Slows(String),
 }
 
+pub type Make = fn(Size) -> Result<Training>;
+
 /// Trainings by their names.
-pub const TRAININGS: &[(&str, fn(Size) -> Result<Training>)] = &[
+pub const TRAININGS: &[(&str, Make)] = &[
     ("main job: mlp_resnet on MNIST, ten epochs", main_job),
     ("mlp 784-128-64-10 on MNIST, eight epochs", mlp),
     ("dqn 4-64-64-2, 20,000 steps", dqn),
@@ -95,7 +97,7 @@ pub const TRAININGS: &[(&str, fn(Size) -> Result<Training>)] = &[
 ///
 /// # Errors
 /// Those of the training.
-pub fn judge(name: &str, make: fn(Size) -> Result<Training>, size: Size) -> Result<Verdict> {
+pub fn judge(name: &str, make: Make, size: Size) -> Result<Verdict> {
     println!("{name}");
     for attempt in 1..=ATTEMPTS {
         let mut training = make(size)?;

@@ -593,7 +593,7 @@ pub(super) fn middle_scales<T: Element>(x: impl Iterator<Item = T>) -> Option<(T
     Some((power(-exponent), power(exponent)))
 }
 
-pub(super) fn smallest_normal<T: Element>() -> f64 {
+fn smallest_normal<T: Element>() -> f64 {
     if T::LANES == f32::LANES { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE }
 }
 

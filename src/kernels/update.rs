@@ -28,13 +28,12 @@ pub use lion::{Lion, lion};
 pub use nadam::{NAdam, nadam};
 pub use radam::{RAdam, radam};
 
-use super::reduce::smallest_normal;
 use super::{compiled_once, same_len};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Chunks, Rows, RowsMut};
 use crate::profile;
-use crate::simd::environment::Environment;
+use crate::simd::environment::{Environment, normal_or_zero};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
 /// Elements per parallel chunk: 16 KiB of f32.
@@ -468,13 +467,6 @@ fn each<T: Element, S: Simd, const N: usize, const M: usize>(
     );
 }
 
-/// Zeros with their signs in place of subnormal numbers, without the CPU's help.
-#[inline(always)]
-fn normal_or_zero<T: Element, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    let subnormal = x.abs().lt(s.splat(T::from_f64(smallest_normal::<T>())));
-    T::Vector::select(subnormal, s.splat(T::ZERO).copysign(x), x)
-}
-
 fn run_all<T: Element>(steps: &mut [Step<'_, T>]) -> Result<()> {
     let settings = context::settings()?.flushing();
     let _environment = settings.environment().enter();
@@ -868,49 +860,5 @@ impl<T: Element> Kernel for AdamStep<'_, T> {
                 [rule.advance(s, p, first, largest), first, second, largest]
             },
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simd::{Dispatcher, Isa};
-
-    struct Normal<'a, T>(&'a mut [T]);
-
-    impl<T: Element> Kernel for Normal<'_, T> {
-        type Output = ();
-
-        #[inline(always)]
-        fn run<S: Simd>(self, s: S) {
-            slices::update(
-                s,
-                [],
-                [self.0],
-                #[inline(always)]
-                |[], [x]| [normal_or_zero::<T, S>(s, x)],
-            );
-        }
-    }
-
-    /// On other CPUs it is what keeps the state normal.
-    #[test]
-    fn comparing_takes_exactly_the_subnormal_numbers() {
-        for isa in Isa::available().filter_map(Dispatcher::new) {
-            let least = f32::MIN_POSITIVE;
-            let kept = [least, -least, 1.0, 0.0, f32::INFINITY, -f32::INFINITY, f32::MAX, 2.0 * least];
-            let taken = [least.next_down(), (-least).next_up(), 1e-45, -1e-45, least / 2.0];
-            let mut x = [&kept[..], &taken, &[f32::NAN, -0.0, -least / 2.0]].concat();
-            isa.run(Normal(&mut x));
-            assert_eq!(x[..8], kept);
-            assert_eq!(x[8..13], [0.0; 5]);
-            assert!(x[13].is_nan() && x[14] == 0.0 && x[14].is_sign_negative() && x[15].is_sign_negative());
-
-            let least = f64::MIN_POSITIVE;
-            let mut x = [least, -least, least.next_down(), -least / 2.0, f64::NAN];
-            isa.run(Normal(&mut x));
-            assert_eq!(x[..4], [least, -least, 0.0, 0.0]);
-            assert!(x[3].is_sign_negative() && x[4].is_nan());
-        }
     }
 }

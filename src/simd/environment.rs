@@ -19,6 +19,8 @@
 
 use std::marker::PhantomData;
 
+use super::{Element, Float, Simd};
+
 /// The control bits that a kernel runs with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Environment(Word);
@@ -65,6 +67,14 @@ impl Drop for Entered {
 #[inline(never)]
 fn set_word(word: Word) {
     register::set_control(word);
+}
+
+/// Zeros with their signs in place of subnormal numbers: for what is stored where [`Environment::FLUSH`] is not to be had.
+#[inline(always)]
+pub(crate) fn normal_or_zero<T: Element, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
+    let least = if T::LANES == f32::LANES { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE };
+    let subnormal = x.abs().lt(s.splat(T::from_f64(least)));
+    T::Vector::select(subnormal, s.splat(T::ZERO).copysign(x), x)
 }
 
 /// Whether arithmetic on this thread met a subnormal number since [`forget_subnormals`]: as an operand, where the
@@ -209,15 +219,57 @@ mod register {
 
 use register::Word;
 
-#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{Dispatcher, Isa, Kernel, slices};
+    #[cfg(not(miri))]
     use std::hint::black_box;
 
+    struct Compared<'a, T>(&'a mut [T]);
+
+    impl<T: Element> Kernel for Compared<'_, T> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            slices::update(
+                s,
+                [],
+                [self.0],
+                #[inline(always)]
+                |[], [x]| [normal_or_zero::<T, S>(s, x)],
+            );
+        }
+    }
+
+    /// On other CPUs it is what keeps the state normal.
+    #[test]
+    fn comparing_takes_exactly_the_subnormal_numbers() {
+        for isa in Isa::available().filter_map(Dispatcher::new) {
+            let least = f32::MIN_POSITIVE;
+            let kept = [least, -least, 1.0, 0.0, f32::INFINITY, -f32::INFINITY, f32::MAX, 2.0 * least];
+            let taken = [least.next_down(), (-least).next_up(), 1e-45, -1e-45, least / 2.0];
+            let mut x = [&kept[..], &taken, &[f32::NAN, -0.0, -least / 2.0]].concat();
+            isa.run(Compared(&mut x));
+            assert_eq!(x[..8], kept);
+            assert_eq!(x[8..13], [0.0; 5]);
+            assert!(x[13].is_nan() && x[14] == 0.0 && x[14].is_sign_negative() && x[15].is_sign_negative());
+
+            let least = f64::MIN_POSITIVE;
+            let mut x = [least, -least, least.next_down(), -least / 2.0, f64::NAN];
+            isa.run(Compared(&mut x));
+            assert_eq!(x[..4], [least, -least, 0.0, 0.0]);
+            assert!(x[3].is_sign_negative() && x[4].is_nan());
+        }
+    }
+
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     fn is_kept() -> bool {
         black_box(f32::MIN_POSITIVE) * black_box(0.5) != 0.0
     }
 
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     #[test]
     fn an_environment_ends_where_it_began_and_after_a_panic() {
         let before = register::control() & register::CONTROL;
@@ -240,6 +292,7 @@ mod tests {
         assert_eq!(register::control() & register::CONTROL, before);
     }
 
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     #[test]
     fn a_result_that_is_subnormal_is_noticed() {
         let product = |x: f32| {
