@@ -164,12 +164,25 @@ impl CsvFormat {
     /// when the line of the names holds numbers (other than 0, 1, …, which pandas gives to columns without names), since
     /// a row would get lost.
     pub fn read<T: Element>(self, path: impl AsRef<Path>) -> Result<Csv<T>> {
-        let path = path.as_ref();
-        let bytes = contents(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
-        self.parse(&bytes, path).map_err(|reason| Error::file(path, reason))
+        self.read_named(path.as_ref(), Self::check_names)
     }
 
-    fn parse<T: Element>(self, bytes: &[u8], path: &Path) -> Result<Csv<T>, String> {
+    /// [`read`](CsvFormat::read) with another opinion on what may be a line of names.
+    pub(crate) fn read_named<T: Element>(
+        self,
+        path: &Path,
+        check: fn(Self, usize, &[String]) -> Result<(), String>,
+    ) -> Result<Csv<T>> {
+        let bytes = contents(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+        self.parse(&bytes, path, check).map_err(|reason| Error::file(path, reason))
+    }
+
+    fn parse<T: Element>(
+        self,
+        bytes: &[u8],
+        path: &Path,
+        check: fn(Self, usize, &[String]) -> Result<(), String>,
+    ) -> Result<Csv<T>, String> {
         if !self.delimiter.is_ascii() || matches!(self.delimiter, b'"' | b'\n' | b'\r') {
             return Err(format!("{:?} cannot be a delimiter", char::from(self.delimiter)));
         }
@@ -191,7 +204,7 @@ impl CsvFormat {
         let names = match self.header {
             true => {
                 lines.next();
-                self.check_names(number, &first)?;
+                check(self, number, &first)?;
                 first[start..].to_vec()
             }
             false => (start..first.len()).map(|place| (place - start).to_string()).collect(),
