@@ -1,9 +1,12 @@
 //! Tables of numbers in text: CSV.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::gzip::{self, Gunzip};
 use crate::error::{Error, Result};
+use crate::files::it_is;
 use crate::simd::Element;
 use crate::tensor::{Shape, Tensor};
 
@@ -46,11 +49,14 @@ pub struct CsvFormat {
     /// What stands for a missing number beside an empty field, such as `NA`; by default missing numbers are errors.
     /// They become NaN.
     pub missing: Option<&'static str>,
+    /// Whether the first column is an index, such as the row names of pandas and R: it is left out then, whatever it
+    /// holds. No by default, but a first column without a name is an error that says so.
+    pub index: bool,
 }
 
 impl Default for CsvFormat {
     fn default() -> Self {
-        Self { delimiter: b',', header: true, missing: None }
+        Self { delimiter: b',', header: true, missing: None, index: false }
     }
 }
 
@@ -129,43 +135,83 @@ impl<T: Element> Csv<T> {
     }
 }
 
+/// All bytes of a file, unpacked if it is a gzip file.
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = BufReader::new(File::open(path)?);
+    let mut bytes = Vec::new();
+    match file.fill_buf()?.starts_with(&gzip::MAGIC) {
+        true => Gunzip::new(file).read_to_end(&mut bytes)?,
+        false => file.read_to_end(&mut bytes)?,
+    };
+    Ok(bytes)
+}
+
+/// The lines of a text, which end in LF, CR LF or, as on old Macs and in some exports, CR.
+fn lines_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split_terminator('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
+}
+
 impl CsvFormat {
-    /// Reads a file of numbers.
+    /// Reads a file of numbers, as it is or in gzip.
     ///
-    /// Fields may be quoted, with `""` for a quote, but not go over several lines; blanks around them and empty lines do
+    /// Lines end in LF, CR LF or CR. Fields may be quoted, with `""` for a quote, but not go over several lines; blanks around them and empty lines do
     /// not count. Numbers are what Rust's `f32` and `f64` parse, rounded to the nearest: `1`, `-2.5e3`, `NaN`, `inf`.
     ///
     /// # Errors
     /// [`Error::File`] when the file cannot be read or is not UTF-8; naming the line when it has another number of
     /// fields than the first one or a quote is not closed; naming line and column when a field is not a number, is
-    /// missing, or is too large for the element type; when there are no columns or two have the same name.
+    /// missing, or is too large for the element type; when there are no columns, two have the same name, or one has none;
+    /// when the line of the names holds numbers (other than 0, 1, …, which pandas gives to columns without names), since
+    /// a row would get lost.
     pub fn read<T: Element>(self, path: impl AsRef<Path>) -> Result<Csv<T>> {
-        let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
-        self.parse(&bytes, path).map_err(|reason| Error::file(path, reason))
+        self.read_named(path.as_ref(), Self::check_names)
     }
 
-    fn parse<T: Element>(self, bytes: &[u8], path: &Path) -> Result<Csv<T>, String> {
+    /// [`read`](CsvFormat::read) with another opinion on what may be a line of names.
+    pub(crate) fn read_named<T: Element>(
+        self,
+        path: &Path,
+        check: fn(Self, usize, &[String]) -> Result<(), String>,
+    ) -> Result<Csv<T>> {
+        let bytes = contents(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+        self.parse(&bytes, path, check).map_err(|reason| Error::file(path, reason))
+    }
+
+    fn parse<T: Element>(
+        self,
+        bytes: &[u8],
+        path: &Path,
+        check: fn(Self, usize, &[String]) -> Result<(), String>,
+    ) -> Result<Csv<T>, String> {
         if !self.delimiter.is_ascii() || matches!(self.delimiter, b'"' | b'\n' | b'\r') {
             return Err(format!("{:?} cannot be a delimiter", char::from(self.delimiter)));
         }
+        if let Some(what) = it_is(bytes) {
+            return Err(format!("is not a table: {what}"));
+        }
         let text = std::str::from_utf8(bytes).map_err(|error| {
-            let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-            format!("line {line} is not UTF-8")
+            let before = std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
+            format!("line {} is not UTF-8", lines_of(&format!("{before}?")).count())
         })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let lines = lines_of(text).enumerate().filter(|(_, line)| !line.trim().is_empty());
         let mut lines = lines.map(|(i, line)| (i + 1, line)).peekable();
 
         let Some(&(number, first)) = lines.peek() else { return Err("holds no columns".into()) };
         let first = self.fields(number, first)?;
+        // The fields before this one are left out.
+        let start = usize::from(self.index).min(first.len());
         let names = match self.header {
             true => {
                 lines.next();
-                first
+                check(self, number, &first)?;
+                first[start..].to_vec()
             }
-            false => (0..first.len()).map(|place| place.to_string()).collect(),
+            false => (start..first.len()).map(|place| (place - start).to_string()).collect(),
         };
+        if names.is_empty() {
+            return Err("holds no columns".into());
+        }
         if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
             return Err(format!("line {number}: two columns are called {:?}", names[twice]));
         }
@@ -173,11 +219,11 @@ impl CsvFormat {
         let (mut numbers, mut values) = (Vec::new(), Vec::new());
         for (number, line) in lines {
             let fields = self.fields(number, line)?;
-            if fields.len() != names.len() {
-                let (found, expected) = (fields.len(), names.len());
+            if fields.len() != start + names.len() {
+                let (found, expected) = (fields.len(), start + names.len());
                 return Err(format!("line {number} has {found} fields, expected {expected}"));
             }
-            for (field, name) in fields.iter().zip(&names) {
+            for (field, name) in fields[start..].iter().zip(&names) {
                 let value = self.number(field);
                 values.push(value.map_err(|reason| format!("line {number}, column {name}: {reason}"))?);
             }
@@ -186,6 +232,30 @@ impl CsvFormat {
         let values =
             Tensor::from_slice(&values, [numbers.len(), names.len()]).map_err(|error| error.to_string())?;
         Ok(Csv { path: path.to_owned(), names, lines: numbers, values })
+    }
+
+    /// Refuses a line of names that would make a row of numbers, or an index, something else without a word.
+    fn check_names(self, line: usize, names: &[String]) -> Result<(), String> {
+        let number = |name: &String| name.parse::<f64>().is_ok();
+        let counted = names.iter().enumerate().all(|(place, name)| *name == place.to_string());
+        if names.iter().all(number) && !counted {
+            let first = &names[0];
+            return Err(format!(
+                "line {line} holds numbers where the names of the columns should be, {first:?} first: \
+                 with `header: false` it is the first row"
+            ));
+        }
+        // What pandas calls an index that was written and read again.
+        let nameless = |place: usize, name: &str| name.is_empty() || place == 0 && name == "Unnamed: 0";
+        let skip = usize::from(self.index);
+        match names.iter().enumerate().skip(skip).find(|(place, name)| nameless(*place, name)) {
+            Some((0, name)) => Err(format!(
+                "line {line}: the first column is called {name:?}, as the index that pandas and R write: \
+                 `index: true` leaves it out"
+            )),
+            Some((place, _)) => Err(format!("line {line}: column {} has no name", place + 1)),
+            None => Ok(()),
+        }
     }
 
     fn number<T: Element>(self, field: &str) -> Result<T, String> {

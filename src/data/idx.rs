@@ -8,15 +8,14 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
 
 use flate2::Compression;
-use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
+use super::gzip::{self, Gunzip};
 use crate::error::{Error, Result};
-use crate::files::replace;
+use crate::files::{it_is, replace};
 use crate::simd::Element;
 use crate::tensor::{Shape, Tensor};
 
-const GZIP_MAGIC: [u8; 2] = [0x1F, 0x8B];
 /// The types of elements by their codes.
 const KINDS: [(u8, &str); 6] =
     [(0x08, "u8"), (0x09, "i8"), (0x0B, "i16"), (0x0C, "i32"), (0x0D, "f32"), (0x0E, "f64")];
@@ -97,7 +96,7 @@ pub struct Idx<T = u8> {
 impl<T: IdxElement> Idx<T> {
     /// Reads a file with elements of this type, gzip or plain.
     ///
-    /// The whole file is read and its checksums are verified. What a header declares is not believed: memory grows
+    /// The whole file is read and its checksums are verified; zero bytes behind gzip's end are padding. What a header declares is not believed: memory grows
     /// with the bytes that are really there, up to the declared number.
     ///
     /// # Errors
@@ -196,14 +195,14 @@ fn open(path: &Path, accept: impl Fn(u8) -> Result<(), String>) -> Result<Raw> {
 
 fn unpack(mut file: impl BufRead, accept: impl Fn(u8) -> Result<(), String>) -> Result<Raw, String> {
     let start = file.fill_buf().map_err(|error| unreadable("the first bytes", error))?;
-    if start.starts_with(&GZIP_MAGIC) {
-        // A gzip file is a sequence of members. A decoder of the first one would not see what follows it.
-        decode(MultiGzDecoder::new(file), accept)
+    if start.starts_with(&gzip::MAGIC) {
+        decode(Gunzip::new(file), accept)
     } else if start.starts_with(&[0, 0]) {
         decode(file, accept)
     } else {
         let found = &start[..start.len().min(2)];
-        Err(format!("is neither gzip nor idx: the first bytes are {found:02x?}"))
+        let what = it_is(start).unwrap_or_else(|| format!("the first bytes are {found:02x?}"));
+        Err(format!("is neither gzip nor idx: {what}"))
     }
 }
 

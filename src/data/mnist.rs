@@ -1,7 +1,7 @@
 //! The MNIST database of handwritten digits, and others in its format.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::dataset::{Dataset, check_index, scale_pixels};
 use super::idx::Idx;
@@ -44,23 +44,23 @@ pub struct Mnist {
 }
 
 impl Mnist {
-    /// Reads `train-images-idx3-ubyte.gz` and `train-labels-idx1-ubyte.gz` of a folder, or `t10k-…` for the test split;
-    /// without `.gz` where only that is there. The files of Fashion-MNIST and KMNIST have the same names.
+    /// Reads the images and labels of a folder: `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or `t10k-…` for
+    /// the test split, with or without `.gz`. Fashion-MNIST and KMNIST have the same names.
+    ///
+    /// Kaggle's names are known, too, `train-images.idx3-ubyte` and files in a folder of their own name, and so is the
+    /// place where torchvision keeps them, under `MNIST/raw` or `raw`.
     ///
     /// # Errors
-    /// As [`from_files`](Mnist::from_files).
+    /// [`Error::File`] naming every path that was tried when a file is not there; else as
+    /// [`from_files`](Mnist::from_files).
     pub fn load(dir: impl AsRef<Path>, split: Split) -> Result<Self> {
         let dir = dir.as_ref();
-        let name = match split {
+        let part = match split {
             Split::Train => "train",
             Split::Test => "t10k",
         };
-        let file = |kind: &str| {
-            let zipped = dir.join(format!("{name}-{kind}-ubyte.gz"));
-            let plain = zipped.with_extension("");
-            if !zipped.exists() && plain.exists() { plain } else { zipped }
-        };
-        Self::from_files(file("images-idx3"), file("labels-idx1"))
+        let (images, labels) = (format!("{part}-images"), format!("{part}-labels"));
+        Self::from_files(find(dir, &images, "idx3-ubyte")?, find(dir, &labels, "idx1-ubyte")?)
     }
 
     /// Reads images `[n, rows, cols]` and labels `[n]` below 10 from idx files.
@@ -148,6 +148,33 @@ impl Mnist {
     pub const fn classes(&self) -> usize {
         self.classes
     }
+}
+
+/// The file of this name in a folder, wherever others put it; an error names all paths that were tried.
+fn find(dir: &Path, name: &str, kind: &str) -> Result<PathBuf> {
+    let mut tried = Vec::new();
+    for folder in [dir.to_owned(), dir.join("MNIST/raw"), dir.join("raw")] {
+        if folder != dir && !folder.is_dir() {
+            tried.push(format!("{} (no such folder)", folder.display()));
+            continue;
+        }
+        for name in [format!("{name}-{kind}"), format!("{name}.{kind}")] {
+            let place = folder.join(&name);
+            let inside = place.is_dir().then(|| place.join(&name));
+            for plain in [Some(place), inside].into_iter().flatten() {
+                let mut zipped = plain.clone().into_os_string();
+                zipped.push(".gz");
+                for path in [PathBuf::from(zipped), plain] {
+                    if path.is_file() {
+                        return Ok(path);
+                    }
+                    tried.push(path.display().to_string());
+                }
+            }
+        }
+    }
+    let first = tried.remove(0);
+    Err(Error::file(first, format!("cannot be opened: it is not there, nor is any of {}", tried.join(", "))))
 }
 
 impl Dataset for Mnist {

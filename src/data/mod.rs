@@ -29,6 +29,7 @@
 mod collate;
 mod csv;
 mod dataset;
+mod gzip;
 mod idx;
 mod loader;
 mod mnist;

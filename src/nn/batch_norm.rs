@@ -40,6 +40,8 @@ pub struct BatchNorm1d<T: Element = f32> {
     eps: f64,
     momentum: f64,
     unbiased: bool,
+    affine: bool,
+    track_running_stats: bool,
     mode: Mode,
     /// Who holds it changes the running statistics.
     turn: Mutex<()>,
@@ -61,6 +63,8 @@ impl<T: Element> BatchNorm1d<T> {
             eps: 1e-5,
             momentum: 0.1,
             unbiased: true,
+            affine: true,
+            track_running_stats: true,
             mode: Mode::default(),
             turn: Mutex::new(()),
         })
@@ -98,17 +102,32 @@ impl<T: Element> BatchNorm1d<T> {
         Self { unbiased: kind == RunningVar::Unbiased, ..self }
     }
 
-    /// The scale γ, `[features]`.
+    /// Whether there are a weight and a bias to learn; yes by default.
+    #[must_use]
+    pub fn affine(self, affine: bool) -> Self {
+        Self { affine, ..self }
+    }
+
+    /// Whether running statistics are kept for evaluation; yes by default. Without them a batch's own are used in
+    /// evaluation, too, and neither they nor anything in their place is in a state dict.
+    #[must_use]
+    pub fn track_running_stats(self, track: bool) -> Self {
+        Self { track_running_stats: track, ..self }
+    }
+
+    /// The scale γ, `[features]`; of no effect, and no parameter of the layer, if it is not
+    /// [`affine`](BatchNorm1d::affine).
     pub fn weight(&self) -> &Parameter<T> {
         &self.weight
     }
 
-    /// The shift β, `[features]`.
+    /// The shift β, `[features]`; as [`weight`](BatchNorm1d::weight).
     pub fn bias(&self) -> &Parameter<T> {
         &self.bias
     }
 
-    /// Running mean and variance, `[features]` each.
+    /// Running mean and variance, `[features]` each; 0 and 1 for ever if they are not
+    /// [tracked](BatchNorm1d::track_running_stats).
     pub fn running_stats(&self) -> (Tensor<T>, Tensor<T>) {
         (self.running_mean.value(), self.running_var.value())
     }
@@ -127,11 +146,14 @@ impl<T: Element> BatchNorm1d<T> {
     #[track_caller]
     fn normalise(&self, x: &Tensor<T>, then: Option<Epilogue<'_, T>>) -> Result<Tensor<T>> {
         let (weight, bias) = (self.weight.read(), self.bias.read());
-        let affine = Some((&*weight, &*bias));
+        let affine = self.affine.then_some((&*weight, &*bias));
         let run = |statistics: BatchStatistics<'_, T>| match then {
             Some(then) => x.batch_norm_then(affine, statistics, self.eps, then),
             None => x.batch_norm(affine, statistics, self.eps),
         };
+        if !self.track_running_stats {
+            return run(BatchStatistics::Batch(None));
+        }
         if !self.mode.is_training() {
             let (mean, var) = (self.running_mean.read(), self.running_var.read());
             return run(BatchStatistics::Running { mean: mean.data(), var: var.data() });
@@ -166,14 +188,21 @@ impl<T: Element> Module<T> for BatchNorm1d<T> {
     }
 
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {
-        visitor.parameter("weight", &self.weight);
-        visitor.parameter("bias", &self.bias);
-        visitor.state("running_mean", &self.running_mean);
-        visitor.state("running_var", &self.running_var);
+        if self.affine {
+            visitor.parameter("weight", &self.weight);
+            visitor.parameter("bias", &self.bias);
+        }
+        if self.track_running_stats {
+            visitor.state("running_mean", &self.running_mean);
+            visitor.state("running_var", &self.running_var);
+        }
         visitor.mode(&self.mode);
     }
 
     fn describe(&self) -> String {
-        format!("BatchNorm1d({})", self.features)
+        let off =
+            [(self.affine, ", affine: false"), (self.track_running_stats, ", track_running_stats: false")];
+        let off: String = off.iter().filter(|(on, _)| !on).map(|&(_, text)| text).collect();
+        format!("BatchNorm1d({}{off})", self.features)
     }
 }

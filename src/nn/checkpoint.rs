@@ -1,19 +1,19 @@
 //! Models, and what else a training needs to go on, as safetensors files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 
 use super::module::{Visit, self_visit, walk};
 use super::{Item, Module, Parameter, State, StateDict};
 use crate::error::{Error, Result};
 use crate::files::replace;
 use crate::simd::Element;
-use crate::tensor::bytes::{Format, encode};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::bytes::encode;
+use crate::tensor::named::list;
+use crate::tensor::{Tensor, safetensors as files};
 
 /// Before the names of tensors that are not the model's: no path of a model starts so.
 const ASIDE: char = '@';
@@ -34,16 +34,25 @@ pub fn save<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 }
 
 /// Reads a file written by [`save`], by [`Checkpoint::save`], or by PyTorch's safetensors from a model with the same
-/// names, into a module. The module takes all values or, on an error, none. PyTorch's counters `num_batches_tracked`
-/// are passed over, and so is what a [`Checkpoint`] holds beside the model.
+/// names, into a module. The module takes all values or, on an error, none. Numbers of another type, such as bfloat16,
+/// F16 or F64, become the nearest of the module's. PyTorch's counters `num_batches_tracked` are passed over, and so is
+/// what a [`Checkpoint`] holds beside the model.
 ///
 /// # Errors
-/// [`Error::File`] naming the file and what is wrong with it, or which name or shape does not fit the module.
+/// [`Error::File`] naming the file and what is wrong with it, or the names and shapes that do not fit the module.
 pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let (values, _) = read_file(path, |name| name.starts_with(ASIDE))?;
-    assign(&mut self_visit(module), &values)
-        .map_err(|error| Error::file(path, format!("does not fit the model: {error}")))
+    let (values, _) = files::read(path, |name| name.starts_with(ASIDE))?;
+    assign(&mut self_visit(module), &values).map_err(|error| misfit(path, &error, values.skipped()))
+}
+
+/// A file whose values do not fit a model, with what could not be read of it.
+fn misfit(path: &Path, error: &Error, skipped: &BTreeMap<String, String>) -> Error {
+    let mut message = format!("does not fit the model: {error}");
+    if let Some((name, why)) = skipped.first_key_value() {
+        message += &format!("; {} of its tensors could not be read: {name} {why}", skipped.len());
+    }
+    Error::file(path, message)
 }
 
 /// A model and what else a training needs to go on with the same bits: the state of the optimizer, the model's
@@ -85,8 +94,8 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 pub struct Checkpoint<T: Element = f32> {
     model: BTreeMap<String, Tensor<T>>,
     sections: BTreeMap<String, StateDict<T>>,
-    /// The file that it was read from.
-    file: Option<PathBuf>,
+    /// The file that it was read from, and what of it is no tensor.
+    file: Option<(PathBuf, BTreeMap<String, String>)>,
 }
 
 impl<T: Element> Checkpoint<T> {
@@ -130,7 +139,7 @@ impl<T: Element> Checkpoint<T> {
     /// [`Error::Value`] when there is none; [`Error::File`] if the checkpoint was read from a file.
     pub fn section(&self, section: &str) -> Result<&StateDict<T>> {
         self.sections.get(section).ok_or_else(|| match &self.file {
-            Some(file) => Error::file(file, format!("has no section {section}")),
+            Some((file, _)) => Error::file(file, format!("has no section {section}")),
             None => Error::value("Checkpoint", format!("there is no section {section}")),
         })
     }
@@ -143,7 +152,7 @@ impl<T: Element> Checkpoint<T> {
     /// the same words if the checkpoint was read from a file.
     pub fn restore<M: Module<T> + ?Sized>(&self, model: &M) -> Result<()> {
         self.give(model).map_err(|error| match &self.file {
-            Some(file) => Error::file(file, format!("does not fit the model: {error}")),
+            Some((file, skipped)) => misfit(file, &error, skipped),
             None => error,
         })
     }
@@ -178,14 +187,16 @@ impl<T: Element> Checkpoint<T> {
         write_file(path.as_ref(), &tensors, Some(lines))
     }
 
-    /// Reads a file written by [`save`](Checkpoint::save), or one with a model alone.
+    /// Reads a file written by [`save`](Checkpoint::save), or one with a model alone. Numbers of another type become the
+    /// nearest of this one.
     ///
     /// # Errors
     /// [`Error::File`] naming the file and what is wrong with it.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let broken = |what: &str| Error::file(path, format!("{what:?} is not section.name"));
-        let (tensors, values) = read_file::<T>(path, |_| false)?;
+        let (tensors, mut metadata) = files::read::<T>(path, is_counter)?;
+        let skipped = tensors.skipped().clone();
         let (mut model, mut sections) = (BTreeMap::new(), BTreeMap::<String, StateDict<T>>::new());
         for (name, tensor) in tensors {
             let Some(aside) = name.strip_prefix(ASIDE) else {
@@ -196,12 +207,12 @@ impl<T: Element> Checkpoint<T> {
             sections.entry(section.to_owned()).or_default().set_tensor(name, &tensor);
         }
         // Not `lines`: a value may end in a carriage return.
-        for line in values.unwrap_or_default().split_terminator('\n') {
+        for line in metadata.remove(VALUES).unwrap_or_default().split_terminator('\n') {
             let parts = line.split_once('=').and_then(|(path, value)| Some((path.split_once('.')?, value)));
             let ((section, name), value) = parts.ok_or_else(|| broken(line))?;
             sections.entry(section.to_owned()).or_default().set(name, value);
         }
-        Ok(Self { model, sections, file: Some(path.to_owned()) })
+        Ok(Self { model, sections, file: Some((path.to_owned(), skipped)) })
     }
 }
 
@@ -227,31 +238,9 @@ fn write_file<T: Element>(
     replace(path, |file| file.write_all(&bytes)).map_err(|error| failed(&error))
 }
 
-/// The tensors of a file by name, and the values if it has some.
-type Contents<T> = (BTreeMap<String, Tensor<T>>, Option<String>);
-
-/// What a file holds, but for the tensors to skip.
-fn read_file<T: Element>(path: &Path, skip: impl Fn(&str) -> bool) -> Result<Contents<T>> {
-    let bytes = fs::read(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
-    let foreign = |error| Error::file(path, format!("is not a safetensors file: {error}"));
-    let file = SafeTensors::deserialize(&bytes).map_err(foreign)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(foreign)?;
-    let values = metadata.metadata().as_ref().and_then(|metadata| metadata.get(VALUES)).cloned();
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
-        if name.ends_with("num_batches_tracked") || skip(name) {
-            continue;
-        }
-        if view.dtype() != dtype::<T>() {
-            let message = format!("{name} holds {:?}, the model needs {:?}", view.dtype(), dtype::<T>());
-            return Err(Error::file(path, message));
-        }
-        let tensor = Shape::new(view.shape())
-            .and_then(|shape| Format::of::<T>().decode(view.data(), false, shape))
-            .map_err(|error| Error::file(path, format!("{name}: {error}")))?;
-        tensors.insert(name.to_owned(), tensor);
-    }
-    Ok((tensors, values))
+/// Whether it is PyTorch's count of the batches that a batch norm has seen, which nothing here needs.
+fn is_counter(name: &str) -> bool {
+    name.rsplit('.').next() == Some("num_batches_tracked")
 }
 
 fn dtype<T: Element>() -> Dtype {
@@ -328,7 +317,8 @@ fn named_values<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Result<BTreeMap
 }
 
 /// Gives each parameter and state its value; all of them or, on an error, none. One that layers share takes the value
-/// of any of its names.
+/// of any of its names. What a file may hold beside a model is passed over: counters, and the sections of a
+/// [`Checkpoint`].
 pub(super) fn assign<'a, T: Element + 'a>(
     visit: Visit<'_, 'a, T>,
     values: &BTreeMap<String, Tensor<T>>,
@@ -338,16 +328,18 @@ pub(super) fn assign<'a, T: Element + 'a>(
     places.sort_by(|(_, a), (_, b)| a[0].cmp(&b[0]));
     let mut chosen = Vec::with_capacity(places.len());
     let mut known = BTreeSet::new();
+    let (mut missing, mut shapes) = (Vec::new(), Vec::new());
     for (place, names) in &places {
         let here = place.value();
         let mut found: Option<(&String, &Tensor<T>)> = None;
+        let misfits = shapes.len();
         for name in names {
             known.insert(name);
             let Some(value) = values.get(name) else { continue };
             if value.shape() != here.shape() {
-                let message =
-                    format!("{name} has shape {:?}, the model needs {:?}", value.shape(), here.shape());
-                return Err(Error::shape(OP, message));
+                let shape = value.shape();
+                shapes.push(format!("{name} has shape {shape:?}, the model needs {:?}", here.shape()));
+                continue;
             }
             match found {
                 Some((other, first)) if encode(first) != encode(value) => {
@@ -358,13 +350,71 @@ pub(super) fn assign<'a, T: Element + 'a>(
                 None => found = Some((name, value)),
             }
         }
-        let Some((_, value)) = found else {
-            return Err(Error::value(OP, format!("{} is missing", names[0])));
+        match found {
+            Some((_, value)) => chosen.push(value),
+            None if shapes.len() == misfits => missing.push(names[0].as_str()),
+            None => {}
+        }
+    }
+    let foreign = |name: &&String| !known.contains(name) && !is_counter(name) && !name.starts_with(ASIDE);
+    let unknown: Vec<&str> = values.keys().filter(foreign).map(String::as_str).collect();
+    if missing.is_empty() && unknown.is_empty() && shapes.is_empty() {
+        return places.iter().zip(chosen).try_for_each(|((place, _), value)| place.set(value));
+    }
+    let only_shapes = missing.is_empty() && unknown.is_empty();
+    let mut problems = Vec::new();
+    if let Some((first, others)) = missing.split_first() {
+        let others = (!others.is_empty()).then(|| format!(", and so are {}", list(others.iter().copied())));
+        problems.push(format!("{first} is missing{}", others.unwrap_or_default()));
+    }
+    if let Some((first, others)) = unknown.split_first() {
+        let others = (!others.is_empty()).then(|| format!(", nor are {}", list(others.iter().copied())));
+        problems.push(format!("{first} is not a name of the model{}", others.unwrap_or_default()));
+    }
+    if !shapes.is_empty() {
+        problems.push(list(shapes.iter().map(String::as_str)));
+    }
+    problems.extend(renaming(&missing, &unknown));
+    let problems = problems.join("; ");
+    Err(if only_shapes { Error::shape(OP, problems) } else { Error::value(OP, problems) })
+}
+
+/// What turns the names of the one side into those of the other, if something simple does: wrappers of PyTorch put words
+/// before or into the names.
+fn renaming(missing: &[&str], unknown: &[&str]) -> Option<String> {
+    /// The words before each of `long` that leave all of `short`.
+    fn prefix<'a>(long: &[&'a str], short: &[&str]) -> Option<&'a str> {
+        let first = short.first()?;
+        let all: BTreeSet<&str> = long.iter().copied().collect();
+        let fits = |prefix: &&str| {
+            prefix.ends_with('.') && short.iter().all(|name| all.contains(format!("{prefix}{name}").as_str()))
         };
-        chosen.push(value);
+        long.iter().filter_map(|name| name.strip_suffix(first)).find(fits)
     }
-    if let Some(name) = values.keys().find(|&name| !known.contains(name)) {
-        return Err(Error::value(OP, format!("{name} is not a name of the model")));
+    const COMPILED: &str = "_orig_mod.";
+    let source = |prefix: &str| match prefix {
+        "module." => ", as DataParallel puts it,",
+        COMPILED => ", as torch.compile puts it,",
+        _ => "",
+    };
+    let take_off = "NamedTensors::without_prefix takes it off";
+    if let Some(prefix) = prefix(unknown, missing) {
+        let source = source(prefix);
+        return Some(format!(
+            "the values have the prefix `{prefix}`{source} before the model's names: {take_off}"
+        ));
     }
-    places.iter().zip(chosen).try_for_each(|((place, _), value)| place.set(value))
+    if let Some(prefix) = prefix(missing, unknown) {
+        return Some(format!("the model has the prefix `{prefix}` before the names of the values"));
+    }
+    let bare: Vec<String> = unknown.iter().map(|name| name.replace(COMPILED, "")).collect();
+    let bare: Vec<&str> = bare.iter().map(String::as_str).collect();
+    let inside = format!("the values have `{COMPILED}` of torch.compile inside their names");
+    if unknown.iter().all(|name| !name.contains(COMPILED)) || missing.is_empty() {
+        None
+    } else if missing.iter().all(|name| bare.contains(name)) {
+        Some(inside)
+    } else {
+        prefix(&bare, missing).map(|prefix| format!("{inside}, and the prefix `{prefix}` before them"))
+    }
 }

@@ -323,10 +323,28 @@ pub enum PlateauMode {
     Max,
 }
 
+impl PlateauMode {
+    /// Whether `value` gains more than `margin` on the best so far: the one comparison of every rule that has a best.
+    ///
+    /// A first value gains on the infinity that is worst. NaN gains on nothing, and everything else on a best of NaN,
+    /// which only a state can bring.
+    pub(crate) fn is_better(self, value: f64, best: Option<f64>, margin: impl FnOnce(f64) -> f64) -> bool {
+        let worst = if self == Self::Min { f64::INFINITY } else { f64::NEG_INFINITY };
+        let best = best.filter(|best| !best.is_nan()).unwrap_or(worst);
+        // A part of an infinity is no margin: ∞ − ∞ would be NaN, on which nothing gains.
+        let margin = if best.is_finite() { margin(best) } else { 0.0 };
+        match self {
+            Self::Min => value < best - margin,
+            Self::Max => value > best + margin,
+        }
+    }
+}
+
 /// What a metric must gain on the best to count as better.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ThresholdMode {
-    /// The threshold times the best.
+    /// The threshold times the size of the best, `threshold · |best|`. PyTorch multiplies the best itself, which for a
+    /// negative one asks for less than no gain.
     #[default]
     Rel,
     /// The threshold.
@@ -378,7 +396,10 @@ impl ReduceLROnPlateau {
         }
     }
 
-    /// Looks at a new metric and lowers the optimizer's learning rate if it is time. NaN counts as not better.
+    /// Looks at a new metric and lowers the optimizer's learning rate if it is time.
+    ///
+    /// NaN is never better, and neither is the infinity on the worse side: a run that has diverged is waited for as one
+    /// that stands still. The infinity on the better side is the best there can be: nothing after it is better.
     ///
     /// # Errors
     /// [`Error::Value`] for a number of the rule outside its domain; nothing is changed then.
@@ -436,13 +457,10 @@ impl ReduceLROnPlateau {
     }
 
     fn is_better(&self, metric: f64) -> bool {
-        let Some(best) = self.best else { return !metric.is_nan() };
-        match (self.mode, self.threshold_mode) {
-            (PlateauMode::Min, ThresholdMode::Rel) => metric < best * (1.0 - self.threshold),
-            (PlateauMode::Min, ThresholdMode::Abs) => metric < best - self.threshold,
-            (PlateauMode::Max, ThresholdMode::Rel) => metric > best * (1.0 + self.threshold),
-            (PlateauMode::Max, ThresholdMode::Abs) => metric > best + self.threshold,
-        }
+        self.mode.is_better(metric, self.best, |best| match self.threshold_mode {
+            ThresholdMode::Rel => self.threshold * best.abs(),
+            ThresholdMode::Abs => self.threshold,
+        })
     }
 }
 

@@ -12,12 +12,13 @@ mod convert;
 mod create;
 mod display;
 mod index;
+pub(crate) mod named;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod npy;
 #[cfg(feature = "npz")]
 mod npz;
-mod safetensors;
+pub(crate) mod safetensors;
 mod shape;
 mod strided;
 pub(crate) mod track;
@@ -25,11 +26,12 @@ pub(crate) mod zip;
 
 pub(crate) use index::Region;
 pub use index::{Ellipsis, Index, NewAxis, Pick, step};
+pub use named::NamedTensors;
 #[cfg(feature = "npz")]
 pub use npz::{load_npz, save_npz};
 pub use safetensors::{load_safetensors, save_safetensors};
-pub(crate) use shape::resolve_axis;
 pub use shape::{INFER, MAX_RANK, Shape};
+pub(crate) use shape::{is_axis_of_scalar, resolve_axes, resolve_axis};
 
 use std::borrow::Cow;
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::bytes::{Format, encode};
 use super::{MAX_RANK, Shape, Tensor};
 use crate::error::{Error, Result};
-use crate::files::replace;
+use crate::files::{START, it_is, replace};
 use crate::simd::Element;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -40,7 +40,7 @@ impl<T: Element> Tensor<T> {
         let path = path.as_ref();
         let file =
             File::open(path).map_err(|error| Error::file(path, format!("cannot be opened: {error}")))?;
-        read(BufReader::new(file)).map_err(|reason| Error::file(path, reason))
+        read(BufReader::new(file)).map_err(|reason| Error::file(path, reason.text()))
     }
 
     /// Writes the numbers to a `.npy` file, version 1, in C order, as little-endian numbers of the element type. A
@@ -65,32 +65,63 @@ pub(super) fn to_bytes<T: Element>(tensor: &Tensor<T>) -> Vec<u8> {
     [MAGIC, &[1, 0], &(len as u16).to_le_bytes(), header.as_bytes(), &encode(tensor)].concat()
 }
 
+/// Why there is no tensor.
+pub(super) enum Refused {
+    /// The bytes may be whole, but are no numbers for a tensor.
+    Foreign(String),
+    /// They are not what they should be, or cannot be read.
+    Damaged(String),
+}
+
+impl Refused {
+    pub fn text(self) -> String {
+        let (Self::Foreign(text) | Self::Damaged(text)) = self;
+        text
+    }
+}
+
+impl From<String> for Refused {
+    fn from(text: String) -> Self {
+        Self::Damaged(text)
+    }
+}
+
 /// Reads a whole file, or says what is wrong with it.
-pub(super) fn read<T: Element>(mut file: impl Read) -> Result<Tensor<T>, String> {
-    let mut start = [0; 8];
+pub(super) fn read<T: Element>(mut file: impl Read) -> Result<Tensor<T>, Refused> {
     let unread = |error: std::io::Error| format!("cannot be read: {error}");
-    file.read_exact(&mut start).map_err(unread)?;
-    if !start.starts_with(MAGIC) {
-        return Err("is not a .npy file".to_owned());
+    let mut start = Vec::with_capacity(8);
+    file.by_ref().take(8).read_to_end(&mut start).map_err(unread)?;
+    if !start.starts_with(&MAGIC[..start.len().min(MAGIC.len())]) {
+        file.take((START - 8) as u64).read_to_end(&mut start).map_err(unread)?;
+        let what = it_is(&start).map(|what| format!(": {what}")).unwrap_or_default();
+        return Err(Refused::Foreign(format!("is not a .npy file{what}")));
+    }
+    if start.len() < 8 {
+        return Err(Refused::Damaged("is truncated: it ends in the header".to_owned()));
     }
     let mut len = [0; 4];
     let bytes = match start[6] {
         1 => 2,
         2 | 3 => 4,
-        version => return Err(format!("has the unknown version {version}")),
+        version => return Err(Refused::Foreign(format!("has the unknown version {version}"))),
     };
     file.read_exact(&mut len[..bytes]).map_err(unread)?;
     let len = u32::from_le_bytes(len) as usize;
     if len > LONGEST_HEADER {
-        return Err(format!("has a header of {len} bytes, more than {LONGEST_HEADER}"));
+        return Err(Refused::Damaged(format!("has a header of {len} bytes, more than {LONGEST_HEADER}")));
     }
     let mut header = vec![0; len];
     file.read_exact(&mut header).map_err(unread)?;
     let text = String::from_utf8_lossy(&header);
-    let header = Header::parse(&text).ok_or_else(|| format!("has a header that cannot be read: {text}"))?;
-    let (format, big_endian) = header.format()?;
+    let header = Header::parse(&text).ok_or_else(|| {
+        let message = format!("has a header that cannot be read: {text}");
+        // Records have a list of types, whatever else their header says.
+        if text.contains("'descr': [") { Refused::Foreign(message) } else { Refused::Damaged(message) }
+    })?;
+    let (format, big_endian) = header.format().map_err(Refused::Foreign)?;
     if header.dims.len() > MAX_RANK {
-        return Err(format!("has {} axes, at most {MAX_RANK} are supported", header.dims.len()));
+        let message = format!("has {} axes, at most {MAX_RANK} are supported", header.dims.len());
+        return Err(Refused::Foreign(message));
     }
     let shape = Shape::new(&header.dims).map_err(|error| error.to_string())?;
     let expected = shape.elements() * format.width();
@@ -98,9 +129,9 @@ pub(super) fn read<T: Element>(mut file: impl Read) -> Result<Tensor<T>, String>
     file.take(expected as u64 + 1).read_to_end(&mut data).map_err(unread)?;
     if data.len() != expected {
         let found = if data.len() < expected { data.len().to_string() } else { "more".to_owned() };
-        return Err(format!(
-            "should hold {expected} bytes of elements for the shape {shape:?}, holds {found}"
-        ));
+        let message =
+            format!("should hold {expected} bytes of elements for the shape {shape:?}, holds {found}");
+        return Err(Refused::Damaged(message));
     }
     let stored = if header.fortran_order { header.dims.iter().rev().copied().collect() } else { header.dims };
     let tensor = format.decode(&data, big_endian, Shape::from_dims(&stored));

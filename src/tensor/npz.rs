@@ -2,35 +2,57 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::{Tensor, npy};
+use super::npy::Refused;
+use super::{NamedTensors, Tensor, npy};
 use crate::error::{Error, Result};
-use crate::files::replace;
+use crate::files::{START, recognise, replace};
 use crate::simd::Element;
 
-/// Reads all arrays of a `.npz` file, compressed or not, by their names; see
-/// [`Tensor::load_npy`] for what they may hold.
+/// Reads the arrays of a `.npz` file, compressed or not, by their names; see [`Tensor::load_npy`] for what they may hold.
+/// Texts, objects, records and files that are no arrays are [skipped](NamedTensors::skipped).
 ///
 /// # Errors
-/// [`Error::File`] naming the file, and the array, when it cannot be read or is damaged.
-pub fn load_npz<T: Element>(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor<T>>> {
+/// [`Error::File`] naming the file, and the array, when it cannot be read, is damaged, is there twice, or when there is
+/// something in the file but no array that a tensor can hold.
+pub fn load_npz<T: Element>(path: impl AsRef<Path>) -> Result<NamedTensors<T>> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|error| Error::file(path, format!("cannot be opened: {error}")))?;
-    let bad = |error| Error::file(path, format!("is not a .npz file: {error}"));
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(bad)?;
-    let mut arrays = BTreeMap::new();
+    let cannot = |error| Error::file(path, format!("cannot be opened: {error}"));
+    let mut file = BufReader::new(File::open(path).map_err(cannot)?);
+    let start = file.fill_buf().map_err(cannot)?;
+    let what = recognise(&start[..start.len().min(START)]);
+    let bad = |error: &dyn std::fmt::Display| Error::file(path, format!("is not a .npz file: {error}"));
+    let mut archive = ZipArchive::new(file).map_err(|error| match what {
+        Some(what) => bad(&format!("it is {what}")),
+        None => bad(&error),
+    })?;
+    let mut arrays = NamedTensors::new(path.to_owned());
     for index in 0..archive.len() {
-        let entry = archive.by_index(index).map_err(bad)?;
-        let name = entry.name().map_err(bad)?.into_owned();
-        let array = npy::read(entry).map_err(|reason| Error::file(path, format!("{name} {reason}")))?;
-        arrays.insert(name.strip_suffix(".npy").unwrap_or(&name).to_owned(), array);
+        let mut entry = archive.by_index(index).map_err(|error| bad(&error))?;
+        let name = entry.name().map_err(|error| bad(&error))?.into_owned();
+        let array = match npy::read(&mut entry) {
+            Ok(array) => Ok(array),
+            Err(Refused::Damaged(why)) if name.ends_with(".npy") => {
+                return Err(Error::file(path, format!("{name} {why}")));
+            }
+            Err(refused) => {
+                // To the end, where the archive's checksum is compared: what is damaged is not skipped.
+                io::copy(&mut entry, &mut io::sink())
+                    .map_err(|error| Error::file(path, format!("{name} cannot be read: {error}")))?;
+                Err(refused.text())
+            }
+        };
+        arrays.put(name.strip_suffix(".npy").unwrap_or(&name).to_owned(), array)?;
     }
-    Ok(arrays)
+    match what.filter(|what| arrays.is_empty() && what.contains("torch")) {
+        Some(what) => Err(bad(&format!("it is {what}"))),
+        None => arrays.if_any(),
+    }
 }
 
 /// Writes arrays under their names to a compressed `.npz` file, as `numpy.savez_compressed` does. A temporary file beside

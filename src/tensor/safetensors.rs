@@ -1,6 +1,6 @@
 //! Named tensors in safetensors files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -8,9 +8,9 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::bytes::{Format, encode};
-use super::{Shape, Tensor};
+use super::{MAX_RANK, NamedTensors, Shape, Tensor};
 use crate::error::{Error, Result};
-use crate::files::replace;
+use crate::files::{recognise, replace};
 use crate::simd::Element;
 
 /// Writes tensors under their names to a safetensors file. A temporary file beside it is renamed at the end, so that the
@@ -44,41 +44,57 @@ pub fn save_safetensors<T: Element>(
     replace(path, |file| file.write_all(&bytes)).map_err(|error| failed(&error))
 }
 
-/// Reads all tensors of a safetensors file by their names. Floating-point numbers of 16, 32 and 64 bits, bfloat16,
-/// integers and truth values become the nearest number of the element type.
+/// Reads the tensors of a safetensors file by their names. Floating-point numbers of 16, 32 and 64 bits, bfloat16,
+/// integers and truth values become the nearest number of the element type; numbers of other types, such as F8 and C64,
+/// and tensors of more than [`MAX_RANK`](super::MAX_RANK) axes are [skipped](NamedTensors::skipped).
 ///
 /// # Errors
-/// [`Error::File`] naming the file, and the tensor, when it cannot be read, is damaged, or holds another type or more
-/// than [`MAX_RANK`](super::MAX_RANK) axes.
-pub fn load_safetensors<T: Element>(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor<T>>> {
-    let path = path.as_ref();
+/// [`Error::File`] naming the file when it cannot be read or is damaged, and the first tensor when all are skipped.
+pub fn load_safetensors<T: Element>(path: impl AsRef<Path>) -> Result<NamedTensors<T>> {
+    read(path.as_ref(), |_| false)?.0.if_any()
+}
+
+/// The tensors of a file, but for the names to pass over, and its metadata.
+pub(crate) fn read<T: Element>(
+    path: &Path,
+    pass_over: impl Fn(&str) -> bool,
+) -> Result<(NamedTensors<T>, HashMap<String, String>)> {
     let bytes = fs::read(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| Error::file(path, format!("is not a safetensors file: {error}")))?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
+    let foreign = |error: &dyn std::fmt::Display| {
+        // What begins as a safetensors file is a damaged one.
+        let what = recognise(&bytes).filter(|what| !what.contains("safetensors file"));
+        let what = what.map_or_else(|| error.to_string(), |what| format!("it is {what}"));
+        Error::file(path, format!("is not a safetensors file: {what}"))
+    };
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| foreign(&error))?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| foreign(&error))?;
+    let mut tensors = NamedTensors::new(path.to_owned());
+    for (name, view) in file.iter().filter(|(name, _)| !pass_over(name)) {
         let format = match view.dtype() {
-            Dtype::F16 => Format::F16,
-            Dtype::BF16 => Format::BF16,
-            Dtype::F32 => Format::F32,
-            Dtype::F64 => Format::F64,
-            Dtype::I8 => Format::Signed(1),
-            Dtype::I16 => Format::Signed(2),
-            Dtype::I32 => Format::Signed(4),
-            Dtype::I64 => Format::Signed(8),
-            Dtype::U8 => Format::Unsigned(1),
-            Dtype::U16 => Format::Unsigned(2),
-            Dtype::U32 => Format::Unsigned(4),
-            Dtype::U64 => Format::Unsigned(8),
-            Dtype::BOOL => Format::Bool,
-            other => {
-                return Err(Error::file(path, format!("{name} holds {other:?}, which has no conversion")));
-            }
+            Dtype::F16 => Ok(Format::F16),
+            Dtype::BF16 => Ok(Format::BF16),
+            Dtype::F32 => Ok(Format::F32),
+            Dtype::F64 => Ok(Format::F64),
+            Dtype::I8 => Ok(Format::Signed(1)),
+            Dtype::I16 => Ok(Format::Signed(2)),
+            Dtype::I32 => Ok(Format::Signed(4)),
+            Dtype::I64 => Ok(Format::Signed(8)),
+            Dtype::U8 => Ok(Format::Unsigned(1)),
+            Dtype::U16 => Ok(Format::Unsigned(2)),
+            Dtype::U32 => Ok(Format::Unsigned(4)),
+            Dtype::U64 => Ok(Format::Unsigned(8)),
+            Dtype::BOOL => Ok(Format::Bool),
+            other => Err(format!("holds {other:?}, which has no conversion")),
         };
-        let tensor = Shape::new(view.shape())
-            .and_then(|shape| format.decode(view.data(), false, shape))
-            .map_err(|error| Error::file(path, format!("{name}: {error}")))?;
-        tensors.insert(name.to_owned(), tensor);
+        let axes = view.shape().len();
+        let tensor = match format {
+            Ok(_) if axes > MAX_RANK => Err(format!("has {axes} axes, at most {MAX_RANK} are supported")),
+            Ok(format) => Ok(Shape::new(view.shape())
+                .and_then(|shape| format.decode(view.data(), false, shape))
+                .map_err(|error| Error::file(path, format!("{name}: {error}")))?),
+            Err(why) => Err(why),
+        };
+        tensors.put(name.to_owned(), tensor)?;
     }
-    Ok(tensors)
+    Ok((tensors, metadata.metadata().clone().unwrap_or_default()))
 }

@@ -153,3 +153,21 @@ pub(crate) fn resolve_axis(op: &'static str, axis: isize, rank: usize) -> Result
         .filter(|&axis| axis < rank)
         .ok_or_else(|| Error::shape(op, format!("axis {axis} does not exist in a tensor of rank {rank}")))
 }
+
+/// Which axes are named, each once at most. A scalar has the axes 0 and −1, as in PyTorch, along which there is nothing to
+/// do.
+pub(crate) fn resolve_axes(op: &'static str, axes: &[isize], rank: usize) -> Result<[bool; MAX_RANK]> {
+    let mut named = [false; MAX_RANK];
+    for &axis in axes {
+        let resolved = if rank == 0 && is_axis_of_scalar(axis) { 0 } else { resolve_axis(op, axis, rank)? };
+        if std::mem::replace(&mut named[resolved], true) {
+            return Err(Error::shape(op, format!("axis {axis} is named twice in {axes:?}")));
+        }
+    }
+    Ok(named)
+}
+
+/// Whether PyTorch takes this for an axis of a scalar.
+pub(crate) fn is_axis_of_scalar(axis: isize) -> bool {
+    axis == 0 || axis == -1
+}

@@ -20,13 +20,10 @@ impl Best {
         Self { mode: PlateauMode::Min, min_delta: 0.0, value: None }
     }
 
-    /// Whether `value` is better than all before it, and keeps it then. NaN is never better.
+    /// Whether `value` is better than all before it, and keeps it then. NaN is never better, nor is the infinity on the
+    /// worse side.
     fn beaten_by(&mut self, value: f64) -> bool {
-        let better = match (self.value, self.mode) {
-            (None, _) => !value.is_nan(),
-            (Some(best), PlateauMode::Min) => value < best - self.min_delta,
-            (Some(best), PlateauMode::Max) => value > best + self.min_delta,
-        };
+        let better = self.mode.is_better(value, self.value, |_| self.min_delta);
         if better {
             self.value = Some(value);
         }
@@ -71,7 +68,8 @@ impl EarlyStopping {
         self
     }
 
-    /// Takes the next value; says whether to stop. NaN is no improvement.
+    /// Takes the next value; says whether to stop. NaN is no improvement, nor is the infinity on the
+    /// worse side.
     pub fn step(&mut self, value: f64) -> bool {
         if self.best.beaten_by(value) {
             self.best_step = Some(self.steps);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::Path;
 
-use crate::data::Csv;
+use crate::data::{Csv, CsvFormat};
 use crate::error::{Error, Result};
 use crate::files::replace;
 
@@ -123,7 +123,8 @@ impl History {
     /// # Errors
     /// As [`Csv::read`].
     pub fn read_csv(path: impl AsRef<Path>) -> Result<Self> {
-        let table: Csv<f64> = Csv::read(path)?;
+        // Its own names may be numbers.
+        let table: Csv<f64> = CsvFormat::default().read_named(path.as_ref(), |_, _, _| Ok(()))?;
         let (names, numbers) = (table.names().to_vec(), table.values().to_vec());
         let column = |place: usize| numbers.iter().skip(place).step_by(names.len()).copied().collect();
         Ok(Self { values: (0..names.len()).map(column).collect(), names })

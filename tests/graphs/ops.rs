@@ -269,13 +269,16 @@ impl Scene<'_, '_> {
         (0..count).map(|_| self.draw.below(len)).collect()
     }
 
-    /// Some axes, none among them twice, as a caller may write them.
+    /// Some axes, none among them twice, and as a caller may write them: all of them also as none.
     fn axes(&mut self, x: &Twin) -> (Vec<usize>, Vec<isize>) {
         let mut axes: Vec<usize> = (0..x.rank()).filter(|_| self.draw.flip()).collect();
         if self.draw.flip() {
             axes.reverse();
         }
         let written = axes.iter().map(|&axis| self.written(axis, x)).collect();
+        if axes.is_empty() {
+            axes.extend(0..x.rank());
+        }
         (axes, written)
     }
 

@@ -116,8 +116,11 @@ fn what_is_no_npy_file_is_named() {
         error.split_once("array.npy: ").unwrap_or_else(|| panic!("no file in {error}")).1.to_owned()
     };
     let with = |header: &str| npy(1, header, &[0; 8]);
-    assert_eq!(text(b"PK\x03\x04 a zip file"), "is not a .npy file");
-    assert_eq!(text(b""), "cannot be read: failed to fill whole buffer");
+    assert_eq!(text(b"PK\x03\x04 a zip file"), "is not a .npy file: it is a zip archive");
+    assert_eq!(text(b"1, 2\n"), "is not a .npy file");
+    for start in [b"".as_slice(), b"\x93", b"\x93NUMPY\x01"] {
+        assert_eq!(text(start), "is truncated: it ends in the header");
+    }
     assert_eq!(text(&npy(4, "{}", &[])), "has the unknown version 4");
     assert_eq!(
         text(&with("{'descr': '<c8', 'fortran_order': False, 'shape': (1,)}")),
@@ -227,6 +230,108 @@ fn safetensors_of_other_types_are_converted() {
     assert_eq!(file("BOOL", &[1, 0]).unwrap(), [1.0, 0.0]);
     let error = file("F8_E4M3", &[1, 0]).unwrap_err().to_string();
     assert!(error.ends_with("x.safetensors: x holds F8_E4M3, which has no conversion"), "{error}");
+}
+
+#[test]
+fn one_tensor_without_conversion_does_not_refuse_the_others() {
+    let (_folder, path) = place("x.safetensors");
+    let header = r#"{"a":{"dtype":"F8_E5M2","shape":[1],"data_offsets":[0,1]},
+        "b":{"dtype":"C64","shape":[1],"data_offsets":[1,9]},
+        "c":{"dtype":"U8","shape":[1,1,1,1,1,1,1],"data_offsets":[9,10]},
+        "d":{"dtype":"U8","shape":[2],"data_offsets":[10,12]}}"#;
+    fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[7; 12]].concat()).unwrap();
+    let read = load_safetensors::<f32>(&path).unwrap();
+    assert_eq!((read.len(), read["d"].to_vec()), (1, vec![7.0, 7.0]));
+    assert_eq!(read.tensor("d").unwrap().to_vec(), [7.0, 7.0]);
+    let skipped: Vec<(&str, &str)> =
+        read.skipped().iter().map(|(name, why)| (name.as_str(), why.as_str())).collect();
+    assert_eq!(
+        skipped,
+        [
+            ("a", "holds F8_E5M2, which has no conversion"),
+            ("b", "holds C64, which has no conversion"),
+            ("c", "has 7 axes, at most 6 are supported"),
+        ]
+    );
+    let text = |name: &str| read.tensor(name).unwrap_err().to_string();
+    assert!(text("b").ends_with("x.safetensors: b holds C64, which has no conversion"), "{}", text("b"));
+    assert!(text("e").ends_with("x.safetensors: there is no e among d"), "{}", text("e"));
+}
+
+#[test]
+fn names_lose_a_prefix_unless_two_become_one() {
+    let one = Tensor::from([1.0_f32]);
+    let (_folder, path) = place("x.safetensors");
+    let mut tensors: BTreeMap<String, Tensor> =
+        ["module.a", "module.b.module.c", "d"].map(|name| (name.to_owned(), one.clone())).into();
+    save_safetensors(&tensors, &path).unwrap();
+    let bare: BTreeMap<_, _> =
+        load_safetensors::<f32>(&path).unwrap().without_prefix("module.").unwrap().into();
+    assert_eq!(bare.into_keys().collect::<Vec<_>>(), ["a", "b.module.c", "d"]);
+    tensors.insert("a".to_owned(), one.clone());
+    save_safetensors(&tensors, &path).unwrap();
+    let error = load_safetensors::<f32>(&path).unwrap().without_prefix("module.").unwrap_err().to_string();
+    assert!(error.ends_with("x.safetensors: holds a twice"), "{error}");
+}
+
+#[cfg(feature = "npz")]
+#[test]
+fn one_entry_that_is_no_array_of_numbers_does_not_refuse_the_others() {
+    use std::io::Write;
+
+    use gristmill::tensor::load_npz;
+    let number = npy(1, "{'descr': '|u1', 'fortran_order': False, 'shape': (1,)}", &[7]);
+    let text = npy(1, "{'descr': '<U1', 'fortran_order': False, 'shape': (1,)}", b"a\0\0\0");
+    let object = npy(1, "{'descr': '|O', 'fortran_order': False, 'shape': ()}", b"\x80\x02N.");
+    let record = npy(1, "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", &[0; 4]);
+    let archive = |entries: &[(&str, &[u8])]| {
+        let (folder, path) = place("x.npz");
+        let mut archive = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+        for (name, bytes) in entries {
+            archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+            archive.write_all(bytes).unwrap();
+        }
+        archive.finish().unwrap();
+        (folder, path)
+    };
+    let entries: [(&str, &[u8]); 5] = [
+        ("labels.npy", &text),
+        ("object.npy", &object),
+        ("record.npy", &record),
+        ("readme.txt", b"read me"),
+        ("x.npy", &number),
+    ];
+    let (_folder, path) = archive(&entries);
+    let read = load_npz::<f32>(&path).unwrap();
+    assert_eq!((read.len(), read["x"].to_vec()), (1, vec![7.0]));
+    assert_eq!(read.skipped().keys().collect::<Vec<_>>(), ["labels", "object", "readme.txt", "record"]);
+    let error = read.tensor("labels").unwrap_err().to_string();
+    assert!(
+        error.ends_with("x.npz: labels holds elements of type <U1, not numbers of 1 to 8 bytes"),
+        "{error}"
+    );
+
+    // What is damaged, there twice or all there is, is an error as before.
+    let text_of = |entries: &[(&str, &[u8])]| {
+        let (_folder, path) = archive(entries);
+        load_npz::<f32>(&path).unwrap_err().to_string()
+    };
+    assert!(text_of(&[("x.npy", &number), ("y.npy", &number[..20])]).contains("x.npz: y.npy "));
+    assert!(text_of(&[("x.npy", &number), ("x", &number)]).ends_with("x.npz: holds x twice"));
+    assert!(
+        text_of(&entries[..1]).ends_with("labels holds elements of type <U1, not numbers of 1 to 8 bytes")
+    );
+    let torch = text_of(&[("archive/data.pkl", b"\x80\x02N."), ("archive/version", b"3\n")]);
+    assert!(torch.contains("x.npz: is not a .npz file: it is a file of torch.save"), "{torch}");
+    for (bytes, what) in [
+        (b"<!DOCTYPE html>".as_slice(), "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (&number, "a .npy file"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let error = load_npz::<f32>(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("x.npz: is not a .npz file: it is {what}")), "{error}");
+    }
 }
 
 #[cfg(feature = "npz")]

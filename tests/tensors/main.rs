@@ -4,6 +4,7 @@
 mod common;
 
 mod autograd;
+mod corners;
 mod einsum;
 mod files;
 mod functions;

@@ -176,12 +176,97 @@ mod files {
     }
 
     #[test]
+    fn zeros_behind_the_end_are_padding() {
+        let dir = TempDir::new().unwrap();
+        let bytes = idx(&[3], &[1, 2, 3]);
+        for zeros in [1, 7, 512, 20_000] {
+            let zeros = vec![0; zeros];
+            for padded in [
+                [gzip(&bytes), zeros.clone()].concat(),
+                [gzip(&bytes[..6]), zeros.clone(), gzip(&bytes[6..]), zeros].concat(),
+            ] {
+                assert_eq!(Idx::<u8>::read(put(&dir, "some.gz", &padded)).unwrap().data, [1, 2, 3]);
+            }
+        }
+    }
+
+    #[test]
     fn whatever_follows_is_an_error() {
         let whole = gzip(&idx(&[3], &[1, 2, 3]));
-        for more in [&[0][..], b"more", &[0x1F, 0x8B], &gzip(&[4])] {
-            let dir = TempDir::new().unwrap();
+        let dir = TempDir::new().unwrap();
+        let error = |more: &[u8]| {
             let path = put(&dir, "some.gz", &[&whole, more].concat());
-            assert!(Idx::<u8>::read(&path).is_err(), "{more:x?}");
+            Idx::<u8>::read(&path).unwrap_err().to_string()
+        };
+        for more in [b"more".as_slice(), b"\0\0m", b"\x1F", b"\x1F\x8C and more than ten", &[b'P'; 20_000]] {
+            let error = error(more);
+            assert!(more.len() == 1 || error.contains("bytes after the end"), "{more:x?}: {error}");
+        }
+        // A member that is cut, and one with another element.
+        assert!(error(&[0x1F, 0x8B]).contains("is truncated"));
+        assert!(error(&gzip(&[4])).contains("holds more than the 3 elements"));
+    }
+
+    #[test]
+    fn what_is_given_in_place_of_an_idx_file_is_named() {
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+        assert_unreadable(
+            pointer,
+            "is neither gzip nor idx: it is a Git LFS pointer in place of the file, which `git lfs pull` fetches",
+        );
+        assert_unreadable(
+            b"<!doctype html>\n<title>404</title>",
+            "is neither gzip nor idx: it is an HTML page: what a server says in place of the file, or shows around it",
+        );
+    }
+
+    #[test]
+    fn mnist_is_found_under_the_names_of_others() {
+        let images = idx(&[1, 1, 1], &[7]);
+        let labels = idx(&[1], &[5]);
+        for (folder, images_name, labels_name) in [
+            ("", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"),
+            // Kaggle: with a dot, and each in a folder of its name.
+            ("", "t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte"),
+            (
+                "",
+                "t10k-images-idx3-ubyte/t10k-images-idx3-ubyte",
+                "t10k-labels-idx1-ubyte/t10k-labels-idx1-ubyte",
+            ),
+            (
+                "",
+                "t10k-images.idx3-ubyte/t10k-images.idx3-ubyte",
+                "t10k-labels.idx1-ubyte/t10k-labels.idx1-ubyte",
+            ),
+            // torchvision: of the root, and of the folder of a data set.
+            ("MNIST/raw", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+            ("raw", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+        ] {
+            let dir = TempDir::new().unwrap();
+            for (name, bytes) in [(images_name, &images), (labels_name, &labels)] {
+                let path = dir.path().join(folder).join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, if name.ends_with(".gz") { gzip(bytes) } else { bytes.clone() }).unwrap();
+            }
+            let mnist = Mnist::load(dir.path(), Split::Test).unwrap();
+            assert_eq!((mnist.image(0), mnist.label(0)), (&[7][..], 5), "{images_name}");
+            let error = Mnist::load(dir.path(), Split::Train).unwrap_err().to_string();
+            assert!(
+                error.contains(
+                    "train-images-idx3-ubyte.gz: cannot be opened: it is not there, nor is any of "
+                ),
+                "{error}"
+            );
+            for name in ["train-images-idx3-ubyte", "train-images.idx3-ubyte"] {
+                for path in [format!("{name}.gz"), format!("{name}, ")] {
+                    assert!(error.contains(&dir.path().join(path).display().to_string()), "{error}");
+                }
+            }
+            assert_eq!(
+                error.matches("no such folder").count(),
+                if folder.is_empty() { 2 } else { 1 },
+                "{error}"
+            );
         }
     }
 

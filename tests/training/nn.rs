@@ -12,6 +12,7 @@ use gristmill::nn::init::{
 };
 use gristmill::nn::*;
 use gristmill::optim::{Adam, AdamW, Decay, Optimizer, ParamGroup, RMSprop, SGD, grad_norm};
+use gristmill::tensor::{load_safetensors, save_safetensors};
 use gristmill::{Context, Element, Isa, Result, Rng, Tensor};
 
 fn network(rng: &mut Rng) -> Result<Sequential> {
@@ -119,8 +120,41 @@ fn what_does_not_fit_is_named_and_the_model_stays_as_it_was() {
         Sequential::new().add(Linear::new(3, 2, &mut Rng::seed(1)).unwrap()).add(LayerNorm::new(2).unwrap());
     deeper.save(&path).unwrap();
     refused("1.bias is not a name of the model");
-    Sequential::<f64>::new().add(Linear::new(3, 2, &mut Rng::seed(1)).unwrap()).save(&path).unwrap();
-    refused("the model needs F32");
+    let wrapped: BTreeMap<String, Tensor> =
+        before.iter().map(|(name, value)| (format!("module.{name}"), value.clone())).collect();
+    save_safetensors(&wrapped, &path).unwrap();
+    refused(
+        "load_state_dict: 0.bias is missing, and so are 0.weight; module.0.bias is not a name of the model, \
+         nor are module.0.weight; the values have the prefix `module.`, as DataParallel puts it, before",
+    );
+    model.load_state_dict(&load_safetensors(&path).unwrap().without_prefix("module.").unwrap()).unwrap();
+    let hint = |rename: &dyn Fn(&str) -> String| {
+        let renamed = before.iter().map(|(name, value)| (rename(name), value.clone())).collect();
+        model.load_state_dict(&renamed).unwrap_err().to_string()
+    };
+    assert!(
+        hint(&|name| format!("_orig_mod.{name}")).contains("prefix `_orig_mod.`, as torch.compile puts it,")
+    );
+    assert!(hint(&|name| format!("module._orig_mod.{name}")).contains("prefix `module._orig_mod.` before"));
+    assert!(
+        hint(&|name| name.replace("0.", "0._orig_mod."))
+            .ends_with("`_orig_mod.` of torch.compile inside their names")
+    );
+    assert!(
+        hint(&|name| name.replace("0.", ""))
+            .ends_with("the model has the prefix `0.` before the names of the values")
+    );
+    assert!(
+        hint(&|name| name.replace("0.", "fc"))
+            .ends_with("fcbias is not a name of the model, nor are fcweight")
+    );
+    let many: BTreeMap<String, Tensor> =
+        (0..20).map(|i| (format!("x{i:02}"), before["0.bias"].clone())).collect();
+    let error = model.load_state_dict(&many).unwrap_err().to_string();
+    assert!(error.contains("x00 is not a name of the model, nor are x01, x02, "), "{error}");
+    assert!(error.ends_with("x07, x08 and 11 more"), "{error}");
+    unchanged();
+    Sequential::<f32>::new().add(Linear::new(3, 2, &mut Rng::seed(1)).unwrap()).save(&path).unwrap();
     let whole = std::fs::read(&path).unwrap();
     for len in 0..whole.len() {
         std::fs::write(&path, &whole[..len]).unwrap();
@@ -601,5 +635,113 @@ fn the_mean_of_ignored_rows_alone_is_nan_with_gradients_of_zero() {
         assert!(loss.item().unwrap().is_nan());
         loss.backward().unwrap();
         assert_eq!(x.grad().unwrap().to_vec(), [0.0; 6]);
+    }
+}
+
+/// A safetensors file with these tensors: name, type, shape, bytes.
+fn safetensors(tensors: &[(&str, &str, &[usize], &[u8])]) -> Vec<u8> {
+    let (mut header, mut data) = (Vec::new(), Vec::new());
+    for (name, dtype, shape, bytes) in tensors {
+        let offsets = [data.len(), data.len() + bytes.len()];
+        header.push(format!(
+            "\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}"
+        ));
+        data.extend(*bytes);
+    }
+    let header = format!("{{{}}}", header.join(","));
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
+}
+
+/// `[1.5, −3]` in each type that a model may have been trained in.
+#[test]
+fn checkpoints_of_other_types_are_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let f32s: Vec<u8> = [1.5_f32, -3.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let f64s: Vec<u8> = [1.5_f64, -3.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let types: [(&str, &[u8]); 4] = [
+        ("BF16", &[0xC0, 0x3F, 0x40, 0xC0]),
+        ("F16", &[0x00, 0x3E, 0x00, 0xC2]),
+        ("F32", &f32s),
+        ("F64", &f64s),
+    ];
+    for (dtype, bytes) in types {
+        let file = safetensors(&[("0.weight", dtype, &[2, 1], bytes), ("0.bias", dtype, &[2], bytes)]);
+        std::fs::write(&path, file).unwrap();
+        fn check<T: Element>(path: &std::path::Path) {
+            let model = || Sequential::<T>::new().add(Linear::new(1, 2, &mut Rng::seed(1)).unwrap());
+            let expected = [1.5, -3.0].map(T::from_f64);
+            let (a, b, c) = (model(), model(), model());
+            a.load(path).unwrap();
+            b.load_state_dict(&load_safetensors(path).unwrap()).unwrap();
+            Checkpoint::load(path).unwrap().restore(&c).unwrap();
+            for model in [a, b, c] {
+                assert!(model.state_dict().values().all(|value| value.to_vec() == expected));
+            }
+        }
+        check::<f32>(&path);
+        check::<f64>(&path);
+    }
+}
+
+#[test]
+fn what_a_file_holds_beside_the_model_is_passed_over_by_every_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let (one, two) = (1.0_f32.to_le_bytes(), 2_i64.to_le_bytes());
+    let names = ["weight", "bias", "running_mean", "running_var"];
+    let mut tensors: Vec<(&str, &str, &[usize], &[u8])> =
+        names.iter().map(|&name| (name, "F32", &[1][..], &one[..])).collect();
+    tensors.push(("num_batches_tracked", "I64", &[], &two));
+    tensors.push(("@optimizer.exp_avg", "F32", &[1], &one));
+    std::fs::write(&path, safetensors(&tensors)).unwrap();
+    let model: BatchNorm1d = BatchNorm1d::new(1).unwrap();
+    model.load(&path).unwrap();
+    model.load_state_dict(&load_safetensors(&path).unwrap()).unwrap();
+    Checkpoint::load(&path).unwrap().restore(&model).unwrap();
+    assert!(model.state_dict().values().all(|value| value.to_vec() == [1.0]));
+
+    // What has no conversion is passed over where nobody needs it, and said where somebody does.
+    tensors.push(("other", "F8_E4M3", &[1], &one[..1]));
+    std::fs::write(&path, safetensors(&tensors)).unwrap();
+    model.load_state_dict(&load_safetensors(&path).unwrap()).unwrap();
+    model.load(&path).unwrap();
+    tensors[1] = ("bias", "F8_E4M3", &[1], &one[..1]);
+    tensors.truncate(4);
+    std::fs::write(&path, safetensors(&tensors)).unwrap();
+    let expected = "does not fit the model: load_state_dict: bias is missing; \
+                    1 of its tensors could not be read: bias holds F8_E4M3, which has no conversion";
+    for error in [model.load(&path), Checkpoint::load(&path).unwrap().restore(&model)] {
+        assert_eq!(error.unwrap_err().to_string(), format!("{}: {expected}", path.display()));
+    }
+}
+
+#[test]
+fn what_is_given_in_place_of_a_checkpoint_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.pt");
+    let model: Linear = Linear::new(1, 1, &mut Rng::seed(1)).unwrap();
+    let torch =
+        b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0e\0\0\0model/data.pkl\x80\x02}q\0.";
+    for (bytes, what) in [
+        (
+            torch.as_slice(),
+            "is not a safetensors file: it is a file of torch.save: in Python, safetensors.torch.save_file",
+        ),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "it is a Python pickle"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "it is a Git LFS pointer"),
+        (b"\n<html><body>Sign in</body></html>", "it is an HTML page"),
+        (b"\x93NUMPY\x01\0", "it is a .npy file"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let errors = [
+            model.load(&path),
+            Checkpoint::<f32>::load(&path).map(drop),
+            load_safetensors::<f32>(&path).map(drop),
+        ];
+        for error in errors {
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("model.pt: ") && error.contains(what), "{error}");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Normalising, embedding and activating layers with parameters: their derivatives, PyTorch's defaults and bad input.
 
 use crate::common::{assert_close, data, fixture, noise};
-use gristmill::autograd::{BatchStatistics, gradcheck};
+use gristmill::autograd::{BatchStatistics, Reduction, gradcheck};
 use gristmill::nn::*;
-use gristmill::{Result, Tensor};
+use gristmill::optim::{Optimizer, SGD};
+use gristmill::{Result, Rng, Tensor};
 
 type T64 = Tensor<f64>;
 
@@ -274,4 +275,90 @@ fn softmax_layers_are_the_methods() {
     let names = Sequential::<f64>::new().add(Softmax::default()).add(LogSoftmax::new(0)).summary();
     assert!(names.contains("Softmax(-1)") && names.contains("LogSoftmax(0)"), "{names}");
     assert!(Module::<f64>::forward(&Softmax::new(3), &x).is_err());
+}
+
+#[test]
+fn batch_norm_without_affine_has_no_parameters() {
+    let x = input(&[4, 3], 1);
+    let (bare, full) =
+        (BatchNorm1d::<f64>::new(3).unwrap().affine(false), BatchNorm1d::<f64>::new(3).unwrap());
+    assert!(bare.parameters().is_empty());
+    assert_eq!(bare.state_dict().into_keys().collect::<Vec<_>>(), ["running_mean", "running_var"]);
+    assert_eq!(bare.describe(), "BatchNorm1d(3, affine: false)");
+    for _ in 0..2 {
+        assert!(bare.forward(&x).unwrap().equals(&full.forward(&x).unwrap()));
+        bare.eval();
+        full.eval();
+    }
+}
+
+#[test]
+fn batch_norm_without_running_statistics_uses_those_of_the_batch_in_evaluation_too() {
+    let (x, other) = (input(&[4, 3], 1), input(&[2, 3], 2));
+    let (bare, full) =
+        (BatchNorm1d::<f64>::new(3).unwrap().track_running_stats(false), BatchNorm1d::<f64>::new(3).unwrap());
+    assert_eq!(bare.state_dict().into_keys().collect::<Vec<_>>(), ["bias", "weight"]);
+    assert_eq!(bare.describe(), "BatchNorm1d(3, track_running_stats: false)");
+    for batch in [&x, &other] {
+        let expected = full.forward(batch).unwrap();
+        for training in [true, false] {
+            if training {
+                bare.train()
+            } else {
+                bare.eval()
+            }
+            assert!(bare.forward(batch).unwrap().equals(&expected));
+        }
+    }
+    let error = bare.forward(&input(&[1, 3], 3)).unwrap_err().to_string();
+    assert_eq!(error, "batch_norm: expected more than 1 row in training, got [1, 3]");
+    // In a network a ReLU behind it is part of the same pass.
+    let network = Sequential::new().add(bare).add(ReLU);
+    assert!(network.forward(&x).unwrap().equals(&full.forward(&x).unwrap().relu().unwrap()));
+}
+
+/// PyTorch 2: outputs of no rows, a mean of NaN, gradients of 0, running statistics as they were.
+#[test]
+fn a_batch_of_no_rows_goes_through_a_training_step() {
+    let mut rng = Rng::seed(1);
+    let model: Sequential<f64> = Sequential::new()
+        .add(Linear::new(4, 3, &mut rng).unwrap())
+        .add(BatchNorm1d::new(3).unwrap())
+        .add(ReLU)
+        .add(Dropout::new(0.5, &mut rng).unwrap())
+        .add(Residual::new(Sequential::new().add(Linear::new(3, 3, &mut rng).unwrap())))
+        .add(LayerNorm::new(3).unwrap())
+        .add(Linear::new(3, 2, &mut rng).unwrap());
+    let before = model.state_dict();
+    let x = Tensor::zeros([0, 4]).unwrap().requires_grad();
+    let logits = model.forward(&x).unwrap();
+    assert_eq!(logits.shape(), [0, 2]);
+    assert_eq!((logits.argmax().unwrap(), logits.softmax(1).unwrap().shape()), (vec![], &[0, 2][..]));
+    let loss = logits.cross_entropy(&[]).unwrap();
+    assert!(loss.item().unwrap().is_nan());
+    loss.backward().unwrap();
+    assert_eq!(x.grad().unwrap().shape(), [0, 4]);
+    for parameter in model.parameters() {
+        let gradient = parameter.grad().unwrap();
+        assert_eq!(gradient.shape(), parameter.value().shape());
+        assert!(gradient.to_vec().iter().all(|&g| g == 0.0), "{gradient:?}");
+    }
+    SGD::new(model.parameters(), 0.1).step().unwrap();
+    assert!(model.state_dict().iter().all(|(name, value)| value.equals(&before[name])));
+
+    // Other losses, and batches of samples that have a length.
+    let (y, target) = (Tensor::<f64>::zeros([0, 2]).unwrap().requires_grad(), Tensor::zeros([0, 2]).unwrap());
+    let mse = y.mse_loss(&target, Reduction::Mean).unwrap();
+    assert!(mse.item().unwrap().is_nan());
+    mse.backward().unwrap();
+    assert_eq!(y.grad().unwrap().shape(), [0, 2]);
+    for shape in [[0, 3, 5], [2, 3, 0]] {
+        let norm = BatchNorm1d::<f64>::new(3).unwrap();
+        let x = Tensor::zeros(shape).unwrap().requires_grad();
+        let y = norm.forward(&x).unwrap();
+        assert_eq!(y.shape(), shape);
+        y.sum().unwrap().backward().unwrap();
+        assert_eq!(norm.weight().grad().unwrap().to_vec(), [0.0; 3]);
+        assert_eq!(x.grad().unwrap().shape(), shape);
+    }
 }

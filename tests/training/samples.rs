@@ -516,7 +516,7 @@ mod tables {
     fn other_formats_are_settings() {
         let dir = TempDir::new().unwrap();
         let path = put(&dir, "table.tsv", b"1\t2\t\n3\tNA\t4\n");
-        let format = CsvFormat { delimiter: b'\t', header: false, missing: Some("NA") };
+        let format = CsvFormat { delimiter: b'\t', header: false, missing: Some("NA"), index: false };
         let table: Csv = format.read(&path).unwrap();
         assert_eq!(table.names(), ["0", "1", "2"]);
         let values = table.values().to_vec();
@@ -551,6 +551,104 @@ mod tables {
         fs::remove_file(&path).unwrap();
         assert!(Csv::<f32>::read(&path).unwrap_err().to_string().contains("table.csv: cannot be read: "));
         assert_eq!(read(b"a\n-inf\n1e39\n").unwrap().values().to_vec(), [f64::NEG_INFINITY, 1e39]);
+    }
+
+    #[test]
+    fn lines_end_in_lf_cr_lf_or_cr() {
+        for text in [
+            "a,b\n1,2\n3,4\n",
+            "a,b\r\n1,2\r\n3,4",
+            "a,b\r1,2\r3,4\r",
+            "a,b\r1,2\r\r\n3,4",
+            "\ra,b\n1,2\r3,4",
+        ] {
+            let table = read(text.as_bytes()).unwrap();
+            assert_eq!(table.names(), ["a", "b"], "{text:?}");
+            assert_eq!(table.values().to_vec2().unwrap(), [[1.0, 2.0], [3.0, 4.0]], "{text:?}");
+        }
+        let error = text(read(b"a\r1\rx\r"));
+        assert!(error.ends_with("line 3, column a: \"x\" is not a number"), "{error}");
+        assert!(text(read(b"a\r1\r\xFF\r")).ends_with("line 3 is not UTF-8"));
+    }
+
+    #[test]
+    fn an_index_is_no_column() {
+        let dir = TempDir::new().unwrap();
+        let index = CsvFormat { index: true, ..CsvFormat::default() };
+        for (header, row) in
+            [(",x", "0,0.5"), ("\"\",\"x\"", "\"row 1\",0.5"), ("Unnamed: 0,x", "0,0.5"), ("id,x", "a,0.5")]
+        {
+            let path = put(&dir, "table.csv", format!("{header}\n{row}\n").as_bytes());
+            let table: Csv = index.read(&path).unwrap();
+            assert_eq!(
+                (table.names(), table.values().to_vec()),
+                (&["x".to_owned()][..], vec![0.5]),
+                "{header}"
+            );
+            let error = text(Csv::<f32>::read(&path));
+            if !header.starts_with("id") {
+                assert!(
+                    error.contains("line 1: the first column is called ") && error.contains("`index: true`"),
+                    "{error}"
+                );
+            }
+        }
+        let columns: Csv = index.read(put(&dir, "table.csv", b",0,1\n0,5,6\n")).unwrap();
+        assert_eq!(
+            (columns.names(), columns.values().to_vec()),
+            (&["0".to_owned(), "1".into()][..], vec![5.0, 6.0])
+        );
+        let bare: Csv =
+            CsvFormat { header: false, ..index }.read(put(&dir, "table.csv", b"r,5,6\n")).unwrap();
+        assert_eq!(
+            (bare.names(), bare.values().to_vec()),
+            (&["0".to_owned(), "1".into()][..], vec![5.0, 6.0])
+        );
+        assert!(text(read(b"a,,b\n1,2,3\n")).ends_with("line 1: column 2 has no name"));
+        assert!(text(index.read::<f32>(put(&dir, "table.csv", b"a\n1\n"))).ends_with("holds no columns"));
+    }
+
+    #[test]
+    fn a_row_of_numbers_is_not_taken_for_names() {
+        let error = text(read(b"5.1,3.5\n4.9,3.0\n"));
+        assert!(error.ends_with("\"5.1\" first: with `header: false` it is the first row"), "{error}");
+        // The names that pandas gives to columns without names.
+        assert_eq!(read(b"0,1\n4.9,3.0\n").unwrap().values().to_vec(), [4.9, 3.0]);
+        assert_eq!(read(b"x,1\n4.9,3.0\n").unwrap().names(), ["x", "1"]);
+    }
+
+    #[test]
+    fn a_table_is_read_from_gzip_too() {
+        let dir = TempDir::new().unwrap();
+        let gzip = |text: &[u8]| {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+            gzip.write_all(text).unwrap();
+            gzip.finish().unwrap()
+        };
+        let whole = gzip(b"a,b\n1,2\n");
+        let path = put(&dir, "table.csv.gz", &[&whole[..], &[0; 9]].concat());
+        assert_eq!(Csv::<f32>::read(&path).unwrap().values().to_vec(), [1.0, 2.0]);
+        fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        assert!(text(Csv::<f32>::read(&path)).contains("table.csv.gz: cannot be read: "));
+        fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
+        assert!(text(Csv::<f32>::read(&path)).contains("bytes after the end"));
+    }
+
+    #[test]
+    fn what_is_given_in_place_of_a_table_is_named() {
+        for (bytes, what) in [
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n".as_slice(),
+                "a Git LFS pointer",
+            ),
+            (b"<!DOCTYPE html>\n<p>1,2</p>", "an HTML page"),
+            (b"PK\x03\x04\x14\0\x06\0[Content_Types].xml", "an Office document"),
+            (b"\xFF\xFEa\0,\0", "text in UTF-16"),
+            (b"PAR1\x15\x04", "a Parquet file"),
+        ] {
+            let error = text(read(bytes));
+            assert!(error.contains(&format!("table.csv: is not a table: it is {what}")), "{error}");
+        }
     }
 
     #[test]

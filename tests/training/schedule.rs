@@ -1,7 +1,7 @@
 //! Learning-rate schedules against PyTorch's.
 
 use crate::common::{assert_close, fixture};
-use gristmill::nn::Parameter;
+use gristmill::nn::{Parameter, StateDict};
 use gristmill::optim::{
     Anneal, CosineAnnealingLR, ExponentialLR, LRScheduler, LinearLR, MultiStepLR, OneCycleLR, Optimizer,
     PlateauMode, ReduceLROnPlateau, SGD, StepLR, ThresholdMode,
@@ -143,6 +143,52 @@ fn a_plateau_knows_its_direction_and_threshold() {
         assert!(!falls(mode, threshold, [2.0, better]), "{mode:?} {threshold:?} {better}");
         assert!(falls(mode, threshold, [2.0, worse]), "{mode:?} {threshold:?} {worse}");
     }
+}
+
+/// A part of the best is a part of its size: losses below 0, such as a likelihood's, stand still as others do.
+#[test]
+fn a_relative_threshold_is_a_part_of_the_size_of_the_best() {
+    let worse: Vec<f64> = (0..12).map(|i| -1.0 + 5e-5 * f64::from(i)).collect();
+    let mut plateau = ReduceLROnPlateau::new().patience(2);
+    let mut optimizer = optimizer(1.0);
+    for metric in worse {
+        plateau.step(&mut optimizer, metric).unwrap();
+        assert_eq!(plateau.state_dict::<f64>().get::<f64>("best").unwrap(), -1.0);
+    }
+    assert!((optimizer.learning_rate() - 1e-3).abs() < 1e-15, "the rate falls at every third");
+    use PlateauMode::{Max, Min};
+    for (mode, sign) in [(Min, 1.0), (Max, -1.0)] {
+        let falls = |metrics: [f64; 2]| {
+            let plateau = ReduceLROnPlateau::new().patience(0).threshold(0.25).mode(mode);
+            after(plateau, 1.0, &metrics.map(|metric| sign * metric))[1] < 1.0
+        };
+        assert!(falls([-2.0, -2.4]) && !falls([-2.0, -2.6]), "{mode:?}");
+        assert!(falls([0.0, 0.0]) && !falls([0.0, -1e-300]), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_plateau_waits_for_infinities_and_nan_as_for_what_is_no_better() {
+    let infinity = f64::INFINITY;
+    for (mode, sign) in [(PlateauMode::Min, 1.0), (PlateauMode::Max, -1.0)] {
+        let rates = |metrics: &[f64]| {
+            let metrics: Vec<f64> = metrics.iter().map(|metric| sign * metric).collect();
+            after(ReduceLROnPlateau::new().factor(0.5).patience(1).mode(mode), 1.0, &metrics)
+        };
+        assert_eq!(rates(&[infinity; 4]), [1.0, 0.5, 0.5, 0.25]);
+        assert_eq!(rates(&[f64::NAN; 4]), [1.0, 0.5, 0.5, 0.25]);
+        assert_eq!(rates(&[infinity, 3.0, infinity, 2.0]), [1.0; 4]);
+        assert_eq!(rates(&[3.0, -infinity, -infinity, -9.0]), [1.0, 1.0, 1.0, 0.5]);
+    }
+    // A state may bring a best of NaN, which must not stop the rule for ever.
+    let mut state = StateDict::<f64>::new();
+    [("best", "NaN"), ("num_bad_epochs", "0"), ("cooldown_counter", "0")]
+        .iter()
+        .for_each(|(name, value)| state.set(*name, value));
+    let mut plateau = ReduceLROnPlateau::new();
+    plateau.load_state_dict(&state).unwrap();
+    plateau.step(&mut optimizer(1.0), 3.0).unwrap();
+    assert_eq!(plateau.state_dict::<f64>().get::<f64>("best").unwrap(), 3.0);
 }
 
 #[test]

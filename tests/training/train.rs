@@ -193,6 +193,15 @@ mod stopping {
         assert!(up.step(0.2));
         assert_eq!((up.best(), up.best_step()), (Some(0.2), Some(1)));
         assert_eq!(stops_at(EarlyStopping::new(3), &[f64::NAN; 5]), Some(2), "NaN is no improvement");
+        assert_eq!(
+            stops_at(EarlyStopping::new(3), &[f64::INFINITY; 5]),
+            Some(2),
+            "nor is a loss without bound"
+        );
+        let below_zero = [-1.0, -0.99, -1.05, -1.2, -1.15];
+        assert_eq!(stops_at(EarlyStopping::new(2).min_delta(0.1), &below_zero), Some(2));
+        let gaining = [f64::NEG_INFINITY, -3.0, -4.0, f64::NEG_INFINITY, -3.0];
+        assert_eq!(stops_at(EarlyStopping::new(2).mode(PlateauMode::Max), &gaining), Some(3));
         assert_eq!(stops_at(EarlyStopping::new(2), &[f64::NAN, 1.0, f64::NAN, f64::NAN]), Some(3));
     }
 
@@ -261,6 +270,15 @@ mod history {
         assert_eq!(json, serde_json::json!([{ "say \"a\\b\"": null, "x": 1e-300 }]));
         let nothing: serde_json::Value = serde_json::from_str(&History::new().to_json()).unwrap();
         assert_eq!(nothing, serde_json::json!([]));
+    }
+
+    #[test]
+    fn names_may_be_numbers() {
+        let mut history = History::new();
+        history.push(&[("1", 0.5), ("5", 0.25)]).unwrap();
+        let dir = TempDir::new().unwrap();
+        history.write(dir.path().join("h.csv")).unwrap();
+        assert_eq!(History::read_csv(dir.path().join("h.csv")).unwrap(), history);
     }
 
     proptest! {

@@ -90,8 +90,10 @@ impl<T: Element> Tensor<T> {
     /// x of `[samples, features, length]` is taken as samples · length rows: it is copied with the features last, and so
     /// is the gradient; what comes out is a view of the result.
     ///
+    /// A batch of no rows gives no rows, leaves running statistics as they are, and has gradients of 0, as in PyTorch.
+    ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes do not fit, or when a batch to be trained on has fewer than two rows;
+    /// [`Error::Shape`] when the shapes do not fit, or when a batch to be trained on has a single row;
     /// [`Error::Value`] for an eps that is negative or not finite.
     #[track_caller]
     pub fn batch_norm(
@@ -143,6 +145,15 @@ impl<T: Element> Tensor<T> {
             return Err(Error::shape("batch_norm", message));
         };
         check_affine("batch_norm", self, cols, affine)?;
+        // No rows have no statistics: any do for the empty result, and the running ones stay as they are.
+        let neutral: (Vec<T>, Vec<T>);
+        let statistics = match statistics {
+            BatchStatistics::Batch(_) if self.shape()[0] == 0 => {
+                neutral = (vec![T::ZERO; cols], vec![T::ONE; cols]);
+                BatchStatistics::Running { mean: &neutral.0, var: &neutral.1 }
+            }
+            given => given,
+        };
         let x = self.dense();
         let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.dense(), beta.dense())).unzip();
         let add = then.and_then(|then| then.add);

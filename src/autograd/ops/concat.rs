@@ -8,7 +8,8 @@ use crate::tensor::{Shape, Tensor, axis, axis::Axis, resolve_axis};
 
 pub(crate) struct Concat {
     axis: usize,
-    lens: Vec<usize>,
+    /// `None` of a tensor that was left out.
+    lens: Vec<Option<usize>>,
     parents: Vec<Parent>,
 }
 
@@ -16,15 +17,26 @@ impl<T: Element> Backward<T> for Concat {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         let mut start = 0;
         for (&len, &parent) in self.lens.iter().zip(&self.parents) {
-            gradients.add(parent, || Ok(dy.view_slice(self.axis, start, start + len)))?;
-            start += len;
+            match len {
+                Some(len) => gradients.add(parent, || Ok(dy.view_slice(self.axis, start, start + len)))?,
+                None => gradients.add(parent, || Tensor::zeros([0]))?,
+            }
+            start += len.unwrap_or(0);
         }
         Ok(())
     }
 }
 
 impl<T: Element> Tensor<T> {
-    /// Tensors joined along an axis; the other axes must agree.
+    /// Tensors joined along an axis; the other axes must agree. As in PyTorch, a tensor of shape `[0]` is left out beside
+    /// tensors of any rank, so that a loop can begin with nothing.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// let (nothing, rows) = (Tensor::<f32>::zeros([0])?, Tensor::ones([2, 3])?);
+    /// assert_eq!(Tensor::cat(&[&nothing, &rows, &rows], 0)?.shape(), [4, 3]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Shape`] when there are none, the axis does not exist, or other axes differ.
@@ -33,16 +45,19 @@ impl<T: Element> Tensor<T> {
         let Some(first) = tensors.first() else {
             return Err(Error::shape("concat", "there is nothing to join"));
         };
+        let is_nothing = |x: &Self| x.shape() == [0];
+        let first = tensors.iter().find(|x| !is_nothing(x)).unwrap_or(first);
         let axis = resolve_axis("concat", axis, first.rank())?;
         let like_first =
             |x: &&Self| x.rank() == first.rank() && x.dims().with(axis, 0) == first.dims().with(axis, 0);
-        if let Some(other) = tensors.iter().find(|x| !like_first(x)) {
+        if let Some(other) = tensors.iter().find(|x| !is_nothing(x) && !like_first(x)) {
             let message = format!("{:?} and {:?} differ beside axis {axis}", first.shape(), other.shape());
             return Err(Error::shape("concat", message));
         }
-        let lens: Vec<usize> = tensors.iter().map(|x| x.shape()[axis]).collect();
-        let shape = Shape::new(&first.dims().with(axis, lens.iter().sum()))?;
-        let parts: Vec<Self> = tensors.iter().map(|x| x.compact()).collect();
+        let len = |x: &&Self| (!is_nothing(x)).then(|| x.shape()[axis]);
+        let lens: Vec<Option<usize>> = tensors.iter().map(len).collect();
+        let shape = Shape::new(&first.dims().with(axis, lens.iter().flatten().sum()))?;
+        let parts: Vec<Self> = tensors.iter().filter(|x| !is_nothing(x)).map(|x| x.compact()).collect();
         let y = Tensor::build(shape, |y| {
             axis::concat(&parts.iter().map(Tensor::data).collect::<Vec<_>>(), Axis::of(&shape, axis), y)
         })?;

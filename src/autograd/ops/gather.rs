@@ -8,7 +8,7 @@ use crate::autograd::{Gradients, Parent, record};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::simd::Element;
-use crate::tensor::{Shape, Tensor, axis, axis::Axis, resolve_axis};
+use crate::tensor::{Shape, Tensor, axis, axis::Axis, resolve_axes, resolve_axis};
 
 /// Places of an axis of a tensor, taken or added to.
 pub(crate) struct Places {
@@ -151,9 +151,13 @@ impl<T: Element> Tensor<T> {
     /// The axes `axes` the other way round.
     ///
     /// # Errors
-    /// [`Error::Shape`] when an axis does not exist.
+    /// [`Error::Shape`] when an axis does not exist or is named twice.
     #[track_caller]
     pub fn flip(&self, axes: &[isize]) -> Result<Self> {
+        resolve_axes("flip", axes, self.rank())?;
+        if self.rank() == 0 {
+            return Ok(self.clone());
+        }
         axes.iter().try_fold(self.clone(), |x, &axis| {
             let len = x.shape()[resolve_axis("flip", axis, x.rank())?];
             x.selected("flip", axis, &(0..len).rev().collect::<Vec<_>>())

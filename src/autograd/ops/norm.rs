@@ -1,6 +1,6 @@
 //! Products, norms, standard deviations, log-sum-exps, counts and places over any axes.
 
-use super::reduce::{Plan, all_axes};
+use super::reduce::{Plan, all_axes, named_or_all};
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use crate::kernels::norm::{self, Norm};
 use crate::kernels::reduce::{self, Reduce};
 use crate::kernels::{logsumexp, map};
 use crate::simd::Element;
-use crate::tensor::{Tensor, resolve_axis};
+use crate::tensor::{Tensor, is_axis_of_scalar, resolve_axis};
 
 /// Which reduction, with what its gradient needs.
 #[derive(Clone, Copy)]
@@ -85,6 +85,7 @@ impl<T: Element> Backward<T> for Dot<T> {
 impl<T: Element> Tensor<T> {
     #[track_caller]
     fn reduction(&self, name: &'static str, kind: Kind, axes: &[isize], keep_axes: bool) -> Result<Self> {
+        let axes = named_or_all(self, axes);
         let plan = Plan::new(name, self, axes)?;
         let y = match kind {
             Kind::Prod => plan.reduce(
@@ -212,7 +213,8 @@ impl<T: Element> Tensor<T> {
     }
 
     /// 1 where any element over `axes` is not 0, else 0; see [`prod_axes`](Tensor::prod_axes). Not recorded: there is no
-    /// gradient.
+    /// gradient. Of no axes it says of each element whether it is not 0, as in PyTorch, where other reductions take no axes
+    /// for all of them.
     ///
     /// # Errors
     /// As [`prod_axes`](Tensor::prod_axes).
@@ -233,7 +235,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// As [`prod_axes`](Tensor::prod_axes).
     pub fn count_nonzero_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
-        self.count("count_nonzero", Reduce::CountNonzero, axes, keep_axes)
+        self.count("count_nonzero", Reduce::CountNonzero, named_or_all(self, axes), keep_axes)
     }
 
     fn count(&self, name: &'static str, op: Reduce, axes: &[isize], keep_axes: bool) -> Result<Self> {
@@ -247,10 +249,10 @@ impl<T: Element> Tensor<T> {
     }
 
     /// For each row (index of the axes before the last) the first place of its smallest element; NaN counts as the
-    /// smallest.
+    /// smallest. A scalar is a row of one element.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a scalar or an empty last axis.
+    /// [`Error::Shape`] for an empty last axis.
     pub fn argmin(&self) -> Result<Vec<usize>> {
         self.argmin_axis(-1)
     }
@@ -295,6 +297,9 @@ impl<T: Element> Tensor<T> {
         rows: fn(&[T], usize, &mut [usize]) -> Result<()>,
         cols: fn(&[T], usize, &mut [usize]) -> Result<()>,
     ) -> Result<Vec<usize>> {
+        if self.rank() == 0 && is_axis_of_scalar(axis) {
+            return Ok(vec![0]);
+        }
         let len = self.shape()[resolve_axis(name, axis, self.rank())?];
         if len == 0 {
             return Err(Error::shape(name, format!("axis {axis} of {:?} is empty", self.shape())));

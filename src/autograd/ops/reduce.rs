@@ -5,7 +5,7 @@ use crate::autograd::{Gradients, Parent, record};
 use crate::error::{Error, Result};
 use crate::kernels::reduce::{self, Reduce};
 use crate::simd::Element;
-use crate::tensor::{MAX_RANK, Shape, Tensor, resolve_axis};
+use crate::tensor::{MAX_RANK, Shape, Tensor, resolve_axes};
 
 /// The columns of `x`, so many, to an array of the length of `x`.
 type ByColumns<'a, T> = &'a dyn Fn(&[T], usize, &mut [T]) -> Result<()>;
@@ -27,14 +27,10 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn new<T: Element>(op: &'static str, x: &Tensor<T>, axes: &[isize]) -> Result<Self> {
-        let mut reduced = [false; MAX_RANK];
-        for &axis in axes {
-            let resolved = resolve_axis(op, axis, x.rank())?;
-            if std::mem::replace(&mut reduced[resolved], true) {
-                return Err(Error::shape(op, format!("axis {axis} is named twice in {axes:?}")));
-            }
-        }
-        let (rank, stay) = (x.rank(), x.rank() - axes.len());
+        let mut reduced = resolve_axes(op, axes, x.rank())?;
+        reduced[x.rank()..].fill(false);
+        let (rank, gone) = (x.rank(), reduced.iter().filter(|&&reduced| reduced).count());
+        let stay = rank - gone;
         let mut order = std::array::from_fn(|axis| axis);
         order[..rank].sort_by_key(|&axis| reduced[axis]);
         let mut dims = order;
@@ -44,7 +40,7 @@ impl Plan {
             count: dims[stay..rank].iter().product(),
             kept: (0..rank).fold(x.dims(), one_if_reduced),
             dropped: Shape::from_dims(&dims[..stay]),
-            leading: stay < rank && reduced[..axes.len()].iter().all(|&reduced| reduced),
+            leading: stay < rank && reduced[..gone].iter().all(|&reduced| reduced),
             order,
         })
     }
@@ -113,6 +109,11 @@ impl Plan {
 pub(super) fn all_axes<T: Element>(x: &Tensor<T>) -> &'static [isize] {
     const ALL: [isize; MAX_RANK] = [0, 1, 2, 3, 4, 5];
     &ALL[..x.rank()]
+}
+
+/// The axes of a reduction: none named are all, as in PyTorch.
+pub(super) fn named_or_all<'a, T: Element>(x: &Tensor<T>, axes: &'a [isize]) -> &'a [isize] {
+    if axes.is_empty() { all_axes(x) } else { axes }
 }
 
 pub(crate) struct Sum<T: Element> {
@@ -193,6 +194,15 @@ impl<T: Element> Tensor<T> {
 
     /// The sums over `axes`; negative axes count from the end. `keep_axes` leaves them with length 1.
     ///
+    /// As in PyTorch, no axes are all axes, in every reduction but [`any_axes`](Tensor::any_axes) and
+    /// [`all_axes`](Tensor::all_axes), and a scalar is reduced along axis 0 or −1 to itself.
+    ///
+    /// ```
+    /// use gristmill::Tensor;
+    /// assert_eq!(Tensor::from([1.0, 2.0]).sum_axes(&[], false)?.item()?, 3.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Shape`] when an axis does not exist or is named twice.
     #[track_caller]
@@ -211,6 +221,7 @@ impl<T: Element> Tensor<T> {
 
     #[track_caller]
     fn scaled_sum(&self, name: &'static str, op: Reduce, axes: &[isize], keep_axes: bool) -> Result<Self> {
+        let axes = named_or_all(self, axes);
         let plan = Plan::new(name, self, axes)?;
         let y = if axes.len() == self.rank() && self.len() > 0 {
             let total = reduce::all(op, self.compact().data())?;
@@ -266,6 +277,7 @@ impl<T: Element> Tensor<T> {
 
     #[track_caller]
     fn extreme(&self, name: &'static str, op: Reduce, axes: &[isize], keep_axes: bool) -> Result<Self> {
+        let axes = named_or_all(self, axes);
         let plan = Plan::new(name, self, axes)?;
         if plan.count == 0 {
             let message = format!("nothing to choose from over axes {axes:?} of shape {:?}", self.shape());
@@ -289,6 +301,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] when an axis does not exist or is named twice.
     #[track_caller]
     pub fn var_axes(&self, axes: &[isize], correction: usize, keep_axes: bool) -> Result<Self> {
+        let axes = named_or_all(self, axes);
         let plan = Plan::new("var", self, axes)?;
         let y = plan.run(
             self,
@@ -304,15 +317,18 @@ impl<T: Element> Tensor<T> {
     }
 
     /// For each row (index of the axes before the last) the first place of its largest element; NaN counts as the
-    /// largest.
+    /// largest. A scalar is a row of one element.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a scalar or an empty last axis.
+    /// [`Error::Shape`] for an empty last axis.
     pub fn argmax(&self) -> Result<Vec<usize>> {
+        if self.rank() == 0 {
+            return Ok(vec![0]);
+        }
         let cols = match self.shape().last() {
             Some(&cols) if cols > 0 => cols,
             _ => {
-                return Err(Error::shape("argmax", format!("the shape {:?} has no last axis", self.shape())));
+                return Err(Error::shape("argmax", format!("the last axis of {:?} is empty", self.shape())));
             }
         };
         let mut places = vec![0; self.len() / cols];

@@ -63,7 +63,8 @@ fn back<T: Element>(x: &Tensor<T>, axis: usize) -> Tensor<T> {
 }
 
 impl<T: Element> Tensor<T> {
-    /// `exp(x − max) / Σ exp(x − max)` along `axis`.
+    /// `exp(x − max) / Σ exp(x − max)` along `axis`. Of a scalar, axis 0 or −1 is that of a vector of one element, as in
+    /// PyTorch.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when the axis does not exist.
@@ -92,6 +93,10 @@ impl<T: Element> Tensor<T> {
 
     #[track_caller]
     fn softmax_family(&self, name: &'static str, kind: Kind, axis: isize) -> Result<Self> {
+        if let Some(vector) = self.scalar_as_vector(axis)? {
+            let y = vector.softmax_family(name, kind, 0)?;
+            return if kind == Kind::LogSumExp { Ok(y) } else { y.squeeze(0) };
+        }
         let axis = resolve_axis(name, axis, self.rank())?;
         let x = last(self, axis);
         let cols = self.shape()[axis];

@@ -76,7 +76,8 @@ fn cumulate<T: Element>(x: &Tensor<T>, axis: usize, reverse: bool) -> Result<Ten
 impl<T: Element> Tensor<T> {
     /// The elements of each row of an axis in order, with the places they had, of the same shape and row by row.
     ///
-    /// The sort is stable. NaN counts as larger than every number: it comes last, or first when `descending`. The
+    /// A scalar is a vector of one element here, in [`argsort`](Tensor::argsort) and in [`cumsum`](Tensor::cumsum), and the
+    /// result a scalar again, as in PyTorch. The sort is stable. NaN counts as larger than every number: it comes last, or first when `descending`. The
     /// gradient goes back to the places.
     ///
     /// ```
@@ -90,6 +91,10 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] when the axis does not exist.
     #[track_caller]
     pub fn sort(&self, axis: isize, descending: bool) -> Result<(Self, Vec<usize>)> {
+        if let Some(vector) = self.scalar_as_vector(axis)? {
+            let (y, places) = vector.sort(0, descending)?;
+            return Ok((y.squeeze(0)?, places));
+        }
         let axis = resolve_axis("sort", axis, self.rank())?;
         self.first_places("sort", axis, self.shape()[axis], descending)
     }
@@ -100,6 +105,9 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::Shape`] when the axis does not exist.
     pub fn argsort(&self, axis: isize, descending: bool) -> Result<Vec<usize>> {
+        if let Some(vector) = self.scalar_as_vector(axis)? {
+            return vector.argsort(0, descending);
+        }
         let axis = resolve_axis("argsort", axis, self.rank())?;
         self.ordered(axis, self.shape()[axis], descending)
     }
@@ -111,6 +119,10 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] when the axis does not exist; [`Error::Value`] when it is shorter than `k`.
     #[track_caller]
     pub fn topk(&self, k: usize, axis: isize, largest: bool) -> Result<(Self, Vec<usize>)> {
+        if let Some(vector) = self.scalar_as_vector(axis)?.filter(|_| k == 1) {
+            let (y, places) = vector.topk(1, 0, largest)?;
+            return Ok((y.squeeze(0)?, places));
+        }
         let axis = resolve_axis("topk", axis, self.rank())?;
         if k > self.shape()[axis] {
             let message = format!("axis {axis} of {:?} has no {k} elements", self.shape());
@@ -197,6 +209,9 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] when the axis does not exist.
     #[track_caller]
     pub fn cumsum(&self, axis: isize) -> Result<Self> {
+        if let Some(vector) = self.scalar_as_vector(axis)? {
+            return vector.cumsum(0)?.squeeze(0);
+        }
         let axis = resolve_axis("cumsum", axis, self.rank())?;
         record("cumsum", cumulate(self, axis, false)?, [self], |[parent], _| {
             Op::Cumsum(Cumsum { axis, parent })

@@ -4,7 +4,7 @@ use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::error::{Error, Result};
 use crate::simd::Element;
-use crate::tensor::{INFER, MAX_RANK, Shape, Tensor, resolve_axis};
+use crate::tensor::{INFER, MAX_RANK, Shape, Tensor, is_axis_of_scalar, resolve_axis};
 
 pub(crate) struct Reshape {
     from: Shape,
@@ -99,6 +99,13 @@ impl<T: Element> Tensor<T> {
         }
         let (front, rest) = self.shape().split_at(start.min(self.rank()));
         self.reshape(&*Shape::join(&[front, &[rest.iter().product()]])?)
+    }
+
+    /// A scalar as the vector of one element that PyTorch takes it for where an operation runs along an axis; what comes
+    /// out is a scalar again.
+    #[track_caller]
+    pub(super) fn scalar_as_vector(&self, axis: isize) -> Result<Option<Self>> {
+        (self.rank() == 0 && is_axis_of_scalar(axis)).then(|| self.unsqueeze(0)).transpose()
     }
 
     /// Without an axis of length 1.
