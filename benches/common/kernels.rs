@@ -1002,7 +1002,7 @@ fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     }
     let s = options::<T>(all, &[], None).label_smoothing.to_f64();
     let (x, extra) = (numbers::<T>(rows * cols, 1), if all { 3.0 } else { 0.0 });
-    let mut lse = vec![T::ZERO; rows];
+    let (mut lse, mut rest) = (vec![T::ZERO; rows], vec![T::ZERO; rows]);
     let read = n + weight.len() as f64;
     match op {
         "forward" => call::<T, _, _>(
@@ -1017,6 +1017,7 @@ fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
                     options(all, weight, ignore_index),
                     losses,
                     &mut lse,
+                    &mut rest,
                 )
             },
             move |[x, _]| reference::cross_entropy(x, &same_targets, cols, s, &wide_weight, ignore_index),
@@ -1034,6 +1035,7 @@ fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
                         cols,
                         options(all, weight, ignore_index),
                         &lse,
+                        &rest,
                         dy,
                         dx,
                     )
@@ -1052,13 +1054,16 @@ fn probabilities<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case>
     let (len, n, exp) = (rows * cols, (rows * cols) as f64, operations::<T>(24, 34));
     let x = numbers::<T>(len, 1);
     let targets = narrow::<T>(reference::softmax(&wide(&numbers::<T>(len, 2)), cols));
-    let (mut lse, ones) = (vec![T::ZERO; rows], vec![1.0; cols]);
+    let (mut lse, mut rest) = (vec![T::ZERO; rows], vec![T::ZERO; rows]);
+    let ones = vec![1.0; cols];
     match op {
         "forward" => call::<T, _, _>(
             [(exp + 8.0) * n, 2.0 * n, 2.0 * rows as f64],
             [x, targets],
             [vec![T::ZERO; rows]],
-            move |[x, t], [losses]| soft_cross_entropy::forward(x, t, cols, T::ZERO, None, losses, &mut lse),
+            move |[x, t], [losses]| {
+                soft_cross_entropy::forward(x, t, cols, T::ZERO, None, losses, &mut lse, &mut rest)
+            },
             move |[x, t]| reference::soft_cross_entropy(x, t, cols, 0.0, &ones),
         ),
         "backward" => {
@@ -1068,7 +1073,7 @@ fn probabilities<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case>
                 [x, targets, numbers(rows, 4)],
                 [numbers(len, 3)],
                 move |[x, t, dy], [dx]| {
-                    soft_cross_entropy::backward(x, t, cols, T::ZERO, None, &lse, dy, dx, None)
+                    soft_cross_entropy::backward(x, t, cols, T::ZERO, None, &lse, &rest, dy, dx, None)
                 },
                 move |[x, t, dy]| reference::soft_cross_entropy_backward(x, t, cols, 0.0, &ones, dy).0,
             )

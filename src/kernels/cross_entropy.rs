@@ -35,7 +35,8 @@ pub struct Options<'a, T> {
 }
 
 compiled_once! {
-    /// The loss of each row of `classes` logits, and its log-sum-exp, which [`backward`] needs; no reduction over rows.
+    /// The loss of each row of `classes` logits, and its log-sum-exp, which [`backward`] needs: rounded, and what the rounding
+    /// left over, so that a row of large logits keeps the digits of `ln Σ`. No reduction over rows.
     ///
     /// # Errors
     /// [`Error::Shape`] when `logits` is not whole rows, another slice has not one element per row or there is not one weight
@@ -43,14 +44,15 @@ compiled_once! {
     ///
     /// ```
     /// use gristmill::kernels::cross_entropy::{self, Options};
-    /// let (mut losses, mut logsumexp) = ([0.0_f64; 2], [0.0; 2]);
+    /// let (mut losses, mut lse, mut rest) = ([0.0_f64; 2], [0.0; 2], [0.0; 2]);
     /// let logits = [0.0, 0.0, 1000.0, 0.0];
-    /// cross_entropy::forward(&logits, &[0, 1], 2, Options::default(), &mut losses, &mut logsumexp)?;
+    /// cross_entropy::forward(&logits, &[0, 1], 2, Options::default(), &mut losses, &mut lse, &mut rest)?;
     /// assert_eq!(losses, [2f64.ln(), 1000.0]);
     /// let options = Options { weight: Some(&[1.0, 0.5]), ignore_index: Some(0), ..Options::default() };
-    /// cross_entropy::forward(&logits, &[0, 1], 2, options, &mut losses, &mut logsumexp)?;
+    /// cross_entropy::forward(&logits, &[0, 1], 2, options, &mut losses, &mut lse, &mut rest)?;
     /// assert_eq!(losses, [0.0, 500.0]);
-    /// let error = cross_entropy::forward(&logits, &[0, 2], 2, options, &mut losses, &mut logsumexp).unwrap_err();
+    /// let outside = cross_entropy::forward(&logits, &[0, 2], 2, options, &mut losses, &mut lse, &mut rest);
+    /// let error = outside.unwrap_err();
     /// assert_eq!(error.to_string(), "cross_entropy: target 2 of row 1 is not one of 2 classes");
     /// # Ok::<(), gristmill::Error>(())
     /// ```
@@ -61,10 +63,12 @@ compiled_once! {
         options: Options<'_, T>,
         losses: &mut [T],
         logsumexp: &mut [T],
+        rest: &mut [T],
     ) -> Result<()> {
         let rows = check(logits, targets, classes, options)?;
         same_len("cross_entropy", "losses", losses, rows)?;
         same_len("cross_entropy", "logsumexp", logsumexp, rows)?;
+        same_len("cross_entropy", "rest", rest, rows)?;
         if rows == 0 {
             return Ok(());
         }
@@ -77,20 +81,23 @@ compiled_once! {
             Rows(targets, chunk),
             RowsMut::new(losses, chunk),
             RowsMut::new(logsumexp, chunk),
+            RowsMut::new(rest, chunk),
         );
-        parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp)| {
-            settings.simd.run(Forward { logits, targets, classes, rule, losses, logsumexp });
+        parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp, rest)| {
+            settings.simd.run(Forward { logits, targets, classes, rule, losses, logsumexp, rest });
         });
         Ok(())
     }
 }
 
 compiled_once! {
-    /// The gradient of the logits from the log-sum-exp of each row and the gradient of each loss:
-    /// `dlogits[i] = dloss·(ω·p[i] − (1 − s)·w[t]·[i = t] − s/classes·w[i])` with `p[i] = exp(z[i] − lse)`.
+    /// The gradient of the logits from the log-sum-exp of each row and its rest, as [`forward`] gives them, and the gradient
+    /// of each loss:
+    /// `dlogits[i] = dloss·(ω·p[i] − (1 − s)·w[t]·[i = t] − s/classes·w[i])` with `p[i] = exp(z[i] − lse − rest)`.
     ///
-    /// Within `|dloss|·((|z[i] − lse| + 8)·ω·p[i] + 5·s/classes·w[i] + 4·(1 − s)·w[t]·[i = t])·u`, and `|dloss|·ω·p[i]` times
-    /// the error of lse, which is at least `|lse|·u`. With weights and smoothing, whose ω is a sum, 8 becomes d + 12.
+    /// Within `|dloss|·((2·|z[i] − lse| + 12)·ω·p[i] + 5·s/classes·w[i] + 4·(1 − s)·w[t]·[i = t])·u`, and `|dloss|·ω·p[i]`
+    /// times the error of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are. With weights and
+    /// smoothing, whose ω is a sum, 12 becomes d + 16.
     ///
     /// # Errors
     /// As [`forward`].
@@ -98,7 +105,7 @@ compiled_once! {
     /// ```
     /// use gristmill::kernels::cross_entropy::{Options, backward};
     /// let mut dlogits = [0.0_f64; 2];
-    /// backward(&[0.0, 0.0], &[1], 2, Options::default(), &[2f64.ln()], &[1.0], &mut dlogits)?;
+    /// backward(&[0.0, 0.0], &[1], 2, Options::default(), &[2f64.ln()], &[0.0], &[1.0], &mut dlogits)?;
     /// assert!((dlogits[0] - 0.5).abs() < 1e-15 && (dlogits[1] + 0.5).abs() < 1e-15);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
@@ -108,11 +115,13 @@ compiled_once! {
         classes: usize,
         options: Options<'_, T>,
         logsumexp: &[T],
+        rest: &[T],
         dlosses: &[T],
         dlogits: &mut [T],
     ) -> Result<()> {
         let rows = check(logits, targets, classes, options)?;
         same_len("cross_entropy", "logsumexp", logsumexp, rows)?;
+        same_len("cross_entropy", "rest", rest, rows)?;
         same_len("cross_entropy", "dlosses", dlosses, rows)?;
         same_len("cross_entropy", "dlogits", dlogits, logits.len())?;
         if rows == 0 {
@@ -126,11 +135,12 @@ compiled_once! {
             Rows(logits, classes * chunk),
             Rows(targets, chunk),
             Rows(logsumexp, chunk),
+            Rows(rest, chunk),
             Rows(dlosses, chunk),
             RowsMut::new(dlogits, classes * chunk),
         );
-        parallel::for_each(settings, parts, work, |(logits, targets, logsumexp, dlosses, dlogits)| {
-            settings.simd.run(Backward { logits, targets, classes, rule, logsumexp, dlosses, dlogits });
+        parallel::for_each(settings, parts, work, |(logits, targets, logsumexp, rest, dlosses, dlogits)| {
+            settings.simd.run(Backward { logits, targets, classes, rule, logsumexp, rest, dlosses, dlogits });
         });
         Ok(())
     }
@@ -220,6 +230,13 @@ pub(super) fn largest_and_ln_sums<T: Element, S: Simd>(
     );
 }
 
+/// The log-sum-exp of a row with this largest element, and what its rounding leaves over.
+#[inline(always)]
+pub(super) fn sum_and_rest<T: Element>(largest: T, ln_sum: T) -> (T, T) {
+    let sum = largest + ln_sum;
+    (sum, (largest - sum) + ln_sum)
+}
+
 struct Forward<'a, T> {
     logits: &'a [T],
     targets: &'a [usize],
@@ -227,6 +244,7 @@ struct Forward<'a, T> {
     rule: Rule<'a, T>,
     losses: &'a mut [T],
     logsumexp: &'a mut [T],
+    rest: &'a mut [T],
 }
 
 impl<T: Element> Kernel for Forward<'_, T> {
@@ -234,17 +252,19 @@ impl<T: Element> Kernel for Forward<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { logits, targets, classes, rule, losses, logsumexp } = self;
+        let Self { logits, targets, classes, rule, losses, logsumexp, rest } = self;
         // In the places of the results, until they are there.
-        largest_and_ln_sums(s, logits, classes, logsumexp, losses);
+        largest_and_ln_sums(s, logits, classes, logsumexp, rest);
         let rows = logits.chunks_exact(classes).zip(targets);
-        for (((z, &target), max), ln_sum) in rows.zip(logsumexp).zip(losses) {
-            let (lse, ln) = (*max + *ln_sum, *ln_sum);
-            let loss = match rule.row(target) {
+        for (((z, &target), loss), (max, ln_sum)) in rows.zip(losses).zip(logsumexp.iter_mut().zip(rest)) {
+            let (largest, ln) = (*max, *ln_sum);
+            *loss = match rule.row(target) {
                 None => T::ZERO,
-                Some((hard, all)) => hard * (*max - z[target]) + (rule.smoothing(s, z, *max) + all * ln),
+                Some((hard, all)) => {
+                    hard * (largest - z[target]) + (rule.smoothing(s, z, largest) + all * ln)
+                }
             };
-            (*max, *ln_sum) = (lse, loss);
+            (*max, *ln_sum) = sum_and_rest(largest, ln);
         }
     }
 }
@@ -282,6 +302,7 @@ struct Backward<'a, T> {
     classes: usize,
     rule: Rule<'a, T>,
     logsumexp: &'a [T],
+    rest: &'a [T],
     dlosses: &'a [T],
     dlogits: &'a mut [T],
 }
@@ -293,13 +314,14 @@ impl<T: Element> Kernel for Backward<'_, T> {
     fn run<S: Simd>(self, s: S) {
         let Self { classes, rule, .. } = self;
         let (z, dz) = (self.logits.chunks_exact(classes), self.dlogits.chunks_exact_mut(classes));
-        let rows = z.zip(self.targets).zip(self.logsumexp).zip(self.dlosses).zip(dz);
-        for ((((z, &target), &lse), &dloss), dz) in rows {
+        let rows = z.zip(self.targets).zip(self.logsumexp.iter().zip(self.rest)).zip(self.dlosses).zip(dz);
+        for ((((z, &target), (&lse, &rest)), &dloss), dz) in rows {
             let Some((hard, all)) = rule.row(target) else {
                 dz.fill(T::ZERO);
                 continue;
             };
-            let (lse, all, share) = (s.splat(lse), s.splat(dloss * all), s.splat(dloss * rule.share));
+            let (lse, rest) = (s.splat(lse), s.splat(rest));
+            let (all, share) = (s.splat(dloss * all), s.splat(dloss * rule.share));
             match rule.weight {
                 Some(weight) if rule.share != T::ZERO => slices::map2(
                     s,
@@ -307,14 +329,14 @@ impl<T: Element> Kernel for Backward<'_, T> {
                     weight,
                     dz,
                     #[inline(always)]
-                    |z, weight| T::exp(s, z - lse).mul_sub(all, share * weight),
+                    |z, weight| T::exp(s, (z - lse) - rest).mul_sub(all, share * weight),
                 ),
                 _ => slices::map(
                     s,
                     z,
                     dz,
                     #[inline(always)]
-                    |z| T::exp(s, z - lse).mul_sub(all, share),
+                    |z| T::exp(s, (z - lse) - rest).mul_sub(all, share),
                 ),
             }
             dz[target] = dz[target] - dloss * hard;

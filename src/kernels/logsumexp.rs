@@ -58,11 +58,13 @@ compiled_once! {
 }
 
 compiled_once! {
-    /// The gradient of `x` from `x`, its log-sum-exp `y` and the gradient `dy` of that: `dx[i] = dy·exp(x[i] − y)` in each
-    /// row, which has one `y` and one `dy`.
+    /// The gradient of `x` from `x`, its log-sum-exp `y` and the gradient `dy` of that: `dx[i] = dy·p[i]` with
+    /// `p[i] = exp(x[i] − y)/Σ exp(x[j] − y)` in each row, which has one `y` and one `dy`. The sum is 1 but for the rounding
+    /// of y, which in a row of large elements leaves no digit of `ln Σ`.
     ///
-    /// Within `(|x[i] − y| + 5)·u` relative, as long as the result is not subnormal. As in PyTorch, the gradient is NaN
-    /// where x\[i\] and y are the same infinity: everywhere in a row of −∞, and at each +∞.
+    /// Within `(|x[i] − y| + d + 8)·u` relative, as long as the result is not subnormal, with d as in
+    /// [`softmax`](super::softmax). As in PyTorch, the gradient is NaN where x\[i\] and y are the same infinity: everywhere in
+    /// a row of −∞, and at each +∞.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
@@ -122,7 +124,8 @@ compiled_once! {
 }
 
 compiled_once! {
-    /// The gradient of [`forward_cols`], as [`backward`]; `y` and `dy` have one element per column.
+    /// The gradient of [`forward_cols`], as [`backward`] with the d of a sum by column; `y` and `dy` have one element per
+    /// column.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
@@ -136,10 +139,15 @@ compiled_once! {
             return Ok(());
         }
         let settings = context::settings()?;
-        let chunk = rows_per_chunk(cols) * cols;
+        let mut scales = Scratch::new(cols);
+        column_totals(settings, Term::Exponential { shift: y }, x, cols, &mut scales);
+        for ((scale, &y), &dy) in scales.iter_mut().zip(y).zip(dy) {
+            *scale = if y.is_finite() { dy / *scale } else { dy };
+        }
+        let (scales, chunk) = (&scales[..], rows_per_chunk(cols) * cols);
         let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
         parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(dx, chunk)), work, |(x, dx)| {
-            settings.simd.run(BackwardCols { x, y, dy, dx });
+            settings.simd.run(BackwardCols { x, y, scales, dx });
         });
         Ok(())
     }
@@ -198,13 +206,27 @@ impl<T: Element> Kernel for Backward<'_, T> {
     fn run<S: Simd>(self, s: S) {
         let (x, dx) = (self.x.chunks_exact(self.cols), self.dx.chunks_exact_mut(self.cols));
         for (((x, y), dy), dx) in x.zip(self.y).zip(self.dy).zip(dx) {
-            let (y, dy) = (s.splat(*y), s.splat(*dy));
+            let shift = s.splat(*y);
             slices::map(
                 s,
                 x,
                 dx,
                 #[inline(always)]
-                |x| dy * T::exp(s, x - y),
+                |x| T::exp(s, x - shift),
+            );
+            let sum = slices::sum(
+                s,
+                dx,
+                #[inline(always)]
+                |p| p,
+            );
+            // Of a row with an infinity the sum is none, either.
+            let scale = s.splat(if y.is_finite() { *dy / sum } else { *dy });
+            slices::map_in_place(
+                s,
+                dx,
+                #[inline(always)]
+                |p| p * scale,
             );
         }
     }
@@ -234,7 +256,8 @@ impl<T: Element> Kernel for Finish<'_, T> {
 struct BackwardCols<'a, T> {
     x: &'a [T],
     y: &'a [T],
-    dy: &'a [T],
+    /// `dy/Σ exp(x − y)`.
+    scales: &'a [T],
     dx: &'a mut [T],
 }
 
@@ -247,10 +270,10 @@ impl<T: Element> Kernel for BackwardCols<'_, T> {
         for (x, dx) in self.x.chunks_exact(cols).zip(self.dx.chunks_exact_mut(cols)) {
             slices::map3(
                 s,
-                [x, self.y, self.dy],
+                [x, self.y, self.scales],
                 dx,
                 #[inline(always)]
-                |x, y, dy| dy * T::exp(s, x - y),
+                |x, y, scale| scale * T::exp(s, x - y),
             );
         }
     }

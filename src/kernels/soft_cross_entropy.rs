@@ -10,7 +10,7 @@
 //! NaN gradients. A logit of −∞ has a loss of +∞, but NaN where q·w is 0, as in PyTorch.
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
-use super::cross_entropy::{check_smoothing, largest_and_ln_sums};
+use super::cross_entropy::{check_smoothing, largest_and_ln_sums, sum_and_rest};
 use super::{compiled_once, rows_per_chunk, same_len, same_len_if_any, unless_given, whole_rows};
 use crate::context;
 use crate::error::Result;
@@ -21,8 +21,8 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
 
 compiled_once! {
-    /// The loss of each row of `classes` logits with as many probabilities, and its log-sum-exp, which [`backward`] needs; no
-    /// reduction over rows.
+    /// The loss of each row of `classes` logits with as many probabilities, and its log-sum-exp, rounded, and what the
+    /// rounding left over, which [`backward`] needs; no reduction over rows.
     ///
     /// `weight` has one element per class; without it all are 1.
     ///
@@ -31,9 +31,10 @@ compiled_once! {
     /// [`Error::Value`](crate::Error::Value) when the label smoothing is outside 0 to 1.
     ///
     /// ```
-    /// let (mut losses, mut logsumexp) = ([0.0_f64], [0.0]);
+    /// use gristmill::kernels::soft_cross_entropy::forward;
+    /// let (mut losses, mut lse, mut rest) = ([0.0_f64], [0.0], [0.0]);
     /// let (logits, targets) = ([3.0, 3.0], [0.25, 0.75]);
-    /// gristmill::kernels::soft_cross_entropy::forward(&logits, &targets, 2, 0.0, None, &mut losses, &mut logsumexp)?;
+    /// forward(&logits, &targets, 2, 0.0, None, &mut losses, &mut lse, &mut rest)?;
     /// assert_eq!(losses, [2f64.ln()]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
@@ -45,6 +46,7 @@ compiled_once! {
         weight: Option<&[T]>,
         losses: &mut [T],
         logsumexp: &mut [T],
+        rest: &mut [T],
     ) -> Result<()> {
         const OP: &str = "soft_cross_entropy";
         let rows = whole_rows(OP, logits, classes)?;
@@ -52,6 +54,7 @@ compiled_once! {
         same_len_if_any(OP, "weight", weight, classes)?;
         same_len(OP, "losses", losses, rows)?;
         same_len(OP, "logsumexp", logsumexp, rows)?;
+        same_len(OP, "rest", rest, rows)?;
         check_smoothing(OP, label_smoothing)?;
         let settings = context::settings()?;
 
@@ -65,28 +68,33 @@ compiled_once! {
             Rows(targets, classes * chunk),
             RowsMut::new(losses, chunk),
             RowsMut::new(logsumexp, chunk),
+            RowsMut::new(rest, chunk),
         );
-        parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp)| {
-            settings.simd.run(Forward { logits, targets, classes, smoothing, weight, losses, logsumexp });
+        parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp, rest)| {
+            let forward = Forward { logits, targets, classes, smoothing, weight, losses, logsumexp, rest };
+            settings.simd.run(forward);
         });
         Ok(())
     }
 }
 
 compiled_once! {
-    /// The gradient of the logits, and if wanted that of the targets, from the log-sum-exp of each row and the gradient of
-    /// each loss: `dloss·(ω·p[i] − q[i]·w[i])` with `p[i] = exp(z[i] − lse)`, and `dloss·(1 − s)·w[i]·(lse − z[i])`.
+    /// The gradient of the logits, and if wanted that of the targets, from the log-sum-exp of each row and its rest, as
+    /// [`forward`] gives them, and the gradient of each loss: `dloss·(ω·p[i] − q[i]·w[i])` with
+    /// `p[i] = exp(z[i] − lse − rest)`, and `dloss·(1 − s)·w[i]·(lse + rest − z[i])`.
     ///
-    /// The first is within `|dloss|·((|z[i] − lse| + 2·d + 12)·ω·p[i] + 6·q[i]·w[i])·u`, and `|dloss|·ω·p[i]` times the error
-    /// of lse, which is at least `|lse|·u`; the second within 5u, relative, and `|dloss|·(1 − s)·w[i]` times the error of lse.
+    /// The first is within `|dloss|·((2·|z[i] − lse| + 2·d + 16)·ω·p[i] + 6·q[i]·w[i])·u`, and `|dloss|·ω·p[i]` times the error
+    /// of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are; the second within
+    /// `|dloss|·(1 − s)·w[i]` times that error and `6·|lse − z[i]|·u`.
     ///
     /// # Errors
     /// As [`forward`].
     ///
     /// ```
-    /// let (mut dlogits, lse) = ([0.0_f64; 2], [3.0 + 2f64.ln()]);
+    /// use gristmill::kernels::soft_cross_entropy::backward;
+    /// let (mut dlogits, lse, rest) = ([0.0_f64; 2], [3.0 + 2f64.ln()], [0.0]);
     /// let (logits, targets) = ([3.0, 3.0], [0.25, 0.75]);
-    /// gristmill::kernels::soft_cross_entropy::backward(&logits, &targets, 2, 0.0, None, &lse, &[1.0], &mut dlogits, None)?;
+    /// backward(&logits, &targets, 2, 0.0, None, &lse, &rest, &[1.0], &mut dlogits, None)?;
     /// assert!((dlogits[0] - 0.25).abs() < 1e-15 && (dlogits[1] + 0.25).abs() < 1e-15);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
@@ -97,6 +105,7 @@ compiled_once! {
         label_smoothing: T,
         weight: Option<&[T]>,
         logsumexp: &[T],
+        rest: &[T],
         dlosses: &[T],
         dlogits: &mut [T],
         dtargets: Option<&mut [T]>,
@@ -106,6 +115,7 @@ compiled_once! {
         same_len(OP, "targets", targets, logits.len())?;
         same_len_if_any(OP, "weight", weight, classes)?;
         same_len(OP, "logsumexp", logsumexp, rows)?;
+        same_len(OP, "rest", rest, rows)?;
         same_len(OP, "dlosses", dlosses, rows)?;
         same_len(OP, "dlogits", dlogits, logits.len())?;
         same_len_if_any(OP, "dtargets", dtargets.as_deref(), logits.len())?;
@@ -121,11 +131,13 @@ compiled_once! {
             Rows(logits, classes * chunk),
             Rows(targets, classes * chunk),
             Rows(logsumexp, chunk),
+            Rows(rest, chunk),
             Rows(dlosses, chunk),
             RowsMut::new(dlogits, classes * chunk),
             RowsMut::new(dtargets.unwrap_or_default(), classes * chunk),
         );
-        parallel::for_each(settings, parts, work, |(logits, targets, logsumexp, dlosses, dlogits, dtargets)| {
+        parallel::for_each(settings, parts, work, |parts| {
+            let (logits, targets, logsumexp, rest, dlosses, dlogits, dtargets) = parts;
             settings.simd.run(Backward {
                 logits,
                 targets,
@@ -133,6 +145,7 @@ compiled_once! {
                 smoothing,
                 weight,
                 logsumexp,
+                rest,
                 dlosses,
                 dlogits,
                 dtargets,
@@ -164,6 +177,7 @@ struct Forward<'a, T> {
     weight: &'a [T],
     losses: &'a mut [T],
     logsumexp: &'a mut [T],
+    rest: &'a mut [T],
 }
 
 impl<T: Element> Kernel for Forward<'_, T> {
@@ -171,12 +185,12 @@ impl<T: Element> Kernel for Forward<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { logits, targets, classes, smoothing, weight, losses, logsumexp } = self;
+        let Self { logits, targets, classes, smoothing, weight, losses, logsumexp, rest } = self;
         // In the places of the results, until they are there.
-        largest_and_ln_sums(s, logits, classes, logsumexp, losses);
+        largest_and_ln_sums(s, logits, classes, logsumexp, rest);
         let (keep, share) = (s.splat(smoothing.keep), s.splat(smoothing.share));
         let rows = logits.chunks_exact(classes).zip(targets.chunks_exact(classes));
-        for (((z, t), max), ln_sum) in rows.zip(logsumexp).zip(losses) {
+        for (((z, t), loss), (max, ln_sum)) in rows.zip(losses).zip(logsumexp.iter_mut().zip(rest)) {
             let largest = s.splat(*max);
             let [far, all] = slices::sums::<T, S, 2, 3, 2>(
                 s,
@@ -187,7 +201,8 @@ impl<T: Element> Kernel for Forward<'_, T> {
                     [(largest - z).mul_add(q, far), all + q]
                 },
             );
-            (*max, *ln_sum) = (*max + *ln_sum, far + all * *ln_sum);
+            *loss = far + all * *ln_sum;
+            (*max, *ln_sum) = sum_and_rest(*max, *ln_sum);
         }
     }
 }
@@ -199,6 +214,7 @@ struct Backward<'a, T> {
     smoothing: Smoothing<T>,
     weight: &'a [T],
     logsumexp: &'a [T],
+    rest: &'a [T],
     dlosses: &'a [T],
     dlogits: &'a mut [T],
     /// May be empty.
@@ -213,22 +229,22 @@ impl<T: Element> Kernel for Backward<'_, T> {
         let Self { classes, weight, .. } = self;
         let (keep, share) = (s.splat(self.smoothing.keep), s.splat(self.smoothing.share));
         let inputs = self.logits.chunks_exact(classes).zip(self.targets.chunks_exact(classes));
-        let rows = inputs.zip(self.logsumexp.iter().zip(self.dlosses));
+        let rows = inputs.zip(self.logsumexp.iter().zip(self.rest).zip(self.dlosses));
         let mut dtargets = self.dtargets.chunks_exact_mut(classes);
-        for (((z, t), (&lse, &dloss)), dz) in rows.zip(self.dlogits.chunks_exact_mut(classes)) {
+        for (((z, t), ((&lse, &rest), &dloss)), dz) in rows.zip(self.dlogits.chunks_exact_mut(classes)) {
             let [all] = slices::sums::<T, S, 2, 2, 1>(
                 s,
                 [t, weight],
                 #[inline(always)]
                 |[all], [t, weight]| [t.mul_add(keep, share).mul_add(weight, all)],
             );
-            let (lse, all, g) = (s.splat(lse), s.splat(dloss * all), s.splat(dloss));
+            let (lse, rest, all, g) = (s.splat(lse), s.splat(rest), s.splat(dloss * all), s.splat(dloss));
             slices::map3(
                 s,
                 [z, t, weight],
                 dz,
                 #[inline(always)]
-                |z, t, weight| T::exp(s, z - lse).mul_sub(all, t.mul_add(keep, share) * weight * g),
+                |z, t, weight| T::exp(s, (z - lse) - rest).mul_sub(all, t.mul_add(keep, share) * weight * g),
             );
             if let Some(dt) = dtargets.next() {
                 slices::map2(
@@ -237,7 +253,7 @@ impl<T: Element> Kernel for Backward<'_, T> {
                     weight,
                     dt,
                     #[inline(always)]
-                    |z, weight| (lse - z) * weight * (g * keep),
+                    |z, weight| ((lse - z) + rest) * weight * (g * keep),
                 );
             }
         }

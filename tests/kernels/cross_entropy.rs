@@ -32,9 +32,12 @@ fn pytorch_agrees() {
                 reference::cross_entropy_backward(&z, &targets, classes, smoothing, &ones, None, &dlosses);
             close("reference", &losses, &dlogits);
             on_every_isa(|isa| {
-                let (mut losses, mut lse, mut dz) = (vec![0.0; rows], vec![0.0; rows], vec![0.0; z.len()]);
-                cross_entropy::forward(&z, &targets, classes, options, &mut losses, &mut lse).unwrap();
-                cross_entropy::backward(&z, &targets, classes, options, &lse, &dlosses, &mut dz).unwrap();
+                let [mut losses, mut lse, mut rest] = [(); 3].map(|()| vec![0.0; rows]);
+                let mut dz = vec![0.0; z.len()];
+                cross_entropy::forward(&z, &targets, classes, options, &mut losses, &mut lse, &mut rest)
+                    .unwrap();
+                cross_entropy::backward(&z, &targets, classes, options, &lse, &rest, &dlosses, &mut dz)
+                    .unwrap();
                 close(isa.name(), &losses, &dz);
             });
             let rule = Rule { smoothing, ..Rule::default() };
@@ -50,9 +53,10 @@ fn pytorch_agrees() {
 fn a_dominating_target_has_a_loss_near_zero_whatever_its_size() {
     on_every_isa(|isa| {
         for offset in [0.0_f32, 1e4, -1e6] {
-            let (mut loss, mut lse) = ([f32::NAN], [0.0]);
+            let (mut loss, mut lse, mut rest) = ([f32::NAN], [0.0], [0.0]);
             let z = [offset, offset + 16.0, offset];
-            cross_entropy::forward(&z, &[1], 3, Options::default(), &mut loss, &mut lse).unwrap();
+            let options = Options::default();
+            cross_entropy::forward(&z, &[1], 3, options, &mut loss, &mut lse, &mut rest).unwrap();
             let expected = (2.0 * (-16f64).exp()).ln_1p();
             assert_close(&format!("{isa} at {offset}"), &loss, &[expected], 0.0, 12.0 * unit::<f32>());
         }
@@ -65,22 +69,27 @@ fn infinities_and_nan_are_what_pytorch_makes_of_them() {
     // NaN, +∞, −∞ alone, −∞ beside the target, a target of −∞.
     let z = [0.0, f64::NAN, 0.0, inf, -inf, -inf, 0.0, -inf, -inf, 0.0];
     on_every_isa(|isa| {
-        let (mut losses, mut lse, mut dz) = ([0.0; 5], [0.0; 5], [0.0; 10]);
-        cross_entropy::forward(&z, &[0; 5], 2, Options::default(), &mut losses, &mut lse).unwrap();
+        let ([mut losses, mut lse, mut rest], mut dz) = ([[0.0; 5]; 3], [0.0; 10]);
+        let plain = Options::default();
+        cross_entropy::forward(&z, &[0; 5], 2, plain, &mut losses, &mut lse, &mut rest).unwrap();
         assert!(losses[..3].iter().all(|loss| loss.is_nan()), "{isa}: {losses:?}");
         assert_eq!(losses[3..], [0.0, inf], "{isa}");
-        cross_entropy::backward(&z, &[0; 5], 2, Options::default(), &lse, &[1.0; 5], &mut dz).unwrap();
+        cross_entropy::backward(&z, &[0; 5], 2, plain, &lse, &rest, &[1.0; 5], &mut dz).unwrap();
         assert!(dz[..6].iter().all(|dz| dz.is_nan()), "{isa}: {dz:?}");
         assert_eq!(dz[6..], [0.0, 0.0, -1.0, 1.0], "{isa}");
         let smoothed = Options { label_smoothing: 0.1, ..Options::default() };
-        cross_entropy::forward(&z[6..], &[0; 2], 2, smoothed, &mut losses[..2], &mut lse[..2]).unwrap();
-        assert_eq!(losses[..2], [inf, inf], "{isa}, smoothed");
+        let mut two = |options| {
+            let (losses, lse, rest) = (&mut losses[..2], &mut lse[..2], &mut rest[..2]);
+            cross_entropy::forward(&z[6..], &[0; 2], 2, options, losses, lse, rest).unwrap();
+            [losses[0], losses[1]]
+        };
+        assert_eq!(two(smoothed), [inf, inf], "{isa}, smoothed");
         let weightless = Options { weight: Some(&[0.0, 1.0]), ..Options::default() };
-        cross_entropy::forward(&z[6..], &[0; 2], 2, weightless, &mut losses[..2], &mut lse[..2]).unwrap();
-        assert_eq!(losses[0], 0.0, "{isa}");
-        assert!(losses[1].is_nan(), "{isa}: 0 times ∞");
+        let [first, second] = two(weightless);
+        assert_eq!(first, 0.0, "{isa}");
+        assert!(second.is_nan(), "{isa}: 0 times ∞");
         let t = [0.0, 1.0, 0.5, 0.5, 1.0, 0.0, 1.0, 0.0, 0.5, 0.5];
-        soft_cross_entropy::forward(&z, &t, 2, 0.0, None, &mut losses, &mut lse).unwrap();
+        soft_cross_entropy::forward(&z, &t, 2, 0.0, None, &mut losses, &mut lse, &mut rest).unwrap();
         assert!(losses[..4].iter().all(|loss| loss.is_nan()), "{isa}: {losses:?}");
         assert_eq!(losses[4], inf, "{isa}");
     });
@@ -93,7 +102,7 @@ fn the_gradient_of_the_targets_changes_nothing_else() {
     on_every_isa(|isa| {
         let [mut dz, mut dt, mut alone] = [(); 3].map(|()| vec![f32::NAN; 300]);
         let backward = |dz: &mut [f32], dt| {
-            soft_cross_entropy::backward(&z, &t, 10, 0.1, None, &lse, &losses, dz, dt).unwrap();
+            soft_cross_entropy::backward(&z, &t, 10, 0.1, None, &lse, &[0.0; 30], &losses, dz, dt).unwrap();
         };
         backward(&mut dz, Some(&mut dt));
         backward(&mut alone, None);
@@ -108,9 +117,10 @@ fn ignored_rows_count_nothing_whatever_they_hold() {
         for label_smoothing in [0.0, 0.1] {
             // Not a class.
             let options = Options { label_smoothing, ignore_index: Some(9), ..Options::default() };
-            let ([mut losses, mut lse], mut dz) = ([[f64::NAN; 2]; 2], [f64::NAN; 4]);
-            cross_entropy::forward(&z, &[9, 1], 2, options, &mut losses, &mut lse).unwrap();
-            cross_entropy::backward(&z, &[9, 1], 2, options, &lse, &[f64::INFINITY, 1.0], &mut dz).unwrap();
+            let ([mut losses, mut lse, mut rest], mut dz) = ([[f64::NAN; 2]; 3], [f64::NAN; 4]);
+            cross_entropy::forward(&z, &[9, 1], 2, options, &mut losses, &mut lse, &mut rest).unwrap();
+            let dlosses = [f64::INFINITY, 1.0];
+            cross_entropy::backward(&z, &[9, 1], 2, options, &lse, &rest, &dlosses, &mut dz).unwrap();
             assert_close(&format!("{isa} losses"), &losses, &[0.0, 2f64.ln()], 1e-15, 0.0);
             assert_eq!(dz[..2], [0.0; 2], "{isa}");
             nll_loss::forward(&z, &[9, 1], 2, None, Some(9), &mut losses).unwrap();
@@ -126,7 +136,7 @@ fn wrong_arguments_are_named() {
     let forward = |targets: &[usize], classes, smoothing, losses, logsumexp| {
         let (mut losses, mut logsumexp) = (vec![0.0; losses], vec![0.0; logsumexp]);
         let options = Options { label_smoothing: smoothing, ..Options::default() };
-        cross_entropy::forward(&z, targets, classes, options, &mut losses, &mut logsumexp)
+        cross_entropy::forward(&z, targets, classes, options, &mut losses, &mut logsumexp, &mut [0.0; 4])
             .unwrap_err()
             .to_string()
     };
@@ -141,27 +151,31 @@ fn wrong_arguments_are_named() {
     assert_eq!(forward(&[0; 4], 10, 1.5, 4, 4), "cross_entropy: label smoothing 1.5 is outside 0 to 1");
     assert_eq!(forward(&[0; 4], 10, f32::NAN, 4, 4), "cross_entropy: label smoothing NaN is outside 0 to 1");
     let plain = Options::default();
-    let error = cross_entropy::backward(&z, &[0; 4], 10, plain, &[0.0; 4], &[0.0; 3], &mut [0.0; 40]);
+    let error = cross_entropy::backward(&z, &[0; 4], 10, plain, &z[..4], &z[..4], &[0.0; 3], &mut [0.0; 40]);
     assert_eq!(error.unwrap_err().to_string(), "cross_entropy: dlosses has 3 elements, expected 4");
-    let error = cross_entropy::backward(&z, &[0; 4], 10, plain, &[0.0; 4], &[0.0; 4], &mut [0.0; 4]);
+    let error = cross_entropy::backward(&z, &[0; 4], 10, plain, &z[..4], &z[..4], &z[..4], &mut [0.0; 4]);
     assert_eq!(error.unwrap_err().to_string(), "cross_entropy: dlogits has 4 elements, expected 40");
+    let error = cross_entropy::backward(&z, &[0; 4], 10, plain, &z[..4], &z[..3], &z[..4], &mut [0.0; 40]);
+    assert_eq!(error.unwrap_err().to_string(), "cross_entropy: rest has 3 elements, expected 4");
+    let [mut a, mut b, mut c] = [[0.0_f32; 4]; 3];
     let few = Options { weight: Some(&[1.0; 3]), ..plain };
-    let error = cross_entropy::forward(&z, &[0; 4], 10, few, &mut [0.0; 4], &mut [0.0; 4]);
+    let error = cross_entropy::forward(&z, &[0; 4], 10, few, &mut a, &mut b, &mut c);
     assert_eq!(error.unwrap_err().to_string(), "cross_entropy: weight has 3 elements, expected 10");
     let other = Options { ignore_index: Some(11), ..plain };
-    let error = cross_entropy::forward(&z, &[0, 11, 12, 0], 10, other, &mut [0.0; 4], &mut [0.0; 4]);
+    let error = cross_entropy::forward(&z, &[0, 11, 12, 0], 10, other, &mut a, &mut b, &mut c);
     assert_eq!(error.unwrap_err().to_string(), "cross_entropy: target 12 of row 2 is not one of 10 classes");
 
     let soft = |targets: usize, smoothing, weight: Option<&[f32]>| {
-        let (t, mut losses) = (vec![0.0; targets], [0.0; 4]);
-        let error = soft_cross_entropy::forward(&z, &t, 10, smoothing, weight, &mut losses, &mut [0.0; 4]);
+        let (t, [mut a, mut b, mut c]) = (vec![0.0; targets], [[0.0; 4]; 3]);
+        let error = soft_cross_entropy::forward(&z, &t, 10, smoothing, weight, &mut a, &mut b, &mut c);
         error.unwrap_err().to_string()
     };
     assert_eq!(soft(39, 0.0, None), "soft_cross_entropy: targets has 39 elements, expected 40");
     assert_eq!(soft(40, -0.5, None), "soft_cross_entropy: label smoothing -0.5 is outside 0 to 1");
     assert_eq!(soft(40, 0.0, Some(&[1.0])), "soft_cross_entropy: weight has 1 elements, expected 10");
     let (x, lse, mut dx) = (&z[..], &[0.0; 4], [0.0; 40]);
-    let error = soft_cross_entropy::backward(x, x, 10, 0.0, None, lse, lse, &mut dx, Some(&mut [0.0; 4]));
+    let error =
+        soft_cross_entropy::backward(x, x, 10, 0.0, None, lse, lse, lse, &mut dx, Some(&mut [0.0; 4]));
     assert_eq!(error.unwrap_err().to_string(), "soft_cross_entropy: dtargets has 4 elements, expected 40");
 
     let error = nll_loss::forward(&z, &[0, 0, 0, 10], 10, None, Some(3), &mut [0.0; 4]);
@@ -172,11 +186,12 @@ fn wrong_arguments_are_named() {
     assert_eq!(error.unwrap_err().to_string(), "nll_loss: target 2 of row 2 is not one of 1 classes");
 
     for classes in [0, 10] {
-        cross_entropy::forward::<f32>(&[], &[], classes, plain, &mut [], &mut []).unwrap();
-        cross_entropy::backward::<f32>(&[], &[], classes, plain, &[], &[], &mut []).unwrap();
-        soft_cross_entropy::forward::<f32>(&[], &[], classes, 0.1, None, &mut [], &mut []).unwrap();
+        cross_entropy::forward::<f32>(&[], &[], classes, plain, &mut [], &mut [], &mut []).unwrap();
+        cross_entropy::backward::<f32>(&[], &[], classes, plain, &[], &[], &[], &mut []).unwrap();
+        soft_cross_entropy::forward::<f32>(&[], &[], classes, 0.1, None, &mut [], &mut [], &mut []).unwrap();
         let none = Some(&mut [][..]);
-        soft_cross_entropy::backward::<f32>(&[], &[], classes, 0.1, None, &[], &[], &mut [], none).unwrap();
+        let backward = soft_cross_entropy::backward::<f32>;
+        backward(&[], &[], classes, 0.1, None, &[], &[], &[], &mut [], none).unwrap();
         nll_loss::forward::<f32>(&[], &[], classes, None, None, &mut []).unwrap();
         nll_loss::backward::<f32>(&[], classes, None, None, &[], &mut []).unwrap();
     }

@@ -5,7 +5,7 @@ use gristmill::kernels::loss::{self, Loss};
 use gristmill::kernels::{nll_loss, soft_cross_entropy};
 use gristmill::{Element, reference};
 
-use super::{Case, Draw, Kernel, Near, claimed_unless, entries, log2_ceil, strictly, unit};
+use super::{Case, Draw, Kernel, Near, anything, claimed_unless, entries, log2_ceil, strictly, unit};
 
 pub const KERNELS: &[Kernel] = entries![
     "loss::forward" => loss_forward; 2,
@@ -282,9 +282,22 @@ fn logsumexp_bound<T: Element>(classes: usize, lse: f64) -> f64 {
     both::<T>(classes, |d, u| (d + 4.0 + 5.0 * (classes as f64).ln() + lse.abs()) * u)
 }
 
-/// The error of a log-sum-exp that was rounded, and what the reference is off.
-fn rounded_logsumexp<T: Element>(classes: usize, lse: f64) -> f64 {
-    lse.abs() * unit::<T>() + (classes as f64 + 4.0 + 5.0 * (classes as f64).ln() + lse.abs()) * unit::<f64>()
+/// The log-sum-exp of each row, rounded, and what the rounding leaves over.
+fn logsumexp_and_rest<T: Element>(logits: &[f64], classes: usize) -> (Vec<T>, Vec<T>) {
+    let largest = reference::by_row(logits, classes, reference::max);
+    let shifted: Vec<f64> = logits.iter().enumerate().map(|(i, z)| z - largest[i / classes.max(1)]).collect();
+    let ln_sums = logsumexp(&shifted, classes);
+    let split = |(max, ln_sum): (f64, f64)| {
+        let sum = T::from_f64(max + ln_sum);
+        (sum, T::from_f64((max - sum.to_f64()) + ln_sum))
+    };
+    largest.into_iter().zip(ln_sums).map(split).unzip()
+}
+
+/// The error of a log-sum-exp and its rest, and what the reference is off.
+fn split_error<T: Element>(classes: usize, lse: f64) -> f64 {
+    let ln = (classes as f64).ln();
+    (ln + 2.0) * unit::<T>() + (classes as f64 + 4.0 + 5.0 * ln + lse.abs()) * unit::<f64>()
 }
 
 /// `distance·p`, but 0 where the distance is infinite and p is 0.
@@ -323,10 +336,11 @@ pub fn cross_entropy_forward_of<T: Element>(
         .index_per_item("targets", targets)
         .output_per_item("losses", 1, rows)
         .output_per_item("logsumexp", 1, rows)
-        .run(move |[z, weight], [targets], [losses, lse]| {
-            cross_entropy::forward(z, targets, classes, rule.options(weight), losses, lse)
+        .output_per_item("rest", 1, rows)
+        .run(move |[z, weight], [targets], [losses, lse, rest]| {
+            cross_entropy::forward(z, targets, classes, rule.options(weight), losses, lse, rest)
         })
-        .expect(move |[z, weight], [targets], _: [&[f64]; 2]| {
+        .expect(move |[z, weight], [targets], _: [&[f64]; 3]| {
             let (s, w) = (rule.share::<T>().to_f64(), rule.all_weights(weight, classes));
             let losses = reference::cross_entropy(z, targets, classes, s, &w, rule.ignore_index);
             let (lse, shared) = (logsumexp(z, classes), s / classes as f64 * w.iter().sum::<f64>());
@@ -343,23 +357,25 @@ pub fn cross_entropy_forward_of<T: Element>(
             [
                 strictly(losses.clone(), loss_bound),
                 strictly(lse.clone(), |i| logsumexp_bound::<T>(classes, lse[i])),
+                // It depends on how the log-sum-exp was rounded; the gradients of large logits tell.
+                anything(rows),
             ]
         })
-        .refuses("absurd rows", move |[z, _], [targets], [losses, lse]| {
-            cross_entropy::forward(z, targets, usize::MAX, Options::default(), losses, lse)
+        .refuses("absurd rows", move |[z, _], [targets], [losses, lse, rest]| {
+            cross_entropy::forward(z, targets, usize::MAX, Options::default(), losses, lse, rest)
         })
-        .refuses("a target that is no class", move |[z, weight], [targets], [losses, lse]| {
-            cross_entropy::forward(z, &no_class(targets), classes, rule.options(weight), losses, lse)
+        .refuses("a target that is no class", move |[z, weight], [targets], [losses, lse, rest]| {
+            cross_entropy::forward(z, &no_class(targets), classes, rule.options(weight), losses, lse, rest)
         })
-        .refuses("a weight too many", move |[z, _], [targets], [losses, lse]| {
+        .refuses("a weight too many", move |[z, _], [targets], [losses, lse, rest]| {
             let weight = vec![T::ONE; classes + 1];
             let options = Options { weight: Some(&weight), ..rule.options(&[]) };
-            cross_entropy::forward(z, targets, classes, options, losses, lse)
+            cross_entropy::forward(z, targets, classes, options, losses, lse, rest)
         });
     WRONG_SMOOTHINGS.into_iter().fold(case, |case, (why, smoothing)| {
-        case.refuses(why, move |[z, weight], [targets], [losses, lse]| {
+        case.refuses(why, move |[z, weight], [targets], [losses, lse, rest]| {
             let rule = Rule { smoothing, ..rule };
-            cross_entropy::forward(z, targets, classes, rule.options(weight), losses, lse)
+            cross_entropy::forward(z, targets, classes, rule.options(weight), losses, lse, rest)
         })
     })
 }
@@ -381,18 +397,19 @@ pub fn cross_entropy_backward_of<T: Element>(
 ) -> Case<T> {
     let rows = targets.len();
     let wide: Vec<f64> = z.iter().map(|z| z.to_f64()).collect();
-    let lse = logsumexp(&wide, classes).into_iter().map(T::from_f64).collect();
+    let (lse, rest) = logsumexp_and_rest::<T>(&wide, classes);
     let case = Case::new(format!("{rows} × {classes}, {rule:?}"))
         .input_per_item("logits", classes, z)
         .input("weight", weight)
         .input_per_item("logsumexp", 1, lse)
+        .input_per_item("rest", 1, rest)
         .input_per_item("dlosses", 1, dlosses)
         .index_per_item("targets", targets)
         .output_per_item("dlogits", classes, rows * classes)
-        .run(move |[z, weight, lse, dlosses], [targets], [dz]| {
-            cross_entropy::backward(z, targets, classes, rule.options(weight), lse, dlosses, dz)
+        .run(move |[z, weight, lse, rest, dlosses], [targets], [dz]| {
+            cross_entropy::backward(z, targets, classes, rule.options(weight), lse, rest, dlosses, dz)
         })
-        .expect(move |[z, weight, _, dlosses], [targets], [_]| {
+        .expect(move |[z, weight, _, _, dlosses], [targets], [_]| {
             let (s, w) = (rule.share::<T>().to_f64(), rule.all_weights(weight, classes));
             let dz =
                 reference::cross_entropy_backward(z, targets, classes, s, &w, rule.ignore_index, dlosses);
@@ -406,11 +423,11 @@ pub fn cross_entropy_backward_of<T: Element>(
                 let hard = (1.0 - s) * w[targets[row]];
                 let (distance, all) = ((z[i] - lse[row]).abs(), hard + share * total);
                 let (p, hard) = (all * (-distance).exp(), if class == targets[row] { hard } else { 0.0 });
-                let growth = if s > 0.0 && rule.weighted { depth::<T>(classes) + 12.0 } else { 8.0 };
-                let terms = far(distance, p) + growth * p + 5.0 * share * w[class] + 4.0 * hard;
+                let growth = if s > 0.0 && rule.weighted { depth::<T>(classes) + 16.0 } else { 12.0 };
+                let terms = 2.0 * far(distance, p) + growth * p + 5.0 * share * w[class] + 4.0 * hard;
                 let exact_lse =
                     both::<T>(classes, |d, u| if u == unit::<T>() { terms * u } else { d * terms * u });
-                let error = exact_lse + 1.01 * p * rounded_logsumexp::<T>(classes, lse[row]);
+                let error = exact_lse + 1.01 * p * split_error::<T>(classes, lse[row]);
                 // The exponential may be subnormal before it is multiplied.
                 dlosses[row].abs() * (error + smallest::<T>() * all) + smallest::<T>()
             };
@@ -418,17 +435,17 @@ pub fn cross_entropy_backward_of<T: Element>(
             let infinite = |i: usize| dlosses[i / classes].is_infinite() && !ignored(i / classes);
             [claimed_unless(strictly(dz, bound), infinite)]
         })
-        .refuses("absurd rows", move |[z, _, lse, dlosses], [targets], [dz]| {
-            cross_entropy::backward(z, targets, usize::MAX, Options::default(), lse, dlosses, dz)
+        .refuses("absurd rows", move |[z, _, lse, rest, dlosses], [targets], [dz]| {
+            cross_entropy::backward(z, targets, usize::MAX, Options::default(), lse, rest, dlosses, dz)
         })
-        .refuses("a target that is no class", move |[z, weight, lse, dlosses], [targets], [dz]| {
+        .refuses("a target that is no class", move |[z, weight, lse, rest, dlosses], [targets], [dz]| {
             let targets = no_class(targets);
-            cross_entropy::backward(z, &targets, classes, rule.options(weight), lse, dlosses, dz)
+            cross_entropy::backward(z, &targets, classes, rule.options(weight), lse, rest, dlosses, dz)
         });
     WRONG_SMOOTHINGS.into_iter().fold(case, |case, (why, smoothing)| {
-        case.refuses(why, move |[z, weight, lse, dlosses], [targets], [dz]| {
+        case.refuses(why, move |[z, weight, lse, rest, dlosses], [targets], [dz]| {
             let rule = Rule { smoothing, ..rule };
-            cross_entropy::backward(z, targets, classes, rule.options(weight), lse, dlosses, dz)
+            cross_entropy::backward(z, targets, classes, rule.options(weight), lse, rest, dlosses, dz)
         })
     })
 }
@@ -502,11 +519,12 @@ fn soft_forward<T: Element>(draw: &mut Draw) -> Case<T> {
         .input("weight", rule.weights(draw, classes))
         .output_per_item("losses", 1, rows)
         .output_per_item("logsumexp", 1, rows)
-        .run(move |[z, t, weight], [], [losses, lse]| {
+        .output_per_item("rest", 1, rows)
+        .run(move |[z, t, weight], [], [losses, lse, rest]| {
             let weight = rule.weighted.then_some(weight);
-            soft_cross_entropy::forward(z, t, classes, rule.share(), weight, losses, lse)
+            soft_cross_entropy::forward(z, t, classes, rule.share(), weight, losses, lse, rest)
         })
-        .expect(move |[z, t, weight], [], _: [&[f64]; 2]| {
+        .expect(move |[z, t, weight], [], _: [&[f64]; 3]| {
             let (s, w) = (rule.share::<T>().to_f64(), rule.all_weights(weight, classes));
             let losses = reference::soft_cross_entropy(z, t, classes, s, &w);
             let lse = logsumexp(z, classes);
@@ -521,14 +539,15 @@ fn soft_forward<T: Element>(draw: &mut Draw) -> Case<T> {
             [
                 strictly(losses.clone(), loss_bound),
                 strictly(lse.clone(), |row| logsumexp_bound::<T>(classes, lse[row])),
+                anything(rows),
             ]
         })
-        .refuses("absurd rows", move |[z, t, _], [], [losses, lse]| {
-            soft_cross_entropy::forward(z, t, usize::MAX, T::ZERO, None, losses, lse)
+        .refuses("absurd rows", move |[z, t, _], [], [losses, lse, rest]| {
+            soft_cross_entropy::forward(z, t, usize::MAX, T::ZERO, None, losses, lse, rest)
         });
     WRONG_SMOOTHINGS.into_iter().fold(case, |case, (why, smoothing)| {
-        case.refuses(why, move |[z, t, _], [], [losses, lse]| {
-            soft_cross_entropy::forward(z, t, classes, T::from_f64(smoothing), None, losses, lse)
+        case.refuses(why, move |[z, t, _], [], [losses, lse, rest]| {
+            soft_cross_entropy::forward(z, t, classes, T::from_f64(smoothing), None, losses, lse, rest)
         })
     })
 }
@@ -539,21 +558,22 @@ fn soft_backward<T: Element>(draw: &mut Draw) -> Case<T> {
     let with_targets = draw.flip();
     let z: Vec<T> = logits(draw, rows * classes);
     let wide: Vec<f64> = z.iter().map(|z| z.to_f64()).collect();
-    let lse = logsumexp(&wide, classes).into_iter().map(T::from_f64).collect();
+    let (lse, rest) = logsumexp_and_rest::<T>(&wide, classes);
     let targets = if with_targets { classes } else { 0 };
     let case = Case::new(format!("{rows} × {classes}, {rule:?}, gradient of the targets {with_targets}"))
         .input_per_item("logits", classes, z)
         .input_per_item("targets", classes, probabilities(draw, rows * classes))
         .input("weight", rule.weights(draw, classes))
         .input_per_item("logsumexp", 1, lse)
+        .input_per_item("rest", 1, rest)
         .input_per_item("dlosses", 1, draw.values(rows, -1.0, 1.0))
         .output_per_item("dlogits", classes, rows * classes)
         .output_per_item("dtargets", targets, rows * targets)
-        .run(move |[z, t, weight, lse, dlosses], [], [dz, dt]| {
+        .run(move |[z, t, weight, lse, rest, dlosses], [], [dz, dt]| {
             let (weight, dt) = (rule.weighted.then_some(weight), with_targets.then_some(dt));
-            soft_cross_entropy::backward(z, t, classes, rule.share(), weight, lse, dlosses, dz, dt)
+            soft_cross_entropy::backward(z, t, classes, rule.share(), weight, lse, rest, dlosses, dz, dt)
         })
-        .expect(move |[z, t, weight, _, dlosses], [], _: [&[f64]; 2]| {
+        .expect(move |[z, t, weight, _, _, dlosses], [], _: [&[f64]; 2]| {
             let (s, w) = (rule.share::<T>().to_f64(), rule.all_weights(weight, classes));
             let lse = logsumexp(z, classes);
             let (dz, dt) = reference::soft_cross_entropy_backward(z, t, classes, s, &w, dlosses);
@@ -561,31 +581,31 @@ fn soft_backward<T: Element>(draw: &mut Draw) -> Case<T> {
             let all: Vec<f64> =
                 (0..rows).map(|row| (row * classes..(row + 1) * classes).map(mass).sum()).collect();
             let distance = |i: usize| (z[i] - lse[i / classes]).abs();
-            let lse_error = |i: usize| rounded_logsumexp::<T>(classes, lse[i / classes]);
+            let lse_error = |i: usize| split_error::<T>(classes, lse[i / classes]);
             let dz = strictly(dz, |i| {
                 let p = all[i / classes] * (-distance(i)).exp();
                 let own = both::<T>(classes, |d, u| {
-                    (far(distance(i), p) + (2.0 * d + 12.0) * p + 6.0 * mass(i)) * u
+                    (2.0 * far(distance(i), p) + (2.0 * d + 16.0) * p + 6.0 * mass(i)) * u
                 });
                 // The exponential may be subnormal before it is multiplied.
                 let own = own + smallest::<T>() * all[i / classes];
                 dlosses[i / classes].abs() * (own + 1.01 * p * lse_error(i)) + smallest::<T>()
             });
             let dt = strictly(dt, |i| {
-                let error = both::<T>(classes, |_, u| 5.0 * distance(i) * u) + lse_error(i);
+                let error = both::<T>(classes, |_, u| 6.0 * distance(i) * u) + lse_error(i);
                 dlosses[i / classes].abs() * (1.0 - s) * w[i % classes] * error + smallest::<T>()
             });
             // Zero times an infinite gradient, where the reference multiplies later.
             let infinite = |i: usize| dlosses[i / classes].is_infinite();
             [claimed_unless(dz, infinite), if with_targets { claimed_unless(dt, infinite) } else { vec![] }]
         })
-        .refuses("absurd rows", move |[z, t, _, lse, dlosses], [], [dz, _]| {
-            soft_cross_entropy::backward(z, t, usize::MAX, T::ZERO, None, lse, dlosses, dz, None)
+        .refuses("absurd rows", move |[z, t, _, lse, rest, dlosses], [], [dz, _]| {
+            soft_cross_entropy::backward(z, t, usize::MAX, T::ZERO, None, lse, rest, dlosses, dz, None)
         });
     WRONG_SMOOTHINGS.into_iter().fold(case, |case, (why, smoothing)| {
-        case.refuses(why, move |[z, t, _, lse, dlosses], [], [dz, _]| {
+        case.refuses(why, move |[z, t, _, lse, rest, dlosses], [], [dz, _]| {
             let smoothing = T::from_f64(smoothing);
-            soft_cross_entropy::backward(z, t, classes, smoothing, None, lse, dlosses, dz, None)
+            soft_cross_entropy::backward(z, t, classes, smoothing, None, lse, rest, dlosses, dz, None)
         })
     })
 }

@@ -147,7 +147,8 @@ fn logsumexp_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .expect(move |[x, y, dy], [], [_]| {
             let dx = reference::logsumexp_backward(x, y, dy, cols);
             [near(dx.clone(), |i| {
-                both::<T>(0.0, 0, |_, u| ((x[i] - y[i / cols]).abs() + 5.0) * u * dx[i].abs())
+                let distance = (x[i] - y[i / cols]).abs();
+                both::<T>(depth::<T>(cols), cols, |d, u| (distance + d + 8.0) * u * dx[i].abs())
             })]
         })
         .refuses("absurd rows", move |[x, y, dy], [], [dx]| logsumexp::backward(x, y, dy, usize::MAX, dx))
@@ -182,18 +183,24 @@ fn logsumexp_forward_cols<T: Element>(draw: &mut Draw) -> Case<T> {
 
 fn logsumexp_backward_cols<T: Element>(draw: &mut Draw) -> Case<T> {
     let [rows, cols] = draw.matrix();
-    let scale = draw.pick(&[1.0, 30.0]);
+    let x: Vec<T> = logits(draw, rows * cols);
+    let wide: Vec<f64> = x.iter().map(|x| x.to_f64()).collect();
+    let y = match rows {
+        0 => vec![-T::INFINITY; cols],
+        _ => reference::logsumexp(&transposed(&wide, cols), rows).into_iter().map(T::from_f64).collect(),
+    };
     Case::new(format!("{rows} × {cols}"))
-        .input("x", draw.values(rows * cols, -scale, scale))
-        .input("y", draw.values(cols, scale, 2.0 * scale))
+        .input("x", x)
+        .input("y", y)
         .input("dy", draw.values(cols, -1.0, 1.0))
         .output("dx", rows * cols)
         .run(move |[x, y, dy], [], [dx]| logsumexp::backward_cols(x, y, dy, cols, dx))
         .expect(move |[x, y, dy], [], [_]| {
-            let distance = |i: usize| x[i] - y[i % cols];
-            let dx: Vec<f64> = (0..x.len()).map(|i| dy[i % cols] * distance(i).exp()).collect();
+            let dx = reference::logsumexp_backward(&transposed(x, cols), y, dy, rows.max(1));
+            let dx: Vec<f64> = (0..x.len()).map(|i| dx[i % cols * rows + i / cols]).collect();
             [near(dx.clone(), |i| {
-                both::<T>(0.0, 0, |_, u| (distance(i).abs() + 6.0) * 2.0 * u * dx[i].abs())
+                let distance = (x[i] - y[i % cols]).abs();
+                both::<T>(column_depth(rows), rows, |d, u| (distance + d + 8.0) * u * dx[i].abs())
             })]
         })
         .refuses("absurd columns", move |[x, y, dy], [], [dx]| {

@@ -14,6 +14,7 @@ mod hostile;
 mod indexing;
 mod memory;
 mod numerics;
+mod scales;
 mod tensor;
 
 // What the fuzz targets call, by the names that it has in their crate.

@@ -37,6 +37,8 @@ pub(crate) struct CrossEntropy<T: Element> {
     weight: Option<Tensor<T>>,
     ignore_index: Option<usize>,
     logsumexp: Buffer<T>,
+    /// What the rounding of the log-sum-exp left over.
+    rest: Buffer<T>,
     reduction: Reduction,
     /// What the mean divides by.
     total: T,
@@ -55,7 +57,8 @@ impl<T: Element> Backward<T> for CrossEntropy<T> {
             };
             Tensor::build(self.logits.dims(), |dlogits| {
                 let (targets, dlosses) = (&self.targets, dlosses.data());
-                cross_entropy::backward(logits, targets, classes, options, &self.logsumexp, dlosses, dlogits)
+                let (lse, rest) = (&self.logsumexp, &self.rest);
+                cross_entropy::backward(logits, targets, classes, options, lse, rest, dlosses, dlogits)
             })
         })
     }
@@ -67,6 +70,8 @@ pub(crate) struct SoftCrossEntropy<T: Element> {
     label_smoothing: T,
     weight: Option<Tensor<T>>,
     logsumexp: Buffer<T>,
+    /// What the rounding of the log-sum-exp left over.
+    rest: Buffer<T>,
     reduction: Reduction,
     parents: [Parent; 2],
 }
@@ -85,6 +90,7 @@ impl<T: Element> Backward<T> for SoftCrossEntropy<T> {
                     self.label_smoothing,
                     self.weight.as_ref().map(Tensor::data),
                     &self.logsumexp,
+                    &self.rest,
                     dlosses.data(),
                     dlogits,
                     dtargets,
@@ -215,10 +221,10 @@ impl<T: Element> Tensor<T> {
         let (logits, label_smoothing) = (self.compact(), T::from_f64(label_smoothing));
         let weights = weight.as_ref().map(Tensor::data);
         let options = cross_entropy::Options { label_smoothing, weight: weights, ignore_index };
-        let mut logsumexp = Buffer::stale(rows);
+        let (mut logsumexp, mut rest) = (Buffer::stale(rows), Buffer::stale(rows));
         let losses = Tensor::build(Shape::from_dims(&[rows]), |losses| {
-            let logsumexp = logsumexp.fresh_mut();
-            cross_entropy::forward(logits.data(), targets, classes, options, losses, logsumexp)
+            let (lse, rest) = (logsumexp.fresh_mut(), rest.fresh_mut());
+            cross_entropy::forward(logits.data(), targets, classes, options, losses, lse, rest)
         })?;
         let total = total_weight(targets, weights, ignore_index)?;
         record(OP, reduction.join(losses, total)?, [self], |[parent], _| {
@@ -229,6 +235,7 @@ impl<T: Element> Tensor<T> {
                 weight,
                 ignore_index,
                 logsumexp,
+                rest,
                 reduction,
                 total,
                 parent,
@@ -259,11 +266,12 @@ impl<T: Element> Tensor<T> {
         }
         let weight = class_weights(OP, weight, classes)?;
         let (logits, t, label_smoothing) = (self.compact(), targets.compact(), T::from_f64(label_smoothing));
-        let mut logsumexp = Buffer::stale(rows);
+        let (mut logsumexp, mut rest) = (Buffer::stale(rows), Buffer::stale(rows));
         let losses = Tensor::build(Shape::from_dims(&[rows]), |losses| {
-            let (weight, logsumexp) = (weight.as_ref().map(Tensor::data), logsumexp.fresh_mut());
+            let (weight, lse, rest) =
+                (weight.as_ref().map(Tensor::data), logsumexp.fresh_mut(), rest.fresh_mut());
             let (logits, t) = (logits.data(), t.data());
-            soft_cross_entropy::forward(logits, t, classes, label_smoothing, weight, losses, logsumexp)
+            soft_cross_entropy::forward(logits, t, classes, label_smoothing, weight, losses, lse, rest)
         })?;
         let joined = reduction.join(losses, T::from_f64(rows as f64))?;
         record(OP, joined, [self, targets], |parents, _| {
@@ -273,6 +281,7 @@ impl<T: Element> Tensor<T> {
                 label_smoothing,
                 weight,
                 logsumexp,
+                rest,
                 reduction,
                 parents,
             })
