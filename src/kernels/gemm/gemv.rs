@@ -457,10 +457,10 @@ impl<T: Element, const N: usize> Squares<'_, T, N> {
                     }
                 }
             } else {
-                for i in k..end {
+                for i in 0..end - k {
                     for (n, sum) in sums.iter_mut().enumerate() {
-                        let row = s.load(&squares[n].0[(i - first) * T::LANES..]);
-                        *sum = s.splat(a[n][i]).mul_add(row, *sum);
+                        let row = s.load(&squares[n].0[(k - first + i) * T::LANES..]);
+                        *sum = s.splat(a[n][k + i]).mul_add(row, *sum);
                     }
                 }
             }
