@@ -7,6 +7,8 @@
 //! ```
 //!
 //! No kernel goes uncounted: without valgrind (`--test`) it fails where no case of a kernel calls one of the public ones.
+//! It also fails where this program, which uses them all, holds an intrinsic as a function of its own: what calls it was not
+//! compiled with the instructions of its kernel, and runs call by call.
 //!
 //! One process under valgrind runs all cases with AVX2 on one thread: two calls to fill pools and moments, and a third
 //! inside [`counted`]. Before them it counts the first call of a training step, which may be a small factor of the third. Instructions are not time, but for the same instruction set they are the same on every machine.
@@ -120,7 +122,10 @@ fn gate(flags: &Flags, benching: bool) -> Result<ExitCode, Box<dyn Error>> {
     let names: Vec<String> = CASES.iter().flat_map(|pattern| common::expand(pattern)).collect();
     if flags.inside {
         run(&names)?;
-    } else if flags.test || !benching {
+        return Ok(ExitCode::SUCCESS);
+    }
+    every_intrinsic_is_inlined()?;
+    if flags.test || !benching {
         test(&names)?;
         println!("{} cases are right", names.len());
     } else if !flags.others.is_empty() {
@@ -170,6 +175,38 @@ fn test(names: &[String]) -> Result<(), Box<dyn Error>> {
         return Err(format!("not in benches/criterion/cases.rs: {untimed:?}").into());
     }
     Ok(())
+}
+
+/// No intrinsic stands in this program as a function. With debug assertions some check their pointers and are too large to
+/// be inlined, so that only optimised builds can tell.
+fn every_intrinsic_is_inlined() -> Result<(), Box<dyn Error>> {
+    if cfg!(debug_assertions) {
+        return Ok(());
+    }
+    let symbols = match Command::new("nm").arg("-C").arg(env::current_exe()?).output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            println!("Symbols are not looked at: nm is not installed");
+            return Ok(());
+        }
+        output => text(output?)?,
+    };
+    if !symbols.contains("gristmill::simd::") {
+        return Err("nm found no symbol of a kernel: is this program stripped?".into());
+    }
+    // `core::core_arch::x86::avx512f::_mm512_fmadd_ps`, with or without a hash behind it; `_xgetbv` asks for features.
+    let intrinsics: BTreeSet<_> = symbols
+        .lines()
+        .filter_map(|line| line.split_once(" core::core_arch::").map(|(_, name)| name))
+        .filter(|name| name.contains("::_mm"))
+        .collect();
+    if intrinsics.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "these intrinsics are functions of their own; what calls them wants #[inline(always)], or a loop in place of a \
+         closure: {intrinsics:?}"
+    )
+    .into())
 }
 
 /// `layer_norm/backward` of `layer_norm/backward/f32/8192x768`.

@@ -339,10 +339,15 @@ fn each<T: Element, S: Simd, const N: usize>(
         let count = (y.len() - at).min(T::LANES);
         let y = &mut y[at..at + count];
         let here = Line { data: &*y, mask: 0 };
-        let value = f(lines.map(|line| match line {
-            Some(line) => line.load(s, at, count),
-            None => here.load(s, 0, count),
-        }));
+        // A loop, since the closure of `map` on an array may stay a function of its own, which lacks the instructions.
+        let mut values = [s.splat(T::ZERO); N];
+        for (value, line) in values.iter_mut().zip(lines) {
+            *value = match line {
+                Some(line) => line.load(s, at, count),
+                None => here.load(s, 0, count),
+            };
+        }
+        let value = f(values);
         if count == T::LANES {
             s.store(value, y)
         } else {

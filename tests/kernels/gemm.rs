@@ -254,22 +254,66 @@ fn a_long_inner_dimension_is_summed() {
     assert_eq!(c, [k as f32]);
 }
 
+/// The first rows of a product of `m` rows in three layouts and packed before, with all that may follow the sums, row by row.
+fn first_rows<T: Element>(shape: [usize; 3], layout: &str, packed: bool) -> Vec<T> {
+    let ([m, k, n], scale) = (shape, T::from_f64(0.7));
+    let most = 300 * k.max(n);
+    let (a, residual) = (noise::<T>(most, 1), noise::<T>(most, 4));
+    let (b, bias) = (noise::<T>(k * n, 2), noise::<T>(n, 3));
+    // Element (i, p) of A is the same for every m.
+    let mut columns = vec![T::ZERO; m * k];
+    (0..m * k).for_each(|at| columns[at % k * m + at / k] = a[at]);
+    let a = match layout {
+        "TN" => MatRef::col_major(&columns, m, k),
+        _ => MatRef::row_major(&a[..m * k], m, k),
+    };
+    let b = if layout == "NT" { MatRef::col_major(&b, k, n) } else { MatRef::row_major(&b, k, n) };
+    let (a, b) = (a.unwrap(), b.unwrap());
+    let mut c = residual[..m * n].to_vec();
+    let epilogue = Epilogue {
+        bias: Bias::PerColumn(&bias),
+        residual: Some(MatRef::row_major(&residual[..m * n], m, n).unwrap()),
+        activation: Some(Unary::Gelu),
+        ..Epilogue::default()
+    };
+    let to = MatMut::row_major(&mut c, m, n).unwrap();
+    if packed {
+        gemm_prepacked(scale, a, &PackedB::new(b).unwrap(), scale, epilogue, to).unwrap();
+    } else {
+        gemm_with_epilogue(scale, a, b, scale, epilogue, to).unwrap();
+    }
+    c
+}
+
 #[test]
-fn rows_have_the_bits_they_have_among_others() {
-    let (a, b) = (noise::<f32>(7 * 300, 1), noise::<f32>(300 * 50, 2));
-    on_every_isa(|_| {
-        let product = |rows: &[f32]| {
-            let m = rows.len() / 300;
-            let mut c = vec![0.0; m * 50];
-            let (a, b) = (MatRef::row_major(rows, m, 300).unwrap(), MatRef::row_major(&b, 300, 50).unwrap());
-            gemm(1.0, a, b, 0.0, MatMut::row_major(&mut c, m, 50).unwrap()).unwrap();
-            c
-        };
-        let whole = product(&a);
-        for row in 0..5 {
-            assert_eq!(product(&a[row * 300..][..2 * 300]), whole[row * 50..][..2 * 50]);
+fn a_row_has_the_same_bits_alone_and_among_others() {
+    // Every way of summing one row: registers of columns, one after the other or blocks of k side by side, many columns,
+    // tails; k without, with one and with many blocks.
+    let shapes =
+        [(300, 50), (784, 10), (1300, 16), (513, 129), (40, 70), (3, 5), (600, 1), (256, 33), (1100, 1)];
+    fn check<T: Element>(k: usize, n: usize, layout: &str, packed: bool) {
+        let all = first_rows::<T>([300, k, n], layout, packed);
+        for m in (1..=17).chain([31, 64, 100, 127, 128, 199, 200, 257]) {
+            let some = first_rows::<T>([m, k, n], layout, packed);
+            assert!(some == all[..m * n], "{m} × {k} × {n} {layout}, packed {packed}");
+        }
+    }
+    on_every_isa(|isa| {
+        for (k, n) in shapes {
+            for (layout, packed) in [("NN", false), ("NT", false), ("TN", false), ("NN", true), ("NT", true)]
+            {
+                for threads in if isa.has_fma() { &[1, 3][..] } else { &[1] } {
+                    let run = || {
+                        check::<f32>(k, n, layout, packed);
+                        check::<f64>(k, n, layout, packed);
+                    };
+                    Context::new().isa(isa).threads(*threads).run(run).unwrap();
+                }
+            }
         }
     });
+    same_bits_everywhere(|| first_rows::<f32>([1, 1300, 533], "NT", false));
+    same_bits_everywhere(|| first_rows::<f64>([1, 1300, 533], "NN", false));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Modules as wholes: printing, shapes and costs, freezing, lists, shared weights.
 
 use crate::common::noise;
-use gristmill::autograd::WeightLayout;
+use gristmill::autograd::{WeightLayout, no_grad};
 use gristmill::nn::*;
 use gristmill::optim::{Adam, Optimizer, SGD};
-use gristmill::{Result, Rng, Tensor};
+use gristmill::{Context, Isa, Result, Rng, Tensor};
 
 type T64 = Tensor<f64>;
 
@@ -236,4 +236,63 @@ fn a_module_of_ones_own_needs_two_functions_and_a_list_has_names() {
     // Without `trace` the table shows the module as a whole.
     let summary = model.summary_for(&[4, 2]).unwrap();
     assert!(summary.lines().nth(1).unwrap().contains("[4, 5]"), "{summary}");
+}
+
+/// A model with every layer that works on rows: residual blocks with this normalisation, and an end of this kind.
+fn row_by_row(norm: usize, end: usize, rng: &mut Rng) -> Result<Sequential> {
+    let normalised = |model: Sequential, width: usize| -> Result<Sequential> {
+        Ok(match norm {
+            0 => model.add(BatchNorm1d::new(width)?),
+            1 => model.add(LayerNorm::new(width)?),
+            2 => model.add(RMSNorm::new(width)?),
+            _ => model.add(GroupNorm::new(5, width)?),
+        })
+    };
+    let mut model = normalised(Sequential::new().add(Linear::new(300, 70, rng)?), 70)?.add(ReLU);
+    for _ in 0..2 {
+        let inner = normalised(Sequential::new().add(Linear::new(70, 35, rng)?), 35)?.add(SiLU);
+        let inner = inner.add(Dropout::new(0.1, rng)?).add(Linear::new(35, 70, rng)?);
+        model = normalised(model.add(Residual::new(inner)), 70)?.add(GELU).add(PReLU::new(70)?);
+    }
+    let model = model.add(Linear::new(70, 10, rng)?);
+    Ok(match end {
+        0 => model,
+        1 => model.add(Softmax::new(-1)),
+        2 => model.add(LogSoftmax::new(-1)),
+        _ => model.add(Tanh).add(Linear::new(10, 1, rng)?).add(Sigmoid),
+    })
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_in_any_batch() {
+    const ROWS: usize = 200;
+    let mut rng = Rng::seed(7);
+    let x = Tensor::<f32>::from_slice(&noise::<f32>(ROWS * 300, 3), &[ROWS, 300]).unwrap();
+    for (norm, end) in [(0, 0), (0, 1), (1, 2), (1, 3), (2, 1), (3, 2)] {
+        let model = row_by_row(norm, end, &mut rng).unwrap();
+        // Running statistics that are not those at the start.
+        model.forward(&x).unwrap();
+        model.eval();
+        for isa in Isa::available() {
+            for threads in [1, 3] {
+                let bits = |start: usize, rows: usize| -> Vec<f32> {
+                    let forward = || {
+                        let part = x.slice(0, start..start + rows)?;
+                        no_grad(|| model.forward(&part))
+                    };
+                    let y = Context::new().isa(isa).threads(threads).run(forward).unwrap().unwrap();
+                    y.to_vec()
+                };
+                let all = bits(0, ROWS);
+                let width = all.len() / ROWS;
+                for start in [0, 1, 77, ROWS - 1] {
+                    let row = &all[start * width..][..width];
+                    for rows in [1, 2, 3, 5, 8, 13, 17, 32, 64, 100, 123] {
+                        let some = bits(start, rows.min(ROWS - start));
+                        assert!(some[..width] == *row, "row {start} of {rows} with {isa}: {norm}, {end}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,29 +1,27 @@
 //! One row: a vector times a matrix, which is read once, in the order in which it lies in memory.
 //!
-//! Within a block of KC, lane p of a register sums the products with k ≡ p (mod lanes), in ascending order, and the
-//! lanes are added in the tree of [`Float::reduce_add`]: so that columns of B that lie side by side need no transpose.
+//! Its sums are those of the tiles: within a block of KC, chains of multiply-adds in ascending k, so that a row has the
+//! same bits alone as among others. Where rows of B lie side by side, the sums of many columns wait in the first-level
+//! cache, or those of few in registers. Where columns do, squares of registers are transposed. A chain waits for itself;
+//! several run side by side: those of other columns or, where these are too few, of other blocks of k.
 
 use std::ops::Range;
 
-use super::tile::EightRows;
+use super::tile::{EightRows, prefetch};
 use super::{KC, MatRef, PackedB, Product, Right, pieces};
 use crate::buffer::Scratch;
-use crate::simd::{Element, Float, Kernel, Simd};
+use crate::simd::{Element, Float, Isa, Kernel, Simd};
 
-/// Columns whose sums are computed together, one row of them per lane: they stay in the first-level cache.
+/// Columns whose sums are computed together: they stay in the first-level cache.
 const COLUMNS: usize = 1024;
 /// The most lanes that a register has.
 const LANES: usize = 16;
 /// Rows of B between two uses of the same sum.
 const ROWS: usize = 4;
-/// Lanes whose sums stay in registers together.
-const GROUP: usize = 4;
-/// Registers of columns up to which this is done.
-const FEW: usize = 4;
-/// Columns of B that are read side by side, where they lie side by side in memory.
-const STREAMS: usize = 6;
-/// Elements of such columns whose sums are finished together.
-const SPAN: usize = 64 * KC;
+/// Registers of columns whose sums stay in registers.
+const FEW: usize = 8;
+/// Lines that are asked for before they are read, along columns of B that lie side by side.
+const AHEAD: usize = 4;
 
 /// Some columns of a product with one row.
 pub(super) struct VectorMatrix<'a, T: Element> {
@@ -52,8 +50,8 @@ impl<T: Element> Kernel for VectorMatrix<'_, T> {
         };
         match &product.b {
             Right::Packed(packed) => panels(s, product, packed, a, cols.clone()),
-            Right::Matrix(b) if b.row_stride() == 1 && b.col_stride() != 1 => {
-                dots(s, product, b, a, cols.clone());
+            Right::Matrix(b) if b.row_stride() == 1 && b.col_stride() > 1 => {
+                columns(s, product, b, a, cols.clone());
             }
             Right::Matrix(b) => rows(s, product, b, a, cols.clone()),
         }
@@ -62,28 +60,28 @@ impl<T: Element> Kernel for VectorMatrix<'_, T> {
     }
 }
 
-/// Writes the sums of the block of k that is `depth` to C, from column `first` on.
+/// The blocks of k, one empty one if there is none.
 #[inline(always)]
-fn finish<S: Simd, T: Element>(
+fn blocks(k: usize) -> impl Iterator<Item = Range<usize>> {
+    pieces(0..k.max(1), KC).map(move |block| block.start..block.end.min(k))
+}
+
+/// Writes the sums of the block of k that is `depth` to C: a register of them, from this column on, of which `count` exist.
+///
+/// # Safety
+/// These columns lie inside C and the biases.
+#[inline(always)]
+unsafe fn finish<S: Simd, T: Element>(
     s: S,
     product: &Product<'_, T>,
     depth: &Range<usize>,
-    first: usize,
-    sums: &[T],
+    col: usize,
+    sums: T::Vector<S>,
+    count: usize,
 ) {
-    for (i, sums) in sums.chunks(T::LANES).enumerate() {
-        let col = first + i * T::LANES;
-        let finish = product.finish(depth.start == 0, depth.end == product.a.cols(), 0, col);
-        // SAFETY: these columns lie inside C and the biases.
-        unsafe { finish.store(s, [[s.load_partial(sums)]], product.c.at(0, col), sums.len()) };
-    }
-}
-
-/// The blocks of k in this range, one empty one if it is empty.
-#[inline(always)]
-fn blocks(k: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let end = k.end;
-    pieces(k.start..k.end.max(k.start + 1), KC).map(move |block| block.start..block.end.min(end))
+    let finish = product.finish(depth.start == 0, depth.end == product.a.cols(), 0, col);
+    // SAFETY: the caller's promise.
+    unsafe { finish.store(s, [[sums]], product.c.at(0, col), count) };
 }
 
 /// B is packed.
@@ -95,105 +93,70 @@ fn panels<S: Simd, T: Element>(
     a: &[T],
     cols: Range<usize>,
 ) {
-    let mut sums = [T::ZERO; COLUMNS];
-    for cols in pieces(cols, packed.width * T::LANES) {
-        let sums = &mut sums[..cols.len()];
-        for depth in blocks(0..a.len()) {
-            let (from, stride) = packed.panel(depth.start, cols.start);
-            // SAFETY: these rows of the panel exist, in whole registers.
-            unsafe { narrow(s, &a[depth.clone()], from, stride, true, sums) };
-            finish(s, product, &depth, cols.start, sums);
-        }
+    let panel = packed.width * T::LANES;
+    // Of panels of one register, some side by side.
+    let at_once = if packed.width == 1 { 4 } else { 1 };
+    for cols in pieces(cols, at_once * panel) {
+        let (from, row_stride) = packed.panel(0, cols.start);
+        let register_stride = if packed.width == 1 { packed.rows() * T::LANES } else { T::LANES };
+        // SAFETY: all rows of the panels exist, in whole registers.
+        unsafe { narrow::<S, T, true>(s, product, a, from, [row_stride, register_stride as isize], cols) };
     }
 }
 
 /// Rows of B lie side by side, or nothing does.
 #[inline(always)]
 fn rows<S: Simd, T: Element>(s: S, product: &Product<'_, T>, b: &MatRef<'_, T>, a: &[T], cols: Range<usize>) {
-    let few = b.col_stride() == 1 && cols.len() <= FEW * T::LANES;
-    let mut sums = [T::ZERO; COLUMNS];
-    let mut lanes = (!few).then(|| Scratch::new(T::LANES * COLUMNS));
+    if b.col_stride() == 1 && cols.len() <= FEW * T::LANES {
+        let (from, strides) = (b.at(0, cols.start), [b.row_stride(), T::LANES as isize]);
+        // SAFETY: these columns exist.
+        return unsafe { narrow::<S, T, false>(s, product, a, from, strides, cols) };
+    }
+    let (mut sums, mut copy) = ([T::ZERO; COLUMNS], [T::ZERO; COLUMNS]);
     for cols in pieces(cols, COLUMNS) {
         let sums = &mut sums[..cols.len()];
-        for depth in blocks(0..a.len()) {
-            let (a, from) = (&a[depth.clone()], b.at(depth.start, cols.start));
-            // SAFETY: the elements of `a` stand for rows `depth` of B, those of `sums` for its columns.
-            unsafe {
-                match &mut lanes {
-                    Some(lanes) => lane_by_lane(s, a, b, depth.start, cols.start, lanes, sums),
-                    None => narrow(s, a, from, b.row_stride(), false, sums),
+        for depth in blocks(a.len()) {
+            sums.fill(T::ZERO);
+            let mut k = depth.start;
+            while k < depth.end {
+                let from = b.at(k, cols.start);
+                if b.col_stride() != 1 {
+                    for (j, x) in copy[..cols.len()].iter_mut().enumerate() {
+                        // SAFETY: an element of this row.
+                        *x = unsafe { *from.wrapping_offset((j as isize).wrapping_mul(b.col_stride())) };
+                    }
+                    // SAFETY: the copy is as long as the sums.
+                    s.run(unsafe { AddRows::<T, 1>::new(&a[k..], copy.as_ptr(), 0, sums) });
+                    k += 1;
+                } else if depth.end - k >= ROWS {
+                    // SAFETY: these rows and columns exist.
+                    s.run(unsafe { AddRows::<T, ROWS>::new(&a[k..], from, b.row_stride(), sums) });
+                    k += ROWS;
+                } else {
+                    // SAFETY: as above.
+                    s.run(unsafe { AddRows::<T, 1>::new(&a[k..], from, 0, sums) });
+                    k += 1;
                 }
             }
-            finish(s, product, &depth, cols.start, sums);
+            for (i, sums) in sums.chunks(T::LANES).enumerate() {
+                // SAFETY: these columns exist.
+                unsafe {
+                    let col = cols.start + i * T::LANES;
+                    finish(s, product, &depth, col, s.load_partial(sums), sums.len());
+                }
+            }
         }
     }
 }
 
-/// Some of the rows of one lane at a time are added to its sums.
-///
-/// # Safety
-/// As many rows of B as `a` has elements, from `start` on, and as many columns as `sums` has, from `col` on, exist.
-#[inline(always)]
-unsafe fn lane_by_lane<S: Simd, T: Element>(
-    s: S,
-    a: &[T],
-    b: &MatRef<'_, T>,
-    start: usize,
-    col: usize,
-    lanes: &mut [T],
-    sums: &mut [T],
-) {
-    let width = sums.len().next_multiple_of(T::LANES);
-    let lanes = &mut lanes[..T::LANES * width];
-    let mut row = [T::ZERO; COLUMNS];
-    for (lane, sums_of_lane) in lanes.chunks_exact_mut(width).enumerate() {
-        let sums_of_lane = &mut sums_of_lane[..sums.len()];
-        if lane >= a.len() {
-            sums_of_lane.fill(T::ZERO);
-        }
-        let mut k = lane;
-        while k < a.len() {
-            let rows = (a.len() - k).div_ceil(T::LANES);
-            let (a, fresh, sums) = (&a[k..], k == lane, &mut *sums_of_lane);
-            let from = b.at(start + k, col);
-            if b.col_stride() != 1 {
-                for (j, x) in row[..sums.len()].iter_mut().enumerate() {
-                    // SAFETY: the caller's promise.
-                    *x = unsafe { *from.wrapping_offset((j as isize).wrapping_mul(b.col_stride())) };
-                }
-                // SAFETY: the copy is as long as the sums.
-                s.run(unsafe { AddRows::<T, 1>::new(a, row.as_ptr(), 0, fresh, sums) });
-                k += T::LANES;
-            } else if rows >= ROWS {
-                let stride = (T::LANES as isize).wrapping_mul(b.row_stride());
-                // SAFETY: the caller's promise.
-                s.run(unsafe { AddRows::<T, ROWS>::new(a, from, stride, fresh, sums) });
-                k += ROWS * T::LANES;
-            } else {
-                // SAFETY: the caller's promise.
-                s.run(unsafe { AddRows::<T, 1>::new(a, from, 0, fresh, sums) });
-                k += T::LANES;
-            }
-        }
-    }
-    for (i, sums) in sums.chunks_mut(T::LANES).enumerate() {
-        let mut of_lanes = [s.splat(T::ZERO); LANES];
-        for (lane, of_lane) in of_lanes[..T::LANES].iter_mut().enumerate() {
-            *of_lane = s.load(&lanes[lane * width + i * T::LANES..]);
-        }
-        s.store_partial(add_lanes::<S, T>(of_lanes), sums);
-    }
-}
-
-/// Adds `N` rows of one lane, a register's worth of rows apart, to its sums, which begin at zero if they are `fresh`.
+/// Adds `N` rows to the sums.
 struct AddRows<'a, T, const N: usize> {
-    /// The factors, a register's worth of elements apart.
+    /// The factors.
     a: &'a [T],
     /// The first row.
     from: *const T,
     /// From one row to the next.
     stride: isize,
-    fresh: bool,
     sums: &'a mut [T],
 }
 
@@ -201,8 +164,8 @@ impl<'a, T, const N: usize> AddRows<'a, T, N> {
     /// # Safety
     /// `N` rows from `from` on, `stride` elements apart, are as long as the sums.
     #[inline(always)]
-    unsafe fn new(a: &'a [T], from: *const T, stride: isize, fresh: bool, sums: &'a mut [T]) -> Self {
-        Self { a, from, stride, fresh, sums }
+    unsafe fn new(a: &'a [T], from: *const T, stride: isize, sums: &'a mut [T]) -> Self {
+        Self { a, from, stride, sums }
     }
 }
 
@@ -211,15 +174,15 @@ impl<T: Element, const N: usize> Kernel for AddRows<'_, T, N> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { a, mut from, stride, fresh, sums } = self;
+        let Self { a, mut from, stride, sums } = self;
         let mut factors = [s.splat(T::ZERO); N];
-        for (i, factor) in factors.iter_mut().enumerate() {
-            *factor = s.splat(a[i * T::LANES]);
+        for (factor, &a) in factors.iter_mut().zip(&a[..N]) {
+            *factor = s.splat(a);
         }
         let rows = EightRows::new::<T>(stride);
         let mut registers = sums.chunks_exact_mut(T::LANES);
         for register in &mut registers {
-            let mut sum = if fresh { s.splat(T::ZERO) } else { s.load(register) };
+            let mut sum = s.load(register);
             for (i, factor) in factors.iter().enumerate() {
                 // SAFETY: promised to `new`.
                 sum = factor.mul_add(unsafe { T::Vector::load_ptr(s, rows.at(from, i)) }, sum);
@@ -229,7 +192,7 @@ impl<T: Element, const N: usize> Kernel for AddRows<'_, T, N> {
         }
         let rest = registers.into_remainder();
         if !rest.is_empty() {
-            let mut sum = if fresh { s.splat(T::ZERO) } else { s.load_partial(rest) };
+            let mut sum = s.load_partial(rest);
             for (i, factor) in factors.iter().enumerate() {
                 // SAFETY: promised to `new`.
                 let row = unsafe { T::Vector::load_ptr_partial(s, rows.at(from, i), rest.len()) };
@@ -240,158 +203,269 @@ impl<T: Element, const N: usize> Kernel for AddRows<'_, T, N> {
     }
 }
 
-/// A few columns whose rows lie side by side: register by register, some lanes of all rows after others. Whole registers
-/// can be read if `padded`.
+/// A few columns whose rows lie side by side, one register after the other at the second of the strides: their sums stay in
+/// registers. Whole registers can be read if `PADDED`.
 ///
 /// # Safety
-/// As many rows as `a` has elements, `stride` elements apart, have as many elements as `sums`, or whole registers.
+/// These columns of B exist, its rows at the first of the strides, and those of C.
 #[inline(always)]
-unsafe fn narrow<S: Simd, T: Element>(
+unsafe fn narrow<S: Simd, T: Element, const PADDED: bool>(
     s: S,
+    product: &Product<'_, T>,
     a: &[T],
     from: *const T,
-    stride: isize,
-    padded: bool,
-    sums: &mut [T],
+    strides: [isize; 2],
+    cols: Range<usize>,
 ) {
-    for (i, sums) in sums.chunks_mut(T::LANES).enumerate() {
-        let from = from.wrapping_add(i * T::LANES);
-        let mut lanes = [s.splat(T::ZERO); LANES];
-        for (group, lanes) in lanes[..T::LANES].chunks_exact_mut(GROUP).enumerate() {
-            let (skipped, from) =
-                (group * GROUP, from.wrapping_offset(((group * GROUP) as isize).wrapping_mul(stride)));
-            let rows = a.get(skipped..).unwrap_or_default();
-            // SAFETY: the caller's promise.
-            let sums = unsafe {
-                if padded || sums.len() == T::LANES {
-                    group_of_lanes::<S, T, true>(s, rows, from, stride, T::LANES)
+    let registers = cols.len().div_ceil(T::LANES);
+    let mut done = 0;
+    while done < registers {
+        let left = cols.start + done * T::LANES..cols.end;
+        let from = from.wrapping_offset((done as isize).wrapping_mul(strides[1]));
+        macro_rules! chains {
+            ($registers:literal, $blocks:literal) => {{
+                let cols = left.start..(left.start + $registers * T::LANES).min(left.end);
+                let chains = Chains { product, a, from, strides, cols };
+                if PADDED || chains.cols.len() == $registers * T::LANES {
+                    s.run(Registers::<T, $registers, $blocks, true>(chains));
                 } else {
-                    group_of_lanes::<S, T, false>(s, rows, from, stride, sums.len())
+                    s.run(Registers::<T, $registers, $blocks, false>(chains));
                 }
-            };
-            lanes.copy_from_slice(&sums);
+                $registers
+            }};
         }
-        s.store_partial(add_lanes::<S, T>(lanes), sums);
-    }
-}
-
-/// The sums of the first few lanes of a register's worth of rows, over all of them.
-///
-/// # Safety
-/// As for [`narrow`]; `count` elements of each row, or whole registers if `WHOLE`.
-#[inline(always)]
-unsafe fn group_of_lanes<S: Simd, T: Element, const WHOLE: bool>(
-    s: S,
-    a: &[T],
-    mut from: *const T,
-    stride: isize,
-    count: usize,
-) -> [T::Vector<S>; GROUP] {
-    let rows = EightRows::new::<T>(stride);
-    let mut lanes = [s.splat(T::ZERO); GROUP];
-    let load = |from: *const T| {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if WHOLE { T::Vector::load_ptr(s, from) } else { T::Vector::load_ptr_partial(s, from, count) }
-        }
-    };
-    for a in a.chunks(T::LANES) {
-        if let Some(a) = a.first_chunk::<GROUP>() {
-            for (i, (lane, &a)) in lanes.iter_mut().zip(a).enumerate() {
-                *lane = s.splat(a).mul_add(load(rows.at(from, i)), *lane);
+        // As many chains as hide the latency of a multiply-add; a register is a pair without AVX-512.
+        done += if const { matches!(S::ISA, Isa::Avx512) } {
+            match registers - done {
+                8.. => chains!(8, 1),
+                4.. => chains!(4, 2),
+                2.. => chains!(2, 4),
+                _ => chains!(1, 4),
             }
         } else {
-            for (i, (lane, &a)) in lanes.iter_mut().zip(a).enumerate() {
-                *lane = s.splat(a).mul_add(load(rows.at(from, i)), *lane);
+            match registers - done {
+                4.. => chains!(4, 1),
+                2.. => chains!(2, 2),
+                _ => chains!(1, 4),
             }
-        }
-        from = from.wrapping_offset((T::LANES as isize).wrapping_mul(stride));
-    }
-    lanes
-}
-
-/// The tree over lanes.
-#[inline(always)]
-fn add_lanes<S: Simd, T: Element>(mut lanes: [T::Vector<S>; LANES]) -> T::Vector<S> {
-    let mut half = T::LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] = lanes[lane] + lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
-
-/// Columns of B lie side by side: some of them are read at the same time, from end to end.
-#[inline(always)]
-fn dots<S: Simd, T: Element>(s: S, product: &Product<'_, T>, b: &MatRef<'_, T>, a: &[T], cols: Range<usize>) {
-    let mut sums = [T::ZERO; COLUMNS];
-    for span in pieces(0..a.len().max(1), SPAN).map(|span| span.start..span.end.min(a.len())) {
-        // The sums of one block of k after the other.
-        for cols in pieces(cols.clone(), COLUMNS / span.len().div_ceil(KC).max(1)) {
-            let width = cols.len();
-            let mut done = 0;
-            while done < width {
-                macro_rules! streams {
-                    ($n:literal) => {{
-                        for (block, depth) in blocks(span.clone()).enumerate() {
-                            let from = b.at(depth.start, cols.start + done);
-                            let sums = &mut sums[block * width + done..];
-                            // SAFETY: these columns of B, and its rows `depth`, exist.
-                            unsafe { streams::<S, T, $n>(s, &a[depth], from, b.col_stride(), sums) };
-                        }
-                        $n
-                    }};
-                }
-                done += match width - done {
-                    STREAMS.. => streams!(6),
-                    4.. => streams!(4),
-                    2.. => streams!(2),
-                    _ => streams!(1),
-                };
-            }
-            for (block, depth) in blocks(span.clone()).enumerate() {
-                finish(s, product, &depth, cols.start, &sums[block * width..][..width]);
-            }
-        }
+        };
     }
 }
 
-/// The sums of `N` columns.
-///
-/// # Safety
-/// `N` columns, `stride` elements apart, have as many elements as `a`.
-#[inline(always)]
-unsafe fn streams<S: Simd, T: Element, const N: usize>(
-    s: S,
-    a: &[T],
+/// Some columns of B, as for [`narrow`].
+struct Chains<'a, T: Element> {
+    product: &'a Product<'a, T>,
+    a: &'a [T],
     from: *const T,
-    stride: isize,
-    sums: &mut [T],
+    strides: [isize; 2],
+    cols: Range<usize>,
+}
+
+/// The sums of `R` registers of columns in up to `B` blocks of k at the same time. If `WHOLE`, the last register can be read.
+struct Registers<'a, T: Element, const R: usize, const B: usize, const WHOLE: bool>(Chains<'a, T>);
+
+impl<T: Element, const R: usize, const B: usize, const WHOLE: bool> Kernel for Registers<'_, T, R, B, WHOLE> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut start = 0;
+        let k = self.0.a.len();
+        while start + B * KC <= k {
+            // SAFETY: the promise of `narrow`.
+            unsafe { self.some::<S, B>(s, start..start + B * KC) };
+            start += B * KC;
+        }
+        for depth in pieces(start..k.max(start + usize::from(k == 0)), KC) {
+            // SAFETY: as above.
+            unsafe { self.some::<S, 1>(s, depth.start..depth.end.min(k)) };
+        }
+    }
+}
+
+impl<T: Element, const R: usize, const B: usize, const WHOLE: bool> Registers<'_, T, R, B, WHOLE> {
+    /// `N` whole blocks of k, or one that may be shorter.
+    ///
+    /// # Safety
+    /// As for [`narrow`].
+    #[inline(always)]
+    unsafe fn some<S: Simd, const N: usize>(&self, s: S, k: Range<usize>) {
+        let Chains { product, a, from, strides: [row_stride, register_stride], ref cols } = self.0;
+        let tail = cols.len() - (R - 1) * T::LANES;
+        let len = k.len().min(KC);
+        let block_stride = row_stride.wrapping_mul(KC as isize);
+        let mut row = from.wrapping_offset((k.start as isize).wrapping_mul(row_stride));
+        let factors = a[k.clone()].as_ptr();
+        let mut sums = [[s.splat(T::ZERO); R]; N];
+        for i in 0..len {
+            for (block, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: `N` blocks of `len` factors, and the caller's promise.
+                unsafe {
+                    let factor = s.splat(*factors.add(block * KC + i));
+                    let row = row.wrapping_offset((block as isize).wrapping_mul(block_stride));
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        let at = row.wrapping_offset((j as isize).wrapping_mul(register_stride));
+                        let b = if WHOLE || j + 1 < R {
+                            T::Vector::load_ptr(s, at)
+                        } else {
+                            T::Vector::load_ptr_partial(s, at, tail)
+                        };
+                        *sum = factor.mul_add(b, *sum);
+                    }
+                }
+            }
+            row = row.wrapping_offset(row_stride);
+        }
+        for (block, sums) in sums.into_iter().enumerate() {
+            let start = k.start + block * KC;
+            for (j, sums) in sums.into_iter().enumerate() {
+                let count = (cols.len() - j * T::LANES).min(T::LANES);
+                // SAFETY: these columns exist.
+                unsafe { finish(s, product, &(start..start + len), cols.start + j * T::LANES, sums, count) };
+            }
+        }
+    }
+}
+
+/// Columns of B lie side by side: two registers' worth of them are read at the same time, from end to end.
+#[inline(always)]
+fn columns<S: Simd, T: Element>(
+    s: S,
+    product: &Product<'_, T>,
+    b: &MatRef<'_, T>,
+    a: &[T],
+    cols: Range<usize>,
 ) {
-    let mut registers = [s.splat(T::ZERO); N];
-    let columns = EightRows::new::<T>(stride);
-    let mut chunks = a.chunks_exact(T::LANES);
-    let mut at = from;
-    for a in &mut chunks {
-        let a = s.load(a);
-        for (i, sum) in registers.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            *sum = a.mul_add(unsafe { T::Vector::load_ptr(s, columns.at(at, i)) }, *sum);
+    let k = a.len();
+    let far = k.saturating_mul(b.cols()).saturating_mul(size_of::<T>()) > super::NEAR;
+    let mut done = cols.start;
+    while cols.end - done > T::LANES {
+        let counts = [T::LANES, (cols.end - done - T::LANES).min(T::LANES)];
+        let starts = [done, done + T::LANES];
+        for depth in blocks(k) {
+            let (a, from) = (&a[depth.clone()], starts.map(|col| b.at(depth.start, col)));
+            // SAFETY: these rows and columns exist.
+            unsafe {
+                let squares = Squares { a: [a; 2], from, counts, stride: b.col_stride() as usize, far };
+                let sums = squares.sums(s);
+                for ((start, sums), count) in starts.into_iter().zip(sums).zip(counts) {
+                    finish(s, product, &depth, start, sums, count);
+                }
+            }
         }
-        at = at.wrapping_add(T::LANES);
+        done += counts[0] + counts[1];
     }
-    let rest = chunks.remainder();
-    if !rest.is_empty() {
-        let a = s.load_partial_or(rest, -T::ZERO);
-        for (i, sum) in registers.iter_mut().enumerate() {
-            // SAFETY: the caller's promise; the lanes after them add −0, which changes nothing.
-            let column = unsafe { T::Vector::load_ptr_partial(s, columns.at(at, i), rest.len()) };
-            *sum = a.mul_add(column, *sum);
+    if done == cols.end {
+        return;
+    }
+    // One register of columns: several blocks of k instead.
+    let (count, stride) = (cols.end - done, b.col_stride() as usize);
+    let mut start = 0;
+    macro_rules! side_by_side {
+        ($n:literal) => {{
+            while start + $n * KC <= k {
+                let depths: [_; $n] = std::array::from_fn(|i| start + i * KC..start + (i + 1) * KC);
+                // SAFETY: these rows and columns exist.
+                unsafe {
+                    let factors = depths.clone().map(|depth| &a[depth]);
+                    let from = depths.clone().map(|depth| b.at(depth.start, done));
+                    let sums = Squares { a: factors, from, counts: [count; $n], stride, far }.sums(s);
+                    for (depth, sums) in depths.iter().zip(sums) {
+                        finish(s, product, depth, done, sums, count);
+                    }
+                }
+                start += $n * KC;
+            }
+        }};
+    }
+    side_by_side!(4);
+    side_by_side!(2);
+    for depth in pieces(start..k.max(start + usize::from(k == 0)), KC) {
+        let depth = depth.start..depth.end.min(k);
+        // SAFETY: as above.
+        unsafe {
+            let (a, from) = ([&a[depth.clone()]], [b.at(depth.start, done)]);
+            let [sums] = Squares { a, from, counts: [count], stride, far }.sums(s);
+            finish(s, product, &depth, done, sums, count);
         }
     }
-    for (register, sum) in registers.into_iter().zip(sums) {
-        *sum = register.reduce_add();
+}
+
+/// A square of registers.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Square<T>([T; LANES * LANES]);
+
+/// `N` times up to a register's worth of columns, each `stride` elements from the next, and as many factors as each has
+/// elements: as many for all.
+struct Squares<'a, T, const N: usize> {
+    a: [&'a [T]; N],
+    from: [*const T; N],
+    counts: [usize; N],
+    stride: usize,
+    /// Whether the columns may be in no near cache.
+    far: bool,
+}
+
+impl<T: Element, const N: usize> Squares<'_, T, N> {
+    /// The sums over the columns.
+    ///
+    /// # Safety
+    /// The columns exist; there is no `count` of 0.
+    #[inline(always)]
+    unsafe fn sums<S: Simd>(self, s: S) -> [T::Vector<S>; N] {
+        let Self { a, from, counts, stride, far } = self;
+        let len = a[0].len();
+        let mut sums = [s.splat(T::ZERO); N];
+        let mut squares = [Square([T::ZERO; LANES * LANES]); N];
+        let mut k = 0;
+        while k < len {
+            // The last squares lie flush with the end.
+            let first = k.min(len.saturating_sub(T::LANES));
+            for (n, Square(square)) in squares.iter_mut().enumerate() {
+                let from = from[n].wrapping_add(first);
+                if far {
+                    for i in 0..T::LANES {
+                        prefetch(from.wrapping_add(i * stride + AHEAD * T::LANES));
+                    }
+                }
+                if len >= T::LANES {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        T::Vector::transpose_ptr(s, from, stride, counts[n], square.as_mut_ptr(), T::LANES);
+                    }
+                } else {
+                    for (i, row) in square.chunks_exact_mut(T::LANES).take(len).enumerate() {
+                        for (j, x) in row[..counts[n]].iter_mut().enumerate() {
+                            // SAFETY: the caller's promise.
+                            *x = unsafe { *from.add(j * stride + i) };
+                        }
+                    }
+                }
+            }
+            let end = len.min(k + T::LANES);
+            if end - first == T::LANES && first == k {
+                // Without a question in the loop.
+                for i in 0..T::LANES {
+                    for (n, sum) in sums.iter_mut().enumerate() {
+                        // SAFETY: there are as many factors as elements, and a square has a register per lane.
+                        let (factor, row) = unsafe {
+                            let row = squares[n].0.as_ptr().add(i * T::LANES);
+                            (s.splat(*a[n].as_ptr().add(k + i)), T::Vector::load_ptr(s, row))
+                        };
+                        *sum = factor.mul_add(row, *sum);
+                    }
+                }
+            } else {
+                for i in 0..end - k {
+                    for (n, sum) in sums.iter_mut().enumerate() {
+                        let row = s.load(&squares[n].0[(k - first + i) * T::LANES..]);
+                        *sum = s.splat(a[n][k + i]).mul_add(row, *sum);
+                    }
+                }
+            }
+            k = end;
+        }
+        sums
     }
 }

@@ -7,9 +7,8 @@
 //!
 //! **Rounding.** The sums run over k in blocks of [`KC`], each a chain of fused multiply-adds from zero in ascending
 //! order: s₀, s₁, …. Then `C₀ = alpha·s₀ + beta·C`, `C₁ = alpha·s₁ + C₀`, … each with one multiply-add, at last the
-//! bias is added. With one row or one column a block's sum is that of 16 chains (f32, 8 in f64), the i-th over the terms
-//! i, i + 16, …, which are added in a tree: halves, quarters, …. Neither the tile, nor packing, batching, strides,
-//! threads or the instruction set change a bit. The error is within γₖ₊₂·(|alpha|·|A|·|B| + |beta·C| + |bias|),
+//! bias is added. That holds for every shape, so that a row has the same bits alone as among others. Neither the tile, nor
+//! packing, batching, strides, threads or the instruction set change a bit. The error is within γₖ₊₂·(|alpha|·|A|·|B| + |beta·C| + |bias|),
 //! elementwise, with γₙ = n·u/(1 − n·u). What follows the bias rounds as the functions of [`map`](super::map) do.
 //!
 //! NaN and infinities go through as in the formula. `beta = 0` does not read C: what is there, NaN too, is

@@ -52,7 +52,7 @@ pub(super) const LINE: usize = 64;
 /// Asks for a line to be brought into the first cache.
 #[inline(always)]
 #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
-fn prefetch<T>(line: *const T) {
+pub(super) fn prefetch<T>(line: *const T) {
     // SAFETY: SSE is part of x86-64, and a hint reads nothing.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     unsafe {
@@ -256,26 +256,31 @@ impl<T: Element> Finish<T> {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            let load = |from: *const T, j: usize| {
-                if j + 1 < N || tail == T::LANES {
-                    T::Vector::load_ptr(s, from.wrapping_add(j * T::LANES))
-                } else {
-                    T::Vector::load_ptr_partial(s, from.wrapping_add(j * T::LANES), tail)
-                }
-            };
-            let store = |value: T::Vector<S>, to: *mut T, j: usize| {
-                if j + 1 < N || tail == T::LANES {
-                    value.store_ptr(to.wrapping_add(j * T::LANES))
-                } else {
-                    value.store_ptr_partial(to.wrapping_add(j * T::LANES), tail)
-                }
-            };
+            // Macros, since a closure may stay a function of its own, which lacks the instructions.
+            macro_rules! load {
+                ($from:expr, $j:expr) => {
+                    if $j + 1 < N || tail == T::LANES {
+                        T::Vector::load_ptr(s, $from.wrapping_add($j * T::LANES))
+                    } else {
+                        T::Vector::load_ptr_partial(s, $from.wrapping_add($j * T::LANES), tail)
+                    }
+                };
+            }
+            macro_rules! store {
+                ($value:expr, $to:expr, $j:expr) => {
+                    if $j + 1 < N || tail == T::LANES {
+                        $value.store_ptr($to.wrapping_add($j * T::LANES))
+                    } else {
+                        $value.store_ptr_partial($to.wrapping_add($j * T::LANES), tail)
+                    }
+                };
+            }
             let row = |i: usize| c.start.wrapping_offset((i as isize).wrapping_mul(c.row_stride));
             let biased = !self.col_bias.is_null() || !self.row_bias.is_null();
             if self.alpha == T::ONE && self.beta == T::ZERO && !biased {
                 for (i, sums) in sums.into_iter().enumerate() {
                     for (j, sum) in sums.into_iter().enumerate() {
-                        store(sum, row(i), j);
+                        store!(sum, row(i), j);
                     }
                 }
                 return;
@@ -284,7 +289,7 @@ impl<T: Element> Finish<T> {
             let mut col_bias = [s.splat(T::ZERO); N];
             if !self.col_bias.is_null() {
                 for (j, bias) in col_bias.iter_mut().enumerate() {
-                    *bias = load(self.col_bias, j);
+                    *bias = load!(self.col_bias, j);
                 }
             }
             for (i, sums) in sums.into_iter().enumerate() {
@@ -292,7 +297,7 @@ impl<T: Element> Finish<T> {
                     let mut value = if self.beta == T::ZERO {
                         sum * alpha
                     } else {
-                        sum.mul_add(alpha, load(row(i), j) * beta)
+                        sum.mul_add(alpha, load!(row(i), j) * beta)
                     };
                     if !self.col_bias.is_null() {
                         value = value + col_bias[j];
@@ -300,7 +305,7 @@ impl<T: Element> Finish<T> {
                     if !self.row_bias.is_null() {
                         value = value + s.splat(*self.row_bias.wrapping_add(i));
                     }
-                    store(value, row(i), j);
+                    store!(value, row(i), j);
                 }
             }
         }
