@@ -338,6 +338,60 @@ impl Float<Avx2> for F32 {
         _mm256_castsi256_ps,
         transpose_f32
     );
+
+    /// 128 bits of two rows each make half a register: transposed within its quarters, the rows are in order.
+    #[inline(always)]
+    unsafe fn mul_add_square(
+        self,
+        _: Avx2,
+        factors: *const f32,
+        from: *const f32,
+        stride: usize,
+        rows: usize,
+    ) -> Self {
+        macro_rules! half {
+            ($row:ident, $r:expr) => {{
+                let zero = _mm256_castps128_ps256(_mm_loadu_ps($row!($r)));
+                _mm256_insertf128_ps::<1>(zero, _mm_loadu_ps($row!($r + 4)))
+            }};
+        }
+        macro_rules! sum_half {
+            ($row:ident, $r:literal, $k:expr, $sum:expr) => {{
+                let (r0, r1) = (half!($row, $r), half!($row, $r + 1));
+                let (r2, r3) = (half!($row, $r + 2), half!($row, $r + 3));
+                let (a, b) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
+                let (c, d) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
+                let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
+                let (c, d) = (_mm256_castps_pd(c), _mm256_castps_pd(d));
+                let column = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+                let sum = _mm256_fmadd_ps(_mm256_set1_ps(*factors.add($k)), column, $sum);
+                let column = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+                let sum = _mm256_fmadd_ps(_mm256_set1_ps(*factors.add($k + 1)), column, sum);
+                let column = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+                let sum = _mm256_fmadd_ps(_mm256_set1_ps(*factors.add($k + 2)), column, sum);
+                let column = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+                _mm256_fmadd_ps(_mm256_set1_ps(*factors.add($k + 3)), column, sum)
+            }};
+        }
+        let (mut low, mut high) = (self.0, self.1);
+        let mut at = [from; 16];
+        for (r, at) in at.iter_mut().enumerate() {
+            *at = from.wrapping_add(r.min(rows.wrapping_sub(1)) * stride);
+        }
+        // SAFETY: the caller's promise; this vector is proof of AVX2.
+        unsafe {
+            for k in (0..16).step_by(4) {
+                macro_rules! row {
+                    ($r:expr) => {
+                        at[$r].add(k)
+                    };
+                }
+                low = sum_half!(row, 0, k, low);
+                high = sum_half!(row, 8, k, high);
+            }
+        }
+        Self(low, high)
+    }
     unary! {
         abs = |x| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
         sqrt = |x| _mm256_sqrt_ps(x);
@@ -409,6 +463,50 @@ impl Float<Avx2> for F64 {
         _mm256_castsi256_pd,
         transpose_f64
     );
+
+    /// 128 bits of two rows each make half a register: transposed within its quarters, the rows are in order.
+    #[inline(always)]
+    unsafe fn mul_add_square(
+        self,
+        _: Avx2,
+        factors: *const f64,
+        from: *const f64,
+        stride: usize,
+        rows: usize,
+    ) -> Self {
+        macro_rules! half {
+            ($row:ident, $r:expr) => {{
+                let zero = _mm256_castpd128_pd256(_mm_loadu_pd($row!($r)));
+                _mm256_insertf128_pd::<1>(zero, _mm_loadu_pd($row!($r + 2)))
+            }};
+        }
+        macro_rules! sum_half {
+            ($row:ident, $r:literal, $k:expr, $sum:expr) => {{
+                let (r0, r1) = (half!($row, $r), half!($row, $r + 1));
+                let (even, odd) = (_mm256_unpacklo_pd(r0, r1), _mm256_unpackhi_pd(r0, r1));
+                let sum = _mm256_fmadd_pd(_mm256_set1_pd(*factors.add($k)), even, $sum);
+                _mm256_fmadd_pd(_mm256_set1_pd(*factors.add($k + 1)), odd, sum)
+            }};
+        }
+        let (mut low, mut high) = (self.0, self.1);
+        let mut at = [from; 8];
+        for (r, at) in at.iter_mut().enumerate() {
+            *at = from.wrapping_add(r.min(rows.wrapping_sub(1)) * stride);
+        }
+        // SAFETY: the caller's promise; this vector is proof of AVX2.
+        unsafe {
+            for k in (0..8).step_by(2) {
+                macro_rules! row {
+                    ($r:expr) => {
+                        at[$r].add(k)
+                    };
+                }
+                low = sum_half!(row, 0, k, low);
+                high = sum_half!(row, 4, k, high);
+            }
+        }
+        Self(low, high)
+    }
     unary! {
         abs = |x| _mm256_andnot_pd(_mm256_set1_pd(-0.0), x);
         sqrt = |x| _mm256_sqrt_pd(x);

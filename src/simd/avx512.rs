@@ -288,6 +288,65 @@ impl Float<Avx512> for F32 {
         _mm512_mask_blend_ps,
         transpose_f32
     );
+
+    /// Quarters of rows are exchanged first, so that transposing within them gives the columns in order.
+    #[inline(always)]
+    unsafe fn mul_add_square(
+        self,
+        _: Avx512,
+        factors: *const f32,
+        from: *const f32,
+        stride: usize,
+        rows: usize,
+    ) -> Self {
+        macro_rules! square {
+            ($row:ident) => {{
+                let mut sum = self.0;
+                let lanes = [
+                    gather_lanes([$row!(0), $row!(4), $row!(8), $row!(12)]),
+                    gather_lanes([$row!(1), $row!(5), $row!(9), $row!(13)]),
+                    gather_lanes([$row!(2), $row!(6), $row!(10), $row!(14)]),
+                    gather_lanes([$row!(3), $row!(7), $row!(11), $row!(15)]),
+                ];
+                for l in 0..4 {
+                    let (r0, r1) = (_mm512_castpd_ps(lanes[0][l]), _mm512_castpd_ps(lanes[1][l]));
+                    let (r2, r3) = (_mm512_castpd_ps(lanes[2][l]), _mm512_castpd_ps(lanes[3][l]));
+                    let (a, b) = (_mm512_unpacklo_ps(r0, r1), _mm512_unpackhi_ps(r0, r1));
+                    let (c, d) = (_mm512_unpacklo_ps(r2, r3), _mm512_unpackhi_ps(r2, r3));
+                    let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+                    let (c, d) = (_mm512_castps_pd(c), _mm512_castps_pd(d));
+                    let factors = factors.add(4 * l);
+                    let column = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+                    sum = _mm512_fmadd_ps(_mm512_set1_ps(*factors), column, sum);
+                    let column = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+                    sum = _mm512_fmadd_ps(_mm512_set1_ps(*factors.add(1)), column, sum);
+                    let column = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+                    sum = _mm512_fmadd_ps(_mm512_set1_ps(*factors.add(2)), column, sum);
+                    let column = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+                    sum = _mm512_fmadd_ps(_mm512_set1_ps(*factors.add(3)), column, sum);
+                }
+                Self(sum)
+            }};
+        }
+        // SAFETY: the caller's promise; this vector is proof of AVX-512.
+        unsafe {
+            if rows == 16 {
+                macro_rules! row {
+                    ($r:literal) => {
+                        _mm512_castps_pd(_mm512_loadu_ps(from.add($r * stride)))
+                    };
+                }
+                square!(row)
+            } else {
+                macro_rules! row {
+                    ($r:literal) => {
+                        _mm512_castps_pd(_mm512_loadu_ps(from.add(rows.min($r + 1).wrapping_sub(1) * stride)))
+                    };
+                }
+                square!(row)
+            }
+        }
+    }
     unary! {
         abs = |x| _mm512_abs_ps(x);
         sqrt = |x| _mm512_sqrt_ps(x);
@@ -376,6 +435,51 @@ impl Float<Avx512> for F64 {
         _mm512_mask_blend_pd,
         transpose_f64
     );
+
+    /// Quarters of rows are exchanged first, so that transposing within them gives the columns in order.
+    #[inline(always)]
+    unsafe fn mul_add_square(
+        self,
+        _: Avx512,
+        factors: *const f64,
+        from: *const f64,
+        stride: usize,
+        rows: usize,
+    ) -> Self {
+        macro_rules! square {
+            ($row:ident) => {{
+                let mut sum = self.0;
+                let even = gather_lanes([$row!(0), $row!(2), $row!(4), $row!(6)]);
+                let odd = gather_lanes([$row!(1), $row!(3), $row!(5), $row!(7)]);
+                for l in 0..4 {
+                    let factors = factors.add(2 * l);
+                    let column = _mm512_unpacklo_pd(even[l], odd[l]);
+                    sum = _mm512_fmadd_pd(_mm512_set1_pd(*factors), column, sum);
+                    let column = _mm512_unpackhi_pd(even[l], odd[l]);
+                    sum = _mm512_fmadd_pd(_mm512_set1_pd(*factors.add(1)), column, sum);
+                }
+                Self(sum)
+            }};
+        }
+        // SAFETY: the caller's promise; this vector is proof of AVX-512.
+        unsafe {
+            if rows == 8 {
+                macro_rules! row {
+                    ($r:literal) => {
+                        _mm512_loadu_pd(from.add($r * stride))
+                    };
+                }
+                square!(row)
+            } else {
+                macro_rules! row {
+                    ($r:literal) => {
+                        _mm512_loadu_pd(from.add(rows.min($r + 1).wrapping_sub(1) * stride))
+                    };
+                }
+                square!(row)
+            }
+        }
+    }
     unary! {
         abs = |x| _mm512_abs_pd(x);
         sqrt = |x| _mm512_sqrt_pd(x);

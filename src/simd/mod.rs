@@ -46,6 +46,7 @@ pub(crate) mod slices;
 mod x86;
 
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 #[cfg(target_arch = "x86_64")]
@@ -339,6 +340,35 @@ pub trait Float<S: Simd>:
         to: *mut Self::Scalar,
         to_stride: usize,
     );
+
+    /// Chains of [`mul_add`](Float::mul_add)s along rows of memory, one for each lane: lane i becomes
+    /// `self[i] + factors[0] · from[i · stride] + factors[1] · from[i · stride + 1] + …`, in this order, over a register's
+    /// worth of terms. Where `rows` is less than a register's worth, the last row stands for the missing ones.
+    ///
+    /// # Safety
+    /// A register can be read at `factors` and at the beginning of each of the `rows`, which are not 0.
+    #[inline(always)]
+    unsafe fn mul_add_square(
+        self,
+        s: S,
+        factors: *const Self::Scalar,
+        from: *const Self::Scalar,
+        stride: usize,
+        rows: usize,
+    ) -> Self {
+        let lanes = 64 / size_of::<Self::Scalar>();
+        let mut square = [const { MaybeUninit::<Self::Scalar>::uninit() }; 256];
+        let square = square.as_mut_ptr().cast::<Self::Scalar>();
+        let mut sum = self;
+        // SAFETY: the caller's promise; the transpose writes a register for each lane.
+        unsafe {
+            Self::transpose_ptr(s, from, stride, rows, square, lanes);
+            for k in 0..lanes {
+                sum = Self::splat(s, *factors.add(k)).mul_add(Self::load_ptr(s, square.add(k * lanes)), sum);
+            }
+        }
+        sum
+    }
 
     /// `self · a + b`, rounded once where [`Isa::has_fma`].
     fn mul_add(self, a: Self, b: Self) -> Self;

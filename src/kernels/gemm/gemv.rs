@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::tile::{EightRows, prefetch};
+use super::tile::EightRows;
 use super::{KC, MatRef, PackedB, Product, Right, pieces};
 use crate::buffer::Scratch;
 use crate::simd::{Element, Float, Isa, Kernel, Simd};
@@ -20,8 +20,21 @@ const LANES: usize = 16;
 const ROWS: usize = 4;
 /// Registers of columns whose sums stay in registers.
 const FEW: usize = 8;
+
 /// Lines that are asked for before they are read, along columns of B that lie side by side.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
+
+/// Asks for a line to be brought into the second cache: where columns lie pages apart, those of a square share one set of
+/// the first, which would not hold them for long.
+#[inline(always)]
+#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
+fn prefetch_far<T>(line: *const T) {
+    // SAFETY: SSE is part of x86-64, and a hint reads nothing.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line.cast());
+    }
+}
 
 /// Some columns of a product with one row.
 pub(super) struct VectorMatrix<'a, T: Element> {
@@ -327,7 +340,7 @@ impl<T: Element, const R: usize, const B: usize, const WHOLE: bool> Registers<'_
     }
 }
 
-/// Columns of B lie side by side: two registers' worth of them are read at the same time, from end to end.
+/// Columns of B lie side by side: some registers' worth of them are read at the same time, from end to end.
 #[inline(always)]
 fn columns<S: Simd, T: Element>(
     s: S,
@@ -336,30 +349,34 @@ fn columns<S: Simd, T: Element>(
     a: &[T],
     cols: Range<usize>,
 ) {
-    let k = a.len();
+    let (k, stride) = (a.len(), b.col_stride() as usize);
     let far = k.saturating_mul(b.cols()).saturating_mul(size_of::<T>()) > super::NEAR;
     let mut done = cols.start;
-    while cols.end - done > T::LANES {
-        let counts = [T::LANES, (cols.end - done - T::LANES).min(T::LANES)];
-        let starts = [done, done + T::LANES];
-        for depth in blocks(k) {
-            let (a, from) = (&a[depth.clone()], starts.map(|col| b.at(depth.start, col)));
-            // SAFETY: these rows and columns exist.
-            unsafe {
-                let squares = Squares { a: [a; 2], from, counts, stride: b.col_stride() as usize, far };
-                let sums = squares.sums(s);
-                for ((start, sums), count) in starts.into_iter().zip(sums).zip(counts) {
-                    finish(s, product, &depth, start, sums, count);
+    macro_rules! columns_at_once {
+        ($n:literal) => {
+            while cols.end - done > ($n - 1) * T::LANES {
+                let starts: [usize; $n] = std::array::from_fn(|n| done + n * T::LANES);
+                let counts = starts.map(|start| (cols.end - start).min(T::LANES));
+                for depth in blocks(k) {
+                    let (a, from) = (&a[depth.clone()], starts.map(|col| b.at(depth.start, col)));
+                    // SAFETY: these rows and columns exist.
+                    unsafe {
+                        let sums = Squares { a: [a; $n], from, counts, stride, far }.sums(s);
+                        for ((start, sums), count) in starts.into_iter().zip(sums).zip(counts) {
+                            finish(s, product, &depth, start, sums, count);
+                        }
+                    }
                 }
+                done += counts.iter().sum::<usize>();
             }
-        }
-        done += counts[0] + counts[1];
+        };
     }
+    columns_at_once!(2);
     if done == cols.end {
         return;
     }
     // One register of columns: several blocks of k instead.
-    let (count, stride) = (cols.end - done, b.col_stride() as usize);
+    let count = cols.end - done;
     let mut start = 0;
     macro_rules! side_by_side {
         ($n:literal) => {{
@@ -391,11 +408,6 @@ fn columns<S: Simd, T: Element>(
     }
 }
 
-/// A square of registers.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Square<T>([T; LANES * LANES]);
-
 /// `N` times up to a register's worth of columns, each `stride` elements from the next, and as many factors as each has
 /// elements: as many for all.
 struct Squares<'a, T, const N: usize> {
@@ -417,54 +429,29 @@ impl<T: Element, const N: usize> Squares<'_, T, N> {
         let Self { a, from, counts, stride, far } = self;
         let len = a[0].len();
         let mut sums = [s.splat(T::ZERO); N];
-        let mut squares = [Square([T::ZERO; LANES * LANES]); N];
-        let mut k = 0;
-        while k < len {
-            // The last squares lie flush with the end.
-            let first = k.min(len.saturating_sub(T::LANES));
-            for (n, Square(square)) in squares.iter_mut().enumerate() {
-                let from = from[n].wrapping_add(first);
+        let whole = len - len % T::LANES;
+        for k in (0..whole).step_by(T::LANES) {
+            for (n, sum) in sums.iter_mut().enumerate() {
+                let from = from[n].wrapping_add(k);
                 if far {
                     for i in 0..T::LANES {
-                        prefetch(from.wrapping_add(i * stride + AHEAD * T::LANES));
+                        prefetch_far(from.wrapping_add(i * stride + AHEAD * T::LANES));
                     }
                 }
-                if len >= T::LANES {
+                // SAFETY: the caller's promise; a register of factors and of each column is left.
+                *sum = unsafe { sum.mul_add_square(s, a[n].as_ptr().add(k), from, stride, counts[n]) };
+            }
+        }
+        // What is left, element by element.
+        let mut row = [T::ZERO; LANES];
+        for k in whole..len {
+            for (n, sum) in sums.iter_mut().enumerate() {
+                for (i, x) in row[..counts[n]].iter_mut().enumerate() {
                     // SAFETY: the caller's promise.
-                    unsafe {
-                        T::Vector::transpose_ptr(s, from, stride, counts[n], square.as_mut_ptr(), T::LANES);
-                    }
-                } else {
-                    for (i, row) in square.chunks_exact_mut(T::LANES).take(len).enumerate() {
-                        for (j, x) in row[..counts[n]].iter_mut().enumerate() {
-                            // SAFETY: the caller's promise.
-                            *x = unsafe { *from.add(j * stride + i) };
-                        }
-                    }
+                    *x = unsafe { *from[n].add(i * stride + k) };
                 }
+                *sum = s.splat(a[n][k]).mul_add(s.load(&row), *sum);
             }
-            let end = len.min(k + T::LANES);
-            if end - first == T::LANES && first == k {
-                // Without a question in the loop.
-                for i in 0..T::LANES {
-                    for (n, sum) in sums.iter_mut().enumerate() {
-                        // SAFETY: there are as many factors as elements, and a square has a register per lane.
-                        let (factor, row) = unsafe {
-                            let row = squares[n].0.as_ptr().add(i * T::LANES);
-                            (s.splat(*a[n].as_ptr().add(k + i)), T::Vector::load_ptr(s, row))
-                        };
-                        *sum = factor.mul_add(row, *sum);
-                    }
-                }
-            } else {
-                for i in 0..end - k {
-                    for (n, sum) in sums.iter_mut().enumerate() {
-                        let row = s.load(&squares[n].0[(k - first + i) * T::LANES..]);
-                        *sum = s.splat(a[n][k + i]).mul_add(row, *sum);
-                    }
-                }
-            }
-            k = end;
         }
         sums
     }

@@ -52,7 +52,7 @@ pub(super) const LINE: usize = 64;
 /// Asks for a line to be brought into the first cache.
 #[inline(always)]
 #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
-pub(super) fn prefetch<T>(line: *const T) {
+fn prefetch<T>(line: *const T) {
     // SAFETY: SSE is part of x86-64, and a hint reads nothing.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     unsafe {
