@@ -392,7 +392,9 @@ compiled_once! {
     /// The gradient of the product of each row of `cols` elements: `dx[i] = dy·Π x[j]` over all j ≠ i, without a division,
     /// so that it is right where elements are 0. `dy` has one element per row.
     ///
-    /// The products of what is before and behind i, each in order: `cols·u` relative.
+    /// The products of what is before and behind i, each in order: `cols·u` relative, as long as the result is not subnormal.
+    /// Where one of these products leaves the normal range, as that of a long row does before its small elements bring it
+    /// back, a row is multiplied anew with its exponents apart.
     ///
     /// # Errors
     /// [`Error::Shape`] when `x` is not whole rows, when `dy` has not one element per row or `dx` another length than `x`.
@@ -415,20 +417,84 @@ compiled_once! {
         // Two chains of multiplications: some ten times a pass.
         parallel::for_each(settings, parts, 10 * work(x), |(x, dy, dx)| {
             for ((x, &dy), dx) in x.chunks_exact(cols).zip(dy).zip(dx.chunks_exact_mut(cols)) {
-                let mut before = T::ONE;
-                for (&x, dx) in x.iter().zip(&mut *dx) {
-                    *dx = before;
-                    before = before * x;
-                }
-                let mut behind = dy;
-                for (&x, dx) in x.iter().zip(dx).rev() {
-                    *dx = *dx * behind;
-                    behind = behind * x;
-                }
+                products_of_the_others(x, dy, dx);
             }
         });
         Ok(())
     }
+}
+
+/// The gradient of the product of one row.
+fn products_of_the_others<T: Element>(x: &[T], dy: T, dx: &mut [T]) {
+    let mut smallest = T::INFINITY;
+    let mut note = |product: T| smallest = if product.abs() < smallest { product.abs() } else { smallest };
+    let mut before = T::ONE;
+    for (&x, dx) in x.iter().zip(&mut *dx) {
+        *dx = before;
+        before = before * x;
+        note(before);
+    }
+    let mut behind = dy;
+    for (&x, dx) in x.iter().zip(&mut *dx).rev() {
+        *dx = *dx * behind;
+        behind = behind * x;
+        note(behind);
+    }
+    // What has become infinite or NaN stays so until the end; what has lost digits may have come back.
+    if before.is_finite() && behind.is_finite() && smallest.to_f64() >= smallest_normal::<T>() {
+        return;
+    }
+    let mut products = Vec::with_capacity(x.len());
+    let mut before = Wide::ONE;
+    for &x in x {
+        products.push(before);
+        before = before.times(Wide::new(x.to_f64()));
+    }
+    let mut behind = Wide::new(dy.to_f64());
+    for ((&x, dx), before) in x.iter().zip(dx).zip(products).rev() {
+        *dx = T::from_f64(before.times(behind).to_f64());
+        behind = behind.times(Wide::new(x.to_f64()));
+    }
+}
+
+/// A number with an exponent of its own, `fraction·2^exponent`: a product of many never leaves the range. Zero, infinities
+/// and NaN have the exponent 0.
+#[derive(Clone, Copy)]
+struct Wide {
+    /// Its magnitude is from 1 to 2.
+    fraction: f64,
+    exponent: i64,
+}
+
+impl Wide {
+    const ONE: Self = Self { fraction: 1.0, exponent: 0 };
+
+    fn new(x: f64) -> Self {
+        if x == 0.0 || !x.is_finite() {
+            return Self { fraction: x, exponent: 0 };
+        }
+        let (x, shifted) = if x.is_subnormal() { (x * power_of_two(54), 54) } else { (x, 0) };
+        let (bits, exponents) = (x.to_bits(), 0x7ff << 52);
+        let fraction = f64::from_bits((bits & !exponents) | (1023 << 52));
+        Self { fraction, exponent: ((bits & exponents) >> 52) as i64 - 1023 - shifted }
+    }
+
+    fn times(self, other: Self) -> Self {
+        let product = Self::new(self.fraction * other.fraction);
+        Self { exponent: product.exponent + self.exponent + other.exponent, ..product }
+    }
+
+    fn to_f64(self) -> f64 {
+        // Two factors: one alone would leave the range where the result is subnormal. Beyond 2000 it is 0 or infinite anyway.
+        let exponent = self.exponent.clamp(-2000, 2000);
+        let half = exponent / 2;
+        self.fraction * power_of_two(half) * power_of_two(exponent - half)
+    }
+}
+
+/// 2^exponent, for exponents of normal numbers.
+fn power_of_two(exponent: i64) -> f64 {
+    f64::from_bits(((1023 + exponent) as u64) << 52)
 }
 
 compiled_once! {
@@ -589,8 +655,7 @@ pub(super) fn middle_scales<T: Element>(x: impl Iterator<Item = T>) -> Option<(T
     }
     let limit = if T::LANES == f32::LANES { 126 } else { 1022 };
     let exponent = ((largest.to_f64().to_bits() >> 52) as i64 - 1023).clamp(-limit, limit);
-    let power = |exponent: i64| T::from_f64(f64::from_bits(((1023 + exponent) as u64) << 52));
-    Some((power(-exponent), power(exponent)))
+    Some((T::from_f64(power_of_two(-exponent)), T::from_f64(power_of_two(exponent))))
 }
 
 fn smallest_normal<T: Element>() -> f64 {

@@ -53,3 +53,79 @@ fn a_row_masked_by_a_large_number_shares_the_gradient_among_its_keys() {
         }
     });
 }
+
+/// A product of some elements may be beyond the range where that of all is not.
+#[test]
+fn the_gradient_of_a_product_does_not_depend_on_how_large_the_products_of_a_few_are() {
+    fn check<T: Element>(power: i32) {
+        // Both orders; a zero among them leaves one gradient.
+        for (first, second) in [(2.0, 0.5), (0.5, 2.0)] {
+            let (first, second) = (f64::powi(first, power), f64::powi(second, power));
+            let mut x: Vec<T> = [first; 64].iter().chain(&[second; 64]).map(|&x| T::from_f64(x)).collect();
+            let dx = gradient(&Tensor::from_slice(&x, [128]).unwrap(), Tensor::prod);
+            for (i, dx) in dx.into_iter().enumerate() {
+                assert_eq!(dx, if i < 64 { second } else { first }, "2^{power}, {i}");
+            }
+            x[3] = T::ZERO;
+            let dx = gradient(&Tensor::from_slice(&x, [128]).unwrap(), Tensor::prod);
+            for (i, dx) in dx.into_iter().enumerate() {
+                assert_eq!(dx, if i == 3 { second } else { 0.0 }, "2^{power} and 0, {i}");
+            }
+        }
+    }
+    on_every_isa(|_| {
+        (1..=126).for_each(check::<f32>);
+        (1..=1022).step_by(7).for_each(check::<f64>);
+    });
+}
+
+/// The mean of such numbers has lost more digits than the deviations have.
+#[test]
+fn gradients_of_variances_and_deviations_hold_far_from_zero() {
+    let (n, cols) = (50, 3);
+    let x: Vec<f32> = (0..n * cols).map(|i| 1000.0 + ((i * 37 % 101) as f32 - 50.0) * 2e-5).collect();
+    for j in 0..cols {
+        let column: Vec<f64> = x[j..].iter().step_by(cols).map(|&x| x.into()).collect();
+        let mean = column.iter().sum::<f64>() / n as f64;
+        let degrees = (n - 1) as f64;
+        let std = (column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / degrees).sqrt();
+        let tensor = Tensor::from_slice(&x, [n, cols]).unwrap();
+        let var = gradient(&tensor, |x| x.var_axes(&[0], 1, false));
+        let root = gradient(&tensor, |x| x.std_axes(&[0], 1, false));
+        for (i, x) in column.iter().enumerate() {
+            let (var, root, exact) = (var[i * cols + j], root[i * cols + j], (x - mean) / degrees);
+            assert!((var - 2.0 * exact).abs() <= 1e-6 * std, "var: {var}, {}", 2.0 * exact);
+            assert!((root - exact / std).abs() <= 1e-6, "std: {root}, {}", exact / std);
+        }
+    }
+}
+
+/// Deviations from 2⁻¹¹⁰ to 2¹²⁰ have the same gradients, of the size 1.
+#[test]
+fn gradients_of_deviations_and_norms_are_the_same_at_every_size() {
+    use gristmill::kernels::norm::Norm;
+    fn check<T: Element>(exponents: impl Iterator<Item = i32>) {
+        let numbers = [1.0, -3.0, 5.0, 2.0];
+        let of = |exponent: i32, f: &dyn Fn(&Tensor<T>) -> Result<Tensor<T>>| {
+            let x = numbers.map(|x| T::from_f64(x * 2f64.powi(exponent)));
+            gradient(&Tensor::from_slice(&x, [4]).unwrap(), f)
+        };
+        let std = |x: &Tensor<T>| x.std_axes(&[0], 1, false);
+        let norm = |x: &Tensor<T>| x.norm(Norm::L2);
+        let expected = [of(0, &std), of(0, &norm)];
+        for exponent in exponents {
+            for (f, expected) in [&std as &dyn Fn(&Tensor<T>) -> _, &norm].into_iter().zip(&expected) {
+                for (actual, expected) in of(exponent, f).into_iter().zip(expected) {
+                    assert!(
+                        (actual - expected).abs() < 8.0 * unit::<T>(),
+                        "2^{exponent}: {actual}, {expected}"
+                    );
+                }
+            }
+        }
+    }
+    on_every_isa(|_| {
+        check::<f32>(-110..=120);
+        check::<f64>((-1000..=1016).step_by(3));
+    });
+}

@@ -1,6 +1,6 @@
 //! Products, norms, standard deviations, log-sum-exps, counts and places over any axes.
 
-use super::reduce::{Plan, all_axes, named_or_all};
+use super::reduce::{Plan, all_axes, deviations, named_or_all};
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::error::{Error, Result};
@@ -50,14 +50,20 @@ impl<T: Element> Backward<T> for Reduction<T> {
                 ),
                 Kind::Std { correction } => {
                     let degrees = T::from_f64(plan.count as f64 - correction as f64);
-                    let share = Tensor::build(plan.kept, |share| {
-                        // Where all are alike the deviations are 0, too.
-                        let quotient =
-                            |(&y, &d): (&T, &T)| if y == T::ZERO { T::ZERO } else { d / degrees / y };
-                        share.iter_mut().zip(y.iter().zip(d)).for_each(|(to, pair)| *to = quotient(pair));
+                    // Where all are alike the deviations are 0, too, and the gradient is 0.
+                    let std = Tensor::build(plan.kept, |to| {
+                        to.iter_mut().zip(y).for_each(|(to, &y)| *to = if y == T::ZERO { T::ONE } else { y });
                         Ok(())
                     })?;
-                    x.sub(&x.mean_axes(axes, true)?)?.mul(&share)
+                    let share = Tensor::build(plan.kept, |share| {
+                        let pairs = y.iter().zip(d);
+                        share.iter_mut().zip(pairs).for_each(|(to, (&y, &d))| {
+                            *to = if y == T::ZERO { T::ZERO } else { d / degrees };
+                        });
+                        Ok(())
+                    })?;
+                    // The quotient first, which is near 1: one by a tiny deviation may be beyond the range.
+                    deviations(x, axes)?.div(&std)?.mul(&share)
                 }
             }
         })

@@ -164,11 +164,18 @@ pub(crate) struct Variance<T: Element> {
     parent: Parent,
 }
 
+/// x without its means over `axes`. A mean is rounded to the digits of x, which where all are 1000 ± 0.001 are coarse beside
+/// the deviations: the mean of the deviations is what that leaves over.
+pub(super) fn deviations<T: Element>(x: &Tensor<T>, axes: &[isize]) -> Result<Tensor<T>> {
+    let rough = x.sub(&x.mean_axes(axes, true)?)?;
+    rough.sub(&rough.mean_axes(axes, true)?)
+}
+
 impl<T: Element> Backward<T> for Variance<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         gradients.add(self.parent, || {
             let scale = dy.view_reshape(self.kept).mul_scalar(T::from_f64(2.0) / self.divisor)?;
-            self.x.sub(&self.x.mean_axes(&self.axes, true)?)?.mul(&scale)
+            deviations(&self.x, &self.axes)?.mul(&scale)
         })
     }
 }
