@@ -444,14 +444,17 @@ fn products_of_the_others<T: Element>(x: &[T], dy: T, dx: &mut [T]) {
     if before.is_finite() && behind.is_finite() && smallest.to_f64() >= smallest_normal::<T>() {
         return;
     }
-    let mut products = Vec::with_capacity(x.len());
+    // Fraction and exponent of each product.
+    let mut products = Scratch::<f64>::new(2 * x.len());
+    let products = products.as_chunks_mut::<2>().0;
     let mut before = Wide::ONE;
-    for &x in x {
-        products.push(before);
+    for (&x, product) in x.iter().zip(&mut *products) {
+        *product = [before.fraction, before.exponent as f64];
         before = before.times(Wide::new(x.to_f64()));
     }
     let mut behind = Wide::new(dy.to_f64());
-    for ((&x, dx), before) in x.iter().zip(dx).zip(products).rev() {
+    for ((&x, dx), &mut [fraction, exponent]) in x.iter().zip(dx).zip(products).rev() {
+        let before = Wide { fraction, exponent: exponent as i64 };
         *dx = T::from_f64(before.times(behind).to_f64());
         behind = behind.times(Wide::new(x.to_f64()));
     }
