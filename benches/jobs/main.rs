@@ -71,7 +71,8 @@ fn run(flags: &Flags) -> Result<ExitCode> {
         threads::run(test)?;
         idle::run(test)?;
     }
-    if flags.gate && !test && !failed.is_empty() {
+    // A short round fails for what is subnormal only, not for times.
+    if (flags.gate || test) && !failed.is_empty() {
         eprintln!("{}", failed.join("\n"));
         return Ok(ExitCode::FAILURE);
     }
