@@ -19,10 +19,12 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
 }
 
 /// How many of a file's first bytes [`recognise`] looks at.
+#[cfg(feature = "train")]
 pub(crate) const START: usize = 512;
 
 /// What a file is whose first bytes are these, where it is something that is often given in place of another file. A
 /// reader says it of what it cannot read.
+#[cfg(feature = "train")]
 pub(crate) fn recognise(start: &[u8]) -> Option<&'static str> {
     const ZIP: &[u8] = b"PK\x03\x04";
     let start = &start[..start.len().min(START)];
@@ -76,11 +78,12 @@ pub(crate) fn recognise(start: &[u8]) -> Option<&'static str> {
 }
 
 /// [`recognise`] for the end of a message.
+#[cfg(feature = "train")]
 pub(crate) fn it_is(start: &[u8]) -> Option<String> {
     recognise(start).map(|what| format!("it is {what}"))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "train"))]
 mod tests {
     use super::recognise;
 

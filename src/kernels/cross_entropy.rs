@@ -12,6 +12,8 @@
 //! logit of −∞ has a loss of +∞; with smoothing, so has any logit of −∞. Zero times such a loss, by a weight or by a
 //! smoothing of 1, is NaN. A row that is to be ignored has a loss of 0 and gradients of 0 whatever its logits are.
 
+#![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
+
 use super::nll_loss::check_targets;
 use super::reduce::{self, Reduce};
 use super::{compiled_once, rows_per_chunk, same_len, same_len_if_any, whole_rows};

@@ -1,6 +1,6 @@
 //! The kernels: slices in, slices out, forward beside backward.
 //!
-//! Inputs come first, outputs last. Every call checks its lengths, resolves the [`context`](crate::context) once,
+//! Inputs come first, outputs last. Every call checks its lengths, resolves the [`context`] once,
 //! allocates nothing but recycled scratch memory, and writes every element of its outputs and nothing else.
 //! Results are the same bits for any number of threads and on any instruction set with fused multiply-add.
 

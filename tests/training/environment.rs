@@ -21,7 +21,7 @@ fn train(which: usize) -> Result<Vec<u32>> {
         .add(LayerNorm::new(48)?);
     let model = Sequential::new()
         .add(Linear::new(70, 48, &mut rng)?)
-        .add(GELU::default())
+        .add(GELU)
         .add(Residual::new(inner))
         .add(Linear::new(48, 7, &mut rng)?);
     let parameters = model.parameters();

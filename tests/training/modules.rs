@@ -267,7 +267,7 @@ fn row_by_row(norm: usize, end: usize, rng: &mut Rng) -> Result<Sequential> {
 fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     const ROWS: usize = 200;
     let mut rng = Rng::seed(7);
-    let x = Tensor::<f32>::from_slice(&noise::<f32>(ROWS * 300, 3), &[ROWS, 300]).unwrap();
+    let x = Tensor::<f32>::from_slice(&noise::<f32>(ROWS * 300, 3), [ROWS, 300]).unwrap();
     for (norm, end) in [(0, 0), (0, 1), (1, 2), (1, 3), (2, 1), (3, 2)] {
         let model = row_by_row(norm, end, &mut rng).unwrap();
         // Running statistics that are not those at the start.

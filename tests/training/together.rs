@@ -91,7 +91,7 @@ fn every_layer() -> Result<Sequential> {
         .add(Residual::new(inner))
         .add(RMSNorm::new(32)?)
         .add(GroupNorm::new(4, 32)?)
-        .add(nn::GELU::default())
+        .add(nn::GELU)
         .add(Linear::new(32, 5, &mut rng)?);
     // Running statistics that are not 0 and 1.
     model.forward(&Tensor::randn([64, 24], 0.0, 1.0, &mut rng)?)?;

@@ -444,7 +444,7 @@ impl<T: Element, const N: usize> Squares<'_, T, N> {
         }
         // What is left, element by element.
         let mut row = [T::ZERO; LANES];
-        for k in whole..len {
+        for (k, _) in a[0].iter().enumerate().skip(whole) {
             for (n, sum) in sums.iter_mut().enumerate() {
                 for (i, x) in row[..counts[n]].iter_mut().enumerate() {
                     // SAFETY: the caller's promise.
