@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::simd::environment::{Entered, Environment};
+use crate::simd::environment::{self, Entered, Environment};
 use crate::simd::{Dispatcher, Isa};
 
 /// What kernels do with subnormal numbers, those between 0 and the smallest normal number (1.2e-38 in f32, 2.2e-308 in
@@ -163,7 +163,7 @@ impl Context {
     }
 
     /// How long a thread that helped with a kernel spins in wait for the next kernel of the same caller before it parks;
-    /// 200 µs unless set, in whole microseconds up to an hour; [`Duration::ZERO`] parks it at once. To hand work to a thread that spins takes 0.2 µs, to
+    /// 200 µs unless set, in whole microseconds up to some 71 minutes; [`Duration::ZERO`] parks it at once. To hand work to a thread that spins takes 0.2 µs, to
     /// wake one 20 to 60 µs: with 0, only kernels of more than 80 µs are shared. A spinning thread uses its core.
     pub const fn spin(mut self, spin: Duration) -> Self {
         self.spin = Some(Spin::new(spin));
@@ -217,18 +217,17 @@ impl Context {
 /// A bad setting is not told here: the kernel asks for its [`settings`] next.
 #[inline(always)]
 pub(crate) fn enter_environment() -> Entered {
-    ENVIRONMENT.get().unwrap_or_else(first_environment).enter()
+    present_environment().enter()
 }
 
 /// Runs `f`, which does arithmetic outside of kernels, in the environment that they have here and now.
 pub(crate) fn in_environment<R>(f: impl FnOnce() -> R) -> R {
-    // The compiler may move arithmetic over the change of the environment, but not out of a function.
-    #[inline(never)]
-    fn apart<R>(f: impl FnOnce() -> R) -> R {
-        f()
-    }
-    let _environment = enter_environment();
-    apart(f)
+    environment::within(present_environment(), f)
+}
+
+#[inline(always)]
+fn present_environment() -> Environment {
+    ENVIRONMENT.get().unwrap_or_else(first_environment)
 }
 
 #[cold]

@@ -37,7 +37,7 @@ pub(crate) fn recognise(start: &[u8]) -> Option<&'static str> {
         (b"\x1F\x8B", "a gzip file"),
         (b"\x93NUMPY", "a .npy file"),
         (b"\x89HDF\r\n\x1A\n", "an HDF5 file"),
-        (b"PAR1", "a Parquet file"),
+        (b"PAR1\x15", "a Parquet file"),
         (b"%PDF-", "a PDF file"),
         (b"\x89PNG\r\n\x1A\n", "a PNG image"),
         (b"\x28\xB5\x2F\xFD", "a zstd file"),

@@ -180,7 +180,7 @@ impl Rng {
     /// −ln u for a uniform u in (0, 1]: an exponential number with mean 1. Two words.
     #[cfg(feature = "train")]
     pub(crate) fn exponential(&mut self) -> f64 {
-        -ln(self.uniform() + STEP)
+        context::in_environment(|| -ln(self.uniform() + STEP))
     }
 
     /// An integer in 0..n, all with the same probability: two words, rarely more.
@@ -227,11 +227,11 @@ impl Rng {
     /// # Errors
     /// [`Error::Value`] when `low`, `high` or their difference is not finite, or `high < low`.
     pub fn fill_uniform<T: Element>(&mut self, low: f64, high: f64, out: &mut [T]) -> Result<()> {
-        let width = high - low;
+        let (width, first, last) =
+            context::in_environment(|| (high - low, T::from_f64(low), T::from_f64(high)));
         if !(low.is_finite() && high.is_finite() && width.is_finite() && width >= 0.0) {
             return Err(Error::value("fill_uniform", format!("[{low}, {high}) is not a finite interval")));
         }
-        let (first, last) = (T::from_f64(low), T::from_f64(high));
         self.fill_by::<T, 1, 2>(out, |words| {
             let x = T::from_f64(low + unit(join(words[0], words[1])) * width);
             [if x < last { x } else { first }]

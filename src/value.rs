@@ -3,7 +3,8 @@
 //! Threads that run one model must not wait for each other, nor even write to the same cache line: a counter of readers
 //! would cost them as much as a small layer. So a reader notes in a list of its own thread what it reads (a hazard
 //! pointer: Michael 2004), and who changes the value looks through the lists first. If somebody reads it, the change is
-//! made in a copy, and the old value is kept until nobody does: neither side waits for the other.
+//! made in a copy, and the old value is kept until nobody does: who changes it does not wait for readers, and a reader waits
+//! only for a change that is being made.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -124,16 +125,19 @@ impl<V> Value<V> {
     pub fn read(&self) -> Option<Read<'_, V>> {
         let pin = free_pin()?;
         let current = self.current.load(Ordering::Acquire);
-        pin.store(current.cast(), Ordering::Relaxed);
+        // Also tells who finds this pin what was read with it before.
+        pin.store(current.cast(), Ordering::Release);
         if !self.was_read.load(Ordering::Relaxed) {
             self.was_read.store(true, Ordering::Relaxed);
         }
         // Who closes the value after this sees the pin; if it was closed before, or another one put in place, that is
         // seen here.
         fence(Ordering::SeqCst);
-        let read = Read { current, pin, value: PhantomData };
-        let is_open = !self.closed.load(Ordering::Acquire) && self.current.load(Ordering::Acquire) == current;
-        is_open.then_some(read)
+        let closed = self.closed.load(Ordering::Acquire);
+        // This pointer, and not the first: another value may have come to lie at the same address.
+        let pinned = self.current.load(Ordering::Acquire);
+        let read = Read { current: pinned, pin, value: PhantomData };
+        (!closed && pinned == current).then_some(read)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{DETECT_ANOMALY, Gradients, Node, Op, Sweep, accumulate, all_finite, no_grad, not_recorded};
+use crate::context;
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::simd::Element;
@@ -54,6 +55,7 @@ pub fn grad_with<T: Element>(
     options: GradOptions<'_, T>,
 ) -> Result<Vec<Option<Tensor<T>>>> {
     let _scope = profile::scope("grad");
+    let _environment = context::enter_environment();
     let gradient = match options.gradient {
         Some(gradient) => result.fitting(gradient)?,
         None => result.unit_gradient()?,

@@ -8,6 +8,7 @@ use super::gzip::{self, Gunzip};
 use crate::error::{Error, Result};
 use crate::files::it_is;
 use crate::simd::Element;
+use crate::simd::environment::{self, Environment};
 use crate::tensor::{Shape, Tensor};
 
 /// A table of numbers, `[rows, columns]`.
@@ -237,9 +238,11 @@ impl CsvFormat {
     /// Refuses a line of names that would make a row of numbers, or an index, something else without a word.
     fn check_names(self, line: usize, names: &[String]) -> Result<(), String> {
         let number = |name: &String| name.parse::<f64>().is_ok();
-        let counted = names.iter().enumerate().all(|(place, name)| *name == place.to_string());
-        if names.iter().all(number) && !counted {
-            let first = &names[0];
+        let skip = usize::from(self.index);
+        let columns = names.get(skip..).unwrap_or_default();
+        let counted = columns.iter().enumerate().all(|(place, name)| *name == place.to_string());
+        if columns.iter().all(number) && !counted {
+            let first = &columns[0];
             return Err(format!(
                 "line {line} holds numbers where the names of the columns should be, {first:?} first: \
                  with `header: false` it is the first row"
@@ -247,7 +250,6 @@ impl CsvFormat {
         }
         // What pandas calls an index that was written and read again.
         let nameless = |place: usize, name: &str| name.is_empty() || place == 0 && name == "Unnamed: 0";
-        let skip = usize::from(self.index);
         match names.iter().enumerate().skip(skip).find(|(place, name)| nameless(*place, name)) {
             Some((0, name)) => Err(format!(
                 "line {line}: the first column is called {name:?}, as the index that pandas and R write: \
@@ -265,12 +267,14 @@ impl CsvFormat {
         if field.is_empty() {
             return Err("a number is missing".into());
         }
-        // Through f64, a number could be rounded twice.
-        let value = if size_of::<T>() == 4 {
-            field.parse::<f32>().map(|x| T::from_f64(x.into()))
-        } else {
-            field.parse::<f64>().map(T::from_f64)
-        };
+        // Through f64, a number could be rounded twice. The parser multiplies and divides.
+        let value = environment::within(Environment::KEEP, || {
+            if size_of::<T>() == 4 {
+                field.parse::<f32>().map(|x| T::from_f64(x.into()))
+            } else {
+                field.parse::<f64>().map(T::from_f64)
+            }
+        });
         let value = value.map_err(|_| format!("{field:?} is not a number"))?;
         let infinite = field.trim_start_matches(['+', '-']).starts_with(['i', 'I']);
         if value.to_f64().is_infinite() && !infinite {

@@ -251,7 +251,7 @@ impl<D: Collate + 'static> Batches<D> {
     fn watched(&mut self) -> Option<Result<D::Batch>> {
         let Source::Watched(epoch, patience) = &mut self.0 else { return None };
         let start = Instant::now();
-        let batch = epoch.next();
+        let batch = context::in_environment(|| epoch.next());
         *patience -= u32::from(start.elapsed() > HAND_OVER);
         if *patience == 0
             && let Source::Watched(epoch, _) = std::mem::replace(&mut self.0, Source::Failed(None))
@@ -270,7 +270,8 @@ impl<D: Collate + 'static> Iterator for Batches<D> {
         let _scope = crate::profile::scope("DataLoader::next");
         match &mut self.0 {
             Source::Failed(error) => error.take().map(Err),
-            Source::Here(epoch) => epoch.next(),
+            // As on a thread of its own.
+            Source::Here(epoch) => context::in_environment(|| epoch.next()),
             Source::Watched(..) => self.watched(),
             Source::Ahead(worker) => worker.next(),
         }

@@ -121,7 +121,7 @@ pub fn total_weight<T: Element>(
     let counted = targets.iter().filter(|&&target| ignore_index != Some(target));
     let Some(weight) = weight else { return Ok(T::from_f64(counted.count() as f64)) };
     check_targets("nll_loss", targets, weight.len(), ignore_index)?;
-    Ok(T::from_f64(counted.map(|&target| weight[target].to_f64()).sum()))
+    Ok(context::in_environment(|| T::from_f64(counted.map(|&target| weight[target].to_f64()).sum())))
 }
 
 /// An error unless each target is a class or to be ignored.

@@ -195,7 +195,7 @@ impl<T: Element> Checkpoint<T> {
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let broken = |what: &str| Error::file(path, format!("{what:?} is not section.name"));
-        let (tensors, mut metadata) = files::read::<T>(path, is_counter)?;
+        let (tensors, mut metadata) = files::read::<T>(path, |_| false)?;
         let skipped = tensors.skipped().clone();
         let (mut model, mut sections) = (BTreeMap::new(), BTreeMap::<String, StateDict<T>>::new());
         for (name, tensor) in tensors {

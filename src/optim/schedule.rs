@@ -408,6 +408,14 @@ impl ReduceLROnPlateau {
         optimizer: &mut (impl Optimizer<T> + ?Sized),
         metric: f64,
     ) -> Result<()> {
+        context::in_environment(|| self.step_here(optimizer, metric))
+    }
+
+    fn step_here<T: Element>(
+        &mut self,
+        optimizer: &mut (impl Optimizer<T> + ?Sized),
+        metric: f64,
+    ) -> Result<()> {
         const OP: &str = "ReduceLROnPlateau";
         in_domain(OP, "factor", self.factor, (0.0..1.0).contains(&self.factor), "in [0, 1)")?;
         at_least_zero(OP, &[("threshold", self.threshold), ("min_lr", self.min_lr), ("eps", self.eps)])?;

@@ -3,6 +3,7 @@
 //! It is here to make the arrays that a NumPy program made from a seed, number for number. It has a state of 624 words
 //! that only moves forward; for everything else [`Rng`](super::Rng) is the better one.
 
+use crate::context;
 use crate::error::{Error, Result};
 
 /// Words of state.
@@ -82,16 +83,18 @@ impl NumpyRng {
         if let Some(waiting) = self.normal.take() {
             return waiting;
         }
-        loop {
-            let x = 2.0 * self.random_sample() - 1.0;
-            let y = 2.0 * self.random_sample() - 1.0;
-            let square = x * x + y * y;
-            if square < 1.0 && square != 0.0 {
-                let factor = (-2.0 * square.ln() / square).sqrt();
-                self.normal = Some(factor * x);
-                return factor * y;
+        context::in_environment(|| {
+            loop {
+                let x = 2.0 * self.random_sample() - 1.0;
+                let y = 2.0 * self.random_sample() - 1.0;
+                let square = x * x + y * y;
+                if square < 1.0 && square != 0.0 {
+                    let factor = (-2.0 * square.ln() / square).sqrt();
+                    self.normal = Some(factor * x);
+                    return factor * y;
+                }
             }
-        }
+        })
     }
 
     /// An integer in low..high: NumPy's `randint`.

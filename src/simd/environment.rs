@@ -47,6 +47,17 @@ impl Environment {
     }
 }
 
+/// Runs `f`, arithmetic outside of kernels, in this environment.
+pub(crate) fn within<R>(environment: Environment, f: impl FnOnce() -> R) -> R {
+    // The compiler may move arithmetic over the change of the environment, but not out of a function.
+    #[inline(never)]
+    fn apart<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    let _entered = environment.enter();
+    apart(f)
+}
+
 /// An [`Environment`] in force. It ends on the thread where it began.
 pub(crate) struct Entered {
     found: Word,

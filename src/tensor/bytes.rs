@@ -3,6 +3,7 @@
 use super::{Shape, Tensor};
 use crate::error::Result;
 use crate::simd::Element;
+use crate::simd::environment::{self, Environment};
 
 /// How a file holds a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +55,19 @@ impl Format {
     /// A tensor of the numbers in `bytes`, as many as its shape has, each the nearest of its type.
     pub fn decode<T: Element>(self, bytes: &[u8], big_endian: bool, shape: Shape) -> Result<Tensor<T>> {
         debug_assert_eq!(bytes.len(), shape.elements() * self.width());
-        Tensor::build(shape, |data| {
+        let number = |bits| T::from_f64(self.number(bits));
+        let read = |data: &mut [T]| {
             for (x, bytes) in data.iter_mut().zip(bytes.chunks_exact(self.width())) {
                 let mut low = [0; 8];
                 low[..bytes.len()].copy_from_slice(bytes);
                 if big_endian {
                     low[..bytes.len()].reverse();
                 }
-                *x = T::from_f64(self.number(u64::from_le_bytes(low)));
+                *x = number(u64::from_le_bytes(low));
             }
-            Ok(())
-        })
+        };
+        // What a file holds is not flushed.
+        Tensor::build(shape, |data| Ok(environment::within(Environment::KEEP, || read(data))))
     }
 }
 

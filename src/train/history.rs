@@ -150,7 +150,7 @@ impl fmt::Display for History {
 
 /// In quotes where it must be.
 fn csv_field(text: &str) -> String {
-    if text.contains([',', '"']) || text.trim() != text {
+    if text.contains([',', '"', '\r', '\n']) || text.trim() != text {
         return format!("\"{}\"", text.replace('"', "\"\""));
     }
     text.to_owned()

@@ -121,7 +121,7 @@ fn same_in_every_environment<T: Element>(case: &Case<T>, subnormals: Subnormals)
             for within in environment::all() {
                 let name = within.0;
                 let results =
-                    case.results_where(|call| environment::run(within, || context.run(call)).unwrap());
+                    case.results_where(|call| context.run(|| environment::run(within, call)).unwrap());
                 let results = results.map_err(|error| error.to_string())?;
                 let first = first.get_or_insert_with(|| results.clone());
                 same(case, &format!("with {isa}, {threads} threads, {name}"), &results, first)?;

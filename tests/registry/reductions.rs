@@ -229,7 +229,7 @@ fn count_nonzero<T: Element>(draw: &mut Draw) -> Case<T> {
     of_all(
         "count".into(),
         sparse(draw, len),
-        |x| Ok(T::from_f64(reduce::count_nonzero(x)? as f64)),
+        |x| Ok(place_as(reduce::count_nonzero(x)?)),
         |x| within(reference::count_nonzero(x) as f64, 0.0),
     )
 }
@@ -277,6 +277,11 @@ fn prod_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .refuses("absurd rows", move |[x, dy], [], [dx]| reduce::prod_backward(x, dy, usize::MAX, dx))
 }
 
+/// A count or a place as a number. Counted, since a conversion of 0 may give −0 where the process rounds down.
+fn place_as<T: Element>(place: usize) -> T {
+    (0..place).fold(T::ZERO, |count, _| count + T::ONE)
+}
+
 // Places.
 
 /// The numbers among which a place is looked for: a quarter of them alike, so that there are ties.
@@ -303,7 +308,7 @@ fn place<T: Element>(
     of_all(
         "place".into(),
         with_ties(draw, len),
-        move |x| Ok(T::from_f64(run(x)? as f64)),
+        move |x| Ok(place_as(run(x)?)),
         move |x| within(exact(x).expect("elements") as f64, 0.0),
     )
 }
@@ -327,7 +332,7 @@ fn as_numbers<T: Element>(
     y: &mut [T],
 ) -> Result<()> {
     run(x, cols, places)?;
-    y.iter_mut().zip(places).for_each(|(y, place)| *y = T::from_f64(*place as f64));
+    y.iter_mut().zip(places).for_each(|(y, place)| *y = place_as(*place));
     Ok(())
 }
 

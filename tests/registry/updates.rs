@@ -229,6 +229,18 @@ impl Config {
         }
     }
 
+    /// What a direction is divided by at least; 1 where it is not divided.
+    fn eps(&self) -> f64 {
+        match self {
+            Config::Sgd(_) | Config::Lion(_) => 1.0,
+            Config::RmsProp(x) => x.eps,
+            Config::Adam(x) => x.eps,
+            Config::Adagrad(x) => x.eps,
+            Config::NAdam(x) => x.eps,
+            Config::RAdam(x) => x.eps,
+        }
+    }
+
     /// Whether rounding may turn the direction: Lion's is a sign.
     fn turns(&self, g: f64, old: [f64; 4], u: f64, least: f64) -> bool {
         let Config::Lion(x) = self else { return false };
@@ -260,8 +272,8 @@ impl Config {
     ) -> [Vec<Near>; 4] {
         let (u, mu_product) = (unit::<T>() + unit::<f64>(), self.mu_product(step));
         let (weight_decay, coupled) = self.decay();
-        // A few terms count as 0 where they are subnormal.
-        let vanishing = 4.0 * least::<T>();
+        // A few terms count as 0 where they are subnormal, before a direction is divided by eps at least.
+        let vanishing = 4.0 * least::<T>() * (1.0 + 4.0 / self.eps());
         let mut all: [Vec<Near>; 4] = Default::default();
         for i in 0..old[0].len() {
             let (g, before) = (grad(i), old.map(|part| part.get(i).copied().unwrap_or(0.0)));

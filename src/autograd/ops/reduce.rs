@@ -2,6 +2,7 @@
 
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
+use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::reduce::{self, Reduce};
 use crate::simd::Element;
@@ -240,7 +241,10 @@ impl<T: Element> Tensor<T> {
                 |x, cols, y| reduce::cols(op, x, cols, y),
             )?
         };
-        let scale = if op == Reduce::Mean { T::ONE / T::from_f64(plan.count as f64) } else { T::ONE };
+        let scale = match op {
+            Reduce::Mean => context::in_environment(|| T::ONE / T::from_f64(plan.count as f64)),
+            _ => T::ONE,
+        };
         record(name, y.view_reshape(plan.shape(keep_axes)), [self], |[parent], _| {
             Op::Sum(Sum { scale, shape: self.dims(), kept: plan.kept, parent })
         })

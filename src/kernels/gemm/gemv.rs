@@ -435,7 +435,9 @@ impl<T: Element, const N: usize> Squares<'_, T, N> {
                 let from = from[n].wrapping_add(k);
                 if far {
                     for i in 0..T::LANES {
-                        prefetch_far(from.wrapping_add(i * stride + AHEAD * T::LANES));
+                        prefetch_far(
+                            from.wrapping_add(i.wrapping_mul(stride).wrapping_add(AHEAD * T::LANES)),
+                        );
                     }
                 }
                 // SAFETY: the caller's promise; a register of factors and of each column is left.
