@@ -67,7 +67,10 @@ impl Format {
             }
         };
         // What a file holds is not flushed.
-        Tensor::build(shape, |data| Ok(environment::within(Environment::KEEP, || read(data))))
+        Tensor::build(shape, |data| {
+            environment::within(Environment::KEEP, || read(data));
+            Ok(())
+        })
     }
 }
 
