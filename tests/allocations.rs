@@ -155,7 +155,7 @@ fn free_memory_of_all_threads_is_bounded_and_returned() {
     std::thread::scope(|scope| {
         let (to_thread, orders) = std::sync::mpsc::channel::<usize>();
         let (done, answers) = std::sync::mpsc::channel();
-        scope.spawn(move || {
+        let thread = scope.spawn(move || {
             for n in orders {
                 drop([kilobytes(n), kilobytes(n)]);
                 done.send(()).expect("the caller waits");
@@ -183,6 +183,8 @@ fn free_memory_of_all_threads_is_bounded_and_returned() {
         release_memory();
         order(100);
         drop(to_thread);
+        // A scope ends when its threads have done their work; what they keep goes back a moment later.
+        thread.join().expect("no panic");
     });
     let before = CALLS.load(Ordering::Relaxed);
     assert!(free_memory() >= 200_000);
