@@ -59,8 +59,20 @@ impl Mnist {
             Split::Train => "train",
             Split::Test => "t10k",
         };
-        let (images, labels) = (format!("{part}-images"), format!("{part}-labels"));
-        Self::from_files(find(dir, &images, "idx3-ubyte")?, find(dir, &labels, "idx1-ubyte")?)
+        let mut missing = Missing::default();
+        // Both in one folder: images of one set and labels of another are as many.
+        for folder in [dir.to_owned(), dir.join("MNIST/raw"), dir.join("raw")] {
+            if folder != dir && !folder.is_dir() {
+                missing.tried.push(format!("{} (no such folder)", folder.display()));
+                continue;
+            }
+            let images = missing.find(&folder, &format!("{part}-images"), "idx3-ubyte");
+            let labels = missing.find(&folder, &format!("{part}-labels"), "idx1-ubyte");
+            if let (Some(images), Some(labels)) = (images, labels) {
+                return Self::from_files(images, labels);
+            }
+        }
+        Err(missing.error())
     }
 
     /// Reads images `[n, rows, cols]` and labels `[n]` below 10 from idx files.
@@ -150,14 +162,16 @@ impl Mnist {
     }
 }
 
-/// The file of this name in a folder, wherever others put it; an error names all paths that were tried.
-fn find(dir: &Path, name: &str, kind: &str) -> Result<PathBuf> {
-    let mut tried = Vec::new();
-    for folder in [dir.to_owned(), dir.join("MNIST/raw"), dir.join("raw")] {
-        if folder != dir && !folder.is_dir() {
-            tried.push(format!("{} (no such folder)", folder.display()));
-            continue;
-        }
+/// The paths where a file was looked for.
+#[derive(Default)]
+struct Missing {
+    tried: Vec<String>,
+}
+
+impl Missing {
+    /// The file of this name in a folder, under the names that others give it.
+    fn find(&mut self, folder: &Path, name: &str, kind: &str) -> Option<PathBuf> {
+        let before = self.tried.len();
         for name in [format!("{name}-{kind}"), format!("{name}.{kind}")] {
             let place = folder.join(&name);
             let inside = place.is_dir().then(|| place.join(&name));
@@ -166,15 +180,24 @@ fn find(dir: &Path, name: &str, kind: &str) -> Result<PathBuf> {
                 zipped.push(".gz");
                 for path in [PathBuf::from(zipped), plain] {
                     if path.is_file() {
-                        return Ok(path);
+                        self.tried.truncate(before);
+                        return Some(path);
                     }
-                    tried.push(path.display().to_string());
+                    self.tried.push(path.display().to_string());
                 }
             }
         }
+        None
     }
-    let first = tried.remove(0);
-    Err(Error::file(first, format!("cannot be opened: it is not there, nor is any of {}", tried.join(", "))))
+
+    /// Names all paths that were tried.
+    fn error(mut self) -> Error {
+        let first = self.tried.remove(0);
+        Error::file(
+            first,
+            format!("cannot be opened: it is not there, nor is any of {}", self.tried.join(", ")),
+        )
+    }
 }
 
 impl Dataset for Mnist {

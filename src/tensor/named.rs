@@ -37,7 +37,11 @@ impl<T: Element> NamedTensors<T> {
 
     /// Puts what was found under a name: a tensor, or why it is none.
     pub(super) fn put(&mut self, name: String, found: Result<Tensor<T>, String>) -> Result<()> {
-        if self.tensors.contains_key(&name) || self.skipped.contains_key(&name) {
+        let twice = match &found {
+            Ok(_) => self.tensors.contains_key(&name),
+            Err(_) => self.skipped.contains_key(&name),
+        };
+        if twice {
             return Err(Error::file(&self.path, format!("holds {name} twice")));
         }
         match found {
