@@ -1,8 +1,9 @@
 //! The affine layer.
 
 use super::init::{self, Fan, Nonlinearity};
+use super::packed::Packed;
 use super::{Module, Parameter, Visitor};
-use crate::autograd::{Epilogue, WeightLayout};
+use crate::autograd::{Epilogue, WeightLayout, is_recording};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 use crate::simd::Element;
@@ -41,6 +42,13 @@ impl Default for LinearOptions {
 ///
 /// Weight and bias start uniform in ±1/√inputs, PyTorch's default.
 ///
+/// A layer that runs again and again on few rows while nothing is recorded (inference in [`no_grad`]) keeps a copy of the
+/// weight in the order in which products read it, which takes as much memory as the weight: one row then takes a third to
+/// a half of the time, with the same bits. The copy goes with the first pass that is recorded, and is made anew when the
+/// weight has changed.
+///
+/// [`no_grad`]: crate::autograd::no_grad
+///
 /// ```
 /// use gristmill::{Rng, Tensor, autograd::WeightLayout, nn::{Linear, Module}};
 /// let layer: Linear = Linear::new(3, 2, &mut Rng::seed(4))?;
@@ -57,6 +65,7 @@ pub struct Linear<T: Element = f32> {
     layout: WeightLayout,
     inputs: usize,
     outputs: usize,
+    packed: Packed<T>,
 }
 
 impl<T: Element> Linear<T> {
@@ -132,7 +141,14 @@ impl<T: Element> Linear<T> {
             let message = format!("bias {:?} does not fit weight {:?}", bias.shape(), value.shape());
             return Err(Error::shape("Linear", message));
         }
-        Ok(Self { weight: weight.clone(), bias: bias.cloned(), layout, inputs, outputs })
+        Ok(Self {
+            weight: weight.clone(),
+            bias: bias.cloned(),
+            layout,
+            inputs,
+            outputs,
+            packed: Packed::default(),
+        })
     }
 
     /// The same layer with the weight in this layout. If it was in the other one, it is copied into a parameter of its
@@ -167,6 +183,15 @@ impl<T: Element> Linear<T> {
     #[track_caller]
     fn run(&self, x: &Tensor<T>, then: Option<Epilogue<'_, T>>) -> Result<Tensor<T>> {
         let (weight, bias) = (self.weight.read(), self.bias.as_ref().map(Parameter::read));
+        if is_recording() {
+            self.packed.forget();
+        } else if self.layout == WeightLayout::OutIn
+            && x.shape().last() == Some(&self.inputs)
+            && let Some(packed) = self.packed.read(&weight, x.len() / self.inputs)
+            && let Some(packed) = packed.get()
+        {
+            return x.linear_packed(packed, bias.as_deref(), then);
+        }
         x.linear_with(&weight, self.layout, bias.as_deref(), then)
     }
 }

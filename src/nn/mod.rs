@@ -25,6 +25,7 @@ mod linear;
 mod loss;
 mod module;
 mod module_list;
+mod packed;
 mod parameter;
 mod prelu;
 mod preset;

@@ -56,6 +56,7 @@ pub struct Tensor<T: Element = f32> {
 
 /// The numbers of a tensor row by row, without their shape: what a node of the tape keeps where its operation knows the
 /// shape. A fourth of a tensor in size.
+#[derive(Clone)]
 pub(crate) struct Numbers<T: Element> {
     buffer: Buffer<T>,
     offset: usize,

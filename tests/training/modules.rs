@@ -263,6 +263,72 @@ fn row_by_row(norm: usize, end: usize, rng: &mut Rng) -> Result<Sequential> {
     })
 }
 
+/// A layer packs its weight when it was called some times in inference: what is packed must be the present weight.
+#[test]
+fn a_layer_that_serves_follows_every_change_of_its_weight() {
+    let mut rng = Rng::seed(5);
+    let layer: Linear = Linear::new(40, 23, &mut rng).unwrap();
+    let tied = Linear::from_parameters(layer.weight(), None, WeightLayout::InOut).unwrap();
+    let (x, back) = (input(&[1, 40], 1).cast().unwrap(), input(&[3, 23], 2).cast().unwrap());
+    let weight = || layer.weight().value();
+    let check = |what: &str| {
+        for call in 0..7 {
+            let (y, z) = no_grad(|| (layer.forward(&x).unwrap(), tied.forward(&back).unwrap()));
+            let bias = layer.bias().unwrap().value();
+            assert!(y.equals(&x.linear(&weight(), Some(&bias)).unwrap()), "call {call} after {what}");
+            assert!(z.equals(&back.matmul(&weight()).unwrap()), "tied, call {call} after {what}");
+        }
+    };
+    check("the start");
+    layer.weight().set(&weight().neg().unwrap()).unwrap();
+    check("`set`");
+    let mut optimizer = SGD::new(layer.parameters(), 0.1);
+    for _ in 0..3 {
+        layer.forward(&x).unwrap().sum().unwrap().backward().unwrap();
+        optimizer.step().unwrap();
+        check("a step");
+        // Without a recorded pass in between.
+        optimizer.step().unwrap();
+        check("a second step on the same gradient");
+        layer
+            .weight()
+            .update(|values, _| {
+                values.reverse();
+                Ok(())
+            })
+            .unwrap();
+        check("`update`");
+    }
+    layer
+        .load_state_dict(&layer.state_dict().into_iter().map(|(k, v)| (k, v.exp().unwrap())).collect())
+        .unwrap();
+    check("`load_state_dict`");
+}
+
+/// Threads that run a layer while another one changes its weight see the old or the new one.
+#[test]
+fn a_layer_that_serves_may_learn_meanwhile() {
+    let layer: Linear = Linear::new(64, 17, &mut Rng::seed(5)).unwrap().without_bias();
+    let x = Tensor::<f32>::ones([1, 64]).unwrap();
+    let all = |value: f32| Tensor::full([17, 64], value).unwrap();
+    layer.weight().set(&all(0.0)).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut last = 0.0;
+                for _ in 0..3000 {
+                    let y = no_grad(|| layer.forward(&x).unwrap()).to_vec();
+                    assert!(y.iter().all(|&x| x == y[0]) && y[0] >= last, "{y:?} after {last}");
+                    last = y[0];
+                }
+            });
+        }
+        (1..300).for_each(|i| layer.weight().set(&all(i as f32)).unwrap());
+    });
+    let y = no_grad(|| layer.forward(&x).unwrap()).to_vec();
+    assert_eq!(y, [299.0 * 64.0; 17]);
+}
+
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     const ROWS: usize = 200;

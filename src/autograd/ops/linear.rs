@@ -5,7 +5,9 @@ use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::context;
 use crate::error::{Error, Result};
-use crate::kernels::gemm::{self, Bias, MatMut, MatRef, gemm, gemm_with_epilogue, nanoseconds};
+use crate::kernels::gemm::{
+    self, Bias, MatMut, MatRef, PackedB, gemm, gemm_prepacked, gemm_with_epilogue, nanoseconds,
+};
 use crate::kernels::map::Unary;
 use crate::kernels::reduce::{self, Reduce};
 use crate::parallel;
@@ -115,7 +117,42 @@ impl<T: Element> Backward<T> for Linear<T> {
     }
 }
 
+/// What `product` writes for the rows of x, and then the rest of the layer. The shapes of x and the bias fit.
+fn affine<T: Element>(
+    x: &Tensor<T>,
+    outputs: usize,
+    bias: Option<&Tensor<T>>,
+    then: Option<Epilogue<'_, T>>,
+    product: impl FnOnce(MatRef<'_, T>, gemm::Epilogue<'_, T>, MatMut<'_, T>) -> Result<()>,
+) -> Result<Tensor<T>> {
+    let shape = Shape::new(&x.dims().with(x.rank() - 1, outputs))?;
+    then.map_or(Ok(()), |then| then.check("linear", &shape))?;
+    let (bias, residual) = (bias.map(Tensor::dense), then.and_then(|then| then.add).map(Tensor::dense));
+    Tensor::build(shape, |y| {
+        let epilogue = gemm::Epilogue {
+            bias: bias.as_ref().map_or(Bias::None, |bias| Bias::PerColumn(bias.data())),
+            residual: residual.as_ref().map(|add| rows(add.data(), shape)).transpose()?,
+            activation: then.map(|_| Unary::Relu),
+            relu_mask: None,
+        };
+        product(rows(x.data(), x.dims())?, epilogue, rows_mut(y, shape)?)?;
+        then.map_or(Ok(()), |then| then.drop_from(y))
+    })
+}
+
 impl<T: Element> Tensor<T> {
+    /// [`linear_with`](Tensor::linear_with) for a weight that was packed before; not recorded.
+    pub(crate) fn linear_packed(
+        &self,
+        weight: &PackedB<T>,
+        bias: Option<&Self>,
+        then: Option<Epilogue<'_, T>>,
+    ) -> Result<Self> {
+        affine(&self.dense(), weight.cols(), bias, then, |x, epilogue, y| {
+            gemm_prepacked(T::ONE, x, weight, T::ZERO, epilogue, y)
+        })
+    }
+
     /// `x · weightᵀ + bias` for x of `[…, inputs]`, weight of `[outputs, inputs]` and bias of `[outputs]`: the matrix
     /// product and the bias in one pass.
     ///
@@ -157,22 +194,11 @@ impl<T: Element> Tensor<T> {
             return Err(Error::shape("linear", message));
         };
         let (x, w) = (self.dense(), weight.dense());
-        let shape = Shape::new(&self.dims().with(self.rank() - 1, outputs))?;
-        then.map_or(Ok(()), |then| then.check("linear", &shape))?;
-        let add = then.and_then(|then| then.add);
-        let (bias_numbers, residual) = (bias.map(Tensor::dense), add.map(Tensor::dense));
-        let y = Tensor::build(shape, |y| {
-            let epilogue = gemm::Epilogue {
-                bias: bias_numbers.as_ref().map_or(Bias::None, |bias| Bias::PerColumn(bias.data())),
-                residual: residual.as_ref().map(|add| rows(add.data(), shape)).transpose()?,
-                activation: then.map(|_| Unary::Relu),
-                relu_mask: None,
-            };
-            let (x, w) = (rows(x.data(), x.dims())?, rows(w.data(), w.dims())?);
-            gemm_with_epilogue(T::ONE, x, layout.in_out(w), T::ZERO, epilogue, rows_mut(y, shape)?)?;
-            then.map_or(Ok(()), |then| then.drop_from(y))
+        let y = affine(&x, outputs, bias, then, |x, epilogue, y| {
+            let w = rows(w.data(), w.dims())?;
+            gemm_with_epilogue(T::ONE, x, layout.in_out(w), T::ZERO, epilogue, y)
         })?;
-        let inputs = [Some(self), Some(weight), bias, add];
+        let inputs = [Some(self), Some(weight), bias, then.and_then(|then| then.add)];
         record("linear", y, inputs, |[of_x, of_weight, of_bias, residual], y| {
             let epilogue = then.map(|then| then.keep(y, residual));
             let (x, shape, weight) = (x.numbers(), self.dims(), w.numbers());

@@ -63,7 +63,7 @@ impl<T: Element> Kernel for VectorMatrix<'_, T> {
         };
         match &product.b {
             Right::Packed(packed) => panels(s, product, packed, a, cols.clone()),
-            Right::Matrix(b) if b.row_stride() == 1 && b.col_stride() > 1 => {
+            Right::Matrix(b) if b.row_stride() == 1 && b.col_stride() > 1 && cols.len() > 1 => {
                 columns(s, product, b, a, cols.clone());
             }
             Right::Matrix(b) => rows(s, product, b, a, cols.clone()),
@@ -120,7 +120,7 @@ fn panels<S: Simd, T: Element>(
 /// Rows of B lie side by side, or nothing does.
 #[inline(always)]
 fn rows<S: Simd, T: Element>(s: S, product: &Product<'_, T>, b: &MatRef<'_, T>, a: &[T], cols: Range<usize>) {
-    if b.col_stride() == 1 && cols.len() <= FEW * T::LANES {
+    if cols.len() == 1 || b.col_stride() == 1 && cols.len() <= FEW * T::LANES {
         let (from, strides) = (b.at(0, cols.start), [b.row_stride(), T::LANES as isize]);
         // SAFETY: these columns exist.
         return unsafe { narrow::<S, T, false>(s, product, a, from, strides, cols) };
@@ -282,40 +282,77 @@ impl<T: Element, const R: usize, const B: usize, const WHOLE: bool> Kernel for R
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut start = 0;
         let k = self.0.a.len();
-        while start + B * KC <= k {
+        for start in (0..k.max(1)).step_by(B * KC) {
             // SAFETY: the promise of `narrow`.
-            unsafe { self.some::<S, B>(s, start..start + B * KC) };
-            start += B * KC;
-        }
-        for depth in pieces(start..k.max(start + usize::from(k == 0)), KC) {
-            // SAFETY: as above.
-            unsafe { self.some::<S, 1>(s, depth.start..depth.end.min(k)) };
+            unsafe { self.some(s, start..(start + B * KC).min(k)) };
         }
     }
 }
 
 impl<T: Element, const R: usize, const B: usize, const WHOLE: bool> Registers<'_, T, R, B, WHOLE> {
-    /// `N` whole blocks of k, or one that may be shorter.
+    /// Up to `B` blocks of k, the last of which may be shorter.
     ///
     /// # Safety
     /// As for [`narrow`].
     #[inline(always)]
-    unsafe fn some<S: Simd, const N: usize>(&self, s: S, k: Range<usize>) {
-        let Chains { product, a, from, strides: [row_stride, register_stride], ref cols } = self.0;
+    unsafe fn some<S: Simd>(&self, s: S, k: Range<usize>) {
+        let Chains { product, a, from, strides: [row_stride, _], ref cols } = self.0;
+        let blocks = k.len().div_ceil(KC).max(1);
+        let shortest = k.len() - (blocks - 1) * KC;
+        let mut at = At {
+            row: from.wrapping_offset((k.start as isize).wrapping_mul(row_stride)),
+            factor: a[k.start..].as_ptr(),
+        };
+        let mut sums = [[s.splat(T::ZERO); R]; B];
+        // Until the last block ends, and then the others.
+        for (blocks, len) in [(blocks, shortest), (blocks - 1, k.len().min(KC) - shortest)] {
+            // SAFETY: that many blocks have as many rows and factors.
+            unsafe {
+                match blocks {
+                    0 => {}
+                    1 => self.advance::<S, 1>(s, &mut at, len, &mut sums),
+                    2 => self.advance::<S, 2>(s, &mut at, len, &mut sums),
+                    3 => self.advance::<S, 3>(s, &mut at, len, &mut sums),
+                    _ => self.advance::<S, 4>(s, &mut at, len, &mut sums),
+                }
+            }
+        }
+        for (block, sums) in sums.into_iter().take(blocks).enumerate() {
+            let start = k.start + block * KC;
+            let depth = start..(start + KC).min(k.end);
+            for (j, sums) in sums.into_iter().enumerate() {
+                let count = (cols.len() - j * T::LANES).min(T::LANES);
+                // SAFETY: these columns exist.
+                unsafe { finish(s, product, &depth, cols.start + j * T::LANES, sums, count) };
+            }
+        }
+    }
+
+    /// The next `len` terms of the sums in the first `N` blocks, if there are as many.
+    ///
+    /// # Safety
+    /// From `at` on, `N` blocks have `len` more rows and factors, and the caller's promise.
+    #[inline(always)]
+    unsafe fn advance<S: Simd, const N: usize>(
+        &self,
+        s: S,
+        at: &mut At<T>,
+        len: usize,
+        sums: &mut [[T::Vector<S>; R]; B],
+    ) {
+        if N > B {
+            return;
+        }
+        let Chains { strides: [row_stride, register_stride], ref cols, .. } = self.0;
         let tail = cols.len() - (R - 1) * T::LANES;
-        let len = k.len().min(KC);
         let block_stride = row_stride.wrapping_mul(KC as isize);
-        let mut row = from.wrapping_offset((k.start as isize).wrapping_mul(row_stride));
-        let factors = a[k.clone()].as_ptr();
-        let mut sums = [[s.splat(T::ZERO); R]; N];
-        for i in 0..len {
-            for (block, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: `N` blocks of `len` factors, and the caller's promise.
+        for _ in 0..len {
+            for (block, sums) in sums.iter_mut().take(N).enumerate() {
+                // SAFETY: promised.
                 unsafe {
-                    let factor = s.splat(*factors.add(block * KC + i));
-                    let row = row.wrapping_offset((block as isize).wrapping_mul(block_stride));
+                    let factor = s.splat(*at.factor.add(block * KC));
+                    let row = at.row.wrapping_offset((block as isize).wrapping_mul(block_stride));
                     for (j, sum) in sums.iter_mut().enumerate() {
                         let at = row.wrapping_offset((j as isize).wrapping_mul(register_stride));
                         let b = if WHOLE || j + 1 < R {
@@ -327,17 +364,15 @@ impl<T: Element, const R: usize, const B: usize, const WHOLE: bool> Registers<'_
                     }
                 }
             }
-            row = row.wrapping_offset(row_stride);
-        }
-        for (block, sums) in sums.into_iter().enumerate() {
-            let start = k.start + block * KC;
-            for (j, sums) in sums.into_iter().enumerate() {
-                let count = (cols.len() - j * T::LANES).min(T::LANES);
-                // SAFETY: these columns exist.
-                unsafe { finish(s, product, &(start..start + len), cols.start + j * T::LANES, sums, count) };
-            }
+            *at = At { row: at.row.wrapping_offset(row_stride), factor: at.factor.wrapping_add(1) };
         }
     }
+}
+
+/// The next row and factor of the first of some blocks of k.
+struct At<T> {
+    row: *const T,
+    factor: *const T,
 }
 
 /// Columns of B lie side by side: some registers' worth of them are read at the same time, from end to end.
