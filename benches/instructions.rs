@@ -80,7 +80,7 @@ const FIRST: &str = "training_step/mlp_resnet/f32/100x100";
 /// The first call may take so many times the instructions of a later one.
 const MOST_OF_FIRST: f64 = 1.5;
 
-const STORED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.json");
+const STORED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json");
 /// A change of so much is reported.
 const TOLERANCE: f64 = 0.05;
 const WARM_UP_CALLS: usize = 2;

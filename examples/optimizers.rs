@@ -16,7 +16,7 @@ const START: f64 = 1.2;
 /// An optimizer, and by how much a parameter falls in a step, from all its gradients so far.
 pub(crate) struct Rule {
     pub(crate) name: &'static str,
-    /// Its case in tests/fixtures/optimizers.json.
+    /// Its case in optimizers.json, beside this file.
     pub(crate) case: &'static str,
     pub(crate) weight_decay: f64,
     make: fn(Vec<Parameter<f64>>) -> Box<dyn Optimizer<f64>>,
@@ -150,11 +150,9 @@ pub(crate) type Step = [Vec<f64>; 3];
 
 /// PyTorch's steps with its gradients, and ours.
 pub(crate) fn stored(rule: &Rule) -> Result<Vec<Step>, Box<dyn Error>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/optimizers.json");
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    let file: serde_json::Value = serde_json::from_str(&text)?;
+    let file: serde_json::Value = serde_json::from_str(include_str!("optimizers.json"))?;
     let case = file["cases"].as_array().and_then(|cases| cases.iter().find(|case| case["name"] == rule.case));
-    let case = case.ok_or_else(|| format!("{path}: no case {}", rule.case))?;
+    let case = case.ok_or_else(|| format!("optimizers.json: no case {}", rule.case))?;
     let numbers = |tensor: &serde_json::Value| -> Result<Vec<f64>, serde_json::Error> {
         serde_json::from_value(tensor["data"].clone())
     };

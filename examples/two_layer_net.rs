@@ -17,8 +17,8 @@ use gristmill::kernels::map::{self, Binary, Unary};
 use gristmill::kernels::reduce::{self, Reduce};
 use gristmill::nn::{Linear, MSELoss, Module, Parameter, ReLU, Sequential, Visitor};
 use gristmill::optim::{Adam, Optimizer, SGD};
+use gristmill::plot::Curves;
 use gristmill::{Element, Result, Rng, Tensor};
-use plotters::prelude::*;
 
 const BATCH: usize = 64;
 const INPUTS: usize = 1000;
@@ -252,43 +252,14 @@ pub(crate) struct Curve {
 
 /// The curves on a logarithmic axis, as an SVG.
 pub(crate) fn plot(curves: &[Curve]) -> Result<String, Box<dyn Error>> {
-    let all = || curves.iter().flat_map(|curve| &curve.losses).copied().filter(|&loss| loss > 0.0);
-    let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
-    if low > high {
+    if !curves.iter().flat_map(|curve| &curve.losses).any(|&loss| loss > 0.0) {
         return Err("there is no loss above 0 to draw".into());
     }
-    let steps = curves.iter().map(|curve| curve.losses.len()).max().unwrap_or(0).max(2);
-    let mut svg = String::new();
-    let root = SVGBackend::with_string(&mut svg, (960, 540)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
-        .caption("sum of square errors", ("sans-serif", 20))
-        .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(60)
-        .build_cartesian_2d(0.0..(steps - 1) as f64, (low / 2.0..high * 2.0).log_scale())?;
-    chart
-        .configure_mesh()
-        .x_desc("step")
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| format!("{y:.0e}"))
-        .light_line_style(WHITE)
-        .draw()?;
-    for (index, curve) in curves.iter().enumerate() {
-        // Ways 1 to 4 lie on each other: the first is drawn widest.
-        let width = 2 * (curves.len() - index) as u32;
-        let style = Palette99::pick(index).stroke_width(width);
-        let points = curve.losses.iter().enumerate().map(|(step, &loss)| (step as f64, loss));
-        chart
-            .draw_series(LineSeries::new(points.filter(|point| point.1 > 0.0), style))?
-            .label(&curve.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
-    }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
-    root.present()?;
-    drop(chart);
-    drop(root);
-    Ok(svg)
+    let chart =
+        curves.iter().fold(Curves::new("sum of square errors").x_label("step").log_y(), |chart, curve| {
+            chart.line(&curve.name, curve.losses.iter().enumerate().map(|(step, &loss)| (step as f64, loss)))
+        });
+    Ok(chart.draw().to_svg())
 }
 
 /// Fits a network of two layers to noise, in six ways.

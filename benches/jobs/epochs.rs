@@ -18,7 +18,7 @@ use crate::mlp_resnet;
 const MOST: f64 = 1.1;
 /// Neighbours on the machine pass, drift comes back: what looks slow is run so often.
 const ATTEMPTS: usize = 3;
-const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data");
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Size {

@@ -85,7 +85,7 @@ pub fn assert_close<T: Element>(name: &str, actual: &[T], expected: &[f64], rela
 
 /// The cases of a file in tests/fixtures, which PyTorch computed in f64.
 pub fn fixture(name: &str) -> Vec<serde_json::Value> {
-    let path = format!("{}/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let file: serde_json::Value = serde_json::from_str(&text).unwrap();
     file["cases"].as_array().unwrap().clone()

@@ -56,7 +56,7 @@ pub fn run(target: &str, check: impl Fn(&[u8])) {
 
 /// The inputs in `fuzz/seeds`, in the order of their names.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
     let files = folder.read_dir().expect("the target has a folder of seeds");
     let mut paths: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
     assert!(!paths.is_empty(), "{target} has no seeds");

@@ -71,7 +71,7 @@ fn run<T: Element>(isa: Isa, op: Unary<T>, x: &[T]) -> Vec<T> {
 
 // The table of docs/NUMERICS.md.
 
-const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/NUMERICS.md");
+const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/NUMERICS.md");
 
 /// A line of the table, `| function | type | FMA | bound | measured | at |`, in ULP.
 struct Row {
@@ -684,7 +684,7 @@ fn hashes(isa: Isa) -> String {
 /// for plain x86-64 has none and may differ. With GRISTMILL_BLESS=1 the file is written anew.
 #[test]
 fn results_have_the_golden_hashes() {
-    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/math_hashes.txt");
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/math_hashes.txt");
     for isa in Isa::available().filter(|isa| isa.has_fma()) {
         let actual = hashes(isa);
         if std::env::var_os("GRISTMILL_BLESS").is_some() {

@@ -42,7 +42,7 @@ fn follows(config: Config, fixture: &serde_json::Value) {
 #[test]
 fn pytorch_agrees_after_every_step() {
     let mut compared = 0;
-    for fixture in fixture("optimizers") {
+    for fixture in fixture("../../examples/optimizers") {
         let name = fixture["name"].as_str().unwrap();
         let option = |name: &str| fixture["config"][name].as_f64();
         let flag = |name: &str| fixture["config"][name].as_bool().unwrap_or(false);

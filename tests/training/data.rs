@@ -164,7 +164,7 @@ mod files {
     #[test]
     fn every_truncation_is_an_error() {
         let dir = TempDir::new().unwrap();
-        let whole = fs::read("data/t10k-labels-idx1-ubyte.gz").unwrap();
+        let whole = fs::read("../data/t10k-labels-idx1-ubyte.gz").unwrap();
         let path = put(&dir, "cut.gz", &whole);
         let file = fs::File::options().write(true).open(&path).unwrap();
         for len in (0..whole.len()).rev() {
@@ -274,7 +274,7 @@ mod files {
     fn a_flipped_bit_is_an_error_or_does_not_matter() {
         let dir = TempDir::new().unwrap();
         let small = gzip(&idx(&[3, 2], &[1, 2, 3, 4, 5, 6]));
-        let real = fs::read("data/t10k-labels-idx1-ubyte.gz").unwrap();
+        let real = fs::read("../data/t10k-labels-idx1-ubyte.gz").unwrap();
         for whole in [small, real] {
             let path = put(&dir, "some.gz", &whole);
             let expected = Idx::<u8>::read(&path).unwrap();
@@ -302,7 +302,7 @@ mod mnist {
 
     #[test]
     fn the_real_images_and_labels_are_there() {
-        let test = Mnist::load("data", Split::Test).unwrap();
+        let test = Mnist::load("../data", Split::Test).unwrap();
         assert_eq!((test.len(), test.rows(), test.cols(), test.classes()), (10_000, 28, 28, 10));
         assert_eq!([0, 1, 2, 3, 4].map(|i| test.label(i)), [7, 2, 1, 0, 4]);
         assert_eq!(test.image(0)[201..206], [0, 84, 185, 159, 151]);
@@ -311,7 +311,7 @@ mod mnist {
         };
         assert_eq!(sum(&test), 264_923_200);
 
-        let train = Mnist::load("data", Split::Train).unwrap();
+        let train = Mnist::load("../data", Split::Train).unwrap();
         assert_eq!(train.len(), 60_000);
         assert_eq!([0, 1, 2, 3, 4].map(|i| train.label(i)), [5, 0, 4, 1, 9]);
         assert_eq!(train.image(0)[151..158], [0, 3, 18, 18, 18, 126, 136]);
@@ -326,7 +326,7 @@ mod mnist {
 
     #[test]
     fn an_image_is_read_as_numbers_between_0_and_1() {
-        let test = Mnist::load("data", Split::Test).unwrap();
+        let test = Mnist::load("../data", Split::Test).unwrap();
         assert_eq!(Dataset::shape(&test), [28, 28, 1]);
         let mut image = vec![f32::NAN; 784];
         test.read(9_999, &mut image).unwrap();
@@ -895,7 +895,7 @@ mod loading {
 
     #[test]
     fn an_epoch_of_mnist_has_every_label() {
-        let test = Arc::new(Mnist::load("data", Split::Test).unwrap());
+        let test = Arc::new(Mnist::load("../data", Split::Test).unwrap());
         let loader = DataLoader::new(test.clone()).batch_size(100).shuffle(Rng::seed(4));
         let mut counts = [0; 10];
         for batch in &loader {

@@ -32,7 +32,7 @@ fn train(steps: usize) -> Result<Vec<f32>> {
     let mut rng = Rng::seed(4);
     let model = network(&mut rng)?;
     let mut optimizer = Adam::new(model.parameters()).weight_decay(1e-3);
-    let images = Mnist::load(concat!(env!("CARGO_MANIFEST_DIR"), "/data"), Split::Test)?;
+    let images = Mnist::load(concat!(env!("CARGO_MANIFEST_DIR"), "/../data"), Split::Test)?;
     let loader = DataLoader::new(images).batch_size(100).shuffle(rng.split());
     for batch in loader.iter().take(steps) {
         let (images, labels) = batch?;
@@ -55,7 +55,7 @@ fn training_gives_the_same_bits_on_every_isa_and_number_of_threads() {
 #[test]
 fn a_hundred_steps_give_the_stored_hash() {
     use sha2::{Digest, Sha256};
-    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hundred_steps.sha256");
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hundred_steps.sha256");
     let mut hashes = Vec::new();
     for isa in Isa::available().filter(|isa| isa.has_fma()) {
         for threads in [1, 3] {
@@ -286,7 +286,7 @@ fn check_optimizer<T: Element>(
 
 #[test]
 fn optimizers_follow_pytorch() {
-    let text = include_str!("../fixtures/optimizers.json");
+    let text = include_str!("../../examples/optimizers.json");
     let file: serde_json::Value = serde_json::from_str(text).unwrap();
     let mut seen = 0;
     for case in file["cases"].as_array().unwrap() {
