@@ -12,15 +12,23 @@
 //! within `k·q·u`, relative, and `dx` within `4·k·q·u·|γ|·rstd·(|dy| + mean|dy| + (|x̂| + 1)·(mean|dy·x̂| + mean|dy|))`.
 //!
 //! Where squares overflow (|x − mean| above 1e19 in `f32`), the column is summed once more, scaled by a power of two:
-//! all columns whose differences `x − mean` are finite come out right. NaN or ±∞ in a column gives NaN in that whole
-//! column of `y`, `mean` and `rstd`. A constant column gives β, and with `eps = 0` NaN.
+//! all columns whose differences `x − mean` are finite come out right. Where squares underflow, so that
+//! `var + eps` is less than n times the smallest normal number, `rstd` has lost digits. NaN or ±∞ in a column
+//! gives NaN in that whole column of `y`, `mean` and `rstd`. A constant column gives β, and with `eps = 0`
+//! NaN.
+//!
+//! Gradients are right at every size: they are sums of products with deviations that a power of two has
+//! brought near 1. They want that `rstd`, `γ·rstd` and `rstd·max|dy|` are normal numbers and
+//! `Σ|dy|·(|x̂| + 1)` and its product with `rstd` do not overflow; `dgamma` does with the first and
+//! `Σ|dy|·(|x̂| + 1)`. What of the products falls below the smallest number counts with n of its units in
+//! `dgamma`, with `8·|γ|·rstd·(|x̂| + 1)` of them in `dx`.
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use std::ops::Range;
 
 use super::{
-    compiled_once, rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps,
-    whole_rows,
+    compiled_once, deviation_scales, rescue_scales, same_len, same_len_if_any, same_len_or_empty,
+    unless_given, valid_eps, whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
@@ -291,7 +299,9 @@ compiled_once! {
     /// The gradients of [`infer`]: `dx = dy·γ·rstd`, `dgamma = Σ dy·(x − running_mean)·rstd`, `dbeta = Σ dy`.
     ///
     /// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dx` is within 5 units in the last place,
-    /// the sums within `k·u·Σ|term|`, `k` as for training.
+    /// the sums within `k·u·Σ|term|`, `k` as for training, as long as `γ·rstd` is a normal number and
+    /// `x − running_mean`, that and `running_mean` times `4·rstd`, and `Σ|term|` do not overflow; what of the
+    /// terms falls below the smallest number counts with n of its units.
     ///
     /// # Errors
     /// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
@@ -321,13 +331,14 @@ compiled_once! {
             dbeta.fill(T::ZERO);
             return Ok(());
         }
-        let mut scratch = Scratch::new(3 * cols);
-        let [rstd, factor, zeros] = split(&mut scratch, cols);
+        let mut scratch = Scratch::new(6 * cols);
+        let [rstd, factor, zeros, scale, center, scaled_rstd] = split(&mut scratch, cols);
         zeros.fill(T::ZERO);
         factors(settings, gamma, running_var, eps, rstd, factor);
         if !dgamma.is_empty() || !dbeta.is_empty() {
             let grid = Grid { rows, cols };
-            let sums = gradient_sums(settings, grid, x, dy, None, running_mean);
+            scale_deviations([running_mean, rstd], [scale, center, scaled_rstd]);
+            let sums = gradient_sums(settings, grid, x, dy, None, [scale, center]);
             for (columns, sums) in grid.strips().zip(sums.chunks(3 * grid.width())) {
                 let [sum_dy, sum_dyd] = [0, grid.width()].map(|at| &sums[at..][..columns.len()]);
                 if !dbeta.is_empty() {
@@ -336,7 +347,7 @@ compiled_once! {
                 if !dgamma.is_empty() {
                     settings.simd.run(Product {
                         a: sum_dyd,
-                        b: &rstd[columns.clone()],
+                        b: &scaled_rstd[columns.clone()],
                         out: &mut dgamma[columns],
                     });
                 }
@@ -450,9 +461,10 @@ fn gradients<T: Element>(
     let ones = unless_given(gamma, cols, T::ONE);
     let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
     let grid = Grid { rows, cols };
-    let sums = gradient_sums(settings, grid, x, dy, gate, mean);
-    let mut scratch = Scratch::new(4 * cols);
-    let [factor, slope, offset, dgammas] = split(&mut scratch, cols);
+    let mut scratch = Scratch::new(7 * cols);
+    let [scale, center, scaled_rstd, factor, slope, offset, dgammas] = split(&mut scratch, cols);
+    scale_deviations([mean, rstd], [scale, center, scaled_rstd]);
+    let sums = gradient_sums(settings, grid, x, dy, gate, [scale, center]);
     for (columns, sums) in grid.strips().zip(sums.chunks(3 * grid.width())) {
         let [sum_dy, sum_dyd, sum_d] = [0, 1, 2].map(|k| &sums[k * grid.width()..][..columns.len()]);
         if !dbeta.is_empty() {
@@ -460,7 +472,14 @@ fn gradients<T: Element>(
         }
         settings.simd.run(Slopes {
             n: rows,
-            inputs: [sum_dy, sum_dyd, sum_d, &rstd[columns.clone()], &gamma[columns.clone()]],
+            inputs: [
+                sum_dy,
+                sum_dyd,
+                sum_d,
+                &scaled_rstd[columns.clone()],
+                &scale[columns.clone()],
+                &gamma[columns.clone()],
+            ],
             outputs: [
                 &mut factor[columns.clone()],
                 &mut slope[columns.clone()],
@@ -577,21 +596,31 @@ fn merge_moments<T: Element>(settings: Settings, grid: Grid, moments: &mut [T]) 
     }
 }
 
-/// Σ dy, Σ dy·(x − center) and Σ (x − center) of each column.
+/// What brings the deviations of each column near 1: a power of two, the mean times that, and what rstd
+/// becomes.
+fn scale_deviations<T: Element>([mean, rstd]: [&[T]; 2], [scale, center, scaled_rstd]: [&mut [T]; 3]) {
+    let outputs = scale.iter_mut().zip(center).zip(scaled_rstd);
+    for ((&mean, &rstd), ((scale, center), scaled_rstd)) in mean.iter().zip(rstd).zip(outputs) {
+        let (up, down) = deviation_scales(mean, rstd);
+        (*scale, *center, *scaled_rstd) = (up, mean * up, rstd * down);
+    }
+}
+
+/// Σ dy, Σ dy·d and Σ d of each column, for d = x·scale − center.
 fn gradient_sums<T: Element>(
     settings: Settings,
     grid: Grid,
     x: &[T],
     dy: &[T],
     gate: Option<Gate<'_, T>>,
-    center: &[T],
+    deviation: [&[T]; 2],
 ) -> Scratch<T> {
     let mut sums = by_block::<T, 3>(settings, grid, |rows, columns, sums| {
         let part = rows.start * grid.cols..rows.end * grid.cols;
         let gate = gate.map(|gate| Gate { y: &gate.y[part.clone()], ..gate });
         let [x, dy] = [x, dy].map(|x| &x[part.clone()]);
-        let center = &center[columns.clone()];
-        settings.simd.run(GradientSums { x, dy, gate, cols: grid.cols, columns, center, sums });
+        let deviation = deviation.map(|params| &params[columns.clone()]);
+        settings.simd.run(GradientSums { x, dy, gate, cols: grid.cols, columns, deviation, sums });
     });
     slices::merge_rows(&mut sums, grid.strip_count() * 3 * grid.width());
     sums
@@ -727,14 +756,15 @@ impl<T: Element> Kernel for Merge<'_, T> {
     }
 }
 
-/// Σ dy, Σ dy·d and Σ d for d = x − center.
+/// Σ dy, Σ dy·d and Σ d for d = x·scale − center.
 struct GradientSums<'a, T> {
     x: &'a [T],
     dy: &'a [T],
     gate: Option<Gate<'a, T>>,
     cols: usize,
     columns: Range<usize>,
-    center: &'a [T],
+    /// The scale and the center.
+    deviation: [&'a [T]; 2],
     sums: &'a mut [T],
 }
 
@@ -766,20 +796,22 @@ impl<T: Element> Kernel for GradientSums<'_, T> {
                 [self.x, self.dy],
                 self.cols,
                 self.columns,
-                [self.center],
+                self.deviation,
                 self.sums,
                 #[inline(always)]
-                |sums, [x, dy], [center]| add_row::<T, S>(sums, dy, x - center),
+                |sums, [x, dy], [scale, center]| add_row::<T, S>(sums, dy, x.mul_sub(scale, center)),
             ),
             Some(gate) => columns::sums(
                 s,
                 [self.x, self.dy, gate.y],
                 self.cols,
                 self.columns,
-                [self.center],
+                self.deviation,
                 self.sums,
                 #[inline(always)]
-                |sums, [x, dy, y], [center]| add_row::<T, S>(sums, gated(s, gate.scale, y, dy), x - center),
+                |sums, [x, dy, y], [scale, center]| {
+                    add_row::<T, S>(sums, gated(s, gate.scale, y, dy), x.mul_sub(scale, center))
+                },
             ),
         }
     }
@@ -898,11 +930,11 @@ impl<T: Element> Kernel for Mix<'_, T> {
     }
 }
 
-/// From Σdy, Σdy·d, Σd, rstd and γ to the factor, slope and offset of dx = factor·((dy − offset) − (x − mean)·slope),
-/// and to dγ.
+/// From Σdy, Σdy·d, Σd, rstd/scale, scale and γ to the factor, slope and offset of dx = factor·((dy − offset)
+/// − (x − mean)·slope), and to dγ.
 struct Slopes<'a, T> {
     n: usize,
-    inputs: [&'a [T]; 5],
+    inputs: [&'a [T]; 6],
     outputs: [&'a mut [T]; 4],
 }
 
@@ -917,13 +949,13 @@ impl<T: Element> Kernel for Slopes<'_, T> {
             self.inputs,
             self.outputs,
             #[inline(always)]
-            |[sum_dy, sum_dyd, sum_d, rstd, gamma], _| {
-                // The mean that was saved is rounded: `rest` is what it lacks.
+            |[sum_dy, sum_dyd, sum_d, scaled_rstd, scale, gamma], _| {
+                // The mean that was saved is rounded: `rest`, scaled, is what it lacks.
                 let rest = sum_d / n;
-                let dgamma = rest.neg_mul_add(sum_dy, sum_dyd) * rstd;
-                let slope = dgamma / n * rstd;
+                let dgamma = rest.neg_mul_add(sum_dy, sum_dyd) * scaled_rstd;
+                let slope = dgamma / n * scaled_rstd;
                 let offset = rest.neg_mul_add(slope, sum_dy / n);
-                [rstd * gamma, slope, offset, dgamma]
+                [scaled_rstd * scale * gamma, slope * scale, offset, dgamma]
             },
         );
     }

@@ -4,7 +4,7 @@
 //! first element, one element is added after the other, and `before` is the sum of the segments before, added one after
 //! the other; from the other end likewise. So the bits do not depend on the number of threads. At most
 //! `d = min(n, L) + ⌈n/L⌉` additions lead from an element to a result, L being the length of a segment:
-//! within `d·u·Σ|x|`.
+//! within `d·u·Σ|x|`, as long as that is a number of the type.
 //!
 //! A cumulative sum's gradient is the cumulative sum of the gradient from the other end. IEEE 754: from a NaN on, all are NaN.
 

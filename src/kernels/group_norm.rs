@@ -3,14 +3,16 @@
 //!
 //! γ and β are per channel. A group lies in memory as one row, and what
 //! [`layer_norm`](super::layer_norm) says about rows holds for it, with n its elements, D its channels, and `k + D` for k
-//! in `dx`: the error bounds, squares that overflow, NaN and infinities, constant groups. With one group and `inner = 1`
-//! the results are those of `layer_norm`, bit by bit.
+//! in `dx`: the error bounds, squares that overflow, NaN and infinities, constant groups, gradients of every
+//! size. With one group and `inner = 1` the results are those of `layer_norm`, bit by bit. The gradients of
+//! channels of 64 elements or more (32 of `f64`) have γ apart: they want a normal `γ·rstd`, too, and that
+//! `Σ|dy|·(|x̂| + 1)` does not overflow.
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::layer_norm::{Moments, backward_row};
 use super::{
-    channels, compiled_once, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps,
-    whole_rows,
+    channels, compiled_once, deviation_scales, same_len, same_len_if_any, same_len_or_empty, unless_given,
+    valid_eps, whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context;
@@ -328,7 +330,8 @@ impl<T: Element> Kernel for LongBackward<'_, T> {
             let (mean, rstd) = (self.mean[row], self.rstd[row]);
             let gamma = &self.gamma[(self.first + row) % groups * depth..][..depth];
             let (dgamma, dbeta) = sums.split_at_mut(depth);
-            let center = s.splat(mean);
+            let (scale, unscale) = deviation_scales(mean, rstd);
+            let (factor, scaled_center) = (s.splat(scale), s.splat(mean * scale));
             let (mut sum_d, mut sum_g, mut sum_gd) = (T::ZERO, T::ZERO, T::ZERO);
             let channels = x.chunks_exact(inner).zip(dy.chunks_exact(inner)).zip(gamma);
             for (((x, dy), &gamma), (dgamma, dbeta)) in channels.zip(dgamma.iter_mut().zip(&mut *dbeta)) {
@@ -337,7 +340,7 @@ impl<T: Element> Kernel for LongBackward<'_, T> {
                     [x, dy],
                     #[inline(always)]
                     |[of_d, of_dy, of_dyd], [x, dy]| {
-                        let d = x - center;
+                        let d = x.mul_sub(factor, scaled_center);
                         [of_d + d, of_dy + dy, dy.mul_add(d, of_dyd)]
                     },
                 );
@@ -346,15 +349,15 @@ impl<T: Element> Kernel for LongBackward<'_, T> {
                 sum_gd += gamma * of_dyd;
                 (*dgamma, *dbeta) = (of_dyd, of_dy);
             }
-            // The mean that was saved is rounded: `rest` is what it lacks.
-            let rest = sum_d * inverse_n;
+            // The mean that was saved is rounded: `rest`, scaled, is what it lacks.
+            let (rest, scaled_rstd) = (sum_d * inverse_n, rstd * unscale);
             for (dgamma, dbeta) in dgamma.iter_mut().zip(&*dbeta) {
-                *dgamma = (*dgamma - rest * *dbeta) * rstd;
+                *dgamma = (*dgamma - rest * *dbeta) * scaled_rstd;
             }
             // dx = γ·rstd·dy − rstd·mean(g) − x̂·rstd·mean(g·x̂).
             let offset = s.splat(-(sum_g * inverse_n) * rstd);
-            let slope = s.splat((sum_gd - rest * sum_g) * inverse_n * rstd * rstd);
-            let (rest, rstds) = (s.splat(rest * rstd), s.splat(rstd));
+            let slope = s.splat((sum_gd - rest * sum_g) * inverse_n * scaled_rstd * rstd);
+            let (center, rest, rstds) = (s.splat(mean), s.splat(rest * scaled_rstd), s.splat(rstd));
             let channels = x.chunks_exact(inner).zip(dy.chunks_exact(inner));
             for (((x, dy), dx), &gamma) in channels.zip(dx.chunks_exact_mut(inner)).zip(gamma) {
                 let factor = s.splat(gamma * rstd);

@@ -10,13 +10,20 @@
 //! relative; `dx` is within `4·k·q·u·rstd·(|g| + mean|g| + (|x̂| + 1)·(mean|g·x̂| + mean|g|))` for `g = dy·γ`.
 //!
 //! Where squares overflow (|x − mean| above 1e19 in `f32`), the row is summed once more, scaled by a power of two: all
-//! rows whose differences `x − mean` are finite come out right. NaN or ±∞ in a row gives NaN in that whole row of `y`,
-//! `mean` or `rstd`. A constant row gives β, and with `eps = 0` NaN.
+//! rows whose differences `x − mean` are finite come out right. Where squares underflow, so that `var + eps`
+//! is less than n times the smallest normal number, `rstd` has lost digits: with `eps = 0` that are
+//! deviations below 1e−19 in `f32`. NaN or ±∞ in a row gives NaN in that whole row of `y`, `mean` or `rstd`.
+//! A constant row gives β, and with `eps = 0` NaN.
+//!
+//! Gradients are right at every size: they are sums of products with deviations that a power of two has
+//! brought near 1. They want an `rstd` that is a normal number, and that `Σ|g|·(|x̂| + 1)` and its product
+//! with `rstd` do not overflow; what of the products falls below the smallest number counts with
+//! `8·rstd·(|x̂| + 1)` of its units in `dx`.
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::{
-    compiled_once, rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps,
-    whole_rows,
+    compiled_once, deviation_scales, rescue_scales, same_len, same_len_if_any, same_len_or_empty,
+    unless_given, valid_eps, whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context;
@@ -288,21 +295,23 @@ pub(super) fn backward_row<T: Element, S: Simd>(
     outputs: [&mut [T]; 3],
 ) {
     let inverse_n = T::ONE / T::from_f64(inputs[0].len() as f64);
-    let center = s.splat(mean);
+    let (scale, unscale) = deviation_scales(mean, rstd);
+    let (factor, scaled_center) = (s.splat(scale), s.splat(mean * scale));
     let [sum_d, sum_g, sum_gd] = slices::sums::<T, S, 2, 3, 3>(
         s,
         inputs,
         #[inline(always)]
         |[sum_d, sum_g, sum_gd], [x, dy, gamma]| {
-            let (d, g) = (x - center, dy * gamma);
+            let (d, g) = (x.mul_sub(factor, scaled_center), dy * gamma);
             [sum_d + d, sum_g + g, g.mul_add(d, sum_gd)]
         },
     );
-    // The mean that was saved is rounded: `rest` is what it lacks.
+    // The mean that was saved is rounded: `rest`, scaled, is what it lacks.
     let rest = sum_d * inverse_n;
     let mean_g = s.splat(sum_g * inverse_n);
-    let mean_gx = s.splat((sum_gd - rest * sum_g) * inverse_n * rstd);
-    let (rest, rstd) = (s.splat(rest * rstd), s.splat(rstd));
+    let scaled_rstd = rstd * unscale;
+    let mean_gx = s.splat((sum_gd - rest * sum_g) * inverse_n * scaled_rstd);
+    let (center, rest, rstd) = (s.splat(mean), s.splat(rest * scaled_rstd), s.splat(rstd));
     slices::update(
         s,
         inputs,

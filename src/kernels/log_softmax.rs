@@ -42,7 +42,9 @@ compiled_once! {
 compiled_once! {
     /// The gradient of `x` from the log-softmax `y` and its gradient `dy`: `dx[i] = dy[i] − exp(y[i])·Σ dy[j]` in each row.
     ///
-    /// Within `(|dx[i]| + (4·|Σ dy| + d·Σ|dy|)·exp(y[i]))·u`; a NaN in `dy` spreads over its row.
+    /// Within `(|dx[i]| + (4·|Σ dy| + d·Σ|dy|)·exp(y[i]))·u` as long as `Σ|dy|` is a number of this type; of
+    /// an `exp(y[i])` that is subnormal the units of the smallest number count `Σ dy` times. A NaN in `dy`
+    /// spreads over its row.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when `y` is not whole rows or `dy` or `dx` has another length.

@@ -221,7 +221,10 @@ compiled_once! {
     ///
     /// The derivative has the relative error of the function and about 4u more; where it is a difference of terms
     /// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms.
-    /// Where relu and its relatives are flat, dx is 0 whatever dy is; so is that of clamp, floor, ceil, round and sign.
+    /// That holds at every size of x and dy as long as f'(x) is a normal number, and one still when
+    /// multiplied or divided by 4: where it underflows, its few digits are those of dx, however large dy is.
+    /// Of the reciprocal y and dy·y must be normal numbers, of the binary logarithm dy and 2·dy. Where relu
+    /// and its relatives are flat, dx is 0 whatever dy is; so is that of clamp, floor, ceil, round and sign.
     ///
     /// # Errors
     /// [`Error::Shape`] when the lengths differ.

@@ -138,12 +138,30 @@ pub(crate) fn unless_given<T: Element>(given: Option<&[T]>, len: usize, value: T
     Some(scratch)
 }
 
+/// A power of two that brings deviations from `center` near 1 if `rstd` is one over their size, and its
+/// inverse. Products with such deviations leave the range where those with the normalised ones do, and have
+/// the same digits. 1 where the scaled center would be beyond the range, as in a constant row of large
+/// numbers.
+#[inline(always)]
+pub(crate) fn deviation_scales<T: Element>(center: T, rstd: T) -> (T, T) {
+    let limit = if size_of::<T>() == 4 { 126 } else { 1022 };
+    let exponent = ((rstd.to_f64().to_bits() >> 52 & 0x7FF) as i64 - 1023).clamp(-limit, limit);
+    let scale = T::from_f64(power_of_two(exponent));
+    if (center * scale + center * scale).is_finite() {
+        (scale, T::from_f64(power_of_two(-exponent)))
+    } else {
+        (T::ONE, T::ONE)
+    }
+}
+
+/// 2^exponent, for exponents of normal numbers.
+pub(crate) const fn power_of_two(exponent: i64) -> f64 {
+    f64::from_bits(((1023 + exponent) as u64) << 52)
+}
+
 /// A power of two that brings the deviations of a row or column, the squares of which overflow, back into the middle
 /// of the range, and its inverse: 2⁻⁸⁰ and 2⁸⁰ or, for f64, 2⁻⁶⁰⁰ and 2⁶⁰⁰.
 pub(crate) fn rescue_scales<T: Element>() -> (T, T) {
-    const fn power_of_two(exponent: i64) -> f64 {
-        f64::from_bits(((1023 + exponent) as u64) << 52)
-    }
     let exponent = if size_of::<T>() == 4 { 80 } else { 600 };
     (T::from_f64(power_of_two(-exponent)), T::from_f64(power_of_two(exponent)))
 }

@@ -125,9 +125,10 @@ fn root<T: Element>(settings: Settings, squares: T, x: impl Iterator<Item = T> +
 compiled_once! {
     /// The gradient of [`rows`] from `x`, the norms `y` and their gradients `dy`, one of each per row.
     ///
-    /// Of the L1 and the max norm exact but for one rounding (the share), of L2 within 3u relative unless y is subnormal:
-    /// then its few digits are those of the gradient. Of the L1 norm NaN where x is; of the others in all of a row whose y
-    /// is, and of L2 also where x and y are infinite.
+    /// Of the L1 and the max norm exact but for one rounding (the share), of L2 within 3u relative unless y
+    /// or x/y is subnormal: then the few digits of that are those of the gradient; where y is beyond the
+    /// range, it is 0. Of the L1 norm NaN where x is; of the others in all of a row whose y is, and of L2
+    /// also where x and y are infinite.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when

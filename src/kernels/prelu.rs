@@ -127,7 +127,8 @@ compiled_once! {
     /// Both are overwritten; `dslope` may be empty when not wanted. It is within `(k + log₂ samples)·u·Σ|x·dy|` with `k =
     /// min(inner, 4096)/16 + inner/4096 + 20`, `u` being the unit roundoff; with fewer than 64 inner elements (32 of `f64`)
     /// within `(samples per chunk + inner + 20 + log₂ chunks)·u·Σ|x·dy|`, and with a single slope within `(300 + log₂ n)·u·Σ|x·dy|`
-    /// for n elements.
+    /// for n elements. That is as long as `Σ|x·dy|` does not overflow; the terms that underflow count with a
+    /// unit of the smallest number each.
     ///
     /// # Errors
     /// [`Error::Shape`] when `x` is not whole samples, another slice does not fit or there is no slope.

@@ -22,7 +22,7 @@
 
 pub(super) mod passes;
 
-use super::{compiled_once, same_len, whole_rows};
+use super::{compiled_once, power_of_two, same_len, whole_rows};
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
@@ -493,11 +493,6 @@ impl Wide {
         let half = exponent / 2;
         self.fraction * power_of_two(half) * power_of_two(exponent - half)
     }
-}
-
-/// 2^exponent, for exponents of normal numbers.
-fn power_of_two(exponent: i64) -> f64 {
-    f64::from_bits(((1023 + exponent) as u64) << 52)
 }
 
 compiled_once! {

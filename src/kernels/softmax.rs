@@ -46,8 +46,9 @@ compiled_once! {
 compiled_once! {
     /// The gradient of `x` from the softmax `y` and its gradient `dy`: `dx[i] = y[i]·(dy[i] − Σ y[j]·dy[j])` in each row.
     ///
-    /// Within `(2·|dy[i] − s| + (d + 1)·Σ|y·dy|)·|y[i]|·u`, where s is the sum and d as above; NaN and infinities spread
-    /// over their row.
+    /// Within `(2·|dy[i] − s| + (d + 1)·Σ|y·dy|)·|y[i]|·u`, where s is the sum and d as above, as long as
+    /// `dy[i] − s` and `Σ|y·dy|` do not overflow; products that underflow count with a unit of the smallest
+    /// number each. NaN and infinities spread over their row.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when `y` is not whole rows or `dy` or `dx` has another length.

@@ -361,7 +361,8 @@ compiled_once! {
     /// The gradients of the operands of [`ternary`] from them and the gradient `dy` of the result, each of
     /// `shape[0] × shape[1]` elements, or empty if it is not wanted; of a row, a column or a number they are still to be added up.
     ///
-    /// `a·b + c`: `dy·b`, `dy·a`, `dy`. Lerp: `dy·(1 − c)`, `dy·c`, `dy·(b − a)`. Where: 0, and `dy` for the one that was chosen.
+    /// `a·b + c`: `dy·b`, `dy·a`, `dy`. Lerp: `dy·(1 − c)`, `dy·c`, `dy·(b − a)`, as long as the differences
+    /// do not overflow. Where: 0, and `dy` for the one that was chosen.
     ///
     /// # Errors
     /// [`Error::Shape`] when an operand does not have, or an array is not, `shape[0] × shape[1]` elements.

@@ -25,6 +25,7 @@ mod prelu;
 mod reduce;
 mod rms_norm;
 mod rng;
+mod scales;
 mod simd;
 mod softmax;
 mod update;

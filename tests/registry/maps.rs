@@ -124,7 +124,7 @@ pub fn value<T: Element>(op: Unary<T>, x: f64) -> f64 {
 }
 
 /// The exact derivative.
-fn derivative<T: Element>(op: Unary<T>, x: f64) -> f64 {
+pub fn derivative<T: Element>(op: Unary<T>, x: f64) -> f64 {
     match op {
         Unary::Neg => -1.0,
         Unary::Abs => reference::abs_derivative(x),
@@ -214,7 +214,7 @@ fn subnormal<T: Element>() -> f64 {
 }
 
 /// The reference is in f64 itself: its own error is about as large, and it calls one more rounded function.
-fn own<T: Element>(bound: f64) -> f64 {
+pub fn own<T: Element>(bound: f64) -> f64 {
     if T::NAME == "f64" { 2.0 * bound + 6.0 } else { bound }
 }
 

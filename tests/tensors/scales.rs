@@ -100,6 +100,56 @@ fn gradients_of_variances_and_deviations_hold_far_from_zero() {
     }
 }
 
+/// A mean is a number of the type where the sum is none, and so is a deviation where x − mean is none.
+#[test]
+fn gradients_of_variances_and_deviations_hold_where_sums_are_beyond_the_range() {
+    fn check<T: Element>(largest: f64, exponent: i32) {
+        let cases: [&[f64]; 5] = [
+            &[1.0, 0.875, 0.75, 1.0, 0.5],
+            &[0.75, -0.75, 0.75, -0.75],
+            // x − mean is 1.75 times the largest.
+            &[1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0],
+            &[1.0, 1.0, 1.0, -0.5, -0.5, -0.5],
+            &[0.75, 0.5, 0.25, 0.75],
+        ];
+        for numbers in cases {
+            let n = numbers.len();
+            let mean = numbers.iter().sum::<f64>() / n as f64;
+            let degrees = (n - 1) as f64;
+            let std = (numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / degrees).sqrt();
+            let scaled: Vec<T> = numbers.iter().map(|x| T::from_f64(x * largest)).collect();
+            // Side by side, in rows and in columns, with numbers of the size 1, which they do not touch.
+            let small: Vec<T> = numbers.iter().map(|&x| T::from_f64(x)).collect();
+            let rows = Tensor::from_slice(&[scaled.clone(), small].concat(), [2, n]).unwrap();
+            let columns = rows.transpose(0, 1).unwrap();
+            let by_rows = gradient(&rows, |x| x.std_axes(&[1], 1, false));
+            let by_columns = gradient(&columns, |x| x.std_axes(&[0], 1, false));
+            let alone = Tensor::from_slice(&scaled, [n]).unwrap();
+            // The variance itself is infinite; a small gradient of it makes an ordinary one all the same.
+            let (small, scale) = (2f64.powi(-exponent), largest * 2f64.powi(-exponent));
+            let of_var = gradient(&alone, |x| x.var_axes(&[0], 1, false)?.mul_scalar(T::from_f64(small)));
+            for (i, x) in numbers.iter().enumerate() {
+                let exact = (x - mean) / (degrees * std);
+                for (name, actual) in [
+                    ("rows", by_rows[i]),
+                    ("rows of the size 1", by_rows[n + i]),
+                    ("columns", by_columns[2 * i]),
+                    ("columns of the size 1", by_columns[2 * i + 1]),
+                ] {
+                    assert!((actual - exact).abs() <= 16.0 * unit::<T>(), "std of {name}: {actual}, {exact}");
+                }
+                let exact = 2.0 * (x - mean) / degrees * scale;
+                let bound = 16.0 * unit::<T>() * scale;
+                assert!((of_var[i] - exact).abs() <= bound, "var: {}, {exact}", of_var[i]);
+            }
+        }
+    }
+    on_every_isa(|_| {
+        check::<f32>(f32::MAX.into(), 120);
+        check::<f64>(f64::MAX, 1016);
+    });
+}
+
 /// Deviations from 2⁻¹¹⁰ to 2¹²⁰ have the same gradients, of the size 1.
 #[test]
 fn gradients_of_deviations_and_norms_are_the_same_at_every_size() {

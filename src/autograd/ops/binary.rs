@@ -189,7 +189,8 @@ binary! {
     sub = Sub;
     /// Elementwise product with broadcasting.
     mul = Mul;
-    /// Elementwise quotient with broadcasting.
+    /// Elementwise quotient with broadcasting. The gradient of the divisor, `−dy·(a/b)/b`, wants quotients
+    /// `a/b` and products `dy·(a/b)` that are normal numbers.
     div = Div;
     /// The smaller of two elements; NaN if either is; with broadcasting.
     minimum = Min;

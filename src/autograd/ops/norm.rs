@@ -63,7 +63,9 @@ impl<T: Element> Backward<T> for Reduction<T> {
                         Ok(())
                     })?;
                     // The quotient first, which is near 1: one by a tiny deviation may be beyond the range.
-                    deviations(x, axes)?.div(&std)?.mul(&share)
+                    let (deviations, scale) = deviations(x, axes)?;
+                    let std = if scale == T::ONE { std } else { std.mul_scalar(scale)? };
+                    deviations.div(&std)?.mul(&share)
                 }
             }
         })

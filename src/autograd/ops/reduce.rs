@@ -165,18 +165,31 @@ pub(crate) struct Variance<T: Element> {
     parent: Parent,
 }
 
-/// x without its means over `axes`. A mean is rounded to the digits of x, which where all are 1000 ± 0.001 are coarse beside
-/// the deviations: the mean of the deviations is what that leaves over.
-pub(super) fn deviations<T: Element>(x: &Tensor<T>, axes: &[isize]) -> Result<Tensor<T>> {
+/// x without its means over `axes`, times the power of two that comes with it. A mean is rounded to the
+/// digits of x, which where all are 1000 ± 0.001 are coarse beside the deviations: the mean of the deviations
+/// is what that leaves over.
+///
+/// The power is 1 unless a sum of x, or a deviation, is beyond the range.
+pub(super) fn deviations<T: Element>(x: &Tensor<T>, axes: &[isize]) -> Result<(Tensor<T>, T)> {
     let rough = x.sub(&x.mean_axes(axes, true)?)?;
-    rough.sub(&rough.mean_axes(axes, true)?)
+    let rest = rough.mean_axes(axes, true)?;
+    if rest.data().iter().all(|rest| rest.is_finite()) {
+        return Ok((rough.sub(&rest)?, T::ONE));
+    }
+    let bits = (x.len() / rest.len()).next_power_of_two().trailing_zeros() as i32;
+    let scale = T::from_f64(0.5_f64.powi(bits + 2));
+    let x = x.mul_scalar(scale)?;
+    let rough = x.sub(&x.mean_axes(axes, true)?)?;
+    Ok((rough.sub(&rough.mean_axes(axes, true)?)?, scale))
 }
 
 impl<T: Element> Backward<T> for Variance<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         gradients.add(self.parent, || {
-            let scale = dy.view_reshape(self.kept).mul_scalar(T::from_f64(2.0) / self.divisor)?;
-            deviations(&self.x, &self.axes)?.mul(&scale)
+            let share = dy.view_reshape(self.kept).mul_scalar(T::from_f64(2.0) / self.divisor)?;
+            let (deviations, scale) = deviations(&self.x, &self.axes)?;
+            let dx = deviations.mul(&share)?;
+            if scale == T::ONE { Ok(dx) } else { dx.div_scalar(scale) }
         })
     }
 }
