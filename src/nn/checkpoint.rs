@@ -34,15 +34,17 @@ pub fn save<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 }
 
 /// Reads a file written by [`save`], by [`Checkpoint::save`], or by PyTorch's safetensors from a model with the same
-/// names, into a module. The module takes all values or, on an error, none. Numbers of another type, such as bfloat16,
-/// F16 or F64, become the nearest of the module's. PyTorch's counters `num_batches_tracked` are passed over, and so is
+/// names, into a module. The module takes all values or, on an error, none. Floating-point numbers of another type, such
+/// as bfloat16, F16 or F64, become the nearest of the module's; integers do not, since weights that are integers are
+/// quantised, and wrong without their scales. PyTorch's counters `num_batches_tracked` are passed over, and so is
 /// what a [`Checkpoint`] holds beside the model.
 ///
 /// # Errors
 /// [`Error::File`] naming the file and what is wrong with it, or the names and shapes that do not fit the module.
 pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let (values, _) = files::read(path, |name| name.starts_with(ASIDE))?;
+    let (values, _) =
+        files::read(path, files::Integers::Skip, |name| name.starts_with(ASIDE) || is_counter(name))?;
     assign(&mut self_visit(module), &values).map_err(|error| misfit(path, &error, values.skipped()))
 }
 
@@ -195,7 +197,7 @@ impl<T: Element> Checkpoint<T> {
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let broken = |what: &str| Error::file(path, format!("{what:?} is not section.name"));
-        let (tensors, mut metadata) = files::read::<T>(path, |_| false)?;
+        let (tensors, mut metadata) = files::read::<T>(path, files::Integers::Skip, is_counter)?;
         let skipped = tensors.skipped().clone();
         let (mut model, mut sections) = (BTreeMap::new(), BTreeMap::<String, StateDict<T>>::new());
         for (name, tensor) in tensors {

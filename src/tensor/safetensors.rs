@@ -51,12 +51,22 @@ pub fn save_safetensors<T: Element>(
 /// # Errors
 /// [`Error::File`] naming the file when it cannot be read or is damaged, and the first tensor when all are skipped.
 pub fn load_safetensors<T: Element>(path: impl AsRef<Path>) -> Result<NamedTensors<T>> {
-    read(path.as_ref(), |_| false)?.0.if_any()
+    read(path.as_ref(), Integers::Convert, |_| false)?.0.if_any()
+}
+
+/// What becomes of a tensor of integers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Integers {
+    /// The nearest numbers.
+    Convert,
+    /// It is passed over, with a reason: weights that are integers are quantised, and wrong without their scales.
+    Skip,
 }
 
 /// The tensors of a file, but for the names to pass over, and its metadata.
 pub(crate) fn read<T: Element>(
     path: &Path,
+    integers: Integers,
     pass_over: impl Fn(&str) -> bool,
 ) -> Result<(NamedTensors<T>, HashMap<String, String>)> {
     let bytes = fs::read(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
@@ -87,7 +97,11 @@ pub(crate) fn read<T: Element>(
             other => Err(format!("holds {other:?}, which has no conversion")),
         };
         let axes = view.shape().len();
+        let quantised = matches!(format, Ok(Format::Signed(_) | Format::Unsigned(_) | Format::Bool));
         let tensor = match format {
+            Ok(_) if quantised && integers == Integers::Skip => {
+                Err(format!("holds {:?}, where a model has floating-point numbers", view.dtype()))
+            }
             Ok(_) if axes > MAX_RANK => Err(format!("has {axes} axes, at most {MAX_RANK} are supported")),
             Ok(format) => Ok(Shape::new(view.shape())
                 .and_then(|shape| format.decode(view.data(), false, shape))

@@ -71,6 +71,10 @@ fn a_scalar_has_the_axes_0_and_minus_1() {
     check(&|x, axis| Ok(x.sort(axis, true)?.0), 2.5, 1.0);
     check(&|x, axis| Ok(x.topk(1, axis, true)?.0), 2.5, 1.0);
     check(&|x, axis| x.flip(&[axis]), 2.5, 1.0);
+    check(&|x, axis| x.squeeze(axis), 2.5, 1.0);
+    check(&|x, axis| x.transpose(axis, -1), 2.5, 1.0);
+    check(&|x, axis| x.index_select(axis, &[0]), 2.5, 1.0);
+    check(&|x, axis| x.gather(axis, &[0]), 2.5, 1.0);
     for keep in [false, true] {
         check(&|x, axis| x.sum_axes(&[axis], keep), 2.5, 1.0);
         check(&|x, axis| x.mean_axes(&[axis], keep), 2.5, 1.0);
@@ -81,6 +85,10 @@ fn a_scalar_has_the_axes_0_and_minus_1() {
         check(&|x, axis| x.logsumexp_axes(&[axis], keep), 2.5, 1.0);
     }
     let x = T64::scalar(2.5);
+    // One place, and one index.
+    for indices in [&[1][..], &[0, 0], &[]] {
+        assert!(x.index_select(0, indices).is_err() && x.gather(0, indices).is_err(), "{indices:?}");
+    }
     assert!(x.std_axes(&[0], 1, false).unwrap().item().unwrap().is_nan());
     assert_eq!(x.any_axes(&[-1], false).unwrap().item().unwrap(), 1.0);
     for axis in [0, -1] {

@@ -714,6 +714,20 @@ fn what_a_file_holds_beside_the_model_is_passed_over_by_every_reader() {
     for error in [model.load(&path), Checkpoint::load(&path).unwrap().restore(&model)] {
         assert_eq!(error.unwrap_err().to_string(), format!("{}: {expected}", path.display()));
     }
+    // Quantised weights are numbers of another scale.
+    for (dtype, len) in [("I8", 1), ("U8", 1), ("BOOL", 1), ("I32", 4)] {
+        tensors[1] = ("bias", dtype, &[1], &two[..len]);
+        std::fs::write(&path, safetensors(&tensors)).unwrap();
+        let expected = format!("bias holds {dtype}, where a model has floating-point numbers");
+        for error in [model.load(&path), Checkpoint::load(&path).unwrap().restore(&model)] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.starts_with(&path.display().to_string()) && error.ends_with(&expected), "{error}");
+        }
+        if dtype != "BOOL" {
+            assert_eq!(load_safetensors::<f32>(&path).unwrap()["bias"].to_vec(), [2.0]);
+        }
+    }
+    assert!(model.state_dict().values().all(|value| value.to_vec() == [1.0]));
 }
 
 #[test]

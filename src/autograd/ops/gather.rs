@@ -105,7 +105,8 @@ impl<T: Element> Backward<T> for Scatter {
 }
 
 impl<T: Element> Tensor<T> {
-    /// The given places of an axis, in this order; a place may come again.
+    /// The given places of an axis, in this order; a place may come again. A scalar has one place along axis 0, and one
+    /// index gives a scalar.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -132,6 +133,9 @@ impl<T: Element> Tensor<T> {
 
     #[track_caller]
     fn selected(&self, name: &'static str, axis: isize, indices: &[usize]) -> Result<Self> {
+        if let (Some(x), [_]) = (self.scalar_as_vector(axis)?, indices) {
+            return x.selected(name, 0, indices)?.reshape([]);
+        }
         let axis = resolve_axis(name, axis, self.rank())?;
         axis::check(name, indices, axis, self.shape())?;
         let x = self.compact();
@@ -235,6 +239,9 @@ impl<T: Element> Tensor<T> {
     /// index that does not exist.
     #[track_caller]
     pub fn gather(&self, axis: isize, indices: &[usize]) -> Result<Self> {
+        if let (Some(x), [_]) = (self.scalar_as_vector(axis)?, indices) {
+            return x.gather(0, indices)?.reshape([]);
+        }
         let axis = resolve_axis("gather", axis, self.rank())?;
         let shape = self.indexed("gather", axis, indices)?;
         self.gathered("gather", axis, indices, shape)

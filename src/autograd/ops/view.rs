@@ -108,12 +108,15 @@ impl<T: Element> Tensor<T> {
         (self.rank() == 0 && is_axis_of_scalar(axis)).then(|| self.unsqueeze(0)).transpose()
     }
 
-    /// Without an axis of length 1.
+    /// Without an axis of length 1. A scalar is itself without axis 0, as in PyTorch.
     ///
     /// # Errors
     /// [`Error::Shape`] when the axis does not exist or is longer.
     #[track_caller]
     pub fn squeeze(&self, axis: isize) -> Result<Self> {
+        if self.rank() == 0 && is_axis_of_scalar(axis) {
+            return Ok(self.clone());
+        }
         let axis = resolve_axis("squeeze", axis, self.rank())?;
         if self.shape()[axis] != 1 {
             return Err(Error::shape(
@@ -140,6 +143,9 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] when an axis does not exist.
     #[track_caller]
     pub fn transpose(&self, a: isize, b: isize) -> Result<Self> {
+        if self.rank() == 0 && is_axis_of_scalar(a) && is_axis_of_scalar(b) {
+            return Ok(self.clone());
+        }
         let (a, b) = (resolve_axis("transpose", a, self.rank())?, resolve_axis("transpose", b, self.rank())?);
         let mut axes = std::array::from_fn(|axis| axis);
         axes.swap(a, b);
