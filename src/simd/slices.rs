@@ -2,7 +2,9 @@
 //!
 //! The functions given to these loops must be closures marked `#[inline(always)]`.
 
-use super::{Element, Float, Mask, Simd};
+use std::mem::MaybeUninit;
+
+use super::{Element, Float, Isa, Mask, Simd};
 
 /// `y[i] = f(x[i])`.
 #[inline(always)]
@@ -229,14 +231,15 @@ pub(crate) const BLOCK: usize = 4096;
 
 /// Sums of blocks, merged in pairs of equal size as they come: the tree depends on their number only.
 pub(crate) struct Merge<T> {
-    partial: [T; 48],
+    /// Of level i, if bit i of the count is set.
+    partial: [MaybeUninit<T>; 48],
     count: usize,
 }
 
 impl<T: Element> Merge<T> {
     #[inline(always)]
     pub fn new() -> Self {
-        Self { partial: [T::ZERO; 48], count: 0 }
+        Self { partial: [const { MaybeUninit::uninit() }; 48], count: 0 }
     }
 
     /// Adds the sum of the next block.
@@ -244,23 +247,28 @@ impl<T: Element> Merge<T> {
     pub fn push(&mut self, mut sum: T) {
         let mut level = 0;
         while self.count >> level & 1 == 1 {
-            sum = self.partial[level] + sum;
+            // SAFETY: the level's bit is set.
+            sum = unsafe { self.partial[level].assume_init() } + sum;
             level += 1;
         }
-        self.partial[level] = sum;
+        self.partial[level].write(sum);
         self.count += 1;
     }
 
     /// The sum of all blocks; 0 of none.
     #[inline(always)]
     pub fn total(self) -> T {
-        let mut total: Option<T> = None;
-        for (level, &sum) in self.partial.iter().enumerate() {
+        let (mut total, mut some, mut level) = (T::ZERO, false, 0);
+        while self.count >> level != 0 {
             if self.count >> level & 1 == 1 {
-                total = Some(total.map_or(sum, |rest| sum + rest));
+                // SAFETY: the level's bit is set.
+                let sum = unsafe { self.partial[level].assume_init() };
+                total = if some { sum + total } else { sum };
+                some = true;
             }
+            level += 1;
         }
-        total.unwrap_or(T::ZERO)
+        total
     }
 }
 
@@ -287,7 +295,8 @@ pub(crate) fn sum2<T: Element, S: Simd>(
     f: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
 ) -> T {
     debug_assert_eq!(a.len(), b.len());
-    if a.len() <= BLOCK {
+    // The portable set has one copy of `f` less instead.
+    if const { !matches!(S::ISA, Isa::Portable) } && a.len() <= BLOCK {
         return sum_block(s, a, b, &f);
     }
     let mut merge = Merge::new();
