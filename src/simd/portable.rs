@@ -50,7 +50,8 @@ impl Simd for Portable {
         F32(f32x16::new(x))
     }
 
-    /// Where this set is but what old CPUs fall back to, what it takes to compile counts for more than a call.
+    /// Where this set is but what old CPUs fall back to, what it takes to compile counts for more than a
+    /// call.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn part<A, R>(self, x: A, f: impl FnOnce(A) -> R) -> R {

@@ -80,7 +80,8 @@ pub(crate) fn map2<T: Element, S: Simd>(
 /// `y[i] = f(a[i], b[i])` for `len` elements.
 ///
 /// # Safety
-/// `a` and `b` can be read and `y` written, which is the same elements as one of them or has none in common with it.
+/// `a` and `b` can be read and `y` written, which is the same elements as one of them or has none in common
+/// with it.
 #[inline(always)]
 unsafe fn map2_from<T: Element, S: Simd>(
     s: S,

@@ -68,7 +68,8 @@ pub(super) fn packs_tail<T: Element>(isa: Isa, width: usize, tail: usize, rows: 
     ragged && (packs_tails(isa) || pays)
 }
 
-/// Whether that holds of every such panel: without masked loads, a tile reads what is not whole as slowly as packing does.
+/// Whether that holds of every such panel: without masked loads, a tile reads what is not whole as slowly as
+/// packing does.
 #[inline(always)]
 pub(super) const fn packs_tails(isa: Isa) -> bool {
     matches!(isa, Isa::Portable)

@@ -135,8 +135,9 @@ impl<T> Operands<T> {
 /// multiply-adds from zero, in ascending order, whatever the tile. `FRONT` tiles have one register, and C
 /// only columns in its first half.
 ///
-/// Each is a function of its own: with many of them inlined into one, the compiler keeps strides on the stack. There are
-/// hundreds of them, so that their loops count indices: iterators and closures would be most of what is compiled.
+/// Each is a function of its own: with many of them inlined into one, the compiler keeps strides on the
+/// stack. There are hundreds of them, so that their loops count indices: iterators and closures would be most
+/// of what is compiled.
 pub(super) struct Tile<'a, T, const M: usize, const N: usize, const WHOLE: bool, const FRONT: bool>(
     &'a Operands<T>,
 );
@@ -159,8 +160,8 @@ impl<'a, T: Element, const M: usize, const N: usize, const WHOLE: bool, const FR
         let Operands { k, a, b, c, far, .. } = *self.0;
         let mut sums = [[s.splat(T::ZERO); N]; M];
         let rows = EightRows::new::<T>(a.row_stride);
-        // Left alone, the compiler takes the last rows from the first one, too, and their places do not fit the
-        // registers.
+        // Left alone, the compiler takes the last rows from the first one, too, and their places do not fit
+        // the registers.
         let sixth = opaque(a.row_stride.wrapping_mul(6));
         let mut a_col = [a.start, a.start.wrapping_offset(sixth)];
         let mut b_row = b.start;
@@ -274,11 +275,12 @@ impl<T: Element, const M: usize, const N: usize, const WHOLE: bool, const FRONT:
 #[repr(align(64))]
 struct Register(#[allow(dead_code, reason = "only its place is used")] [u8; 64]);
 
-/// Writes the sums of a tile, whatever follows them: row by row from memory, in a function of its own, which all tiles of
-/// this width share.
+/// Writes the sums of a tile, whatever follows them: row by row from memory, in a function of its own, which
+/// all tiles of this width share.
 struct StoreRows<'a, T, const N: usize> {
     finish: &'a Finish<T>,
-    /// `rows` times `N` registers. They exist in C and in the biases, in the last register the first `tail` lanes.
+    /// `rows` times `N` registers. They exist in C and in the biases, in the last register the first `tail`
+    /// lanes.
     sums: *const T,
     rows: usize,
     c: CTile<T>,

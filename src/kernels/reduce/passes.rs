@@ -565,9 +565,9 @@ impl<T: Element> Kernel for Down<'_, T> {
 
 /// `step(total, x, column)` down the columns, [`PANEL`] registers side by side.
 ///
-/// Every width of a panel compiles every term again, so that there are three: where columns do not fill the last register
-/// it is moved back over those of the one before, and where one register has too few columns it is masked. Down a few
-/// registers it is the additions' latency that counts, not their number.
+/// Every width of a panel compiles every term again, so that there are three: where columns do not fill the
+/// last register it is moved back over those of the one before, and where one register has too few columns it
+/// is masked. Down a few registers it is the additions' latency that counts, not their number.
 #[inline(always)]
 fn panels<T: Element, S: Simd>(
     (s, x, stride, start, y): (S, &[T], usize, usize, &mut [T]),
@@ -610,8 +610,8 @@ struct Place<T> {
     width: usize,
 }
 
-/// A panel of `R` registers, at least half of them full. Those that columns do not fill lie flush with the last column: in
-/// lanes that two have in common both compute the same.
+/// A panel of `R` registers, at least half of them full. Those that columns do not fill lie flush with the
+/// last column: in lanes that two have in common both compute the same.
 ///
 /// # Safety
 /// The columns exist in `x` and `y`, and are at least half of `R` registers and at most all.
