@@ -214,22 +214,40 @@ pub(super) fn largest_and_ln_sums<T: Element, S: Simd>(
     largest: &mut [T],
     ln_sums: &mut [T],
 ) {
-    for ((z, max), sum) in logits.chunks_exact(classes).zip(largest).zip(&mut *ln_sums) {
-        *max = slices::max(s, z);
-        let max = s.splat(*max);
-        *sum = slices::sum(
+    s.run(LargestAndLnSums { logits, classes, largest, ln_sums });
+}
+
+/// A function of its own, which the losses share: it is most of what they compile.
+struct LargestAndLnSums<'a, T> {
+    logits: &'a [T],
+    classes: usize,
+    largest: &'a mut [T],
+    ln_sums: &'a mut [T],
+}
+
+impl<T: Element> Kernel for LargestAndLnSums<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { logits, classes, largest, ln_sums } = self;
+        for ((z, max), sum) in logits.chunks_exact(classes).zip(largest).zip(&mut *ln_sums) {
+            *max = slices::max(s, z);
+            let max = s.splat(*max);
+            *sum = slices::sum(
+                s,
+                z,
+                #[inline(always)]
+                |z| T::exp(s, z - max),
+            );
+        }
+        slices::map_in_place(
             s,
-            z,
+            ln_sums,
             #[inline(always)]
-            |z| T::exp(s, z - max),
+            |sum| T::ln(s, sum),
         );
     }
-    slices::map_in_place(
-        s,
-        ln_sums,
-        #[inline(always)]
-        |sum| T::ln(s, sum),
-    );
 }
 
 /// The log-sum-exp of a row with this largest element, and what its rounding leaves over.

@@ -143,67 +143,131 @@ macro_rules! element {
             }
             #[inline(always)]
             fn exp<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::exp::$scalar(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::exp::$scalar(s, x),
+                )
             }
             #[inline(always)]
             fn exp2<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::exp2::exp2::<$scalar, S>(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::exp2::exp2::<$scalar, S>(s, x),
+                )
             }
             #[inline(always)]
             fn exp_m1<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::exp_m1::$scalar(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::exp_m1::$scalar(s, x),
+                )
             }
             #[inline(always)]
             fn ln<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::ln::ln::<$scalar, S>(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::ln::ln::<$scalar, S>(s, x),
+                )
             }
             #[inline(always)]
             fn ln_1p<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::ln::ln_1p::<$scalar, S>(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::ln::ln_1p::<$scalar, S>(s, x),
+                )
             }
             #[inline(always)]
             fn log2<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::ln::log2::<$scalar, S>(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::ln::log2::<$scalar, S>(s, x),
+                )
             }
             #[inline(always)]
             fn tanh<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::tanh::tanh::<$scalar, S>(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::tanh::tanh::<$scalar, S>(s, x),
+                )
             }
             #[inline(always)]
             fn sigmoid<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::sigmoid::sigmoid::<$scalar, S>(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::sigmoid::sigmoid::<$scalar, S>(s, x),
+                )
             }
             #[inline(always)]
             fn silu<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::sigmoid::silu::<$scalar, S>(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::sigmoid::silu::<$scalar, S>(s, x),
+                )
             }
             #[inline(always)]
             fn softplus<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::softplus::softplus::<$scalar, S>(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::softplus::softplus::<$scalar, S>(s, x),
+                )
             }
             #[inline(always)]
             fn sin<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::trig::$scalar(s, x, math::trig::Wave::Sine)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::trig::$scalar(s, x, math::trig::Wave::Sine),
+                )
             }
             #[inline(always)]
             fn cos<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::trig::$scalar(s, x, math::trig::Wave::Cosine)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::trig::$scalar(s, x, math::trig::Wave::Cosine),
+                )
             }
             #[inline(always)]
             fn mish<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::mish::mish::<$scalar, S>(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::mish::mish::<$scalar, S>(s, x),
+                )
             }
             #[inline(always)]
             fn pow<S: Simd>(s: S, x: S::$vector, y: S::$vector) -> S::$vector {
-                math::pow::$scalar(s, x, y)
+                s.part(
+                    (x, y),
+                    #[inline(always)]
+                    |(x, y)| math::pow::$scalar(s, x, y),
+                )
             }
             #[inline(always)]
             fn powi<S: Simd>(s: S, x: S::$vector, n: i64) -> S::$vector {
-                math::pow::$whole(s, x, n)
+                s.part(
+                    (x, n),
+                    #[inline(always)]
+                    |(x, n)| math::pow::$whole(s, x, n),
+                )
             }
             #[inline(always)]
             fn erf<S: Simd>(s: S, x: S::$vector) -> S::$vector {
-                math::erf::$scalar(s, x)
+                s.part(
+                    x,
+                    #[inline(always)]
+                    |x| math::erf::$scalar(s, x),
+                )
             }
         }
     };

@@ -218,6 +218,13 @@ pub trait Simd: Copy + fmt::Debug + Send + Sync + Into<Dispatcher> + 'static {
     /// Runs the kernel, compiled with these instructions, in a function of its own, also from inside another kernel.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
+    /// `f(x)`, which the portable set of an x86-64 calls as a function of its own: what is long and used in
+    /// many places is compiled once there.
+    #[inline(always)]
+    fn part<A, R>(self, x: A, f: impl FnOnce(A) -> R) -> R {
+        f(x)
+    }
+
     /// The lanes as f64, exactly: the first half, and the second.
     fn widen(self, x: Self::F32) -> (Self::F64, Self::F64);
 

@@ -2,6 +2,8 @@
 //!
 //! Where the target has no fused multiply-add (plain x86-64), `mul_add` rounds twice.
 
+#![allow(clippy::needless_range_loop, reason = "a loop is compiled faster than an array mapped by a closure")]
+
 use wide::{f32x16, f64x8, i32x16, u32x16, u64x8};
 
 use super::{Float, Int, Isa, Kernel, Mask, Simd, operators};
@@ -29,14 +31,35 @@ impl Simd for Portable {
     #[inline(always)]
     fn widen(self, x: F32) -> (F64, F64) {
         let x = x.0.to_array();
-        let half = |start: usize| F64(f64x8::new(std::array::from_fn(|i| x[start + i].into())));
-        (half(0), half(8))
+        let (mut first, mut second) = ([0.0; 8], [0.0; 8]);
+        for i in 0..8 {
+            first[i] = x[i].into();
+            second[i] = x[8 + i].into();
+        }
+        (F64(f64x8::new(first)), F64(f64x8::new(second)))
     }
 
     #[inline(always)]
     fn narrow(self, first: F64, second: F64) -> F32 {
         let (first, second) = (first.0.to_array(), second.0.to_array());
-        F32(f32x16::new(std::array::from_fn(|i| if i < 8 { first[i] } else { second[i - 8] } as f32)))
+        let mut x = [0.0; 16];
+        for i in 0..8 {
+            x[i] = first[i] as f32;
+            x[8 + i] = second[i] as f32;
+        }
+        F32(f32x16::new(x))
+    }
+
+    /// Where this set is but what old CPUs fall back to, what it takes to compile counts for more than a
+    /// call.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn part<A, R>(self, x: A, f: impl FnOnce(A) -> R) -> R {
+        #[inline(never)]
+        fn outlined<A, R>(x: A, f: impl FnOnce(A) -> R) -> R {
+            f(x)
+        }
+        outlined(x, f)
     }
 }
 
@@ -177,15 +200,27 @@ macro_rules! float {
             }
             #[inline(always)]
             fn floor(self) -> Self {
-                Self($wide::new(self.0.to_array().map($scalar::floor)))
+                let mut lanes = self.0.to_array();
+                for lane in &mut lanes {
+                    *lane = lane.floor();
+                }
+                Self($wide::new(lanes))
             }
             #[inline(always)]
             fn ceil(self) -> Self {
-                Self($wide::new(self.0.to_array().map($scalar::ceil)))
+                let mut lanes = self.0.to_array();
+                for lane in &mut lanes {
+                    *lane = lane.ceil();
+                }
+                Self($wide::new(lanes))
             }
             #[inline(always)]
             fn round_ties_even(self) -> Self {
-                Self($wide::new(self.0.to_array().map($scalar::round_ties_even)))
+                let mut lanes = self.0.to_array();
+                for lane in &mut lanes {
+                    *lane = lane.round_ties_even();
+                }
+                Self($wide::new(lanes))
             }
             #[inline(always)]
             fn eq(self, other: Self) -> $mask {
@@ -279,7 +314,11 @@ macro_rules! int {
             }
             #[inline(always)]
             fn iota(_: Portable) -> Self {
-                Self($wide::new(std::array::from_fn(|i| i as $scalar)))
+                let mut lanes = [0; $lanes];
+                for i in 0..$lanes {
+                    lanes[i] = i as $scalar;
+                }
+                Self($wide::new(lanes))
             }
             #[inline(always)]
             unsafe fn load_ptr(_: Portable, from: *const $scalar) -> Self {
@@ -313,7 +352,11 @@ macro_rules! int {
             }
             #[inline(always)]
             fn sar(self, count: u32) -> Self {
-                Self($wide::new(self.0.to_array().map(|x| (x as $signed >> count) as $scalar)))
+                let mut lanes = self.0.to_array();
+                for lane in &mut lanes {
+                    *lane = (*lane as $signed >> count) as $scalar;
+                }
+                Self($wide::new(lanes))
             }
             #[inline(always)]
             fn eq(self, other: Self) -> $mask {
@@ -329,20 +372,23 @@ macro_rules! int {
             }
             #[inline(always)]
             fn mul_wide(self, other: Self) -> (Self, Self) {
-                let (a, b) = (self.0.to_array(), other.0.to_array());
+                let (mut low, mut high) = (self.0.to_array(), other.0.to_array());
                 let product: fn($scalar, $scalar) -> ($scalar, $scalar) = $mul_wide;
-                (
-                    Self($wide::new(std::array::from_fn(|i| product(a[i], b[i]).0))),
-                    Self($wide::new(std::array::from_fn(|i| product(a[i], b[i]).1))),
-                )
+                for i in 0..$lanes {
+                    (low[i], high[i]) = product(low[i], high[i]);
+                }
+                (Self($wide::new(low)), Self($wide::new(high)))
             }
         }
 
         impl Mask<Portable> for $mask {
             #[inline(always)]
             fn from_bits(_: Portable, bits: u32) -> Self {
-                let lane = |i: usize| if bits >> i & 1 == 1 { $scalar::MAX } else { 0 };
-                Self($wide::new(std::array::from_fn(lane)))
+                let mut lanes = [0; $lanes];
+                for i in 0..$lanes {
+                    lanes[i] = if bits >> i & 1 == 1 { $scalar::MAX } else { 0 };
+                }
+                Self($wide::new(lanes))
             }
             #[inline(always)]
             fn to_bits(self) -> u32 {

@@ -2,7 +2,9 @@
 //!
 //! The functions given to these loops must be closures marked `#[inline(always)]`.
 
-use super::{Element, Float, Mask, Simd};
+use std::mem::MaybeUninit;
+
+use super::{Element, Float, Isa, Mask, Simd};
 
 /// `y[i] = f(x[i])`.
 #[inline(always)]
@@ -55,14 +57,9 @@ pub(crate) fn map2_in_place<T: Element, S: Simd>(
     f: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
 ) {
     debug_assert_eq!(x.len(), y.len());
-    let (mut x, mut y) = (x.chunks_exact(T::LANES), y.chunks_exact_mut(T::LANES));
-    for (x, y) in (&mut x).zip(&mut y) {
-        s.store(f(s.load(x), s.load(y)), y);
-    }
-    let (x, y) = (x.remainder(), y.into_remainder());
-    if !x.is_empty() {
-        s.store_partial(f(s.load_partial(x), s.load_partial(y)), y);
-    }
+    let to = y.as_mut_ptr();
+    // SAFETY: so many elements of each.
+    unsafe { map2_from(s, x.as_ptr(), to, to, y.len().min(x.len()), f) };
 }
 
 /// `y[i] = f(a[i], b[i])`.
@@ -75,14 +72,39 @@ pub(crate) fn map2<T: Element, S: Simd>(
     f: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
 ) {
     debug_assert!(a.len() == y.len() && b.len() == y.len());
-    let (mut a, mut b) = (a.chunks_exact(T::LANES), b.chunks_exact(T::LANES));
-    let mut y = y.chunks_exact_mut(T::LANES);
-    for ((a, b), y) in (&mut a).zip(&mut b).zip(&mut y) {
-        s.store(f(s.load(a), s.load(b)), y);
-    }
-    let (a, b, y) = (a.remainder(), b.remainder(), y.into_remainder());
-    if !y.is_empty() {
-        s.store_partial(f(s.load_partial(a), s.load_partial(b)), y);
+    let len = y.len().min(a.len()).min(b.len());
+    // SAFETY: so many elements of each.
+    unsafe { map2_from(s, a.as_ptr(), b.as_ptr(), y.as_mut_ptr(), len, f) };
+}
+
+/// `y[i] = f(a[i], b[i])` for `len` elements.
+///
+/// # Safety
+/// `a` and `b` can be read and `y` written, which is the same elements as one of them or has none in common
+/// with it.
+#[inline(always)]
+unsafe fn map2_from<T: Element, S: Simd>(
+    s: S,
+    a: *const T,
+    b: *const T,
+    y: *mut T,
+    len: usize,
+    f: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
+) {
+    let whole = len - len % T::LANES;
+    let mut at = 0;
+    // SAFETY: `at + LANES <= whole <= len` in the loop, and `len - whole` elements after it.
+    unsafe {
+        while at < whole {
+            f(T::Vector::load_ptr(s, a.add(at)), T::Vector::load_ptr(s, b.add(at))).store_ptr(y.add(at));
+            at += T::LANES;
+        }
+        if at < len {
+            let count = len - at;
+            let (a, b) = (a.add(at), b.add(at));
+            let value = f(T::Vector::load_ptr_partial(s, a, count), T::Vector::load_ptr_partial(s, b, count));
+            value.store_ptr_partial(y.add(at), count);
+        }
     }
 }
 
@@ -90,17 +112,30 @@ pub(crate) fn map2<T: Element, S: Simd>(
 #[inline(always)]
 pub(crate) fn map3<T: Element, S: Simd>(
     s: S,
-    abc: [&[T]; 3],
+    [a, b, c]: [&[T]; 3],
     y: &mut [T],
     f: impl Fn(T::Vector<S>, T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
 ) {
-    update(
-        s,
-        abc,
-        [y],
-        #[inline(always)]
-        |[a, b, c], _| [f(a, b, c)],
-    );
+    let len = y.len();
+    assert!(a.len() == len && b.len() == len && c.len() == len, "slices of one length");
+    let (a, b, c, y) = (a.as_ptr(), b.as_ptr(), c.as_ptr(), y.as_mut_ptr());
+    let whole = len - len % T::LANES;
+    let mut at = 0;
+    // SAFETY: `at + LANES <= whole <= len` in the loop, and `len - whole` elements after it.
+    unsafe {
+        while at < whole {
+            let (a, b) = (T::Vector::load_ptr(s, a.add(at)), T::Vector::load_ptr(s, b.add(at)));
+            f(a, b, T::Vector::load_ptr(s, c.add(at))).store_ptr(y.add(at));
+            at += T::LANES;
+        }
+        if at < len {
+            let count = len - at;
+            let a = T::Vector::load_ptr_partial(s, a.add(at), count);
+            let b = T::Vector::load_ptr_partial(s, b.add(at), count);
+            let c = T::Vector::load_ptr_partial(s, c.add(at), count);
+            f(a, b, c).store_ptr_partial(y.add(at), count);
+        }
+    }
 }
 
 /// Four accumulators that take the registers of `x` in turn, joined as ((0, 1), (2, 3)) and then in the lane tree.
@@ -229,14 +264,15 @@ pub(crate) const BLOCK: usize = 4096;
 
 /// Sums of blocks, merged in pairs of equal size as they come: the tree depends on their number only.
 pub(crate) struct Merge<T> {
-    partial: [T; 48],
+    /// Of level i, if bit i of the count is set.
+    partial: [MaybeUninit<T>; 48],
     count: usize,
 }
 
 impl<T: Element> Merge<T> {
     #[inline(always)]
     pub fn new() -> Self {
-        Self { partial: [T::ZERO; 48], count: 0 }
+        Self { partial: [const { MaybeUninit::uninit() }; 48], count: 0 }
     }
 
     /// Adds the sum of the next block.
@@ -244,23 +280,28 @@ impl<T: Element> Merge<T> {
     pub fn push(&mut self, mut sum: T) {
         let mut level = 0;
         while self.count >> level & 1 == 1 {
-            sum = self.partial[level] + sum;
+            // SAFETY: the level's bit is set.
+            sum = unsafe { self.partial[level].assume_init() } + sum;
             level += 1;
         }
-        self.partial[level] = sum;
+        self.partial[level].write(sum);
         self.count += 1;
     }
 
     /// The sum of all blocks; 0 of none.
     #[inline(always)]
     pub fn total(self) -> T {
-        let mut total: Option<T> = None;
-        for (level, &sum) in self.partial.iter().enumerate() {
+        let (mut total, mut some, mut level) = (T::ZERO, false, 0);
+        while self.count >> level != 0 {
             if self.count >> level & 1 == 1 {
-                total = Some(total.map_or(sum, |rest| sum + rest));
+                // SAFETY: the level's bit is set.
+                let sum = unsafe { self.partial[level].assume_init() };
+                total = if some { sum + total } else { sum };
+                some = true;
             }
+            level += 1;
         }
-        total.unwrap_or(T::ZERO)
+        total
     }
 }
 
@@ -287,7 +328,8 @@ pub(crate) fn sum2<T: Element, S: Simd>(
     f: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
 ) -> T {
     debug_assert_eq!(a.len(), b.len());
-    if a.len() <= BLOCK {
+    // The portable set has one copy of `f` less instead.
+    if const { !matches!(S::ISA, Isa::Portable) } && a.len() <= BLOCK {
         return sum_block(s, a, b, &f);
     }
     let mut merge = Merge::new();
@@ -339,15 +381,19 @@ pub(crate) fn update<T: Element, S: Simd, const N: usize, const M: usize>(
         at += T::LANES;
     }
     if at < len {
-        for n in 0..N {
-            r[n] = s.load_partial(&reads[n][at..]);
-        }
-        for m in 0..M {
-            w[m] = s.load_partial(&writes[m][at..]);
-        }
-        w = f(r, w);
-        for m in 0..M {
-            s.store_partial(w[m], &mut writes[m][at..]);
+        let count = len - at;
+        // SAFETY: so many elements are left of every slice.
+        unsafe {
+            for n in 0..N {
+                r[n] = T::Vector::load_ptr_partial(s, reads[n].as_ptr().add(at), count);
+            }
+            for m in 0..M {
+                w[m] = T::Vector::load_ptr_partial(s, writes[m].as_ptr().add(at), count);
+            }
+            w = f(r, w);
+            for m in 0..M {
+                w[m].store_ptr_partial(writes[m].as_mut_ptr().add(at), count);
+            }
         }
     }
 }

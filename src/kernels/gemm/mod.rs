@@ -433,7 +433,7 @@ impl<T: Element> Kernel for Small<'_, T> {
             // SAFETY: all rows and the panel's columns lie inside A, B, C and what the epilogue reads, whose shapes were
             // compared; a packed panel is padded to whole registers.
             unsafe {
-                if packs || panel.tail == T::LANES {
+                if const { plan::packs_tails(S::ISA) } || packs || panel.tail == T::LANES {
                     column::<S, T, true>(s, m, &panel, operands);
                 } else {
                     column::<S, T, false>(s, m, &panel, operands);
@@ -570,7 +570,7 @@ impl<T: Element> Kernel for Block<'_, T> {
                         // SAFETY: the rows, the panel's columns and `depth` lie inside A, B, C and what the epilogue
                         // reads, whose shapes were compared; packed panels are padded to whole registers.
                         unsafe {
-                            if whole {
+                            if const { plan::packs_tails(S::ISA) } || whole {
                                 column::<S, T, true>(s, rows.len(), &panel, operands);
                             } else {
                                 column::<S, T, false>(s, rows.len(), &panel, operands);
@@ -691,10 +691,10 @@ unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
     operands: &Operands<T>,
 ) {
     macro_rules! tiles {
-        ($($n:literal $front:literal: $($m:literal)+;)+) => {
+        ($($n:literal $front:literal $whole:tt: $($m:literal)+;)+) => {
             match (registers, front, height) {
                 // SAFETY: the caller's promise.
-                $($(($n, $front, $m) => s.run(unsafe { Tile::<T, $m, $n, WHOLE, $front>::new(operands) }),)+)+
+                $($(($n, $front, $m) => s.run(unsafe { Tile::<T, $m, $n, $whole, $front>::new(operands) }),)+)+
                 _ => unreachable!("no tile of {height} rows and {registers} registers (front: {front})"),
             }
         };
@@ -702,33 +702,34 @@ unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
     // Conditions that are known when the function is made for an instruction set: the tiles of the others are not compiled.
     if const { matches!(S::ISA, Isa::Avx512) } {
         tiles! {
-            1 false: 1 2 3 4 5 6 7 8 9 10 11 12;
-            2 false: 1 2 3 4 5 6 7 8 9 10 11 12;
-            3 false: 1 2 3 4 5 6 7 8;
-            4 false: 1 2 3 4 5 6;
-            5 false: 1 2 3 4;
-            6 false: 1 2 3 4;
-            7 false: 1 2;
-            8 false: 1 2;
+            1 false WHOLE: 1 2 3 4 5 6 7 8 9 10 11 12;
+            2 false WHOLE: 1 2 3 4 5 6 7 8 9 10 11 12;
+            3 false WHOLE: 1 2 3 4 5 6 7 8;
+            4 false WHOLE: 1 2 3 4 5 6;
+            5 false WHOLE: 1 2 3 4;
+            6 false WHOLE: 1 2 3 4;
+            7 false WHOLE: 1 2;
+            8 false WHOLE: 1 2;
         }
     } else if const { matches!(S::ISA, Isa::Avx2) } {
         tiles! {
-            1 true: 1 2 3 4 5 6 7 8 9 10 11 12;
-            1 false: 1 2 3 4 5 6;
-            2 false: 1 2 3;
-            3 false: 1 2;
-            4 false: 1;
-            5 false: 1;
-            6 false: 1;
+            // What their mask leaves out is not computed either.
+            1 true false: 1 2 3 4 5 6 7 8 9 10 11 12;
+            1 false WHOLE: 1 2 3 4 5 6;
+            2 false WHOLE: 1 2 3;
+            3 false WHOLE: 1 2;
+            4 false WHOLE: 1;
+            5 false WHOLE: 1;
+            6 false WHOLE: 1;
         }
     } else {
         tiles! {
-            1 false: 1 2 3 4 5 6;
-            2 false: 1 2 3;
-            3 false: 1 2;
-            4 false: 1;
-            5 false: 1;
-            6 false: 1;
+            1 false WHOLE: 1 2 3 4 5 6;
+            2 false WHOLE: 1 2 3;
+            3 false WHOLE: 1 2;
+            4 false WHOLE: 1;
+            5 false WHOLE: 1;
+            6 false WHOLE: 1;
         }
     }
 }

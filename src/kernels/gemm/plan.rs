@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::{KC, MC, MC_SHALLOW, MatRef, NC_REGISTERS, PAGE, Right, SHALLOW, WAYS};
+use super::{KC, MC, MC_SHALLOW, MatRef, NC_REGISTERS, PAGE, Right, SHALLOW, WAYS, shares};
 use crate::context::Settings;
 use crate::parallel;
 use crate::simd::{Element, Isa};
@@ -63,7 +63,16 @@ pub(super) const fn is_front<T: Element>(isa: Isa, registers: usize, tail: usize
 /// pair of which both halves count, and there are rows enough.
 #[inline(always)]
 pub(super) fn packs_tail<T: Element>(isa: Isa, width: usize, tail: usize, rows: usize) -> bool {
-    matches!(isa, Isa::Avx2) && width == 1 && tail > T::LANES / 2 && tail < T::LANES && rows >= RAGGED_FROM
+    let ragged = 0 < tail && tail < T::LANES;
+    let pays = matches!(isa, Isa::Avx2) && width == 1 && tail > T::LANES / 2 && rows >= RAGGED_FROM;
+    ragged && (packs_tails(isa) || pays)
+}
+
+/// Whether that holds of every such panel: without masked loads, a tile reads what is not whole as slowly as
+/// packing does.
+#[inline(always)]
+pub(super) const fn packs_tails(isa: Isa) -> bool {
+    matches!(isa, Isa::Portable)
 }
 
 /// Bytes from element to element, as far as they can be counted.
@@ -264,7 +273,10 @@ impl Plan {
         let tail = cols.len() % T::LANES;
         match self.path {
             Path::Packed => cols.start,
-            Path::InPlace if packs_tail::<T>(self.isa, self.width, tail, rows) => cols.end - tail,
+            Path::InPlace if packs_tail::<T>(self.isa, self.width, tail, rows) => {
+                let (_, registers, _) = shares(cols.len().div_ceil(T::LANES), self.width);
+                cols.end - tail - (registers - 1) * T::LANES
+            }
             _ => cols.end,
         }
     }

@@ -265,25 +265,33 @@ fn row_total<T: Element, S: Simd>(s: S, term: Term<T, T>, x: &[T]) -> T {
                 |x| T::exp(s, x - shift),
             )
         }
-        Term::Deviation { spread, first } => {
-            let (scale, first) = (s.splat(spread.mean_scale), s.splat(first));
-            slices::sum(
-                s,
-                x,
-                #[inline(always)]
-                |x| deviation(x, scale, first),
-            )
-        }
-        Term::Squared { spread, first, mean } => {
-            let (scale, first, mean) = (s.splat(spread.scale), s.splat(first), s.splat(mean));
-            slices::sum(
-                s,
-                x,
-                #[inline(always)]
-                |x| squared(x, scale, first, mean),
-            )
-        }
+        Term::Deviation { spread, first } => deviations(s, spread, first, x),
+        Term::Squared { spread, first, mean } => squares(s, spread, [first, mean], x),
     }
+}
+
+/// [`Term::Deviation`] of a row.
+#[inline(always)]
+fn deviations<T: Element, S: Simd>(s: S, spread: Spread<T>, first: T, x: &[T]) -> T {
+    let (scale, first) = (s.splat(spread.mean_scale), s.splat(first));
+    slices::sum(
+        s,
+        x,
+        #[inline(always)]
+        |x| deviation(x, scale, first),
+    )
+}
+
+/// [`Term::Squared`] of a row.
+#[inline(always)]
+fn squares<T: Element, S: Simd>(s: S, spread: Spread<T>, [first, mean]: [T; 2], x: &[T]) -> T {
+    let (scale, first, mean) = (s.splat(spread.scale), s.splat(first), s.splat(mean));
+    slices::sum(
+        s,
+        x,
+        #[inline(always)]
+        |x| squared(x, scale, first, mean),
+    )
 }
 
 /// Both passes of each row while it is in the cache.
@@ -302,8 +310,8 @@ impl<T: Element> Kernel for RowVariances<'_, T> {
         let spread = self.spread;
         for (x, y) in self.x.chunks_exact(self.cols).zip(self.y) {
             let first = x[0];
-            let mean = spread.mean(row_total(s, Term::Deviation { spread, first }, x));
-            *y = spread.variance(row_total(s, Term::Squared { spread, first, mean }, x));
+            let mean = spread.mean(deviations(s, spread, first, x));
+            *y = spread.variance(squares(s, spread, [first, mean], x));
         }
     }
 }
@@ -556,6 +564,10 @@ impl<T: Element> Kernel for Down<'_, T> {
 }
 
 /// `step(total, x, column)` down the columns, [`PANEL`] registers side by side.
+///
+/// Every width of a panel compiles every term again, so that there are three: where columns do not fill the
+/// last register it is moved back over those of the one before, and where one register has too few columns it
+/// is masked. Down a few registers it is the additions' latency that counts, not their number.
 #[inline(always)]
 fn panels<T: Element, S: Simd>(
     (s, x, stride, start, y): (S, &[T], usize, usize, &mut [T]),
@@ -564,53 +576,95 @@ fn panels<T: Element, S: Simd>(
 ) {
     y.fill(first);
     let steps = if y.len() > PANEL * T::LANES { STEPS } else { ROW_BLOCK };
+    assert!(start + y.len() <= stride);
     for x in x.chunks(steps * stride) {
-        let mut column = start;
-        let mut whole = y.chunks_exact_mut(PANEL * T::LANES);
-        for y in &mut whole {
-            panel::<T, S, PANEL, true>((s, x, stride, column, y), step);
-            column += PANEL * T::LANES;
-        }
-        let y = whole.into_remainder();
-        match y.len().div_ceil(T::LANES) {
-            0 => {}
-            1 => panel::<T, S, 1, false>((s, x, stride, column, y), step),
-            2 => panel::<T, S, 2, false>((s, x, stride, column, y), step),
-            3 => panel::<T, S, 3, false>((s, x, stride, column, y), step),
-            _ => panel::<T, S, PANEL, false>((s, x, stride, column, y), step),
+        let (mut column, mut left, mut y) = (start, y.len(), y.as_mut_ptr());
+        let rows = x.len() / stride;
+        while left > 0 {
+            let width = left.min(PANEL * T::LANES);
+            let place = Place { x: x.as_ptr().wrapping_add(column), rows, stride, column, y, width };
+            // SAFETY: so many columns are left in `y`, and in each of the rows, from `column` on.
+            unsafe {
+                if left > 2 * T::LANES {
+                    panel::<T, S, PANEL>(s, place, step);
+                } else if left >= T::LANES {
+                    panel::<T, S, 2>(s, place, step);
+                } else {
+                    narrow_panel(s, place, step);
+                }
+            }
+            y = y.wrapping_add(width);
+            column += width;
+            left -= width;
         }
     }
 }
 
-/// One panel of `R` registers, of which the last is not whole unless `WHOLE`.
+/// `width` columns from `column` on: so many `rows`, and one of totals.
+struct Place<T> {
+    x: *const T,
+    rows: usize,
+    stride: usize,
+    column: usize,
+    y: *mut T,
+    width: usize,
+}
+
+/// A panel of `R` registers, at least half of them full. Those that columns do not fill lie flush with the
+/// last column: in lanes that two have in common both compute the same.
+///
+/// # Safety
+/// The columns exist in `x` and `y`, and are at least half of `R` registers and at most all.
 #[inline(always)]
-fn panel<T: Element, S: Simd, const R: usize, const WHOLE: bool>(
-    (s, x, stride, column, y): (S, &[T], usize, usize, &mut [T]),
+#[allow(clippy::needless_range_loop, reason = "iterators would be most of what is compiled")]
+unsafe fn panel<T: Element, S: Simd, const R: usize>(
+    s: S,
+    Place { x: mut row, rows, stride, column, y, width }: Place<T>,
     step: impl Fn(T::Vector<S>, T::Vector<S>, usize) -> T::Vector<S>,
 ) {
-    let width = if WHOLE { R * T::LANES } else { y.len() };
+    let mut places = [0; R];
+    for j in 0..R {
+        let place = j * T::LANES;
+        places[j] = if j < R / 2 { place } else { place.min(width - T::LANES) };
+    }
     let mut totals = [s.splat(T::ZERO); R];
-    for (j, total) in totals.iter_mut().enumerate() {
-        *total = load::<T, S>(s, &y[j * T::LANES..], WHOLE || j + 1 < R);
+    for j in 0..R {
+        // SAFETY: the caller's promise.
+        totals[j] = unsafe { T::Vector::load_ptr(s, y.add(places[j])) };
     }
-    for row in x.chunks_exact(stride) {
-        let row = &row[column..column + width];
-        for (j, total) in totals.iter_mut().enumerate() {
-            *total = step(
-                *total,
-                load::<T, S>(s, &row[j * T::LANES..], WHOLE || j + 1 < R),
-                column + j * T::LANES,
-            );
+    for _ in 0..rows {
+        for j in 0..R {
+            // SAFETY: the caller's promise.
+            let x = unsafe { T::Vector::load_ptr(s, row.add(places[j])) };
+            totals[j] = step(totals[j], x, column + places[j]);
         }
+        row = row.wrapping_add(stride);
     }
-    for (total, y) in totals.into_iter().zip(y.chunks_mut(T::LANES)) {
-        if WHOLE { s.store(total, y) } else { s.store_partial(total, y) }
+    for j in 0..R {
+        // SAFETY: the caller's promise.
+        unsafe { totals[j].store_ptr(y.add(places[j])) };
     }
 }
 
+/// Fewer columns than a register has lanes.
+///
+/// # Safety
+/// The columns exist in `x` and `y`.
 #[inline(always)]
-fn load<T: Element, S: Simd>(s: S, from: &[T], whole: bool) -> T::Vector<S> {
-    if whole { s.load(from) } else { s.load_partial(from) }
+unsafe fn narrow_panel<T: Element, S: Simd>(
+    s: S,
+    Place { x: mut row, rows, stride, column, y, width }: Place<T>,
+    step: impl Fn(T::Vector<S>, T::Vector<S>, usize) -> T::Vector<S>,
+) {
+    // SAFETY: the caller's promise.
+    let mut total = unsafe { T::Vector::load_ptr_partial(s, y, width) };
+    for _ in 0..rows {
+        // SAFETY: the caller's promise.
+        total = step(total, unsafe { T::Vector::load_ptr_partial(s, row, width) }, column);
+        row = row.wrapping_add(stride);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { total.store_ptr_partial(y, width) };
 }
 
 /// How two results become one.
