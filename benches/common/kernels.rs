@@ -15,7 +15,7 @@ use gristmill::kernels::loss::{self, Loss};
 use gristmill::kernels::map::{self, Binary, Unary};
 use gristmill::kernels::norm::{self, Norm};
 use gristmill::kernels::reduce::{self, Reduce};
-use gristmill::kernels::update::{self, Adagrad, Adam, Lion, NAdam, RAdam, RmsProp, Sgd, Step};
+use gristmill::kernels::update::{self, Adam, Progress, Rule, Sgd, Step};
 use gristmill::kernels::zip::{self, Operand, Ternary};
 use gristmill::kernels::{
     convert, cumsum, embedding, layer_norm, log_softmax, logsumexp, nll_loss, pow, prelu, rms_norm,
@@ -186,14 +186,15 @@ pub fn case(id: &str) -> std::result::Result<Case, String> {
     Ok(case)
 }
 
-/// Names from a pattern with alternatives, as a shell expands them: `{a,b}/{c,d}` is a/c, a/d, b/c, b/d; `{functions}` stands
-/// for all functions of one number.
+/// Names from a pattern with alternatives, as a shell expands them: `{a,b}/{c,d}` is a/c, a/d, b/c, b/d;
+/// `{functions}` stands for all functions of one number, `{rules}` for all rules of optimizers.
 pub fn expand(pattern: &str) -> Vec<String> {
     let Some((before, rest)) = pattern.split_once('{') else { return vec![pattern.to_owned()] };
     let (choices, after) = rest.split_once('}').expect("a brace that opens closes");
     let tails = expand(after);
     let functions: Vec<_> = Unary::<f32>::all().into_iter().map(Unary::name).collect();
-    let choices = choices.replace("functions", &functions.join(","));
+    let rules: Vec<_> = Rule::all().iter().map(Rule::name).collect();
+    let choices = choices.replace("functions", &functions.join(",")).replace("rules", &rules.join(","));
     choices
         .split(',')
         .flat_map(|choice| tails.iter().map(move |tail| format!("{before}{choice}{tail}")))
@@ -383,7 +384,8 @@ type FoldFunction = fn(&[f64]) -> f64;
 /// The loss and its slope.
 type LossFunction = fn(f64, f64) -> (f64, f64);
 
-/// A function of one number, the operations of its value and of its slope; powers under more names than their own.
+/// A function of one number, the operations of its value and of its slope; powers under more names than their
+/// own.
 fn function<T: Element>(op: &str) -> Option<(Unary<T>, [f64; 2])> {
     let function = match op {
         "pow_3" => Unary::Powf(T::from_f64(3.0)),
@@ -1422,129 +1424,57 @@ fn random<T: Element>(op: &str, len: usize) -> Option<Case> {
     )
 }
 
-/// A step, from its number, a gradient and what it changes.
-type Update<T> = Box<dyn FnMut(u64, &[T], &mut [T]) -> Result<()> + Send>;
-/// What the first one makes of a parameter.
-type FirstUpdate = Box<dyn Fn(f64, &mut f64) + Send>;
-
-/// One step of an optimizer; the first one is checked, on the parameters.
+/// One step of a rule under its name, of SGD with momentum, or, as an optimizer steps, `run` of Adam with two
+/// parameters in one pass; the first one is checked, on the parameters.
 fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
-    let n = len as f64;
-    let (mut a, mut b, mut step) = (Buffer::full(len, T::ZERO), Buffer::full(len, T::ZERO), 0);
-    // For an element: operations, numbers read, numbers written.
-    let (work, mut update, first): ([f64; 3], Update<T>, FirstUpdate) = match op {
-        "sgd" => {
-            let config = Sgd { lr: LR, ..Sgd::default() };
-            (
-                [2.0, 2.0, 1.0],
-                Box::new(move |step, g, p| update::sgd(&config, step, g, p, &mut [])),
-                Box::new(|g, p| *p -= LR * g),
-            )
-        }
-        "sgd_momentum" => {
-            let config = Sgd { lr: LR, momentum: 0.9, ..Sgd::default() };
-            (
-                [4.0, 3.0, 2.0],
-                Box::new(move |step, g, p| update::sgd(&config, step, g, p, a.fresh_mut())),
-                Box::new(|g, p| *p -= LR * g),
-            )
-        }
-        "rmsprop" => {
-            let config = RmsProp { lr: LR, ..RmsProp::default() };
-            (
-                [9.0, 3.0, 2.0],
-                Box::new(move |_, g, p| update::rmsprop(&config, g, p, a.fresh_mut(), &mut [], &mut [])),
-                Box::new(|g, p| *p -= LR * g / ((0.01 * g * g).sqrt() + 1e-8)),
-            )
-        }
-        // `run` as an optimizer steps: all parameters, here two, in one pass.
-        "adam" | "run" => {
-            let config = Adam { lr: LR, ..Adam::default() };
-            let alone = op == "adam";
-            (
-                [13.0, 4.0, 3.0],
-                Box::new(move |step, g, p| {
-                    let (a, b) = (a.fresh_mut(), b.fresh_mut());
-                    if alone {
-                        return update::adam(&config, step, g, p, a, b, &mut []);
-                    }
-                    let ((g, more_g), (p, more_p)) = (g.split_at(len / 3), p.split_at_mut(len / 3));
-                    let ((a, more_a), (b, more_b)) = (a.split_at_mut(len / 3), b.split_at_mut(len / 3));
-                    update::run(&mut [
-                        Step::adam(&config, step, g, p, a, b, &mut [])?,
-                        Step::adam(&config, step, more_g, more_p, more_a, more_b, &mut [])?,
-                    ])
-                }),
-                // After one step the corrected moments are g and g².
-                Box::new(|g, p| *p -= LR * g / (g.abs() + 1e-8)),
-            )
-        }
-        "adagrad" => {
-            let config = Adagrad { lr: LR, ..Adagrad::default() };
-            (
-                [6.0, 3.0, 2.0],
-                Box::new(move |step, g, p| update::adagrad(&config, step, g, p, a.fresh_mut())),
-                Box::new(move |g, p| {
-                    [*p, _] = reference::adagrad(LR, 0.0, config.eps, 0.0, false, 1, g, *p, 0.0);
-                }),
-            )
-        }
-        "lion" => {
-            let config = Lion { lr: LR, ..Lion::default() };
-            let betas = [config.beta1, config.beta2];
-            (
-                [8.0, 3.0, 2.0],
-                Box::new(move |_, g, p| update::lion(&config, g, p, a.fresh_mut())),
-                Box::new(move |g, p| [*p, _] = reference::lion(LR, betas, 0.0, true, g, *p, 0.0)),
-            )
-        }
-        "nadam" => {
-            let config = NAdam { lr: LR, ..NAdam::default() };
-            // The momenta so far as after a few steps.
-            const PRODUCT: f64 = 0.25;
-            step = 10;
-            let NAdam { beta1, beta2, eps, momentum_decay: decay, .. } = config;
-            let betas = [beta1, beta2];
-            (
-                [14.0, 4.0, 3.0],
-                Box::new(move |step, g, p| {
-                    update::nadam(&config, step, PRODUCT, g, p, a.fresh_mut(), b.fresh_mut())
-                }),
-                Box::new(move |g, p| {
-                    let state = [0.0; 2];
-                    [*p, ..] = reference::nadam(LR, betas, eps, 0.0, false, decay, 11, PRODUCT, g, *p, state);
-                }),
-            )
-        }
-        "radam" => {
-            let config = RAdam { lr: LR, ..RAdam::default() };
-            // From where the variance is known.
-            step = 10;
-            let RAdam { beta1, beta2, eps, .. } = config;
-            (
-                [13.0, 4.0, 3.0],
-                Box::new(move |step, g, p| update::radam(&config, step, g, p, a.fresh_mut(), b.fresh_mut())),
-                Box::new(move |g, p| {
-                    let betas = [beta1, beta2];
-                    [*p, ..] = reference::radam(LR, betas, eps, 0.0, false, 11, g, *p, [0.0; 2]);
-                }),
-            )
-        }
-        _ => return None,
+    let mut rule = match op {
+        "sgd_momentum" => Rule::Sgd(Sgd { momentum: 0.9, ..Sgd::default() }),
+        "run" => Rule::Adam(Adam::default()),
+        _ => Rule::all().into_iter().find(|rule| rule.name() == op)?,
     };
+    *rule.lr_and_decay().0 = LR;
+    let (n, used) = (len as f64, (0..3).filter(|&part| rule.uses(part)).count() as f64);
+    let flops = f64::from(rule.operations()) + if op == "sgd_momentum" { 2.0 } else { 0.0 };
+    // A few steps on: from where RAdam knows the variance, and with momenta that NAdam carries.
+    let carried = if op == "nadam" { 0.25 } else { 1.0 };
+    let mut at = Progress { step: if ["nadam", "radam"].contains(&op) { 10 } else { 0 }, carried };
+    let first = Progress { step: at.step + 1, ..at };
+    let mut state = [0, 1, 2].map(|part| Buffer::full(if rule.uses(part) { len } else { 0 }, T::ZERO));
+    let cut = if op == "run" { len / 3 } else { 0 };
     let start = numbers::<f64>(len, 1);
     call::<T, _, _>(
-        work.map(|each| each * n),
+        [flops * n, (2.0 + used) * n, (1.0 + used) * n],
         [numbers(len, 2)],
         [numbers(len, 1)],
         move |[g], [p]| {
-            step += 1;
-            update(step, g, p)
+            at.step += 1;
+            let state = state.each_mut().map(Buffer::fresh_mut);
+            if cut == 0 {
+                return update::run(&mut [step(rule, at, g, p, state)?]);
+            }
+            let ((g, more_g), (p, more_p)) = (g.split_at(cut), p.split_at_mut(cut));
+            let mut more = [&mut [][..], &mut [], &mut []];
+            let mut parts = [&mut [][..], &mut [], &mut []];
+            for ((part, more), state) in parts.iter_mut().zip(&mut more).zip(state) {
+                (*part, *more) = state.split_at_mut(cut.min(state.len()));
+            }
+            update::run(&mut [step(rule, at, g, p, parts)?, step(rule, at, more_g, more_p, more)?])
         },
-        move |[g]| {
-            let mut p = start.clone();
-            p.iter_mut().zip(g).for_each(|(p, &g)| first(g, p));
-            p
-        },
+        move |[g]| start.iter().zip(g).map(|(&p, &g)| rule.exact(first, g, p, [0.0; 3])[0]).collect(),
     )
+}
+
+/// A step with the parts of the state that the rule has.
+fn step<'a, T: Element>(
+    rule: Rule,
+    at: Progress,
+    g: &'a [T],
+    p: &'a mut [T],
+    [a, b, c]: [&'a mut [T]; 3],
+) -> Result<Step<'a, T>> {
+    match rule.state().len() {
+        1 => Step::new(rule, at, g, p, [a]),
+        2 => Step::new(rule, at, g, p, [a, b]),
+        _ => Step::new(rule, at, g, p, [a, b, c]),
+    }
 }

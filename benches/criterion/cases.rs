@@ -71,7 +71,7 @@ pub const KERNELS: &[&str] = &[
     "rng/{uniform,normal,bernoulli}/{f32,f64}/{127,1003,30000,500000,8000000}",
     // A bias, small networks, and more parameters than a cache holds.
     "update/{sgd,sgd_momentum,rmsprop,adam}/{f32,f64}/{127,1003,30000,500000,8000000}",
-    "update/{adagrad,lion,nadam,radam,run}/{f32,f64}/{1003,500000}",
+    "update/{rules,run}/{f32,f64}/{1003,500000}",
     // Rows × elements × indices: a small table, one of words, and one that no cache holds.
     "embedding/{forward,backward}/{f32,f64}/{100x16x1000,1000x129x1000,50000x128x8192,1000x768x32768}",
 ];

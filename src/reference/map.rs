@@ -2,8 +2,8 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// A function of one number as tests and benches see it: its formula in `f64`, and what its kernel promises. It stands in
-/// the file of the kernel; [`Unary::twin`](crate::kernels::map::Unary::twin) gives it.
+/// A function of one number as tests and benches see it: its formula in `f64`, and what its kernel promises.
+/// It stands in the file of the kernel; [`Unary::twin`](crate::kernels::map::Unary::twin) gives it.
 pub trait Twin: Send + Sync {
     /// The value.
     fn value(&self, x: f64) -> f64;
@@ -17,7 +17,8 @@ pub trait Twin: Send + Sync {
     /// The same of the derivative; absolute parts are those of terms that cancel.
     fn derivative_bound(&self, x: f64) -> (f64, f64);
 
-    /// Operations of the kernel for a value and for a gradient, each in `f32` and in `f64`, as polynomials differ.
+    /// Operations of the kernel for a value and for a gradient, each in `f32` and in `f64`, as polynomials
+    /// differ.
     fn operations(&self) -> [[u32; 2]; 2];
 
     /// Whether random graphs may use it at `x`: it is smooth there, and its numbers stay small.

@@ -17,7 +17,8 @@ struct Function {
     from: f64,
 }
 
-/// What is one operation of the processor or less and has no row in the table; powers have tests of their own.
+/// What is one operation of the processor or less and has no row in the table; powers have tests of their
+/// own.
 const LEFT_OUT: &[&str] = &["neg", "abs", "relu", "leaky_relu", "powf", "powi"];
 
 /// All of the others.

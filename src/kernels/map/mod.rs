@@ -6,8 +6,8 @@
 //! The error bounds are in u, half the distance from 1 to the next number; 1 ULP is 1 u to 2 u.
 //! They hold with fused multiply-add; `docs/NUMERICS.md` has those without it, and what was measured.
 
-// A function of one argument is a file and a line of the list below, which makes the enum, what chooses by it, and the
-// method of a tensor. What tests and benches know of it stands in its file, too.
+// A function of one argument is a file and a line of the list below, which makes the enum, what chooses by
+// it, and the method of a tensor. What tests and benches know of it stands in its file, too.
 mod abs;
 mod ceil;
 mod clamp;
@@ -58,8 +58,8 @@ use crate::parallel::{self, Rows, RowsMut};
 use crate::reference::map::Twin;
 use crate::simd::Element;
 
-/// Calls a macro with all functions of one argument: docs, the variant, the file, whose name is also that of the tensor's
-/// method, and parameters, each with a value for tests.
+/// Calls a macro with all functions of one argument: docs, the variant, the file, whose name is also that of
+/// the tensor's method, and parameters, each with a value for tests.
 macro_rules! functions {
     ($with:ident) => {
         $with! {
@@ -74,8 +74,9 @@ macro_rules! functions {
                 /// The factor of what is not positive; PyTorch's default is 0.01.
                 slope: T = T::from_f64(0.01),
             };
-            /// x within \[min, max\], exact; max where min > max. The derivative is 1 where min ≤ x ≤ max, else 0, also
-            /// at NaN: that of PyTorch's `clamp` (its `hardtanh` has 0 at the ends and 1 at NaN).
+            /// x within \[min, max\], exact; max where min > max. The derivative is 1 where min ≤ x ≤ max,
+            /// else 0, also at NaN: that of PyTorch's `clamp` (its `hardtanh` has 0 at the ends and 1 at
+            /// NaN).
             Clamp clamp {
                 /// The lower end; hardtanh's is −1.
                 min: T = T::from_f64(-1.0),
@@ -96,8 +97,8 @@ macro_rules! functions {
             LogSigmoid log_sigmoid;
             /// The hyperbolic tangent, within 1 ULP (f64: 1.5).
             Tanh tanh;
-            /// sin x, within 0.6 ULP in f32 and 1 ULP in f64, for every x; NaN of ±∞. From 2²⁰ on a lane at a time, some
-            /// 10 ns.
+            /// sin x, within 0.6 ULP in f32 and 1 ULP in f64, for every x; NaN of ±∞. From 2²⁰ on a lane at a
+            /// time, some 10 ns.
             Sin sin;
             /// cos x, as [`Sin`](Unary::Sin).
             Cos cos;
@@ -106,9 +107,9 @@ macro_rules! functions {
             /// x·Φ(x) = x·½·(1 + erf(x/√2)), within 2 ULP for x > 0 and 3u·|x| for x < 0, where 1 + erf cancels.
             /// D. Hendrycks and K. Gimpel, 2016.
             Gelu gelu;
-            /// x·½·(1 + tanh(√(2/π)·(x + 0.044715·x³))), the approximation of [`Gelu`](Unary::Gelu) by the same authors,
-            /// computed as x·σ(v) with v = 2√(2/π)·(x + 0.044715·x³), which does not cancel: within (5 + 5·|v|)·u of
-            /// itself.
+            /// x·½·(1 + tanh(√(2/π)·(x + 0.044715·x³))), the approximation of [`Gelu`](Unary::Gelu) by the
+            /// same authors, computed as x·σ(v) with v = 2√(2/π)·(x + 0.044715·x³), which does not cancel:
+            /// within (5 + 5·|v|)·u of itself.
             GeluTanh gelu_tanh;
             /// x·σ(x), within 1 ULP (f64: 1.2).
             Silu silu;
@@ -141,9 +142,9 @@ macro_rules! functions {
             Square square;
             /// 1/x, correctly rounded.
             Reciprocal reciprocal;
-            /// xᵖ with the special cases of C's `pow`: x⁰ = 1 and 1ᵖ = 1 also with NaN, NaN of a negative number with a p
-            /// that is not an integer. Integers p up to ±16 by multiplication, within |p|·u as long as x to the |p| is
-            /// normal; others as e^(p·ln |x|), within (4 + 5·|p·ln |x||)·u.
+            /// xᵖ with the special cases of C's `pow`: x⁰ = 1 and 1ᵖ = 1 also with NaN, NaN of a negative
+            /// number with a p that is not an integer. Integers p up to ±16 by multiplication, within |p|·u
+            /// as long as x to the |p| is normal; others as e^(p·ln |x|), within (4 + 5·|p·ln |x||)·u.
             Powf powf (power: T = T::from_f64(1.7));
             /// xⁿ of a whole n, within 1 ULP; x⁰ = 1 also with NaN.
             Powi powi (power: i32 = 3);
