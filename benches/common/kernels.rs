@@ -1465,6 +1465,7 @@ fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
 }
 
 /// A step with the parts of the state that the rule has.
+#[inline(always)]
 fn step<'a, T: Element>(
     rule: Rule,
     at: Progress,

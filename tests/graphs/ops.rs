@@ -19,6 +19,7 @@ pub struct Twin {
 }
 
 type Apply = Box<dyn Fn(&[&T64]) -> Result<T64>>;
+type Method = fn(&T64) -> Result<T64>;
 type Mirror = Box<dyn Fn(&mut Tape, &[&Twin]) -> Twin>;
 
 /// An operation with all that was chosen for it.
@@ -158,7 +159,7 @@ fn common(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 /// A function of one number, its derivative, and where it is smooth and its numbers stay small.
 struct Function {
     name: &'static str,
-    apply: Box<dyn Fn(&T64) -> Result<T64>>,
+    apply: Method,
     f: Box<dyn Fn(f64) -> f64>,
     derivative: Box<dyn Fn(f64) -> f64>,
     safe: Box<dyn Fn(f64) -> bool>,
@@ -173,7 +174,7 @@ macro_rules! functions {
     ($($name:literal $apply:expr, $f:expr, $derivative:expr, $safe:expr;)+) => {
         vec![$(Function {
             name: $name,
-            apply: Box::new($apply as fn(&T64) -> _),
+            apply: $apply,
             f: Box::new($f),
             derivative: Box::new($derivative),
             safe: Box::new($safe),
@@ -200,7 +201,7 @@ fn functions() -> Vec<Function> {
         let [value, derivative, safe] = [(); 3].map(|()| op.twin());
         Function {
             name: op.name(),
-            apply: Box::new(method),
+            apply: method,
             f: Box::new(move |x| value.value(x)),
             derivative: Box::new(move |x| derivative.derivative(x)),
             safe: Box::new(move |x| safe.is_tame(x)),

@@ -23,6 +23,8 @@ use crate::autograd::{T64, input, view};
 type Shapes = &'static [&'static [usize]];
 
 type Call = fn(&[T64]) -> Result<T64>;
+type AnyCall = Box<dyn Fn(&[T64]) -> Result<T64>>;
+type Method = fn(&T64) -> Result<T64>;
 
 /// An operation and a call of it.
 struct Operation<C = Call> {
@@ -202,13 +204,13 @@ fn after(add: &T64) -> Epilogue<'_, f64> {
 }
 
 /// What is differentiable, with inputs: the tables, and the functions of one tensor.
-fn differentiable() -> impl Iterator<Item = (Operation<Box<dyn Fn(&[T64]) -> Result<T64>>>, Vec<T64>)> {
+fn differentiable() -> impl Iterator<Item = (Operation<AnyCall>, Vec<T64>)> {
     let row = |operation: &Operation, of_fractions| {
         let Operation { names, shapes, call } = *operation;
-        (Operation { names, shapes, call: Box::new(call) as Box<dyn Fn(&[T64]) -> _> }, of_fractions)
+        (Operation { names, shapes, call: Box::new(call) as AnyCall }, of_fractions)
     };
-    let function = |(op, method): (Unary<f64>, fn(&T64) -> Result<T64>)| {
-        let call: Box<dyn Fn(&[T64]) -> _> = Box::new(move |x| method(&x[0]));
+    let function = |(op, method): (Unary<f64>, Method)| {
+        let call: AnyCall = Box::new(move |x| method(&x[0]));
         (Operation { names: op.name(), shapes: ONE, call }, op.twin().value(-2.0).is_nan())
     };
     let tables = OPERATIONS.iter().map(move |operation| row(operation, false));

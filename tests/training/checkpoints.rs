@@ -10,6 +10,7 @@ use gristmill::optim::{
 };
 use gristmill::{Element, Error, Result, Rng, Tensor};
 
+type Plain = fn(Vec<Parameter>) -> Box<dyn Optimizer>;
 type Make = dyn Fn(Vec<Parameter>) -> Box<dyn Optimizer>;
 
 fn model<T: Element>(rng: &mut Rng) -> Result<Sequential<T>> {
@@ -83,7 +84,7 @@ impl Training {
     }
 }
 
-fn with_options() -> Vec<(&'static str, fn(Vec<Parameter>) -> Box<dyn Optimizer>)> {
+fn with_options() -> Vec<(&'static str, Plain)> {
     vec![
         ("sgd", |p| Box::new(SGD::new(p, 0.05))),
         ("momentum", |p| Box::new(SGD::new(p, 0.05).momentum(0.9).dampening(0.3).weight_decay(0.1))),

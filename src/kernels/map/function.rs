@@ -17,8 +17,6 @@ pub(crate) trait Function<T: Element>: Copy + Send + Sync {
 /// One function, compiled for every instruction set, to be called for a line of numbers at a time: what splits the
 /// work is compiled once for all functions.
 pub(crate) trait Lines<T: Element>: Sync {
-    /// [`Function::READS`].
-    fn reads(&self) -> Reads;
     /// The first of [`Function::COSTS`].
     fn forward_cost(&self) -> f64;
     /// The second of [`Function::COSTS`].
@@ -32,10 +30,6 @@ pub(crate) trait Lines<T: Element>: Sync {
 }
 
 impl<T: Element, F: Function<T>> Lines<T> for F {
-    fn reads(&self) -> Reads {
-        F::READS
-    }
-
     fn forward_cost(&self) -> f64 {
         F::COSTS[0]
     }

@@ -184,6 +184,15 @@ macro_rules! unary {
                 }
             }
 
+            /// Which array the derivative is computed from: what a training step has to keep.
+            pub fn backward_reads(self) -> Reads {
+                match self {
+                    $(Self::$variant $({ $($field),+ })? $(($argument))? => {
+                        reads::<T, _>($name::$variant $({ $($field),+ })? $(::new($argument))?)
+                    })+
+                }
+            }
+
             /// The function and its derivative in `f64`, how far the kernel may be off, and what it costs.
             pub fn twin(self) -> Box<dyn Twin> {
                 match self {
@@ -217,13 +226,9 @@ pub enum Reads {
     Output,
 }
 
-impl<T: Element> Unary<T> {
-    /// Which array the derivative is computed from: what a training step has to keep.
-    pub fn backward_reads(self) -> Reads {
-        let mut reads = Reads::Neither;
-        with_function(self, &mut |f| reads = f.reads());
-        reads
-    }
+/// What a function's gradient reads.
+fn reads<T: Element, F: Function<T>>(_: F) -> Reads {
+    F::READS
 }
 
 compiled_once! {

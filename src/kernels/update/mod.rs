@@ -31,10 +31,9 @@ mod step;
 
 pub use step::{Step, run};
 
-use crate::context;
 use crate::error::{Error, Result};
 use crate::simd::{Dispatcher, Element};
-use step::{Chunk, Formula, Start, StepKernel};
+use step::{Chunk, Formula, StepKernel};
 
 /// What weight decay `λ` does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,7 +92,7 @@ pub enum Setting<'a> {
 }
 
 /// What a rule consists of; `self` has its hyperparameters.
-trait Update: Copy + Default + Into<Rule> {
+trait Update: Copy + Default {
     /// What all elements of a step have in common.
     type Prepared<T: Element>: Formula<T>;
 
@@ -247,15 +246,24 @@ macro_rules! rules {
             pub fn exact(&self, at: Progress, grad: f64, param: f64, state: [f64; 3]) -> [f64; 4] {
                 match self { $(Self::$name(rule) => rule.exact(at, grad, param, state),)+ }
             }
+        }
 
-            /// What all elements of a step have in common.
-            fn prepare<T: Element>(&self, at: Progress) -> Result<(Prepared<T>, Start<T>)> {
-                context::in_environment(|| match self {
-                    $(Self::$name(rule) => {
-                        let start = Start::new(rule.lr_at(rule.lr, at), rule.weight_decay, rule.decay);
-                        Ok((Prepared::$name(rule.prepare(at)?), start))
+        impl<'a, T: Element> Step<'a, T> {
+            /// The step of a rule, with an empty slice for each part that the rule does not have.
+            pub(crate) fn of_parts(
+                rule: &Rule,
+                at: Progress,
+                grad: &'a [T],
+                param: &'a mut [T],
+                state: [&'a mut [T]; 3],
+            ) -> Result<Self> {
+                // One choice between rules, and not one for each question.
+                match rule {
+                    $(Rule::$name(rule) => {
+                        let decay = (rule.lr, rule.weight_decay, rule.decay);
+                        Self::of_rule(rule, Prepared::$name, decay, at, (grad, param, state))
                     })+
-                })
+                }
             }
         }
 

@@ -1,6 +1,6 @@
 //! The step that all rules share.
 
-use super::{Decay, Prepared, Progress, Rule};
+use super::{Decay, Prepared, Progress, Rule, Update};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::{compiled_once, same_len};
@@ -145,25 +145,29 @@ impl<'a, T: Element> Step<'a, T> {
         Self::of_parts(&rule, at.into(), grad, param, parts)
     }
 
-    /// The same, with an empty slice for each part that the rule does not have.
-    pub(crate) fn of_parts(
-        rule: &Rule,
+    /// The step of one rule: its learning rate, λ and what λ does; gradient, parameter and state.
+    #[inline(always)]
+    pub(super) fn of_rule<R: Update>(
+        rule: &R,
+        prepared: impl Fn(R::Prepared<T>) -> Prepared<T>,
+        (lr, weight_decay, decay): (f64, f64, Decay),
         at: Progress,
-        grad: &'a [T],
-        param: &'a mut [T],
-        state: [&'a mut [T]; 3],
+        (grad, param, state): (&'a [T], &'a mut [T], [&'a mut [T]; 3]),
     ) -> Result<Self> {
         rule.validate()?;
-        let op = rule.name();
         if at.step == 0 {
-            return Err(Error::value(op, "step is 0; the first step is 1"));
+            return Err(Error::value(R::NAME, "step is 0; the first step is 1"));
         }
-        same_len(op, "param", param, grad.len())?;
-        for (i, part) in rule.state().iter().enumerate() {
-            same_len(op, part.name, state[i], if rule.uses(i) { grad.len() } else { 0 })?;
+        same_len(R::NAME, "param", param, grad.len())?;
+        for (i, part) in R::STATE.iter().enumerate() {
+            same_len(R::NAME, part.name, state[i], if rule.uses(i) { grad.len() } else { 0 })?;
         }
-        let (rule, start) = rule.prepare(at)?;
-        let [a, b, c] = state.map(|part| RowsMut::new(part, CHUNK));
+        let (rule, start) = context::in_environment(|| {
+            let start = Start::new(rule.lr_at(lr, at), weight_decay, decay);
+            rule.prepare(at).map(|rule| (prepared(rule), start))
+        })?;
+        let [a, b, c] = state;
+        let [a, b, c] = [RowsMut::new(a, CHUNK), RowsMut::new(b, CHUNK), RowsMut::new(c, CHUNK)];
         let parts = (Rows(grad, CHUNK), RowsMut::new(param, CHUNK), a, b, c);
         Ok(Self { rule, start, parts, first_chunk: 0 })
     }
