@@ -15,7 +15,7 @@ use gristmill::kernels::loss::{self, Loss};
 use gristmill::kernels::map::{self, Binary, Unary};
 use gristmill::kernels::norm::{self, Norm};
 use gristmill::kernels::reduce::{self, Reduce};
-use gristmill::kernels::update::{self, Adagrad, Adam, Lion, NAdam, RAdam, RmsProp, Sgd, Step};
+use gristmill::kernels::update::{self, Adam, Progress, Rule, Sgd, Step};
 use gristmill::kernels::zip::{self, Operand, Ternary};
 use gristmill::kernels::{
     convert, cumsum, embedding, layer_norm, log_softmax, logsumexp, nll_loss, pow, prelu, rms_norm,
@@ -186,11 +186,15 @@ pub fn case(id: &str) -> std::result::Result<Case, String> {
     Ok(case)
 }
 
-/// Names from a pattern with alternatives, as a shell expands them: `{a,b}/{c,d}` is a/c, a/d, b/c, b/d.
+/// Names from a pattern with alternatives, as a shell expands them: `{a,b}/{c,d}` is a/c, a/d, b/c, b/d;
+/// `{functions}` stands for all functions of one number, `{rules}` for all rules of optimizers.
 pub fn expand(pattern: &str) -> Vec<String> {
     let Some((before, rest)) = pattern.split_once('{') else { return vec![pattern.to_owned()] };
     let (choices, after) = rest.split_once('}').expect("a brace that opens closes");
     let tails = expand(after);
+    let functions: Vec<_> = Unary::<f32>::all().into_iter().map(Unary::name).collect();
+    let rules: Vec<_> = Rule::all().iter().map(Rule::name).collect();
+    let choices = choices.replace("functions", &functions.join(",")).replace("rules", &rules.join(","));
     choices
         .split(',')
         .flat_map(|choice| tails.iter().map(move |tail| format!("{before}{choice}{tail}")))
@@ -304,10 +308,12 @@ fn product<T: Element>(op: &str, [m, k, n]: [usize; 3]) -> Option<Case> {
 /// A layer in one pass, `y = f(x · Wᵀ + bias)`: `op` is the function, or `prepacked` for a W that was packed before and no
 /// function.
 fn linear<T: Element>(op: &str, [m, k, n]: [usize; 3]) -> Option<Case> {
-    let (activation, truth, flops): (_, fn(f64) -> f64, _) = match op {
-        "prepacked" => (None, |x| x, 0.0),
-        _ => function::<T>(op).map(|(f, value, _, [flops, _])| (Some(f), value, flops))?,
+    let (activation, flops) = match op {
+        "prepacked" => (None, 0.0),
+        _ => function::<T>(op).map(|(f, [flops, _])| (Some(f), flops))?,
     };
+    let twin = activation.map(Unary::twin);
+    let truth = move |x| twin.as_ref().map_or(x, |twin| twin.value(x));
     let mut packed = None;
     call::<T, _, _>(
         [(m * n) as f64 * (2.0 * k as f64 + 1.0 + flops), (m * k + k * n + n) as f64, (m * n) as f64],
@@ -373,76 +379,21 @@ fn operations<T: Element>(f32: u32, f64: u32) -> f64 {
 }
 
 // What the reference has.
-type Function = fn(f64) -> f64;
 type BinaryFunction = fn(f64, f64) -> f64;
 type FoldFunction = fn(&[f64]) -> f64;
 /// The loss and its slope.
 type LossFunction = fn(f64, f64) -> (f64, f64);
 
-/// A function of one number, its value, its slope, and the operations of both.
-fn function<T: Element>(op: &str) -> Option<(Unary<T>, Function, Function, [f64; 2])> {
-    use reference::map as truth;
-    let flops = operations::<T>;
-    Some(match op {
-        "abs" => (Unary::Abs, f64::abs, truth::abs_derivative, [1.0, 1.0]),
-        "relu" => (Unary::Relu, truth::relu, truth::relu_derivative, [1.0, 1.0]),
-        "leaky_relu" => (
-            Unary::LeakyRelu { slope: T::from_f64(0.01) },
-            |x| truth::leaky_relu(x, 0.01),
-            |x| truth::leaky_relu_derivative(x, 0.01),
-            [1.0, 1.0],
-        ),
-        "sigmoid" => (Unary::Sigmoid, truth::sigmoid, truth::sigmoid_derivative, [flops(24, 34), 3.0]),
-        "sin" => (Unary::Sin, f64::sin, f64::cos, [flops(27, 57), flops(27, 57)]),
-        "cos" => (Unary::Cos, f64::cos, |x| -x.sin(), [flops(27, 57), flops(27, 57)]),
-        "mish" => (Unary::Mish, truth::mish, truth::mish_derivative, [flops(54, 64), flops(38, 48)]),
-        "tanh" => (Unary::Tanh, f64::tanh, truth::tanh_derivative, [flops(38, 58), 3.0]),
-        "gelu" => (Unary::Gelu, truth::gelu, truth::gelu_derivative, [flops(57, 101), flops(85, 140)]),
-        "gelu_tanh" => {
-            (Unary::GeluTanh, truth::gelu_tanh, truth::gelu_tanh_derivative, [flops(30, 40), flops(40, 50)])
-        }
-        "silu" => (Unary::Silu, truth::silu, truth::silu_derivative, [flops(25, 35), flops(29, 39)]),
-        "softplus" => {
-            (Unary::Softplus, truth::softplus, truth::softplus_derivative, [flops(50, 60), flops(25, 35)])
-        }
-        "elu" => (
-            Unary::Elu { alpha: T::ONE },
-            |x| truth::elu(x, 1.0),
-            |x| truth::elu_derivative(x, 1.0),
-            [flops(28, 38), 2.0],
-        ),
-        "clamp" => (
-            Unary::Clamp { min: -T::ONE, max: T::ONE },
-            |x| truth::clamp(x, -1.0, 1.0),
-            |x| truth::clamp_derivative(x, -1.0, 1.0),
-            [2.0, 2.0],
-        ),
-        "floor" => (Unary::Floor, f64::floor, |_| 0.0, [1.0, 0.0]),
-        "ceil" => (Unary::Ceil, f64::ceil, |_| 0.0, [1.0, 0.0]),
-        "round" => (Unary::Round, f64::round_ties_even, |_| 0.0, [1.0, 0.0]),
-        "sign" => (Unary::Sign, truth::sign, |_| 0.0, [2.0, 0.0]),
-        "log_sigmoid" => {
-            let flops = [flops(50, 60), flops(25, 35)];
-            (Unary::LogSigmoid, truth::log_sigmoid, truth::log_sigmoid_derivative, flops)
-        }
-        "erf" => (Unary::Erf, truth::erf, truth::erf_derivative, [flops(53, 97), flops(26, 36)]),
-        "exp2" => (Unary::Exp2, f64::exp2, |x| std::f64::consts::LN_2 * x.exp2(), [flops(27, 37), 2.0]),
-        "expm1" => (Unary::Expm1, f64::exp_m1, f64::exp, [flops(45, 55), flops(24, 34)]),
-        "log2" => (Unary::Log2, f64::log2, |x| std::f64::consts::LOG2_E / x, [flops(36, 37), 2.0]),
-        "log1p" => (Unary::Log1p, f64::ln_1p, |x| 1.0 / (1.0 + x), [flops(40, 41), 2.0]),
-        "rsqrt" => (Unary::Rsqrt, truth::rsqrt, truth::rsqrt_derivative, [2.0, 4.0]),
-        "exp" => (Unary::Exp, f64::exp, f64::exp, [flops(24, 34), 1.0]),
-        "ln" => (Unary::Ln, f64::ln, f64::recip, [flops(26, 26), 1.0]),
-        "sqrt" => (Unary::Sqrt, f64::sqrt, |x| 0.5 / x.sqrt(), [1.0, 2.0]),
-        "square" => (Unary::Square, |x| x * x, |x| 2.0 * x, [1.0, 2.0]),
-        "reciprocal" => (Unary::Reciprocal, f64::recip, |x| -1.0 / (x * x), [1.0, 3.0]),
-        "pow_3" => (Unary::Powf(T::from_f64(3.0)), |x| x.powi(3), |x| 3.0 * x * x, [2.0, 4.0]),
-        "powi_5" => (Unary::Powi(5), |x| x.powi(5), |x| 5.0 * x.powi(4), [flops(4, 110), flops(5, 110)]),
-        "pow_1.7" => {
-            (Unary::Powf(T::from_f64(1.7)), |x| x.powf(1.7), |x| 1.7 * x.powf(0.7), [flops(55, 65), 60.0])
-        }
-        _ => return None,
-    })
+/// A function of one number, the operations of its value and of its slope; powers under more names than their
+/// own.
+fn function<T: Element>(op: &str) -> Option<(Unary<T>, [f64; 2])> {
+    let function = match op {
+        "pow_3" => Unary::Powf(T::from_f64(3.0)),
+        "pow_1.7" => Unary::Powf(T::from_f64(1.7)),
+        "powi_5" => Unary::Powi(5),
+        _ => Unary::all().into_iter().find(|function| function.name() == op)?,
+    };
+    Some((function, function.twin().operations().map(|[f32, f64]| operations::<T>(f32, f64))))
 }
 
 /// Maps without broadcasting. Functions of one number get numbers in [0.5, 2.5) where they want positive ones.
@@ -608,9 +559,9 @@ fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
         _ => (),
     }
     let (name, backward) = op.strip_suffix("_backward").map_or((op, false), |name| (name, true));
-    let (kernel, value, slope, [forward_flops, backward_flops]) = function::<T>(name)?;
-    let mut x = numbers::<T>(len, 1);
-    if ["ln", "log2", "log1p", "sqrt", "rsqrt", "reciprocal", "pow_1.7"].contains(&name) {
+    let (kernel, [forward_flops, backward_flops]) = function::<T>(name)?;
+    let (twin, mut x) = (kernel.twin(), numbers::<T>(len, 1));
+    if kernel == Unary::Reciprocal || twin.value(-2.0).is_nan() {
         x.iter_mut().for_each(|x| *x += T::from_f64(1.5));
     }
     if !backward {
@@ -619,16 +570,16 @@ fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
             [x],
             [numbers(len, 3)],
             move |[x], [y]| map::unary(kernel, x, y),
-            move |[x]| x.iter().map(|&x| value(x)).collect(),
+            move |[x]| x.iter().map(|&x| twin.value(x)).collect(),
         );
     }
-    let y: Vec<T> = x.iter().map(|x| T::from_f64(value(x.to_f64()))).collect();
+    let y: Vec<T> = x.iter().map(|x| T::from_f64(twin.value(x.to_f64()))).collect();
     call::<T, _, _>(
         [(backward_flops + 1.0) * n, 2.0 * n, n],
         [x, y, numbers(len, 2)],
         [numbers(len, 3)],
         move |[x, y, dy], [dx]| map::unary_backward(kernel, x, y, dy, dx),
-        move |[x, _, dy]| x.iter().zip(dy).map(|(&x, dy)| slope(x) * dy).collect(),
+        move |[x, _, dy]| x.iter().zip(dy).map(|(&x, dy)| twin.derivative(x) * dy).collect(),
     )
 }
 
@@ -1473,129 +1424,58 @@ fn random<T: Element>(op: &str, len: usize) -> Option<Case> {
     )
 }
 
-/// A step, from its number, a gradient and what it changes.
-type Update<T> = Box<dyn FnMut(u64, &[T], &mut [T]) -> Result<()> + Send>;
-/// What the first one makes of a parameter.
-type FirstUpdate = Box<dyn Fn(f64, &mut f64) + Send>;
-
-/// One step of an optimizer; the first one is checked, on the parameters.
+/// One step of a rule under its name, of SGD with momentum, or, as an optimizer steps, `run` of Adam with two
+/// parameters in one pass; the first one is checked, on the parameters.
 fn optimizer<T: Element>(op: &str, len: usize) -> Option<Case> {
-    let n = len as f64;
-    let (mut a, mut b, mut step) = (Buffer::full(len, T::ZERO), Buffer::full(len, T::ZERO), 0);
-    // For an element: operations, numbers read, numbers written.
-    let (work, mut update, first): ([f64; 3], Update<T>, FirstUpdate) = match op {
-        "sgd" => {
-            let config = Sgd { lr: LR, ..Sgd::default() };
-            (
-                [2.0, 2.0, 1.0],
-                Box::new(move |step, g, p| update::sgd(&config, step, g, p, &mut [])),
-                Box::new(|g, p| *p -= LR * g),
-            )
-        }
-        "sgd_momentum" => {
-            let config = Sgd { lr: LR, momentum: 0.9, ..Sgd::default() };
-            (
-                [4.0, 3.0, 2.0],
-                Box::new(move |step, g, p| update::sgd(&config, step, g, p, a.fresh_mut())),
-                Box::new(|g, p| *p -= LR * g),
-            )
-        }
-        "rmsprop" => {
-            let config = RmsProp { lr: LR, ..RmsProp::default() };
-            (
-                [9.0, 3.0, 2.0],
-                Box::new(move |_, g, p| update::rmsprop(&config, g, p, a.fresh_mut(), &mut [], &mut [])),
-                Box::new(|g, p| *p -= LR * g / ((0.01 * g * g).sqrt() + 1e-8)),
-            )
-        }
-        // `run` as an optimizer steps: all parameters, here two, in one pass.
-        "adam" | "run" => {
-            let config = Adam { lr: LR, ..Adam::default() };
-            let alone = op == "adam";
-            (
-                [13.0, 4.0, 3.0],
-                Box::new(move |step, g, p| {
-                    let (a, b) = (a.fresh_mut(), b.fresh_mut());
-                    if alone {
-                        return update::adam(&config, step, g, p, a, b, &mut []);
-                    }
-                    let ((g, more_g), (p, more_p)) = (g.split_at(len / 3), p.split_at_mut(len / 3));
-                    let ((a, more_a), (b, more_b)) = (a.split_at_mut(len / 3), b.split_at_mut(len / 3));
-                    update::run(&mut [
-                        Step::adam(&config, step, g, p, a, b, &mut [])?,
-                        Step::adam(&config, step, more_g, more_p, more_a, more_b, &mut [])?,
-                    ])
-                }),
-                // After one step the corrected moments are g and g².
-                Box::new(|g, p| *p -= LR * g / (g.abs() + 1e-8)),
-            )
-        }
-        "adagrad" => {
-            let config = Adagrad { lr: LR, ..Adagrad::default() };
-            (
-                [6.0, 3.0, 2.0],
-                Box::new(move |step, g, p| update::adagrad(&config, step, g, p, a.fresh_mut())),
-                Box::new(move |g, p| {
-                    [*p, _] = reference::adagrad(LR, 0.0, config.eps, 0.0, false, 1, g, *p, 0.0);
-                }),
-            )
-        }
-        "lion" => {
-            let config = Lion { lr: LR, ..Lion::default() };
-            let betas = [config.beta1, config.beta2];
-            (
-                [8.0, 3.0, 2.0],
-                Box::new(move |_, g, p| update::lion(&config, g, p, a.fresh_mut())),
-                Box::new(move |g, p| [*p, _] = reference::lion(LR, betas, 0.0, true, g, *p, 0.0)),
-            )
-        }
-        "nadam" => {
-            let config = NAdam { lr: LR, ..NAdam::default() };
-            // The momenta so far as after a few steps.
-            const PRODUCT: f64 = 0.25;
-            step = 10;
-            let NAdam { beta1, beta2, eps, momentum_decay: decay, .. } = config;
-            let betas = [beta1, beta2];
-            (
-                [14.0, 4.0, 3.0],
-                Box::new(move |step, g, p| {
-                    update::nadam(&config, step, PRODUCT, g, p, a.fresh_mut(), b.fresh_mut())
-                }),
-                Box::new(move |g, p| {
-                    let state = [0.0; 2];
-                    [*p, ..] = reference::nadam(LR, betas, eps, 0.0, false, decay, 11, PRODUCT, g, *p, state);
-                }),
-            )
-        }
-        "radam" => {
-            let config = RAdam { lr: LR, ..RAdam::default() };
-            // From where the variance is known.
-            step = 10;
-            let RAdam { beta1, beta2, eps, .. } = config;
-            (
-                [13.0, 4.0, 3.0],
-                Box::new(move |step, g, p| update::radam(&config, step, g, p, a.fresh_mut(), b.fresh_mut())),
-                Box::new(move |g, p| {
-                    let betas = [beta1, beta2];
-                    [*p, ..] = reference::radam(LR, betas, eps, 0.0, false, 11, g, *p, [0.0; 2]);
-                }),
-            )
-        }
-        _ => return None,
+    let mut rule = match op {
+        "sgd_momentum" => Rule::Sgd(Sgd { momentum: 0.9, ..Sgd::default() }),
+        "run" => Rule::Adam(Adam::default()),
+        _ => Rule::all().into_iter().find(|rule| rule.name() == op)?,
     };
+    *rule.lr_and_decay().0 = LR;
+    let (n, used) = (len as f64, (0..3).filter(|&part| rule.uses(part)).count() as f64);
+    let flops = f64::from(rule.operations()) + if op == "sgd_momentum" { 2.0 } else { 0.0 };
+    // A few steps on: from where RAdam knows the variance, and with momenta that NAdam carries.
+    let carried = if op == "nadam" { 0.25 } else { 1.0 };
+    let mut at = Progress { step: if ["nadam", "radam"].contains(&op) { 10 } else { 0 }, carried };
+    let first = Progress { step: at.step + 1, ..at };
+    let mut state = [0, 1, 2].map(|part| Buffer::full(if rule.uses(part) { len } else { 0 }, T::ZERO));
+    let cut = if op == "run" { len / 3 } else { 0 };
     let start = numbers::<f64>(len, 1);
     call::<T, _, _>(
-        work.map(|each| each * n),
+        [flops * n, (2.0 + used) * n, (1.0 + used) * n],
         [numbers(len, 2)],
         [numbers(len, 1)],
         move |[g], [p]| {
-            step += 1;
-            update(step, g, p)
+            at.step += 1;
+            let state = state.each_mut().map(Buffer::fresh_mut);
+            if cut == 0 {
+                return update::run(&mut [step(rule, at, g, p, state)?]);
+            }
+            let ((g, more_g), (p, more_p)) = (g.split_at(cut), p.split_at_mut(cut));
+            let mut more = [&mut [][..], &mut [], &mut []];
+            let mut parts = [&mut [][..], &mut [], &mut []];
+            for ((part, more), state) in parts.iter_mut().zip(&mut more).zip(state) {
+                (*part, *more) = state.split_at_mut(cut.min(state.len()));
+            }
+            update::run(&mut [step(rule, at, g, p, parts)?, step(rule, at, more_g, more_p, more)?])
         },
-        move |[g]| {
-            let mut p = start.clone();
-            p.iter_mut().zip(g).for_each(|(p, &g)| first(g, p));
-            p
-        },
+        move |[g]| start.iter().zip(g).map(|(&p, &g)| rule.exact(first, g, p, [0.0; 3])[0]).collect(),
     )
+}
+
+/// A step with the parts of the state that the rule has.
+#[inline(always)]
+fn step<'a, T: Element>(
+    rule: Rule,
+    at: Progress,
+    g: &'a [T],
+    p: &'a mut [T],
+    [a, b, c]: [&'a mut [T]; 3],
+) -> Result<Step<'a, T>> {
+    match rule.state().len() {
+        1 => Step::new(rule, at, g, p, [a]),
+        2 => Step::new(rule, at, g, p, [a, b]),
+        _ => Step::new(rule, at, g, p, [a, b, c]),
+    }
 }

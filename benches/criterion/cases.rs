@@ -24,11 +24,8 @@ pub const KERNELS: &[&str] = &[
     "linear/{relu,gelu,prepacked}/f32/{100x100x100,100x784x100,1x784x100}",
     "gemm_batched/{NN,NT}/f32/{96x128x64x128,1000x8x8x8}",
     // Elementwise functions: all of them in the first-level cache, some out to memory; with a row or a column, too.
-    "map/{abs,relu,leaky_relu,sigmoid,tanh,gelu,gelu_tanh,silu,softplus,elu}{,_backward}/{f32,f64}/1003",
-    "map/{exp,ln,sqrt,square,reciprocal,pow_3,pow_1.7}{,_backward}/{f32,f64}/1003",
-    "map/{exp2,expm1,log2,log1p,rsqrt,erf,log_sigmoid}{,_backward}/{f32,f64}/1003",
-    "map/{sin,cos,mish,powi_5}{,_backward}/{f32,f64}/1003",
-    "map/{clamp,floor,ceil,round,sign}{,_backward}/{f32,f64}/1003",
+    "map/{functions}{,_backward}/{f32,f64}/1003",
+    "map/{pow_3,pow_1.7,powi_5}{,_backward}/{f32,f64}/1003",
     "map/{add,mul,max,axpby,scale}/{f32,f64}/1003",
     "map/{pow,pow_base_backward,pow_exponent_backward}/{f32,f64}/1003",
     "map/{mul_add,lerp,lerp_in_place,lerp_backward}/{f32,f64}/1003",
@@ -74,7 +71,7 @@ pub const KERNELS: &[&str] = &[
     "rng/{uniform,normal,bernoulli}/{f32,f64}/{127,1003,30000,500000,8000000}",
     // A bias, small networks, and more parameters than a cache holds.
     "update/{sgd,sgd_momentum,rmsprop,adam}/{f32,f64}/{127,1003,30000,500000,8000000}",
-    "update/{adagrad,lion,nadam,radam,run}/{f32,f64}/{1003,500000}",
+    "update/{rules,run}/{f32,f64}/{1003,500000}",
     // Rows × elements × indices: a small table, one of words, and one that no cache holds.
     "embedding/{forward,backward}/{f32,f64}/{100x16x1000,1000x129x1000,50000x128x8192,1000x768x32768}",
 ];

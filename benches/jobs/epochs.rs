@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use gristmill::data::{DataLoader, Mnist, Split};
-use gristmill::kernels::update::{self, Decay};
+use gristmill::kernels::update::{self, Decay, Progress, Rule, Step};
 use gristmill::nn::{Module, Parameter, Sequential};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Result, Rng, Tensor};
@@ -55,42 +55,26 @@ pub const TRAININGS: &[(&str, Make)] = &[
     ("mlp 784-128-64-10 on MNIST, eight epochs", mlp),
     ("dqn 4-64-64-2, 20,000 steps", dqn),
     ("rule sgd, weights that decay away", |size| {
-        let config = update::Sgd { weight_decay: 40.0, decay: Decay::Decoupled, ..Default::default() };
-        rule(size, 0, sgd(config))
+        rule(size, update::Sgd { weight_decay: 40.0, decay: Decay::Decoupled, ..Default::default() })
     }),
-    ("rule sgd, momentum", |size| rule(size, 1, sgd(MOMENTUM))),
-    ("rule sgd, nesterov", |size| rule(size, 1, sgd(update::Sgd { nesterov: true, ..MOMENTUM }))),
-    ("rule rmsprop", |size| rule(size, 1, rmsprop(update::RmsProp::default()))),
+    ("rule sgd, momentum", |size| rule(size, MOMENTUM)),
+    ("rule sgd, nesterov", |size| rule(size, update::Sgd { nesterov: true, ..MOMENTUM })),
+    ("rule rmsprop", |size| rule(size, update::RmsProp::default())),
     ("rule rmsprop, centered with momentum", |size| {
-        rule(size, 3, rmsprop(update::RmsProp { centered: true, momentum: 0.9, ..Default::default() }))
+        rule(size, update::RmsProp { centered: true, momentum: 0.9, ..Default::default() })
     }),
-    ("rule adam", |size| rule(size, 2, adam(update::Adam::default()))),
-    ("rule adam, amsgrad", |size| {
-        rule(size, 3, adam(update::Adam { amsgrad: true, ..update::Adam::default() }))
-    }),
+    ("rule adam", |size| rule(size, update::Adam::default())),
+    ("rule adam, amsgrad", |size| rule(size, update::Adam { amsgrad: true, ..Default::default() })),
     ("rule adamw", |size| {
-        let config = update::Adam { weight_decay: 0.01, decay: Decay::Decoupled, ..Default::default() };
-        rule(size, 2, adam(config))
+        rule(size, update::Adam { weight_decay: 0.01, decay: Decay::Decoupled, ..Default::default() })
     }),
     ("rule adamw, weights that decay away", |size| {
-        let config = update::Adam { weight_decay: 40.0, decay: Decay::Decoupled, ..Default::default() };
-        rule(size, 2, adam(config))
+        rule(size, update::Adam { weight_decay: 40.0, decay: Decay::Decoupled, ..Default::default() })
     }),
-    ("rule adagrad", |size| {
-        rule(size, 1, |step, grad, [p, a, ..]| update::adagrad(&Default::default(), step, grad, p, a))
-    }),
-    ("rule lion", |size| rule(size, 1, |_, grad, [p, a, ..]| update::lion(&Default::default(), grad, p, a))),
-    ("rule nadam", |size| {
-        let (config, mut product) = (update::NAdam::default(), 1.0);
-        rule(size, 2, move |step, grad, [p, a, b, _]| {
-            update::nadam(&config, step, product, grad, p, a, b)?;
-            product *= config.momentum(step)?;
-            Ok(())
-        })
-    }),
-    ("rule radam", |size| {
-        rule(size, 2, |step, grad, [p, a, b, _]| update::radam(&Default::default(), step, grad, p, a, b))
-    }),
+    ("rule adagrad", |size| rule(size, update::Adagrad::default())),
+    ("rule lion", |size| rule(size, update::Lion::default())),
+    ("rule nadam", |size| rule(size, update::NAdam::default())),
+    ("rule radam", |size| rule(size, update::RAdam::default())),
 ];
 
 /// Runs a training, once more where it looks slow, and prints what its parts took.
@@ -213,35 +197,18 @@ const MOMENTUM: update::Sgd = update::Sgd {
     decay: Decay::L2,
 };
 
-type State<'a> = [&'a mut [f32]; 4];
-
-fn sgd(config: update::Sgd) -> impl FnMut(u64, &[f32], State<'_>) -> Result<()> {
-    move |step, grad, [p, a, ..]| update::sgd(&config, step, grad, p, a)
-}
-
-fn rmsprop(config: update::RmsProp) -> impl FnMut(u64, &[f32], State<'_>) -> Result<()> {
-    move |_, grad, [p, a, b, c]| update::rmsprop(&config, grad, p, a, b, c)
-}
-
-fn adam(config: update::Adam) -> impl FnMut(u64, &[f32], State<'_>) -> Result<()> {
-    move |step, grad, [p, a, b, c]| update::adam(&config, step, grad, p, a, b, c)
-}
-
 /// Steps of one rule over parameters whose gradients stay away after the first hundred; in a short round at once, from a
 /// state that is about to fade.
-fn rule(
-    size: Size,
-    state: usize,
-    mut step: impl FnMut(u64, &[f32], State<'_>) -> Result<()> + 'static,
-) -> Result<Training> {
+fn rule(size: Size, rule: impl Into<Rule>) -> Result<Training> {
+    let rule = rule.into();
     let (parts, steps, len) = if size == Size::Test { (2, 5, 1000) } else { (10, 500, 1 << 16) };
     let mut rng = Rng::seed(4);
     let (mut grad, mut param) = (vec![0.0; len], vec![0.0; len]);
     rng.fill_normal(0.0, 1e-3, &mut grad)?;
     rng.fill_normal(0.0, 1.0, &mut param)?;
     let (begin, away) = if size == Size::Test { (f32::MIN_POSITIVE, 2) } else { (0.0, 100) };
-    let mut parts_of_state = [0, 1, 2].map(|part| vec![begin; if part < state { len } else { 0 }]);
-    let mut count = 0;
+    let mut parts_of_state = [0, 1, 2].map(|part| vec![begin; if rule.uses(part) { len } else { 0 }]);
+    let (mut count, mut at) = (0, Progress::from(1));
     let part = move || {
         let [a, b, c] = &mut parts_of_state;
         let steps = (0..steps).map(|_| {
@@ -249,7 +216,14 @@ fn rule(
             if count == away {
                 grad.fill(0.0);
             }
-            step(count, &grad, [&mut param, a, b, c])
+            let step = match rule.state().len() {
+                1 => Step::new(rule, at, &grad, &mut param, [a])?,
+                2 => Step::new(rule, at, &grad, &mut param, [a, b])?,
+                _ => Step::new(rule, at, &grad, &mut param, [a, b, c])?,
+            };
+            update::run(&mut [step])?;
+            at = Progress { carried: rule.carry(at)?, step: at.step + 1 };
+            Ok(())
         });
         let part = timed(steps)?;
         let state = [&*a, &*b, &*c].into_iter().map(|part| count_subnormal(part)).sum();

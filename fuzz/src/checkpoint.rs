@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use gristmill::kernels::update::Rule;
 use gristmill::nn::{
     BatchNorm1d, Checkpoint, Dropout, Linear, Module, Parameter, ReLU, Residual, Sequential, StateDict,
 };
-use gristmill::optim::{
-    Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, PlateauMode, RAdam, RMSprop, ReduceLROnPlateau, SGD,
-};
+use gristmill::optim::{self, Adagrad, Adam, AdamW, Optimizer, PlateauMode, RMSprop, ReduceLROnPlateau, SGD};
 use gristmill::tensor::{load_safetensors, save_safetensors};
 use gristmill::{Element, Result, Rng, Tensor};
 
@@ -138,6 +137,9 @@ fn model<T: Element>(which: usize, seed: u64) -> Result<Sequential<T>> {
     })
 }
 
+/// Optimizers with options, before every rule with its defaults.
+const OPTIMIZERS: usize = 7;
+
 fn optimizer(which: usize, list: Vec<Parameter>) -> Box<dyn Optimizer> {
     match which {
         0 => Box::new(SGD::new(list, 0.1)),
@@ -147,9 +149,7 @@ fn optimizer(which: usize, list: Vec<Parameter>) -> Box<dyn Optimizer> {
         4 => Box::new(AdamW::new(list)),
         5 => Box::new(RMSprop::new(list).centered(true).momentum(0.5)),
         6 => Box::new(Adagrad::new(list).lr_decay(0.1)),
-        7 => Box::new(NAdam::new(list)),
-        8 => Box::new(RAdam::new(list)),
-        _ => Box::new(Lion::new(list)),
+        _ => optim::of_rule(Rule::all()[which - OPTIMIZERS], list),
     }
 }
 
@@ -163,7 +163,7 @@ struct Training {
 
 impl Training {
     fn new(input: &mut Input) -> Self {
-        let (which, rule) = (input.below(4), input.below(10));
+        let (which, rule) = (input.below(4), input.below(OPTIMIZERS + Rule::all().len()));
         let model = model(which, 1).unwrap();
         let optimizer = optimizer(rule, model.parameters());
         let plateau = ReduceLROnPlateau::new().mode(PlateauMode::Max).patience(1);

@@ -1,17 +1,15 @@
 //! Adagrad.
 
-use super::state::{self, Setting};
-use super::{Decay, Optimizer, ParamGroup, Parameters, Progress, Rule, optimizer};
-use crate::error::Result;
-use crate::kernels::update::{self, Step};
-use crate::nn::{Parameter, StateDict};
+use super::{Decay, Parameters, optimizer};
+use crate::kernels::update;
+use crate::nn::Parameter;
 use crate::simd::Element;
 
 /// Gradients divided by the root of the sum of all their squares (Duchi et al. 2011); the formula stands in
-/// [`update::adagrad()`].
+/// [`update::Adagrad`].
 pub struct Adagrad<T: Element = f32> {
-    config: update::Adagrad,
-    parameters: Parameters<T, 1>,
+    pub(super) config: update::Adagrad,
+    pub(super) parameters: Parameters<T>,
 }
 
 impl<T: Element> Adagrad<T> {
@@ -35,40 +33,3 @@ optimizer!(Adagrad, {
     /// How λ acts: L2 by default.
     decay: Decay,
 });
-
-impl Rule<1> for update::Adagrad {
-    const STATES: [&'static str; 1] = ["sum"];
-
-    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
-        (&mut self.lr, &mut self.weight_decay)
-    }
-
-    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
-        vec![
-            ("lr", Setting::Number(&mut self.lr)),
-            ("lr_decay", Setting::Number(&mut self.lr_decay)),
-            ("initial_accumulator_value", Setting::Number(&mut self.initial_accumulator_value)),
-            ("eps", Setting::Number(&mut self.eps)),
-            ("weight_decay", Setting::Number(&mut self.weight_decay)),
-            ("decay", Setting::Decay(&mut self.decay)),
-        ]
-    }
-
-    fn used(&self) -> [bool; 1] {
-        [true]
-    }
-
-    fn initial(&self) -> f64 {
-        self.initial_accumulator_value
-    }
-
-    fn step<'a, T: Element>(
-        &self,
-        at: Progress,
-        grad: &'a [T],
-        param: &'a mut [T],
-        [sum]: [&'a mut [T]; 1],
-    ) -> Result<Step<'a, T>> {
-        Step::adagrad(self, at.step, grad, param, sum)
-    }
-}

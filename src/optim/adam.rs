@@ -1,17 +1,15 @@
 //! Adam and AdamW: one rule, two ways to decay.
 
-use super::state::{self, Setting};
-use super::{Decay, Optimizer, ParamGroup, Parameters, Progress, Rule, optimizer};
-use crate::error::Result;
-use crate::kernels::update::{self, Step};
-use crate::nn::{Parameter, StateDict};
+use super::{Decay, Parameters, optimizer};
+use crate::kernels::update;
+use crate::nn::Parameter;
 use crate::simd::Element;
 
 /// Steps of first over root of second moment, both bias-corrected (Kingma and Ba 2015); the formula stands in
-/// [`update::adam`].
+/// [`update::Adam`].
 pub struct Adam<T: Element = f32> {
-    config: update::Adam,
-    parameters: Parameters<T, 3>,
+    pub(super) config: update::Adam,
+    pub(super) parameters: Parameters<T>,
 }
 
 impl<T: Element> Adam<T> {
@@ -53,37 +51,3 @@ optimizer!(Adam, {
     /// Whether the second moment is the largest so far (Reddi et al. 2018); off by default.
     amsgrad: bool,
 });
-
-impl Rule<3> for update::Adam {
-    const STATES: [&'static str; 3] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
-
-    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
-        (&mut self.lr, &mut self.weight_decay)
-    }
-
-    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
-        vec![
-            ("lr", Setting::Number(&mut self.lr)),
-            ("beta1", Setting::Number(&mut self.beta1)),
-            ("beta2", Setting::Number(&mut self.beta2)),
-            ("eps", Setting::Number(&mut self.eps)),
-            ("weight_decay", Setting::Number(&mut self.weight_decay)),
-            ("decay", Setting::Decay(&mut self.decay)),
-            ("amsgrad", Setting::Flag(&mut self.amsgrad)),
-        ]
-    }
-
-    fn used(&self) -> [bool; 3] {
-        [true, true, self.amsgrad]
-    }
-
-    fn step<'a, T: Element>(
-        &self,
-        at: Progress,
-        grad: &'a [T],
-        param: &'a mut [T],
-        [first, second, largest]: [&'a mut [T]; 3],
-    ) -> Result<Step<'a, T>> {
-        Step::adam(self, at.step, grad, param, first, second, largest)
-    }
-}

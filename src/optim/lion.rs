@@ -1,16 +1,14 @@
 //! Lion.
 
-use super::state::{self, Setting};
-use super::{Decay, Optimizer, ParamGroup, Parameters, Progress, Rule, optimizer};
-use crate::error::Result;
-use crate::kernels::update::{self, Step};
-use crate::nn::{Parameter, StateDict};
+use super::{Decay, Parameters, optimizer};
+use crate::kernels::update;
+use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// Steps along the sign of a moment (Chen et al. 2023); the formula stands in [`update::lion()`].
+/// Steps along the sign of a moment (Chen et al. 2023); the formula stands in [`update::Lion`].
 pub struct Lion<T: Element = f32> {
-    config: update::Lion,
-    parameters: Parameters<T, 1>,
+    pub(super) config: update::Lion,
+    pub(super) parameters: Parameters<T>,
 }
 
 impl<T: Element> Lion<T> {
@@ -35,35 +33,3 @@ optimizer!(Lion, {
     /// How λ acts: decoupled by default.
     decay: Decay,
 });
-
-impl Rule<1> for update::Lion {
-    const STATES: [&'static str; 1] = ["exp_avg"];
-
-    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
-        (&mut self.lr, &mut self.weight_decay)
-    }
-
-    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
-        vec![
-            ("lr", Setting::Number(&mut self.lr)),
-            ("beta1", Setting::Number(&mut self.beta1)),
-            ("beta2", Setting::Number(&mut self.beta2)),
-            ("weight_decay", Setting::Number(&mut self.weight_decay)),
-            ("decay", Setting::Decay(&mut self.decay)),
-        ]
-    }
-
-    fn used(&self) -> [bool; 1] {
-        [true; 1]
-    }
-
-    fn step<'a, T: Element>(
-        &self,
-        _: Progress,
-        grad: &'a [T],
-        param: &'a mut [T],
-        [moment]: [&'a mut [T]; 1],
-    ) -> Result<Step<'a, T>> {
-        Step::lion(self, grad, param, moment)
-    }
-}

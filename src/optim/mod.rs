@@ -23,26 +23,19 @@ mod sgd;
 mod state;
 
 pub use crate::kernels::update::Decay;
-pub use adagrad::Adagrad;
-pub use adam::{Adam, AdamW};
-pub use lion::Lion;
-pub use nadam::NAdam;
-pub use radam::RAdam;
-pub use rmsprop::RMSprop;
+pub use adam::AdamW;
 pub use schedule::{
     Anneal, CosineAnnealingLR, ExponentialLR, LRScheduler, LinearLR, MultiStepLR, OneCycleLR, PlateauMode,
     ReduceLROnPlateau, StepLR, ThresholdMode,
 };
-pub use sgd::SGD;
 
 use crate::buffer::Buffer;
 use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::reduce::{self, Reduce};
-use crate::kernels::update::{self, Step};
+use crate::kernels::update::{self, Progress, Rule, Step};
 use crate::nn::{Held, Parameter, StateDict};
 use crate::simd::Element;
-use state::Setting;
 
 /// What all optimizers do. `Box<dyn Optimizer>` holds any of them; the chapter
 /// [optimizer](crate::guide::optimizer) of the guide writes one with all methods.
@@ -125,61 +118,17 @@ pub fn grad_norm<T: Element>(parameters: &[Parameter<T>]) -> Result<f64> {
     Ok(largest * numbers().map(|x| (x / largest) * (x / largest)).sum::<f64>().sqrt())
 }
 
-/// The hyperparameters of an optimizer with `N` numbers of state per element.
-trait Rule<const N: usize>: Copy {
-    /// Learning rate and weight decay, which groups may change.
-    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64);
+/// The most numbers of state per element that a rule has.
+const STATES: usize = 3;
 
-    /// All hyperparameters by name, to be read or changed.
-    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)>;
-
-    /// The names of the states.
-    const STATES: [&'static str; N];
-
-    /// Which states are in use; the others are empty.
-    fn used(&self) -> [bool; N];
-
-    /// What the state starts from.
-    fn initial(&self) -> f64 {
-        0.0
-    }
-
-    /// The number that the rule carries from step to step for each parameter, after the `step`th; 1 before the first.
-    ///
-    /// # Errors
-    /// Those of computing it.
-    fn carry(&self, step: u64, carried: f64) -> Result<f64> {
-        let _ = step;
-        Ok(carried)
-    }
-
-    /// The step of a parameter.
-    fn step<'a, T: Element>(
-        &self,
-        at: Progress,
-        grad: &'a [T],
-        param: &'a mut [T],
-        state: [&'a mut [T]; N],
-    ) -> Result<Step<'a, T>>;
-}
-
-/// How far a parameter has come.
-#[derive(Clone, Copy)]
-struct Progress {
-    /// The number of the step; the first is 1.
-    step: u64,
-    /// What the rule has carried here: see [`Rule::carry`].
-    carried: f64,
-}
-
-/// An optimizer's parameters, with `N` numbers of state per element, each kind of state in one flat buffer.
-struct Parameters<T: Element, const N: usize> {
+/// An optimizer's parameters, each part of their state in one flat buffer.
+struct Parameters<T: Element> {
     list: Vec<Parameter<T>>,
     groups: Vec<ParamGroup>,
     /// By parameter, the last step taken.
     progress: Vec<Progress>,
     /// Empty until it is used.
-    state: [Buffer<T>; N],
+    state: [Buffer<T>; STATES],
     clip_norm: Option<f64>,
     clip_value: Option<f64>,
     /// The parameters' places in the list in the order in which they are locked: that of their addresses, so that
@@ -189,7 +138,7 @@ struct Parameters<T: Element, const N: usize> {
     work: Memory<Step<'static, T>>,
 }
 
-impl<T: Element, const N: usize> Parameters<T, N> {
+impl<T: Element> Parameters<T> {
     fn new(parameters: Vec<Parameter<T>>) -> Self {
         let mut this = Self {
             list: Vec::new(),
@@ -223,11 +172,11 @@ impl<T: Element, const N: usize> Parameters<T, N> {
     }
 
     /// Runs the steps of all parameters with a gradient in one pass.
-    fn step(&mut self, rule: impl Rule<N>) -> Result<()> {
+    fn step(&mut self, rule: Rule) -> Result<()> {
         context::in_environment(|| self.step_here(rule))
     }
 
-    fn step_here(&mut self, rule: impl Rule<N>) -> Result<()> {
+    fn step_here(&mut self, rule: Rule) -> Result<()> {
         let scale = match self.clip_norm {
             Some(limit) => {
                 positive("clip_grad_norm", limit)?;
@@ -246,7 +195,7 @@ impl<T: Element, const N: usize> Parameters<T, N> {
         held.sort_unstable_by_key(|&(index, _)| index);
 
         let total = held.iter().map(|(_, held)| held.len()).sum();
-        let used = rule.used();
+        let used: [bool; STATES] = std::array::from_fn(|part| rule.uses(part));
         for (state, used) in self.state.iter_mut().zip(used) {
             if used && state.len() < total {
                 let mut more = Buffer::full(total, T::from_f64(rule.initial()));
@@ -271,7 +220,7 @@ impl<T: Element, const N: usize> Parameters<T, N> {
             let Progress { step, carried } = self.progress[*index];
             // A state may have brought any number.
             let at = Progress { step: step.saturating_add(1), carried };
-            let mut step = rule.step(at, grad, values, mine)?;
+            let mut step = Step::of_parts(&rule, at, grad, values, mine)?;
             if self.clip_norm.is_some() {
                 step = step.grad_scale(T::from_f64(scale));
             }
@@ -285,7 +234,7 @@ impl<T: Element, const N: usize> Parameters<T, N> {
         for (index, _) in held.iter().filter(|(_, held)| held.has_grad()) {
             let progress = &mut self.progress[*index];
             progress.step = progress.step.saturating_add(1);
-            progress.carried = rule.carry(progress.step, progress.carried)?;
+            progress.carried = rule.carry(*progress)?;
         }
         self.held = Memory::of(held);
         Ok(())
@@ -343,7 +292,7 @@ macro_rules! optimizer {
             pub fn group(
                 mut self,
                 parameters: impl IntoIterator<Item = Parameter<T>>,
-                group: ParamGroup,
+                group: $crate::optim::ParamGroup,
             ) -> Self {
                 self.parameters.group(parameters, group);
                 self
@@ -367,11 +316,11 @@ macro_rules! optimizer {
             }
         }
 
-        impl<T: Element> Optimizer<T> for $name<T> {
-            fn step(&mut self) -> Result<()> {
+        impl<T: Element> $crate::optim::Optimizer<T> for $name<T> {
+            fn step(&mut self) -> $crate::Result<()> {
                 self.config.validate()?;
                 let _scope = crate::profile::scope(concat!("optim::", stringify!($name), "::step"));
-                self.parameters.step(self.config)
+                self.parameters.step(self.config.into())
             }
 
             fn zero_grad(&self) {
@@ -386,14 +335,15 @@ macro_rules! optimizer {
                 self.config.lr = lr;
             }
 
-            fn state_dict(&self) -> StateDict<T> {
-                self.parameters.state_dict(stringify!($name), self.config)
+            fn state_dict(&self) -> $crate::nn::StateDict<T> {
+                self.parameters.state_dict(stringify!($name), self.config.into())
             }
 
-            fn load_state_dict(&mut self, state: &StateDict<T>) -> Result<()> {
-                let config = state::settings(stringify!($name), self.config, state)?;
+            fn load_state_dict(&mut self, state: &$crate::nn::StateDict<T>) -> $crate::Result<()> {
+                let mut config = self.config;
+                $crate::optim::state::read(stringify!($name), config.settings(), state)?;
                 config.validate()?;
-                self.parameters.load_state_dict(config, state)?;
+                self.parameters.load_state_dict(config.into(), state)?;
                 self.config = config;
                 Ok(())
             }
@@ -401,3 +351,35 @@ macro_rules! optimizer {
     };
 }
 use optimizer;
+
+macro_rules! optimizers {
+    ($($rule:ident => $file:ident::$name:ident,)+) => {
+        $(pub use $file::$name;)+
+
+        /// The optimizer of a rule.
+        ///
+        /// ```
+        /// use gristmill::{kernels::update::{Adam, Rule}, optim, Tensor, nn::Parameter};
+        /// let parameters = vec![Parameter::new(Tensor::<f32>::ones([3])?)];
+        /// let optimizer = optim::of_rule(Rule::Adam(Adam { lr: 0.01, ..Adam::default() }), parameters);
+        /// assert_eq!(optimizer.learning_rate(), 0.01);
+        /// # Ok::<(), gristmill::Error>(())
+        /// ```
+        pub fn of_rule<T: Element>(rule: Rule, parameters: Vec<Parameter<T>>) -> Box<dyn Optimizer<T>> {
+            let parameters = Parameters::new(parameters);
+            match rule {
+                $(Rule::$rule(config) => Box::new($name { config, parameters }),)+
+            }
+        }
+    };
+}
+
+optimizers! {
+    Sgd => sgd::SGD,
+    RmsProp => rmsprop::RMSprop,
+    Adam => adam::Adam,
+    Adagrad => adagrad::Adagrad,
+    Lion => lion::Lion,
+    NAdam => nadam::NAdam,
+    RAdam => radam::RAdam,
+}

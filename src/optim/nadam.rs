@@ -1,16 +1,14 @@
 //! NAdam.
 
-use super::state::{self, Setting};
-use super::{Decay, Optimizer, ParamGroup, Parameters, Progress, Rule, optimizer};
-use crate::error::Result;
-use crate::kernels::update::{self, Step};
-use crate::nn::{Parameter, StateDict};
+use super::{Decay, Parameters, optimizer};
+use crate::kernels::update;
+use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// Adam with Nesterov's look ahead (Dozat 2016); the formula stands in [`update::nadam()`].
+/// Adam with Nesterov's look ahead (Dozat 2016); the formula stands in [`update::NAdam`].
 pub struct NAdam<T: Element = f32> {
-    config: update::NAdam,
-    parameters: Parameters<T, 2>,
+    pub(super) config: update::NAdam,
+    pub(super) parameters: Parameters<T>,
 }
 
 impl<T: Element> NAdam<T> {
@@ -39,43 +37,3 @@ optimizer!(NAdam, {
     /// How λ acts: L2 by default.
     decay: Decay,
 });
-
-impl Rule<2> for update::NAdam {
-    const STATES: [&'static str; 2] = ["exp_avg", "exp_avg_sq"];
-
-    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
-        (&mut self.lr, &mut self.weight_decay)
-    }
-
-    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
-        vec![
-            ("lr", Setting::Number(&mut self.lr)),
-            ("beta1", Setting::Number(&mut self.beta1)),
-            ("beta2", Setting::Number(&mut self.beta2)),
-            ("eps", Setting::Number(&mut self.eps)),
-            ("weight_decay", Setting::Number(&mut self.weight_decay)),
-            ("decay", Setting::Decay(&mut self.decay)),
-            ("momentum_decay", Setting::Number(&mut self.momentum_decay)),
-        ]
-    }
-
-    fn used(&self) -> [bool; 2] {
-        [true; 2]
-    }
-
-    /// The product of the momenta, 0 before it becomes subnormal.
-    fn carry(&self, step: u64, carried: f64) -> Result<f64> {
-        let carried = carried * self.momentum(step)?;
-        Ok(if carried < 1e-100 { 0.0 } else { carried })
-    }
-
-    fn step<'a, T: Element>(
-        &self,
-        at: Progress,
-        grad: &'a [T],
-        param: &'a mut [T],
-        [first, second]: [&'a mut [T]; 2],
-    ) -> Result<Step<'a, T>> {
-        Step::nadam(self, at.step, at.carried, grad, param, first, second)
-    }
-}

@@ -1,17 +1,15 @@
 //! RAdam.
 
-use super::state::{self, Setting};
-use super::{Decay, Optimizer, ParamGroup, Parameters, Progress, Rule, optimizer};
-use crate::error::Result;
-use crate::kernels::update::{self, Step};
-use crate::nn::{Parameter, StateDict};
+use super::{Decay, Parameters, optimizer};
+use crate::kernels::update;
+use crate::nn::Parameter;
 use crate::simd::Element;
 
 /// Adam that begins without the root, whose variance is not known yet (Liu et al. 2020); the formula stands in
-/// [`update::radam()`].
+/// [`update::RAdam`].
 pub struct RAdam<T: Element = f32> {
-    config: update::RAdam,
-    parameters: Parameters<T, 2>,
+    pub(super) config: update::RAdam,
+    pub(super) parameters: Parameters<T>,
 }
 
 impl<T: Element> RAdam<T> {
@@ -38,36 +36,3 @@ optimizer!(RAdam, {
     /// How λ acts: L2 by default.
     decay: Decay,
 });
-
-impl Rule<2> for update::RAdam {
-    const STATES: [&'static str; 2] = ["exp_avg", "exp_avg_sq"];
-
-    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
-        (&mut self.lr, &mut self.weight_decay)
-    }
-
-    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
-        vec![
-            ("lr", Setting::Number(&mut self.lr)),
-            ("beta1", Setting::Number(&mut self.beta1)),
-            ("beta2", Setting::Number(&mut self.beta2)),
-            ("eps", Setting::Number(&mut self.eps)),
-            ("weight_decay", Setting::Number(&mut self.weight_decay)),
-            ("decay", Setting::Decay(&mut self.decay)),
-        ]
-    }
-
-    fn used(&self) -> [bool; 2] {
-        [true; 2]
-    }
-
-    fn step<'a, T: Element>(
-        &self,
-        at: Progress,
-        grad: &'a [T],
-        param: &'a mut [T],
-        [first, second]: [&'a mut [T]; 2],
-    ) -> Result<Step<'a, T>> {
-        Step::radam(self, at.step, grad, param, first, second)
-    }
-}

@@ -1,17 +1,15 @@
 //! RMSprop.
 
-use super::state::{self, Setting};
-use super::{Decay, Optimizer, ParamGroup, Parameters, Progress, Rule, optimizer};
-use crate::error::Result;
-use crate::kernels::update::{RmsProp, Step};
-use crate::nn::{Parameter, StateDict};
+use super::{Decay, Parameters, optimizer};
+use crate::kernels::update::RmsProp;
+use crate::nn::Parameter;
 use crate::simd::Element;
 
 /// Gradients divided by the root of their running mean square (Tieleman and Hinton 2012); the formula stands in
-/// [`update::rmsprop`](crate::kernels::update::rmsprop).
+/// [`RmsProp`].
 pub struct RMSprop<T: Element = f32> {
-    config: RmsProp,
-    parameters: Parameters<T, 3>,
+    pub(super) config: RmsProp,
+    pub(super) parameters: Parameters<T>,
 }
 
 impl<T: Element> RMSprop<T> {
@@ -37,37 +35,3 @@ optimizer!(RMSprop, {
     /// How λ acts: L2 by default.
     decay: Decay,
 });
-
-impl Rule<3> for RmsProp {
-    const STATES: [&'static str; 3] = ["square_avg", "grad_avg", "momentum_buffer"];
-
-    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
-        (&mut self.lr, &mut self.weight_decay)
-    }
-
-    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
-        vec![
-            ("lr", Setting::Number(&mut self.lr)),
-            ("alpha", Setting::Number(&mut self.alpha)),
-            ("eps", Setting::Number(&mut self.eps)),
-            ("momentum", Setting::Number(&mut self.momentum)),
-            ("centered", Setting::Flag(&mut self.centered)),
-            ("weight_decay", Setting::Number(&mut self.weight_decay)),
-            ("decay", Setting::Decay(&mut self.decay)),
-        ]
-    }
-
-    fn used(&self) -> [bool; 3] {
-        [true, self.centered, self.momentum != 0.0]
-    }
-
-    fn step<'a, T: Element>(
-        &self,
-        _: Progress,
-        grad: &'a [T],
-        param: &'a mut [T],
-        [square, mean, momentum]: [&'a mut [T]; 3],
-    ) -> Result<Step<'a, T>> {
-        Step::rmsprop(self, grad, param, square, mean, momentum)
-    }
-}

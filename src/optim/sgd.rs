@@ -1,16 +1,14 @@
 //! Stochastic gradient descent.
 
-use super::state::{self, Setting};
-use super::{Decay, Optimizer, ParamGroup, Parameters, Progress, Rule, optimizer};
-use crate::error::Result;
-use crate::kernels::update::{Sgd, Step};
-use crate::nn::{Parameter, StateDict};
+use super::{Decay, Parameters, optimizer};
+use crate::kernels::update::Sgd;
+use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// `v ← momentum·v + (1 − dampening)·g`, `p ← p − lr·v`; the formula stands in [`update::sgd`](crate::kernels::update::sgd).
+/// `v ← momentum·v + (1 − dampening)·g`, `p ← p − lr·v`; the formula stands in [`Sgd`].
 pub struct SGD<T: Element = f32> {
-    config: Sgd,
-    parameters: Parameters<T, 1>,
+    pub(super) config: Sgd,
+    pub(super) parameters: Parameters<T>,
 }
 
 impl<T: Element> SGD<T> {
@@ -41,37 +39,3 @@ optimizer!(SGD, {
     /// How λ acts: L2 by default, decoupled for SGDW (Loshchilov and Hutter 2019).
     decay: Decay,
 });
-
-impl Rule<1> for Sgd {
-    const STATES: [&'static str; 1] = ["momentum_buffer"];
-
-    fn lr_and_decay(&mut self) -> (&mut f64, &mut f64) {
-        (&mut self.lr, &mut self.weight_decay)
-    }
-
-    fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
-        vec![
-            ("lr", Setting::Number(&mut self.lr)),
-            ("momentum", Setting::Number(&mut self.momentum)),
-            ("dampening", Setting::Number(&mut self.dampening)),
-            ("dampen_first", Setting::Flag(&mut self.dampen_first)),
-            ("nesterov", Setting::Flag(&mut self.nesterov)),
-            ("weight_decay", Setting::Number(&mut self.weight_decay)),
-            ("decay", Setting::Decay(&mut self.decay)),
-        ]
-    }
-
-    fn used(&self) -> [bool; 1] {
-        [self.momentum != 0.0]
-    }
-
-    fn step<'a, T: Element>(
-        &self,
-        at: Progress,
-        grad: &'a [T],
-        param: &'a mut [T],
-        [momentum]: [&'a mut [T]; 1],
-    ) -> Result<Step<'a, T>> {
-        Step::sgd(self, at.step, grad, param, momentum)
-    }
-}

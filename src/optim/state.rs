@@ -1,34 +1,36 @@
 //! What an optimizer remembers, under names.
 
-use super::{ParamGroup, Parameters, Progress, Rule};
+use super::{ParamGroup, Parameters, STATES};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::kernels::update::Decay;
+use crate::kernels::update::{Decay, Progress, Rule, Setting};
 use crate::nn::StateDict;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
 const OP: &str = "load_state_dict";
 
-/// A hyperparameter of any kind.
-pub(super) enum Setting<'a> {
-    Number(&'a mut f64),
-    Flag(&'a mut bool),
-    Decay(&'a mut Decay),
+fn write<T: Element>(setting: Setting<'_>, name: &str, state: &mut StateDict<T>) {
+    match setting {
+        Setting::Number(number) => state.set(name, *number),
+        Setting::Flag(flag) => state.set(name, *flag),
+        Setting::Decay(Decay::L2) => state.set(name, "L2"),
+        Setting::Decay(Decay::Decoupled) => state.set(name, "decoupled"),
+    }
 }
 
-impl Setting<'_> {
-    fn write<T: Element>(self, name: &str, state: &mut StateDict<T>) {
-        match self {
-            Setting::Number(number) => state.set(name, *number),
-            Setting::Flag(flag) => state.set(name, *flag),
-            Setting::Decay(Decay::L2) => state.set(name, "L2"),
-            Setting::Decay(Decay::Decoupled) => state.set(name, "decoupled"),
-        }
+/// Takes the settings from a state of the optimizer `name`.
+pub(super) fn read<T: Element>(
+    name: &str,
+    settings: Vec<(&'static str, Setting<'_>)>,
+    state: &StateDict<T>,
+) -> Result<()> {
+    let found: String = state.get("optimizer")?;
+    if found != name {
+        return Err(Error::value(OP, format!("the state is one of {found}, expected {name}")));
     }
-
-    fn read<T: Element>(self, name: &str, state: &StateDict<T>) -> Result<()> {
-        match self {
+    for (name, setting) in settings {
+        match setting {
             Setting::Number(number) => *number = state.get(name)?,
             Setting::Flag(flag) => *flag = state.get(name)?,
             Setting::Decay(decay) => {
@@ -41,25 +43,8 @@ impl Setting<'_> {
                 }
             }
         }
-        Ok(())
     }
-}
-
-/// The settings in a state of the optimizer `name`.
-pub(super) fn settings<T: Element, R: Rule<N>, const N: usize>(
-    name: &str,
-    rule: R,
-    state: &StateDict<T>,
-) -> Result<R> {
-    let found: String = state.get("optimizer")?;
-    if found != name {
-        return Err(Error::value(OP, format!("the state is one of {found}, expected {name}")));
-    }
-    let mut rule = rule;
-    for (name, setting) in rule.settings() {
-        setting.read(name, state)?;
-    }
-    Ok(rule)
+    Ok(())
 }
 
 /// A value that may be missing.
@@ -67,14 +52,13 @@ fn optional<T: Element, V: std::str::FromStr>(state: &StateDict<T>, name: &str) 
     state.values().contains_key(name).then(|| state.get(name)).transpose()
 }
 
-impl<T: Element, const N: usize> Parameters<T, N> {
-    pub(super) fn state_dict<R: Rule<N>>(&self, name: &str, rule: R) -> StateDict<T> {
-        let (mut state, mut rule) = (StateDict::new(), rule);
+impl<T: Element> Parameters<T> {
+    pub(super) fn state_dict(&self, name: &str, mut rule: Rule) -> StateDict<T> {
+        let mut state = StateDict::new();
         state.set("optimizer", name);
         state.set("parameters", self.list.len());
-        let used = rule.used();
         for (name, setting) in rule.settings() {
-            setting.write(name, &mut state);
+            write(setting, name, &mut state);
         }
         let limits = [("clip_norm", self.clip_norm), ("clip_value", self.clip_value)];
         for (name, limit) in limits {
@@ -98,31 +82,33 @@ impl<T: Element, const N: usize> Parameters<T, N> {
             if let Some(weight_decay) = group.weight_decay {
                 state.set(format!("{i}.weight_decay"), weight_decay);
             }
-            for ((name, numbers), used) in R::STATES.iter().zip(&self.state).zip(used) {
+            for (at, (part, numbers)) in rule.state().iter().zip(&self.state).enumerate() {
                 // What no step has needed yet stays out, unless the next step expects it.
                 let initial = vec![T::from_f64(rule.initial()); value.len()];
                 let numbers = match numbers.get(place.clone()) {
                     Some(numbers) if step > 0 => numbers,
-                    None if step > 0 && used => &initial,
+                    None if step > 0 && rule.uses(at) => &initial,
                     _ => continue,
                 };
                 let tensor = Tensor::from_slice(numbers, value.shape());
-                state.set_tensor(format!("{i}.{name}"), &tensor.expect("as many numbers as the parameter"));
+                state.set_tensor(
+                    format!("{i}.{}", part.name),
+                    &tensor.expect("as many numbers as the parameter"),
+                );
             }
         }
         state
     }
 
-    pub(super) fn load_state_dict<R: Rule<N>>(&mut self, rule: R, state: &StateDict<T>) -> Result<()> {
+    pub(super) fn load_state_dict(&mut self, rule: Rule, state: &StateDict<T>) -> Result<()> {
         let count: usize = state.get("parameters")?;
         if count != self.list.len() {
             let message = format!("the state is one of {count} parameters, expected {}", self.list.len());
             return Err(Error::value(OP, message));
         }
-        let used = rule.used();
         let total = self.list.iter().map(|parameter| parameter.len()).sum();
         let (mut progress, mut groups) = (Vec::new(), Vec::new());
-        let mut buffers: [Buffer<T>; N] = std::array::from_fn(|_| Buffer::stale(0));
+        let mut buffers: [Buffer<T>; STATES] = std::array::from_fn(|_| Buffer::stale(0));
         let mut start = 0;
         for (i, parameter) in self.list.iter().enumerate() {
             let shape = parameter.value();
@@ -135,9 +121,9 @@ impl<T: Element, const N: usize> Parameters<T, N> {
                 lr_scale: optional(state, &format!("{i}.lr_scale"))?.unwrap_or(1.0),
                 weight_decay: optional(state, &format!("{i}.weight_decay"))?,
             });
-            for ((name, buffer), used) in R::STATES.iter().zip(&mut buffers).zip(used) {
-                let name = format!("{i}.{name}");
-                let expected = used && step > 0;
+            for (at, (part, buffer)) in rule.state().iter().zip(&mut buffers).enumerate() {
+                let name = format!("{i}.{}", part.name);
+                let expected = rule.uses(at) && step > 0;
                 if !expected && !state.tensors().contains_key(&name) {
                     continue;
                 }

@@ -2,6 +2,46 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
+/// A function of one number as tests and benches see it: its formula in `f64`, and what its kernel promises.
+/// It stands in the file of the kernel; [`Unary::twin`](crate::kernels::map::Unary::twin) gives it.
+pub trait Twin: Send + Sync {
+    /// The value.
+    fn value(&self, x: f64) -> f64;
+
+    /// The derivative.
+    fn derivative(&self, x: f64) -> f64;
+
+    /// The documented error of the kernel's value in u, relative and absolute; 2 ULP are at most 4 u.
+    fn value_bound(&self, x: f64) -> (f64, f64);
+
+    /// The same of the derivative; absolute parts are those of terms that cancel.
+    fn derivative_bound(&self, x: f64) -> (f64, f64);
+
+    /// Operations of the kernel for a value and for a gradient, each in `f32` and in `f64`, as polynomials
+    /// differ.
+    fn operations(&self) -> [[u32; 2]; 2];
+
+    /// Whether random graphs may use it at `x`: it is smooth there, and its numbers stay small.
+    fn is_tame(&self, x: f64) -> bool {
+        x.abs() < 50.0
+    }
+
+    /// Whether a derivative of 0 makes 0 of every gradient, also of infinities and NaN.
+    fn is_flat(&self) -> bool {
+        false
+    }
+}
+
+/// Far enough from a kink.
+pub(crate) fn is_off(x: f64, kink: f64) -> bool {
+    (x - kink).abs() > 0.02
+}
+
+/// Far enough from where rounding to integers jumps.
+pub(crate) fn between_integers(x: f64) -> bool {
+    is_off(2.0 * x, (2.0 * x).round())
+}
+
 /// The error function 2/√π ∫₀ˣ e^(−t²) dt; the difference from 1 where that does not cancel.
 pub fn erf(x: f64) -> f64 {
     if x.abs() < 1.0 { erf_series(x) } else { (1.0 - erfc(x.abs())).copysign(x) }
@@ -30,53 +70,12 @@ fn erfc(x: f64) -> f64 {
 }
 
 /// The normal distribution Φ(x) = ½·(1 + erf(x/√2)), without cancellation.
-fn normal_cdf(x: f64) -> f64 {
+pub(crate) fn normal_cdf(x: f64) -> f64 {
     0.5 * erfc(-x * FRAC_1_SQRT_2)
 }
 
 /// −1, ±0 or 1; NaN of NaN.
 pub fn sign(x: f64) -> f64 {
-    if x == 0.0 || x.is_nan() { x } else { x.signum() }
-}
-
-/// x within \[min, max\]; NaN stays.
-pub fn clamp(x: f64, min: f64, max: f64) -> f64 {
-    let x = if x < min { min } else { x };
-    if x > max { max } else { x }
-}
-
-/// 1 where min ≤ x ≤ max, else 0, also at NaN.
-pub fn clamp_derivative(x: f64, min: f64, max: f64) -> f64 {
-    if min <= x && x <= max { 1.0 } else { 0.0 }
-}
-
-/// −ln(1 + e⁻ˣ), without overflow.
-pub fn log_sigmoid(x: f64) -> f64 {
-    if x < 0.0 { x - x.exp().ln_1p() } else { -(-x).exp().ln_1p() }
-}
-
-/// σ(−x)
-pub fn log_sigmoid_derivative(x: f64) -> f64 {
-    sigmoid(-x)
-}
-
-/// 2/√π·e^(−x²)
-pub fn erf_derivative(x: f64) -> f64 {
-    2.0 / PI.sqrt() * (-x * x).exp()
-}
-
-/// 1/√x
-pub fn rsqrt(x: f64) -> f64 {
-    1.0 / x.sqrt()
-}
-
-/// −½·x^(−3/2)
-pub fn rsqrt_derivative(x: f64) -> f64 {
-    -0.5 / (x * x.sqrt())
-}
-
-/// The sign; 0 of 0.
-pub fn abs_derivative(x: f64) -> f64 {
     if x == 0.0 || x.is_nan() { x } else { x.signum() }
 }
 
@@ -90,97 +89,9 @@ pub fn relu_derivative(x: f64) -> f64 {
     if x <= 0.0 { 0.0 } else { 1.0 }
 }
 
-/// x, or slope·x where x is not positive.
-pub fn leaky_relu(x: f64, slope: f64) -> f64 {
-    if x > 0.0 { x } else { slope * x }
-}
-
-/// 1, or slope where x is not positive.
-pub fn leaky_relu_derivative(x: f64, slope: f64) -> f64 {
-    if x > 0.0 { 1.0 } else { slope }
-}
-
 /// 1 / (1 + e⁻ˣ)
 pub fn sigmoid(x: f64) -> f64 {
     if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
-}
-
-/// σ(x)·σ(−x)
-pub fn sigmoid_derivative(x: f64) -> f64 {
-    sigmoid(x) * sigmoid(-x)
-}
-
-/// 1 − tanh² x
-pub fn tanh_derivative(x: f64) -> f64 {
-    4.0 * sigmoid_derivative(2.0 * x)
-}
-
-/// x·Φ(x)
-pub fn gelu(x: f64) -> f64 {
-    if x == f64::NEG_INFINITY { -0.0 } else { x * normal_cdf(x) }
-}
-
-/// Φ(x) + x·φ(x)
-pub fn gelu_derivative(x: f64) -> f64 {
-    let density = (-0.5 * x * x).exp() / (2.0 * PI).sqrt();
-    normal_cdf(x) + if x.is_infinite() { 0.0 } else { x * density }
-}
-
-/// 2√(2/π)·(x + 0.044715·x³)
-pub fn gelu_tanh_argument(x: f64) -> f64 {
-    2.0 * (2.0 / PI).sqrt() * (x + 0.044715 * x * x * x)
-}
-
-/// x·½·(1 + tanh(v/2)) = x·σ(v), v the [argument](gelu_tanh_argument).
-pub fn gelu_tanh(x: f64) -> f64 {
-    if x == f64::NEG_INFINITY { -0.0 } else { x * sigmoid(gelu_tanh_argument(x)) }
-}
-
-/// σ(v) + x·σ(v)·σ(−v)·v'
-pub fn gelu_tanh_derivative(x: f64) -> f64 {
-    if x.is_infinite() {
-        return relu_derivative(x);
-    }
-    let v = gelu_tanh_argument(x);
-    let slope = 2.0 * (2.0 / PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
-    sigmoid(v) + x * sigmoid_derivative(v) * slope
-}
-
-/// x·σ(x)
-pub fn silu(x: f64) -> f64 {
-    if x == f64::NEG_INFINITY { -0.0 } else { x * sigmoid(x) }
-}
-
-/// σ(x)·(1 + x·σ(−x))
-pub fn silu_derivative(x: f64) -> f64 {
-    if x.is_infinite() { relu_derivative(x) } else { sigmoid(x) * (1.0 + x * sigmoid(-x)) }
-}
-
-/// x·tanh(ln(1 + eˣ)), as a quotient of sums of positive terms.
-pub fn mish(x: f64) -> f64 {
-    if x == f64::NEG_INFINITY {
-        return -0.0;
-    }
-    let f = (-x.abs()).exp();
-    if x < 0.0 {
-        x * (f * (f + 2.0) / (f * (f + 2.0) + 2.0))
-    } else {
-        x * ((1.0 + 2.0 * f) / (1.0 + 2.0 * f + 2.0 * f * f))
-    }
-}
-
-/// tanh t + x·σ(x)·(1 − tanh² t), t = ln(1 + eˣ)
-pub fn mish_derivative(x: f64) -> f64 {
-    if x.is_infinite() {
-        return relu_derivative(x);
-    }
-    let t = if x > 20.0 { 1.0 } else { x.exp().ln_1p().tanh() };
-    t + x * sigmoid(x) * (1.0 - t * t)
-}
-
-/// n·xⁿ⁻¹; 0 when n is 0.
-pub fn powi_derivative(x: f64, n: i32) -> f64 {
-    if n == 0 { 0.0 } else { f64::from(n) * x.powf(f64::from(n) - 1.0) }
 }
 
 /// b·aᵇ⁻¹; 0 where b is 0.
@@ -191,31 +102,6 @@ pub fn pow_base_derivative(a: f64, b: f64) -> f64 {
 /// aᵇ·ln a; 0 where a is 0 and b ≥ 0.
 pub fn pow_exponent_derivative(a: f64, b: f64) -> f64 {
     if a == 0.0 && b >= 0.0 { 0.0 } else { a.powf(b) * a.ln() }
-}
-
-/// ln(1 + eˣ), or x where x > 20.
-pub fn softplus(x: f64) -> f64 {
-    if x > 20.0 { x } else { x.exp().ln_1p() }
-}
-
-/// σ(x), or 1 where x > 20.
-pub fn softplus_derivative(x: f64) -> f64 {
-    if x > 20.0 { 1.0 } else { sigmoid(x) }
-}
-
-/// x, or alpha·(eˣ − 1) where x is not positive.
-pub fn elu(x: f64, alpha: f64) -> f64 {
-    if x > 0.0 { x } else { alpha * x.exp_m1() }
-}
-
-/// 1, or alpha·eˣ where x is not positive.
-pub fn elu_derivative(x: f64, alpha: f64) -> f64 {
-    if x > 0.0 { 1.0 } else { alpha * x.exp() }
-}
-
-/// p·xᵖ⁻¹; 0 when p is 0.
-pub fn powf_derivative(x: f64, p: f64) -> f64 {
-    if p == 0.0 { 0.0 } else { p * x.powf(p - 1.0) }
 }
 
 /// The smaller; NaN if either is NaN.

@@ -1,8 +1,6 @@
 //! Operations of tensors, each with its twin on the tape of single numbers.
 
-use std::f64::consts::{FRAC_1_SQRT_2, LN_2, PI};
-
-use gristmill::autograd::{BatchStatistics, Reduction};
+use gristmill::autograd::{BatchStatistics, Reduction, unary_functions};
 use gristmill::kernels::norm::Norm;
 use gristmill::tensor::step;
 use gristmill::{Result, Tensor};
@@ -21,6 +19,7 @@ pub struct Twin {
 }
 
 type Apply = Box<dyn Fn(&[&T64]) -> Result<T64>>;
+type Method = fn(&T64) -> Result<T64>;
 type Mirror = Box<dyn Fn(&mut Tape, &[&Twin]) -> Twin>;
 
 /// An operation with all that was chosen for it.
@@ -160,18 +159,10 @@ fn common(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 /// A function of one number, its derivative, and where it is smooth and its numbers stay small.
 struct Function {
     name: &'static str,
-    apply: fn(&T64) -> Result<T64>,
-    f: fn(f64) -> f64,
-    derivative: fn(f64) -> f64,
-    safe: fn(f64) -> bool,
-}
-
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
+    apply: Method,
+    f: Box<dyn Fn(f64) -> f64>,
+    derivative: Box<dyn Fn(f64) -> f64>,
+    safe: Box<dyn Fn(f64) -> bool>,
 }
 
 /// Far enough from a kink.
@@ -179,68 +170,45 @@ fn off(x: f64, kink: f64) -> bool {
     (x - kink).abs() > 0.02
 }
 
-fn between_integers(x: f64) -> bool {
-    off(2.0 * x, (2.0 * x).round())
-}
-
-/// The inner function of GELU's tanh formula, and its derivative.
-fn inner(x: f64) -> [f64; 2] {
-    let scale = (2.0 / PI).sqrt();
-    [scale * (x + 0.044715 * x * x * x), scale * (1.0 + 3.0 * 0.044715 * x * x)]
-}
-
 macro_rules! functions {
     ($($name:literal $apply:expr, $f:expr, $derivative:expr, $safe:expr;)+) => {
-        &[$(Function { name: $name, apply: $apply, f: $f, derivative: $derivative, safe: $safe }),+]
+        vec![$(Function {
+            name: $name,
+            apply: $apply,
+            f: Box::new($f),
+            derivative: Box::new($derivative),
+            safe: Box::new($safe),
+        }),+]
     };
 }
 
-const FUNCTIONS: &[Function] = functions! {
-    "neg" T64::neg, |x| -x, |_| -1.0, |_| true;
-    "sin" T64::sin, f64::sin, f64::cos, |x| x.abs() < 50.0;
-    "cos" T64::cos, f64::cos, |x| -x.sin(), |x| x.abs() < 50.0;
-    "tanh" T64::tanh, f64::tanh, |x| 1.0 / x.cosh().powi(2), |x| x.abs() < 50.0;
-    "sigmoid" T64::sigmoid, sigmoid, |x| sigmoid(x) * sigmoid(-x), |x| x.abs() < 50.0;
-    "log_sigmoid" T64::log_sigmoid, |x| -softplus(-x), |x| sigmoid(-x), |x| x.abs() < 50.0;
-    "erf" T64::erf, libm::erf, |x| 2.0 / PI.sqrt() * (-x * x).exp(), |x| x.abs() < 50.0;
-    "exp" T64::exp, f64::exp, f64::exp, |x| x.abs() < 6.0;
-    "exp2" T64::exp2, f64::exp2, |x| LN_2 * x.exp2(), |x| x.abs() < 8.0;
-    "expm1" T64::expm1, f64::exp_m1, f64::exp, |x| x.abs() < 6.0;
-    "square" T64::square, |x| x * x, |x| 2.0 * x, |x| x.abs() < 20.0;
-    "cube" |x| x.powi(3), |x| x * x * x, |x| 3.0 * x * x, |x| x.abs() < 8.0;
-    "reciprocal" T64::reciprocal, |x| 1.0 / x, |x| -1.0 / (x * x), |x| x.abs() > 0.2;
-    "ln" T64::ln, f64::ln, |x| 1.0 / x, |x| x > 0.2;
-    "log2" T64::log2, f64::log2, |x| 1.0 / (x * LN_2), |x| x > 0.2;
-    "log1p" T64::log1p, f64::ln_1p, |x| 1.0 / (1.0 + x), |x| x > -0.8;
-    "sqrt" T64::sqrt, f64::sqrt, |x| 0.5 / x.sqrt(), |x| x > 0.2;
-    "rsqrt" T64::rsqrt, |x| 1.0 / x.sqrt(), |x| -0.5 / (x * x.sqrt()), |x| x > 0.2;
-    "power" |x| x.powf(2.5), |x| x.powf(2.5), |x| 2.5 * x.powf(1.5), |x| x > 0.2 && x < 10.0;
-    "gelu" T64::gelu, |x| 0.5 * x * libm::erfc(-x * FRAC_1_SQRT_2),
-        |x| 0.5 * libm::erfc(-x * FRAC_1_SQRT_2) + x * (-0.5 * x * x).exp() / (2.0 * PI).sqrt(), |x| x.abs() < 30.0;
-    "gelu_tanh" T64::gelu_tanh, |x| 0.5 * x * (1.0 + inner(x)[0].tanh()), |x| {
-        let [u, slope] = inner(x);
-        0.5 * (1.0 + u.tanh()) + 0.5 * x * slope / u.cosh().powi(2)
-    }, |x| x.abs() < 5.0;
-    "silu" T64::silu, |x| x * sigmoid(x), |x| sigmoid(x) * (1.0 + x * sigmoid(-x)), |x| x.abs() < 50.0;
-    "softplus" T64::softplus, softplus, sigmoid, |x| x.abs() < 19.0;
-    "mish" T64::mish, |x| x * softplus(x).tanh(),
-        |x| softplus(x).tanh() + x * sigmoid(x) / softplus(x).cosh().powi(2), |x| x.abs() < 15.0;
-    "abs" T64::abs, f64::abs, f64::signum, |x| off(x, 0.0);
-    "relu" T64::relu, |x| x.max(0.0), |x| f64::from(x > 0.0), |x| off(x, 0.0);
-    "leaky_relu" |x| x.leaky_relu(0.125), |x| if x > 0.0 { x } else { 0.125 * x },
-        |x| if x > 0.0 { 1.0 } else { 0.125 }, |x| off(x, 0.0);
-    "elu" |x| x.elu(0.75), |x| if x > 0.0 { x } else { 0.75 * x.exp_m1() },
-        |x| if x > 0.0 { 1.0 } else { 0.75 * x.exp() }, |x| off(x, 0.0);
-    "hardtanh" T64::hardtanh, |x| x.clamp(-1.0, 1.0), |x| f64::from(x.abs() < 1.0), |x| off(x.abs(), 1.0);
-    "clamp" |x| x.clamp(-0.5, 0.75), |x| x.clamp(-0.5, 0.75), |x| f64::from(x > -0.5 && x < 0.75),
-        |x| off(x, -0.5) && off(x, 0.75);
-    "floor" T64::floor, f64::floor, |_| 0.0, between_integers;
-    "ceil" T64::ceil, f64::ceil, |_| 0.0, between_integers;
-    "round" T64::round, f64::round, |_| 0.0, between_integers;
-    "sign" T64::sign, f64::signum, |_| 0.0, |x| off(x, 0.0);
-    "scalars" |x| x.mul_scalar(3.0)?.add_scalar(1.0)?.sub_scalar(0.5)?.div_scalar(-4.0),
-        |x| (x * 3.0 + 1.0 - 0.5) / -4.0, |_| -0.75, |_| true;
-};
+/// Those that take more than a tensor, and all that take nothing else.
+fn functions() -> Vec<Function> {
+    let mut all: Vec<Function> = functions! {
+        "cube" |x| x.powi(3), |x| x * x * x, |x| 3.0 * x * x, |x: f64| x.abs() < 8.0;
+        "power" |x| x.powf(2.5), |x| x.powf(2.5), |x| 2.5 * x.powf(1.5), |x| x > 0.2 && x < 10.0;
+        "leaky_relu" |x| x.leaky_relu(0.125), |x| if x > 0.0 { x } else { 0.125 * x },
+            |x| if x > 0.0 { 1.0 } else { 0.125 }, |x| off(x, 0.0);
+        "elu" |x| x.elu(0.75), |x| if x > 0.0 { x } else { 0.75 * x.exp_m1() },
+            |x| if x > 0.0 { 1.0 } else { 0.75 * x.exp() }, |x| off(x, 0.0);
+        "hardtanh" T64::hardtanh, |x| x.clamp(-1.0, 1.0), |x| f64::from(x.abs() < 1.0), |x| off(x.abs(), 1.0);
+        "clamp" |x| x.clamp(-0.5, 0.75), |x| x.clamp(-0.5, 0.75), |x| f64::from(x > -0.5 && x < 0.75),
+            |x| off(x, -0.5) && off(x, 0.75);
+        "scalars" |x| x.mul_scalar(3.0)?.add_scalar(1.0)?.sub_scalar(0.5)?.div_scalar(-4.0),
+            |x| (x * 3.0 + 1.0 - 0.5) / -4.0, |_| -0.75, |_| true;
+    };
+    all.extend(unary_functions().into_iter().map(|(op, method)| {
+        let [value, derivative, safe] = [(); 3].map(|()| op.twin());
+        Function {
+            name: op.name(),
+            apply: method,
+            f: Box::new(move |x| value.value(x)),
+            derivative: Box::new(move |x| derivative.derivative(x)),
+            safe: Box::new(move |x| safe.is_tame(x)),
+        }
+    }));
+    all
+}
 
 /// What an operation may choose from.
 pub struct Scene<'a, 'b> {
@@ -303,14 +271,13 @@ impl Scene<'_, '_> {
     }
 
     fn function(&mut self, x: &Twin) -> Option<Op> {
-        let at = self.draw.below(FUNCTIONS.len());
-        let safe = |function: &Function| x.values(self.tape).iter().all(|&x| (function.safe)(x));
-        let function = FUNCTIONS[at..].iter().chain(FUNCTIONS).find(|function| safe(function))?;
-        op(
-            function.name,
-            |x| (function.apply)(x[0]),
-            |tape, x| x[0].map(|&id| tape.function(id, function.f, function.derivative)),
-        )
+        let mut functions = functions();
+        let at = self.draw.below(functions.len());
+        functions.rotate_left(at);
+        let x = x.values(self.tape);
+        let safe = |function: &Function| x.iter().all(|&x| (function.safe)(x));
+        let Function { name, apply, f, derivative, .. } = functions.into_iter().find(safe)?;
+        op(name, move |x| apply(x[0]), move |tape, x| x[0].map(|&id| tape.function(id, &f, &derivative)))
     }
 
     fn binary(&mut self, first: usize) -> Option<(Op, Vec<usize>)> {

@@ -22,7 +22,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::common::*;
 use crate::registry::losses::loss_and_slope;
-use crate::registry::maps::{derivative, derivative_bound, functions, own};
+use crate::registry::maps::{functions, own};
 
 /// A number with the digits of f64 and any exponent: `fraction·2^exponent`, the magnitude of the fraction
 /// from 1 to 2, or 0·2⁰.
@@ -327,7 +327,7 @@ fn elementwise_gradients_are_right_where_the_derivative_is_a_normal_number() {
         let dy: Vec<T> = scene.numbers(1, x.len());
         let mut dx = vec![T::NAN; x.len()];
         map::unary_backward(op, &x, &y, &dy, &mut dx).unwrap();
-        let slopes: Vec<f64> = x.iter().map(|x| derivative(op, x.to_f64())).collect();
+        let slopes: Vec<f64> = x.iter().map(|x| op.twin().derivative(x.to_f64())).collect();
         let holds = |i: usize| {
             // The factors of the derivative, in the order of the formula.
             let (y, g, slope) = (y[i].to_f64(), Wide::new(dy[i].to_f64()), slopes[i]);
@@ -353,7 +353,7 @@ fn elementwise_gradients_are_right_where_the_derivative_is_a_normal_number() {
             &dx,
             &exact,
             |i| {
-                let (relative, absolute) = derivative_bound(op, x[i].to_f64().clamp(-1e3, 1e3));
+                let (relative, absolute) = op.twin().derivative_bound(x[i].to_f64().clamp(-1e3, 1e3));
                 let g = Wide::new(dy[i].to_f64()).abs();
                 // Powers of numbers far from 1: the logarithm counts in bounds of exponentials, also in f64.
                 let far = if let Unary::Powf(p) = op {

@@ -3,16 +3,18 @@
 use crate::common::*;
 use crate::registry::updates::Config;
 use gristmill::Element;
-use gristmill::kernels::update::{self, Adagrad, Adam, Decay, Lion, NAdam, RAdam, RmsProp, Sgd, Step};
+use gristmill::kernels::update::{
+    self, Adagrad, Adam, Decay, Lion, NAdam, Progress, RAdam, RmsProp, Rule, Setting, Sgd, Step,
+};
 
 /// What one kernel call changes: the parameter first.
 type State<T> = [Vec<T>; 4];
 
 fn start<T: Element>(config: &Config, param: &[T]) -> State<T> {
-    let (first, used) = (T::from_f64(config.first()), config.used());
+    let first = T::from_f64(config.0.initial());
     std::array::from_fn(|part| match part.checked_sub(1) {
         None => param.to_vec(),
-        Some(part) if used.get(part).is_some_and(|&used| used) => vec![first; param.len()],
+        Some(part) if config.0.uses(part) => vec![first; param.len()],
         _ => vec![],
     })
 }
@@ -48,7 +50,7 @@ fn pytorch_agrees_after_every_step() {
         let flag = |name: &str| fixture["config"][name].as_bool().unwrap_or(false);
         let weight_decay = option("weight_decay").unwrap_or(0.0);
         let config = match name.split('_').next().unwrap() {
-            "sgd" => Config::Sgd(Sgd {
+            "sgd" => Config::from(Sgd {
                 lr: option("lr").unwrap(),
                 momentum: option("momentum").unwrap_or(0.0),
                 dampening: option("dampening").unwrap_or(0.0),
@@ -56,7 +58,7 @@ fn pytorch_agrees_after_every_step() {
                 weight_decay,
                 ..Sgd::default()
             }),
-            "rmsprop" => Config::RmsProp(RmsProp {
+            "rmsprop" => Config::from(RmsProp {
                 lr: option("lr").unwrap(),
                 alpha: option("alpha").unwrap(),
                 momentum: option("momentum").unwrap_or(0.0),
@@ -68,7 +70,7 @@ fn pytorch_agrees_after_every_step() {
                 let default = Adam::default();
                 let betas = fixture["config"]["betas"].as_array();
                 let beta = |i: usize, default| betas.map_or(default, |betas| betas[i].as_f64().unwrap());
-                Config::Adam(Adam {
+                Config::from(Adam {
                     lr: option("lr").unwrap_or(default.lr),
                     beta1: beta(0, default.beta1),
                     beta2: beta(1, default.beta2),
@@ -96,7 +98,7 @@ fn pytorch_agrees_with_the_newer_ones() {
         let decay = if decoupled { Decay::Decoupled } else { Decay::L2 };
         let weight_decay = option("weight_decay", 0.0);
         let config = match fixture["name"].as_str().unwrap().split('_').next().unwrap() {
-            "adagrad" => Config::Adagrad(Adagrad {
+            "adagrad" => Config::from(Adagrad {
                 lr: option("lr", 1e-2),
                 lr_decay: option("lr_decay", 0.0),
                 initial_accumulator_value: option("initial_accumulator_value", 0.0),
@@ -104,7 +106,7 @@ fn pytorch_agrees_with_the_newer_ones() {
                 weight_decay,
                 decay,
             }),
-            "nadam" => Config::NAdam(NAdam {
+            "nadam" => Config::from(NAdam {
                 lr: option("lr", 2e-3),
                 beta1: beta(0, 0.9),
                 beta2: beta(1, 0.999),
@@ -113,7 +115,7 @@ fn pytorch_agrees_with_the_newer_ones() {
                 decay,
                 momentum_decay: option("momentum_decay", 4e-3),
             }),
-            "radam" => Config::RAdam(RAdam {
+            "radam" => Config::from(RAdam {
                 lr: option("lr", 1e-3),
                 beta1: beta(0, 0.9),
                 beta2: beta(1, 0.999),
@@ -121,7 +123,7 @@ fn pytorch_agrees_with_the_newer_ones() {
                 weight_decay,
                 decay,
             }),
-            "lion" => Config::Lion(Lion {
+            "lion" => Config::from(Lion {
                 lr: option("lr", 1e-4),
                 beta1: beta(0, 0.9),
                 beta2: beta(1, 0.99),
@@ -139,7 +141,7 @@ fn pytorch_agrees_with_the_newer_ones() {
 fn the_first_sgd_step_does_not_read_its_buffer() {
     let config = Sgd { momentum: 0.9, dampening: 0.5, ..Sgd::default() };
     let (mut param, mut buffer) = ([1.0_f32; 20], [f32::NAN; 20]);
-    update::sgd(&config, 1, &[2.0; 20], &mut param, &mut buffer).unwrap();
+    update::run(&mut [Step::new(config, 1, &[2.0; 20], &mut param, [&mut buffer]).unwrap()]).unwrap();
     assert_eq!(buffer, [2.0; 20]);
 }
 
@@ -148,7 +150,8 @@ fn a_centered_step_without_variance_is_finite() {
     let config = RmsProp { centered: true, alpha: 0.5, ..RmsProp::default() };
     let (mut param, mut square, mut mean) = ([1.0_f32; 5], [0.0; 5], [0.0; 5]);
     for _ in 0..100 {
-        update::rmsprop(&config, &[0.1; 5], &mut param, &mut square, &mut mean, &mut []).unwrap();
+        let state = [&mut square[..], &mut mean, &mut []];
+        update::run(&mut [Step::new(config, 1, &[0.1; 5], &mut param, state).unwrap()]).unwrap();
         assert!(param[0].is_finite());
     }
 }
@@ -159,22 +162,28 @@ fn forgetful() -> Vec<Config> {
     let sgd = Sgd { momentum: 0.8, ..Sgd::default() };
     let rmsprop = RmsProp { alpha: 0.8, momentum: 0.8, ..RmsProp::default() };
     let adam = Adam { beta1: 0.75, beta2: 0.8, ..Adam::default() };
-    vec![
-        Config::Sgd(sgd),
-        Config::Sgd(Sgd { nesterov: true, weight_decay, decay, ..sgd }),
-        Config::Sgd(Sgd { dampening: 0.8, dampen_first: true, ..sgd }),
-        Config::RmsProp(RmsProp { momentum: 0.0, ..rmsprop }),
-        Config::RmsProp(rmsprop),
-        Config::RmsProp(RmsProp { momentum: 0.0, centered: true, ..rmsprop }),
-        Config::RmsProp(RmsProp { centered: true, weight_decay, decay, ..rmsprop }),
-        Config::Adam(adam),
-        Config::Adam(Adam { amsgrad: true, weight_decay, decay, ..adam }),
-        Config::Adagrad(Adagrad::default()),
-        Config::Lion(Lion { beta2: 0.8, ..Lion::default() }),
-        Config::NAdam(NAdam { beta1: 0.75, beta2: 0.8, ..NAdam::default() }),
-        Config::RAdam(RAdam { beta1: 0.75, beta2: 0.8, ..RAdam::default() }),
-        Config::RAdam(RAdam { beta1: 0.75, beta2: 0.5, ..RAdam::default() }),
-    ]
+    let mut all = vec![
+        Config::from(sgd),
+        Config::from(Sgd { nesterov: true, weight_decay, decay, ..sgd }),
+        Config::from(Sgd { dampening: 0.8, dampen_first: true, ..sgd }),
+        Config::from(rmsprop),
+        Config::from(RmsProp { momentum: 0.0, centered: true, ..rmsprop }),
+        Config::from(RmsProp { centered: true, weight_decay, decay, ..rmsprop }),
+        Config::from(Adam { amsgrad: true, weight_decay, decay, ..adam }),
+        Config::from(RAdam { beta1: 0.75, beta2: 0.5, ..RAdam::default() }),
+    ];
+    // And every rule but for that by default.
+    for mut rule in Rule::all() {
+        for (name, setting) in rule.settings() {
+            match (setting, name) {
+                (Setting::Number(part), "beta1") => *part = 0.75,
+                (Setting::Number(part), "beta2" | "alpha") => *part = 0.8,
+                _ => (),
+            }
+        }
+        all.push(Config(rule));
+    }
+    all
 }
 
 /// `steps` steps with the gradients that `grad` gives, none of which may leave a subnormal number.
@@ -200,11 +209,11 @@ fn fades<T: Element>(config: &Config) {
     let mut state = start::<T>(config, &noise(LEN, 1));
     let grad = |nth: u64| if nth <= 10 { noise(LEN, nth) } else { vec![T::ZERO; LEN] };
     steps_stay_normal(config, 5000, &mut state, grad);
-    for ((name, _), values) in config.parts().iter().zip(&state[1..]) {
+    for (part, values) in config.0.state().iter().zip(&state[1..]) {
         let zeros = values.iter().all(|&x| x == T::ZERO);
         // Sums and the largest so far stay.
-        let stays = matches!(*name, "sum" | "max_exp_avg_sq");
-        assert!(zeros != stays || values.is_empty(), "{config:?}: {name} is {values:?}");
+        let stays = matches!(part.name, "sum" | "max_exp_avg_sq");
+        assert!(zeros != stays || values.is_empty(), "{config:?}: {part:?} is {values:?}");
     }
 }
 
@@ -235,16 +244,18 @@ fn tiny_gradients_leave_no_subnormal_state() {
 #[test]
 fn weights_that_decay_away_become_0_with_their_sign() {
     let (lr, weight_decay, decay) = (0.5, 0.5, Decay::Decoupled);
-    for config in [
-        Config::Sgd(Sgd { lr, weight_decay, decay, ..Sgd::default() }),
-        Config::Sgd(Sgd { lr, weight_decay, decay, momentum: 0.5, ..Sgd::default() }),
-        Config::RmsProp(RmsProp { lr, weight_decay, decay, ..RmsProp::default() }),
-        Config::Adam(Adam { lr, weight_decay, decay, ..Adam::default() }),
-        Config::Adagrad(Adagrad { lr, weight_decay, decay, ..Adagrad::default() }),
-        Config::Lion(Lion { lr, weight_decay, decay, ..Lion::default() }),
-        Config::NAdam(NAdam { lr, weight_decay, decay, ..NAdam::default() }),
-        Config::RAdam(RAdam { lr, weight_decay, decay, ..RAdam::default() }),
-    ] {
+    let every = Rule::all().into_iter().map(|mut rule| {
+        for (_, setting) in rule.settings() {
+            if let Setting::Decay(of_rule) = setting {
+                *of_rule = decay;
+            }
+        }
+        let (of_rule, lambda) = rule.lr_and_decay();
+        (*of_rule, *lambda) = (lr, weight_decay);
+        Config(rule)
+    });
+    let momentum = Config::from(Sgd { lr, weight_decay, decay, momentum: 0.5, ..Sgd::default() });
+    for config in every.chain([momentum]) {
         on_every_isa(|isa| {
             let mut state = start::<f32>(&config, &[1.0, -1.0, 1e-30]);
             steps_stay_normal(&config, 400, &mut state, |_| vec![0.0; 3]);
@@ -257,7 +268,7 @@ fn weights_that_decay_away_become_0_with_their_sign() {
 #[test]
 fn weights_under_a_penalty_stop_where_it_vanishes() {
     let plain = Sgd { lr: 0.5, weight_decay: 0.5, ..Sgd::default() };
-    for config in [plain, Sgd { momentum: 0.25, ..plain }].map(Config::Sgd) {
+    for config in [plain, Sgd { momentum: 0.25, ..plain }].map(Config::from) {
         on_every_isa(|isa| {
             let mut state = start::<f32>(&config, &[1.0, -1.0, 1e-30]);
             steps_stay_normal(&config, 1000, &mut state, |_| vec![0.0; 3]);
@@ -272,12 +283,9 @@ fn weights_under_a_penalty_stop_where_it_vanishes() {
 #[test]
 fn a_state_from_elsewhere_may_be_subnormal_and_counts_as_0() {
     for config in forgetful() {
-        let used = config.used();
         let run = |number: f32| {
             let mut state = start::<f32>(&config, &[1.0, -2.0, number, -number]);
-            for (part, used) in state[1..].iter_mut().zip(&used) {
-                part.iter_mut().for_each(|x| *x = if *used { number } else { *x });
-            }
+            state[1..].iter_mut().for_each(|part| part.fill(number));
             step(&config, 3, &[0.5, 0.0, 0.25, number], &mut state);
             state
         };
@@ -291,15 +299,9 @@ fn nan_stays_where_it_is() {
     grad[17] = f64::NAN;
     let amsgrad = Adam { amsgrad: true, ..Adam::default() };
     let centered = RmsProp { centered: true, momentum: 0.5, ..RmsProp::default() };
-    for config in [
-        Config::Sgd(Sgd::default()),
-        Config::Adam(amsgrad),
-        Config::RmsProp(centered),
-        Config::Adagrad(Adagrad::default()),
-        Config::Lion(Lion::default()),
-        Config::NAdam(NAdam::default()),
-        Config::RAdam(RAdam { beta2: 0.5, ..RAdam::default() }),
-    ] {
+    let options =
+        [amsgrad.into(), centered.into(), RAdam { beta2: 0.5, ..RAdam::default() }.into()].map(Config);
+    for config in Rule::all().into_iter().map(Config).chain(options) {
         on_every_isa(|isa| {
             let mut state = start(&config, &[1.0; 30]);
             step(&config, 1, &grad, &mut state);
@@ -327,12 +329,12 @@ fn many_steps_in_one_pass_are_the_steps_one_by_one() {
     let (mut one, mut a, mut b) = (params.clone(), zeros(), zeros());
     for (i, grad) in grads.iter().enumerate() {
         let (p, a, b) = (&mut one[i], &mut a[i], &mut b[i]);
-        match i % 3 {
-            0 => update::sgd(&sgd, 2, grad, p, a),
-            1 => update::adam(&adam, 1 + i as u64, grad, p, a, b, &mut []),
-            _ => update::rmsprop(&rmsprop, grad, p, a, b, &mut []),
-        }
-        .unwrap();
+        let step = match i % 3 {
+            0 => Step::new(sgd, 2, grad, p, [a]),
+            1 => Step::new(adam, 1 + i as u64, grad, p, [a, b, &mut []]),
+            _ => Step::new(rmsprop, 1, grad, p, [a, b, &mut []]),
+        };
+        update::run(&mut [step.unwrap()]).unwrap();
     }
     let expected = bits([&one, &a, &b]);
     let run = || {
@@ -340,9 +342,9 @@ fn many_steps_in_one_pass_are_the_steps_one_by_one() {
         let places = many.iter_mut().zip(&mut a).zip(&mut b).zip(&grads).enumerate();
         let mut steps: Vec<_> = places
             .map(|(i, (((p, a), b), grad))| match i % 3 {
-                0 => Step::sgd(&sgd, 2, grad, p, a),
-                1 => Step::adam(&adam, 1 + i as u64, grad, p, a, b, &mut []),
-                _ => Step::rmsprop(&rmsprop, grad, p, a, b, &mut []),
+                0 => Step::new(sgd, 2, grad, p, [a]),
+                1 => Step::new(adam, 1 + i as u64, grad, p, [a, b, &mut []]),
+                _ => Step::new(rmsprop, 1, grad, p, [a, b, &mut []]),
             })
             .collect::<Result<_, _>>()
             .unwrap();
@@ -361,7 +363,7 @@ fn gradients_are_scaled_then_clipped_then_decayed() {
     on_every_isa(|isa| {
         let mut param = [1.0_f32; 6];
         let config = Sgd { lr: 1.0, weight_decay: 0.5, ..Sgd::default() };
-        let step = Step::sgd(&config, 1, &grad, &mut param, &mut []).unwrap();
+        let step = Step::new(config, 1, &grad, &mut param, [&mut []]).unwrap();
         update::run(&mut [step.grad_scale(0.5).grad_clip(1.0)]).unwrap();
         assert!(param[3].is_nan(), "{isa}");
         param[3] = 0.0;
@@ -371,10 +373,17 @@ fn gradients_are_scaled_then_clipped_then_decayed() {
 
 #[test]
 fn bad_arguments_are_named() {
-    let (g, mut p, mut s) = ([0.0_f32; 3], [0.0; 3], [0.0; 3]);
-    let mut sgd = |config: Sgd, step, buffer: usize| {
-        update::sgd(&config, step, &g, &mut p, &mut s[..buffer]).unwrap_err().to_string()
-    };
+    fn error<const N: usize>(
+        rule: impl Into<Rule>,
+        at: impl Into<Progress>,
+        mut state: [Vec<f32>; N],
+    ) -> String {
+        let (grad, mut param) = ([0.0; 3], [0.0; 3]);
+        let state = state.each_mut().map(|part| &mut part[..]);
+        Step::new(rule, at, &grad, &mut param, state).map(drop).unwrap_err().to_string()
+    }
+    let numbers = |len: usize| vec![0.0; len];
+    let sgd = |config: Sgd, step: u64, buffer| error(config, step, [numbers(buffer)]);
     let default = Sgd::default();
     assert_eq!(sgd(Sgd { lr: -1.0, ..default }, 1, 0), "sgd: lr is -1, expected a finite number ≥ 0");
     assert_eq!(sgd(Sgd { lr: f64::NAN, ..default }, 1, 0), "sgd: lr is NaN, expected a finite number ≥ 0");
@@ -396,33 +405,28 @@ fn bad_arguments_are_named() {
         "rmsprop: alpha is 1.5, expected a number in [0, 1]"
     );
     assert!(rmsprop(RmsProp { eps: -1.0, ..default }).starts_with("rmsprop: eps is -1"));
-    let error = update::rmsprop(&default, &g, &mut [0.0; 3], &mut [0.0; 2], &mut [], &mut []).unwrap_err();
-    assert_eq!(error.to_string(), "rmsprop: square_avg has 2 elements, expected 3");
+    let wrong = error(default, 1, [2, 0, 0].map(numbers));
+    assert_eq!(wrong, "rmsprop: square_avg has 2 elements, expected 3");
+    assert_eq!(error(default, 1, [numbers(3)]), "rmsprop: 1 parts of a state, expected 3");
 
     let lion = |config: Lion| config.validate().unwrap_err().to_string();
     assert_eq!(lion(Lion { beta1: 1.0, ..Lion::default() }), "lion: beta1 is 1, expected a number in [0, 1)");
-    let error = update::lion(&Lion::default(), &g, &mut [0.0; 3], &mut [0.0; 2]).unwrap_err();
-    assert_eq!(error.to_string(), "lion: exp_avg has 2 elements, expected 3");
+    assert_eq!(error(Lion::default(), 1, [numbers(2)]), "lion: exp_avg has 2 elements, expected 3");
     let adagrad = |config: Adagrad| config.validate().unwrap_err().to_string();
     let default = Adagrad::default();
     assert!(adagrad(Adagrad { lr_decay: -1.0, ..default }).starts_with("adagrad: lr_decay is -1"));
-    assert!(update::adagrad(&default, 0, &g, &mut [0.0; 3], &mut [0.0; 3]).is_err());
-    let nadam = |mu_product, step| {
-        let config = NAdam::default();
-        update::nadam(&config, step, mu_product, &g, &mut [0.0; 3], &mut [0.0; 3], &mut [0.0; 3])
-    };
-    let error = nadam(1.5, 1).unwrap_err().to_string();
-    assert_eq!(error, "nadam: mu_product is 1.5, expected a number in [0, 1]");
-    assert_eq!(nadam(1.0, 0).unwrap_err().to_string(), "nadam: step is 0; the first step is 1");
-    let error = RAdam { beta2: 1.0, ..RAdam::default() }.validate().unwrap_err();
-    assert_eq!(error.to_string(), "radam: beta2 is 1, expected a number in [0, 1)");
+    assert_eq!(error(default, 0, [numbers(3)]), "adagrad: step is 0; the first step is 1");
+    let nadam = |carried, step| error(NAdam::default(), Progress { step, carried }, [3, 3].map(numbers));
+    assert_eq!(nadam(1.5, 1), "nadam: the product of momenta is 1.5, expected a number in [0, 1]");
+    assert_eq!(nadam(1.0, 0), "nadam: step is 0; the first step is 1");
+    let wrong = RAdam { beta2: 1.0, ..RAdam::default() }.validate().unwrap_err();
+    assert_eq!(wrong.to_string(), "radam: beta2 is 1, expected a number in [0, 1)");
 
     let adam = |config: Adam| config.validate().unwrap_err().to_string();
     let default = Adam::default();
     assert_eq!(adam(Adam { beta1: 1.0, ..default }), "adam: beta1 is 1, expected a number in [0, 1)");
     assert!(adam(Adam { beta2: f64::NAN, ..default }).starts_with("adam: beta2 is NaN"));
     assert!(adam(Adam { weight_decay: -0.1, ..default }).starts_with("adam: weight_decay is -0.1"));
-    let error = update::adam(&default, 1, &g, &mut [0.0; 3], &mut [0.0; 3], &mut [0.0; 3], &mut [0.0; 3])
-        .unwrap_err();
-    assert_eq!(error.to_string(), "adam: max_exp_avg_sq has 3 elements, expected 0");
+    let wrong = error(default, 1, [3; 3].map(numbers));
+    assert_eq!(wrong, "adam: max_exp_avg_sq has 3 elements, expected 0");
 }

@@ -1,97 +1,35 @@
 //! Optimizer steps.
 
-use gristmill::kernels::update::{self, Adagrad, Adam, Decay, Lion, NAdam, RAdam, RmsProp, Sgd, Step};
+use gristmill::kernels::update::{self, Decay, Kind, Progress, RmsProp, Rule, Setting, Step};
 use gristmill::{Element, Result, reference};
 
 use super::{Case, Draw, Kernel, Near, entries, unit};
 
-pub const KERNELS: &[Kernel] = entries![
-    "update::sgd" => sgd,
-    "update::rmsprop" => rmsprop,
-    "update::adam" => adam,
-    "update::adagrad" => adagrad,
-    "update::lion" => lion,
-    "update::nadam" => nadam,
-    "update::radam" => radam,
-    "update::run" => run,
-];
+pub const KERNELS: &[Kernel] = entries!["update::run" => any; 12];
 
-/// An optimizer with its hyperparameters.
+/// A rule with its hyperparameters, and what a test asks of it.
 #[derive(Clone, Copy, Debug)]
-pub enum Config {
-    Sgd(Sgd),
-    RmsProp(RmsProp),
-    Adam(Adam),
-    Adagrad(Adagrad),
-    Lion(Lion),
-    NAdam(NAdam),
-    RAdam(RAdam),
-}
+pub struct Config(pub Rule);
 
-/// What a part of the state is made of.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Part {
-    /// An average or a sum of gradients.
-    Moment,
-    /// An average or a sum of their squares, or the largest of them.
-    Square,
-    /// A buffer of RMSprop's directions.
-    Directions,
+impl<R: Into<Rule>> From<R> for Config {
+    fn from(rule: R) -> Self {
+        Self(rule.into())
+    }
 }
 
 impl Config {
-    /// The parts of the state after the parameter, by their names.
-    pub fn parts(&self) -> &'static [(&'static str, Part)] {
-        use Part::{Directions, Moment, Square};
-        match self {
-            Config::Sgd(_) => &[("momentum_buffer", Moment)],
-            Config::RmsProp(_) => {
-                &[("square_avg", Square), ("grad_avg", Moment), ("momentum_buffer", Directions)]
-            }
-            Config::Adam(_) => &[("exp_avg", Moment), ("exp_avg_sq", Square), ("max_exp_avg_sq", Square)],
-            Config::Adagrad(_) => &[("sum", Square)],
-            Config::Lion(_) => &[("exp_avg", Moment)],
-            Config::NAdam(_) | Config::RAdam(_) => &[("exp_avg", Moment), ("exp_avg_sq", Square)],
+    /// A step, with what the ones before it carry on.
+    pub fn progress(&self, step: u64) -> Progress {
+        let mut at = Progress::from(1);
+        for next in 2..=step {
+            at = Progress { carried: self.0.carry(at).unwrap(), step: next };
         }
+        Progress { step, ..at }
     }
 
-    /// Which of them are in use.
-    pub fn used(&self) -> Vec<bool> {
-        match self {
-            Config::Sgd(config) => vec![config.momentum != 0.0],
-            Config::RmsProp(config) => vec![true, config.centered, config.momentum != 0.0],
-            Config::Adam(config) => vec![true, true, config.amsgrad],
-            _ => vec![true; self.parts().len()],
-        }
-    }
-
-    /// What each part of the state begins with.
-    pub fn first(&self) -> f64 {
-        match self {
-            Config::Adagrad(config) => config.initial_accumulator_value,
-            _ => 0.0,
-        }
-    }
-
-    /// The product of NAdam's momenta before a step.
-    pub fn mu_product(&self, step: u64) -> f64 {
-        match self {
-            Config::NAdam(config) => (1..step).map(|step| config.momentum(step).unwrap()).product(),
-            _ => 1.0,
-        }
-    }
-
-    /// The kernel's step. Parts that the optimizer does not have are left alone.
-    pub fn step<T: Element>(&self, step: u64, grad: &[T], [param, a, b, c]: [&mut [T]; 4]) -> Result<()> {
-        match self {
-            Config::Sgd(config) => update::sgd(config, step, grad, param, a),
-            Config::RmsProp(config) => update::rmsprop(config, grad, param, a, b, c),
-            Config::Adam(config) => update::adam(config, step, grad, param, a, b, c),
-            Config::Adagrad(config) => update::adagrad(config, step, grad, param, a),
-            Config::Lion(config) => update::lion(config, grad, param, a),
-            Config::NAdam(config) => update::nadam(config, step, self.mu_product(step), grad, param, a, b),
-            Config::RAdam(config) => update::radam(config, step, grad, param, a, b),
-        }
+    /// The kernel's step. Parts that the rule does not have are left alone.
+    pub fn step<T: Element>(&self, step: u64, grad: &[T], parts: [&mut [T]; 4]) -> Result<()> {
+        update::run(&mut [self.as_step(step, grad, parts)?])
     }
 
     /// The same for a run.
@@ -101,149 +39,44 @@ impl Config {
         grad: &'a [T],
         [param, a, b, c]: [&'a mut [T]; 4],
     ) -> Result<Step<'a, T>> {
-        match self {
-            Config::Sgd(config) => Step::sgd(config, step, grad, param, a),
-            Config::RmsProp(config) => Step::rmsprop(config, grad, param, a, b, c),
-            Config::Adam(config) => Step::adam(config, step, grad, param, a, b, c),
-            Config::Adagrad(config) => Step::adagrad(config, step, grad, param, a),
-            Config::Lion(config) => Step::lion(config, grad, param, a),
-            Config::NAdam(config) => Step::nadam(config, step, self.mu_product(step), grad, param, a, b),
-            Config::RAdam(config) => Step::radam(config, step, grad, param, a, b),
+        let at = self.progress(step);
+        match self.0.state().len() {
+            1 => Step::new(self.0, at, grad, param, [a]),
+            2 => Step::new(self.0, at, grad, param, [a, b]),
+            _ => Step::new(self.0, at, grad, param, [a, b, c]),
         }
     }
 
-    /// What the reference stores after a step of one element: the parameter and the parts of its state.
-    fn stored<T: Element>(&self, step: u64, mu_product: f64, g: f64, old: [f64; 4]) -> [f64; 4] {
-        reference::stored(least::<T>(), self.exact(step, mu_product, g, old))
-    }
-
-    /// The reference's step of one element.
-    fn exact(&self, step: u64, mu_product: f64, g: f64, old: [f64; 4]) -> [f64; 4] {
-        let ([p, a, b, c], coupled) = (old, self.decay().1);
-        match self {
-            Config::Sgd(x) => {
-                let [p, a] = reference::sgd(
-                    x.lr,
-                    x.momentum,
-                    x.dampening,
-                    x.dampen_first,
-                    x.nesterov,
-                    x.weight_decay,
-                    !coupled,
-                    step,
-                    g,
-                    p,
-                    a,
-                );
-                [p, a, b, c]
-            }
-            Config::RmsProp(x) => reference::rmsprop(
-                x.lr,
-                x.alpha,
-                x.eps,
-                x.momentum,
-                x.centered,
-                x.weight_decay,
-                !coupled,
-                g,
-                p,
-                [a, b, c],
-            ),
-            Config::Adam(x) => {
-                let betas = [x.beta1, x.beta2];
-                let state = [a, b, c];
-                reference::adam(x.lr, betas, x.eps, x.weight_decay, !coupled, x.amsgrad, step, g, p, state)
-            }
-            Config::Adagrad(x) => {
-                let [p, a] =
-                    reference::adagrad(x.lr, x.lr_decay, x.eps, x.weight_decay, !coupled, step, g, p, a);
-                [p, a, b, c]
-            }
-            Config::Lion(x) => {
-                let [p, a] = reference::lion(x.lr, [x.beta1, x.beta2], x.weight_decay, !coupled, g, p, a);
-                [p, a, b, c]
-            }
-            Config::NAdam(x) => {
-                let [p, a, b] = reference::nadam(
-                    x.lr,
-                    [x.beta1, x.beta2],
-                    x.eps,
-                    x.weight_decay,
-                    !coupled,
-                    x.momentum_decay,
-                    step,
-                    mu_product,
-                    g,
-                    p,
-                    [a, b],
-                );
-                [p, a, b, c]
-            }
-            Config::RAdam(x) => {
-                let betas = [x.beta1, x.beta2];
-                let [p, a, b] =
-                    reference::radam(x.lr, betas, x.eps, x.weight_decay, !coupled, step, g, p, [a, b]);
-                [p, a, b, c]
-            }
-        }
+    /// The reference's step of one element: the parameter and the parts of its state.
+    fn exact(&self, at: Progress, g: f64, [p, state @ ..]: [f64; 4]) -> [f64; 4] {
+        self.0.exact(at, g, p, state)
     }
 
     /// λ, and whether it is a penalty.
-    fn decay(&self) -> (f64, bool) {
-        let (weight_decay, decay) = match self {
-            Config::Sgd(x) => (x.weight_decay, x.decay),
-            Config::RmsProp(x) => (x.weight_decay, x.decay),
-            Config::Adam(x) => (x.weight_decay, x.decay),
-            Config::Adagrad(x) => (x.weight_decay, x.decay),
-            Config::Lion(x) => (x.weight_decay, x.decay),
-            Config::NAdam(x) => (x.weight_decay, x.decay),
-            Config::RAdam(x) => (x.weight_decay, x.decay),
-        };
-        (weight_decay, decay == Decay::L2)
+    fn decay(mut self) -> (f64, bool) {
+        (*self.0.lr_and_decay().1, self.0.decay() == Decay::L2)
     }
 
     /// With another learning rate and λ.
     fn with(mut self, new_lr: f64, new_decay: f64) -> Self {
-        let (lr, weight_decay) = match &mut self {
-            Config::Sgd(x) => (&mut x.lr, &mut x.weight_decay),
-            Config::RmsProp(x) => (&mut x.lr, &mut x.weight_decay),
-            Config::Adam(x) => (&mut x.lr, &mut x.weight_decay),
-            Config::Adagrad(x) => (&mut x.lr, &mut x.weight_decay),
-            Config::Lion(x) => (&mut x.lr, &mut x.weight_decay),
-            Config::NAdam(x) => (&mut x.lr, &mut x.weight_decay),
-            Config::RAdam(x) => (&mut x.lr, &mut x.weight_decay),
-        };
+        let (lr, weight_decay) = self.0.lr_and_decay();
         (*lr, *weight_decay) = (new_lr, new_decay);
         self
     }
 
-    fn lr(&self) -> f64 {
-        match self {
-            Config::Sgd(Sgd { lr, .. })
-            | Config::RmsProp(RmsProp { lr, .. })
-            | Config::Adam(Adam { lr, .. })
-            | Config::Adagrad(Adagrad { lr, .. })
-            | Config::Lion(Lion { lr, .. })
-            | Config::NAdam(NAdam { lr, .. })
-            | Config::RAdam(RAdam { lr, .. }) => *lr,
-        }
+    fn lr(mut self) -> f64 {
+        *self.0.lr_and_decay().0
     }
 
     /// What a direction is divided by at least; 1 where it is not divided.
-    fn eps(&self) -> f64 {
-        match self {
-            Config::Sgd(_) | Config::Lion(_) => 1.0,
-            Config::RmsProp(x) => x.eps,
-            Config::Adam(x) => x.eps,
-            Config::Adagrad(x) => x.eps,
-            Config::NAdam(x) => x.eps,
-            Config::RAdam(x) => x.eps,
-        }
+    fn eps(mut self) -> f64 {
+        let eps = self.0.settings().into_iter().find(|(name, _)| *name == "eps");
+        if let Some((_, Setting::Number(eps))) = eps { *eps } else { 1.0 }
     }
 
     /// Whether rounding may turn the direction: Lion's is a sign.
     fn turns(&self, g: f64, old: [f64; 4], u: f64, least: f64) -> bool {
-        let Config::Lion(x) = self else { return false };
+        let Rule::Lion(x) = self.0 else { return false };
         let (weight_decay, coupled) = self.decay();
         let penalty = if coupled && weight_decay != 0.0 { weight_decay * old[0] } else { 0.0 };
         let rounding = 8.0 * u * (old[1].abs() + g.abs() + penalty.abs()) + 4.0 * least;
@@ -252,7 +85,7 @@ impl Config {
 
     /// How far the direction of centered RMSprop may be off because its root is of a difference.
     fn cancels(&self, g: f64, old: [f64; 4], new: [f64; 4], size: f64, u: f64) -> f64 {
-        let Config::RmsProp(x @ RmsProp { centered: true, .. }) = self else { return 0.0 };
+        let Rule::RmsProp(x @ RmsProp { centered: true, .. }) = self.0 else { return 0.0 };
         let (weight_decay, coupled) = self.decay();
         let g = if coupled && weight_decay != 0.0 { g + weight_decay * old[0] } else { g };
         let variance = new[1] - new[2] * new[2];
@@ -270,39 +103,38 @@ impl Config {
         grad: impl Fn(usize) -> f64,
         old: [&[f64]; 4],
     ) -> [Vec<Near>; 4] {
-        let (u, mu_product) = (unit::<T>() + unit::<f64>(), self.mu_product(step));
+        let (u, at) = (unit::<T>() + unit::<f64>(), self.progress(step));
         let (weight_decay, coupled) = self.decay();
         // A few terms count as 0 where they are subnormal, before a direction is divided by eps at least.
         let vanishing = 4.0 * least::<T>() * (1.0 + 4.0 / self.eps());
         let mut all: [Vec<Near>; 4] = Default::default();
         for i in 0..old[0].len() {
             let (g, before) = (grad(i), old.map(|part| part.get(i).copied().unwrap_or(0.0)));
-            let new = self.stored::<T>(step, mu_product, g, before);
+            let new = reference::stored(least::<T>(), self.exact(at, g, before));
             let penalty = if coupled && weight_decay != 0.0 { weight_decay * before[0].abs() } else { 0.0 };
             let size = g.abs() + penalty;
             // What an error of 8·u·G in the gradient does to a part; of 12·u·G where two terms of it may cancel.
-            let units = if let Config::NAdam(_) = self { 12.0 } else { 8.0 };
-            let moved =
-                [-1.0, 1.0].map(|sign| self.exact(step, mu_product, g + sign * units * u * size, before));
+            let units = if let Rule::NAdam(_) = self.0 { 12.0 } else { 8.0 };
+            let moved = [-1.0, 1.0].map(|sign| self.exact(at, g + sign * units * u * size, before));
             let effect = |part: usize| match size.is_finite() && before[0].is_finite() {
                 true => moved.iter().fold(0.0, |most: f64, moved| most.max((moved[part] - new[part]).abs())),
                 false => 0.0,
             };
             let cancels = self.cancels(g, before, new, size, u);
             let shrink = if coupled { 1.0 } else { 1.0 - self.lr() * weight_decay };
-            let added = match self {
+            let added = match self.0 {
                 // A direction and what the buffer keeps, each with its rounding, may cancel.
-                Config::RmsProp(x) if x.momentum != 0.0 => x.lr * (before[3].abs() + new[3].abs()),
+                Rule::RmsProp(x) if x.momentum != 0.0 => x.lr * (before[3].abs() + new[3].abs()),
                 _ => (new[0] - before[0] * shrink).abs(),
             };
-            let bound = |part: usize| match part.checked_sub(1).map(|part| self.parts()[part].1) {
+            let bound = |part: usize| match part.checked_sub(1).map(|part| self.0.state()[part].kind) {
                 None => 4.0 * u * before[0].abs() + 16.0 * u * added + effect(0) + self.lr() * cancels,
-                Some(Part::Moment) => 8.0 * u * (before[part].abs() + size),
-                Some(Part::Square) => {
+                Some(Kind::Moment) => 8.0 * u * (before[part].abs() + size),
+                Some(Kind::Square) => {
                     let old = if part == 3 { before[2].max(before[3]) } else { before[part] };
                     8.0 * u * (old + size * size)
                 }
-                Some(Part::Directions) => {
+                Some(Kind::Direction) => {
                     16.0 * u * (before[part].abs() + new[part].abs()) + effect(part) + cancels
                 }
             };
@@ -325,11 +157,11 @@ impl Config {
         let faded = draw.below(4) == 1;
         let param = draw.values(len, -1.0, 1.0);
         // The states of the first elements are those of all.
-        let mut states = vec![[0.5, self.first(), self.first(), self.first()]; len.min(251)];
+        let mut states = vec![[0.5, self.0.initial(), self.0.initial(), self.0.initial()]; len.min(251)];
         for step in 1..step {
-            let mu_product = self.mu_product(step);
+            let at = self.progress(step);
             for state in &mut states {
-                *state = self.exact(step, mu_product, 2.0 * draw.unit() - 1.0, *state);
+                *state = self.exact(at, 2.0 * draw.unit() - 1.0, *state);
             }
         }
         if faded {
@@ -337,9 +169,8 @@ impl Config {
                 *number = (least::<T>() * 2f64.powf(between(draw, -4.0, 4.0))).copysign(*number);
             }
         }
-        let used = self.used();
         let part = |part: usize| -> Vec<T> {
-            let len = if used.get(part).is_some_and(|&used| used) { len } else { 0 };
+            let len = if self.0.uses(part) { len } else { 0 };
             (0..len).map(|i| T::from_f64(states[i % states.len()][part + 1])).collect()
         };
         (step, [param, part(0), part(1), part(2)])
@@ -365,61 +196,36 @@ fn draw_momentum(draw: &mut Draw) -> f64 {
     draw.pick(&[0.0, momentum])
 }
 
-fn draw_sgd(draw: &mut Draw) -> Config {
-    let (momentum, (weight_decay, decay)) = (draw_momentum(draw), draw_decay(draw));
-    let nesterov = draw.flip() && momentum > 0.0;
-    let dampening = if nesterov { 0.0 } else { between(draw, 0.0, 0.9) };
-    let (lr, dampen_first) = (between(draw, 0.0, 0.5), draw.flip());
-    Config::Sgd(Sgd { lr, momentum, dampening, dampen_first, nesterov, weight_decay, decay })
-}
-
-fn draw_rmsprop(draw: &mut Draw) -> Config {
-    let (momentum, centered, (weight_decay, decay)) = (draw_momentum(draw), draw.flip(), draw_decay(draw));
-    let (lr, alpha, eps) = (between(draw, 0.0, 0.5), between(draw, 0.5, 0.99), draw_eps(draw));
-    Config::RmsProp(RmsProp { lr, alpha, eps, momentum, centered, weight_decay, decay })
-}
-
-fn draw_eps(draw: &mut Draw) -> f64 {
-    draw.pick(&[1e-8, 1e-5, 1e-2])
-}
-
-fn draw_betas(draw: &mut Draw) -> [f64; 2] {
-    [between(draw, 0.0, 0.95), between(draw, 0.5, 0.999)]
-}
-
-fn draw_adam(draw: &mut Draw) -> Config {
-    let (amsgrad, (weight_decay, decay)) = (draw.flip(), draw_decay(draw));
-    let (lr, [beta1, beta2], eps) = (between(draw, 0.0, 0.5), draw_betas(draw), draw_eps(draw));
-    Config::Adam(Adam { lr, beta1, beta2, eps, weight_decay, decay, amsgrad })
-}
-
-fn draw_adagrad(draw: &mut Draw) -> Config {
-    let ((weight_decay, decay), initial_accumulator_value) = (draw_decay(draw), between(draw, 1e-4, 1.0));
-    let (lr, lr_decay, eps) = (between(draw, 0.0, 0.5), between(draw, 0.0, 0.5), draw_eps(draw));
-    Config::Adagrad(Adagrad { lr, lr_decay, initial_accumulator_value, eps, weight_decay, decay })
-}
-
-fn draw_lion(draw: &mut Draw) -> Config {
-    let ((weight_decay, decay), lr) = (draw_decay(draw), between(draw, 0.0, 0.5));
-    let (beta1, beta2) = (between(draw, 0.0, 0.95), between(draw, 0.0, 0.999));
-    Config::Lion(Lion { lr, beta1, beta2, weight_decay, decay })
-}
-
-fn draw_nadam(draw: &mut Draw) -> Config {
-    let ((weight_decay, decay), momentum_decay) = (draw_decay(draw), between(draw, 0.0, 0.1));
-    let (lr, [beta1, beta2], eps) = (between(draw, 0.0, 0.5), draw_betas(draw), draw_eps(draw));
-    Config::NAdam(NAdam { lr, beta1, beta2, eps, weight_decay, decay, momentum_decay })
-}
-
-fn draw_radam(draw: &mut Draw) -> Config {
-    let (weight_decay, decay) = draw_decay(draw);
-    let (lr, [beta1, beta2], eps) = (between(draw, 0.0, 0.5), draw_betas(draw), draw_eps(draw));
-    Config::RAdam(RAdam { lr, beta1, beta2, eps, weight_decay, decay })
-}
-
+/// A rule with any hyperparameters that make sense.
 fn draw_any(draw: &mut Draw) -> Config {
-    let all = [draw_sgd, draw_rmsprop, draw_adam, draw_adagrad, draw_lion, draw_nadam, draw_radam];
-    draw.pick(&all)(draw)
+    let mut rule = draw.pick(&Rule::all());
+    let (weight_decay, new_decay) = draw_decay(draw);
+    for (name, setting) in rule.settings() {
+        match (setting, name) {
+            (Setting::Number(lambda), "weight_decay") => *lambda = weight_decay,
+            (Setting::Number(number), _) => *number = draw_number(draw, name),
+            (Setting::Flag(flag), _) => *flag = draw.flip(),
+            (Setting::Decay(decay), _) => *decay = new_decay,
+        }
+    }
+    if let Rule::Sgd(sgd) = &mut rule {
+        sgd.nesterov &= sgd.momentum > 0.0;
+        sgd.dampening = if sgd.nesterov { 0.0 } else { sgd.dampening };
+    }
+    Config(rule)
+}
+
+/// A hyperparameter of this name.
+fn draw_number(draw: &mut Draw, name: &str) -> f64 {
+    match name {
+        "momentum" => draw_momentum(draw),
+        "eps" => draw.pick(&[1e-8, 1e-5, 1e-2]),
+        "beta1" | "dampening" => between(draw, 0.0, 0.95),
+        "beta2" | "alpha" => between(draw, 0.5, 0.999),
+        "momentum_decay" => between(draw, 0.0, 0.1),
+        "initial_accumulator_value" => between(draw, 1e-4, 1.0),
+        _ => between(draw, 0.0, 0.5),
+    }
 }
 
 /// Of one parameter; some are all 0.
@@ -444,8 +250,8 @@ fn one<T: Element, const N: usize>(draw: &mut Draw, config: Config) -> Case<T> {
     let mut case = Case::new(format!("{config:?} of {len}, step {step}"))
         .input_per_item("grad", 1, grad)
         .in_place_per_item("param", 1, param);
-    for ((name, _), values) in config.parts().iter().zip(state) {
-        case = case.in_place_per_item(name, usize::from(!values.is_empty()), values);
+    for (part, values) in config.0.state().iter().zip(state) {
+        case = case.in_place_per_item(part.name, usize::from(!values.is_empty()), values);
     }
     let case = case.run(move |[grad], [], parts: [&mut [T]; N]| config.step(step, grad, four(parts))).expect(
         move |[grad], [], old: [&[f64]; N]| {
@@ -454,12 +260,9 @@ fn one<T: Element, const N: usize>(draw: &mut Draw, config: Config) -> Case<T> {
             std::array::from_fn(|_| all.next().expect("no more than four parts"))
         },
     );
-    let case = match config {
-        Config::RmsProp(_) | Config::Lion(_) => case,
-        _ => case.refuses("a step before the first", move |[grad], [], parts: [&mut [T]; N]| {
-            config.step(0, grad, four(parts))
-        }),
-    };
+    let case = case.refuses("a step before the first", move |[grad], [], parts: [&mut [T]; N]| {
+        config.step(0, grad, four(parts))
+    });
     let wrong = [
         ("a learning rate that is no number", config.with(f64::NAN, 0.0)),
         ("an infinite learning rate", config.with(f64::INFINITY, 0.0)),
@@ -472,39 +275,17 @@ fn one<T: Element, const N: usize>(draw: &mut Draw, config: Config) -> Case<T> {
     })
 }
 
-fn sgd<T: Element>(draw: &mut Draw) -> Case<T> {
-    let config = draw_sgd(draw);
-    one::<T, 2>(draw, config)
-}
-
-fn rmsprop<T: Element>(draw: &mut Draw) -> Case<T> {
-    let config = draw_rmsprop(draw);
-    one::<T, 4>(draw, config)
-}
-
-fn adam<T: Element>(draw: &mut Draw) -> Case<T> {
-    let config = draw_adam(draw);
-    one::<T, 4>(draw, config)
-}
-
-fn adagrad<T: Element>(draw: &mut Draw) -> Case<T> {
-    let config = draw_adagrad(draw);
-    one::<T, 2>(draw, config)
-}
-
-fn lion<T: Element>(draw: &mut Draw) -> Case<T> {
-    let config = draw_lion(draw);
-    one::<T, 2>(draw, config)
-}
-
-fn nadam<T: Element>(draw: &mut Draw) -> Case<T> {
-    let config = draw_nadam(draw);
-    one::<T, 3>(draw, config)
-}
-
-fn radam<T: Element>(draw: &mut Draw) -> Case<T> {
-    let config = draw_radam(draw);
-    one::<T, 3>(draw, config)
+/// One rule, or three in a run.
+fn any<T: Element>(draw: &mut Draw) -> Case<T> {
+    if draw.below(4) == 0 {
+        return run(draw);
+    }
+    let config = draw_any(draw);
+    match config.0.state().len() {
+        1 => one::<T, 2>(draw, config),
+        2 => one::<T, 3>(draw, config),
+        _ => one::<T, 4>(draw, config),
+    }
 }
 
 /// Three optimizers in one pass, each with a parameter of its own and a gradient that is scaled and clipped first.

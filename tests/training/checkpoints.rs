@@ -2,14 +2,16 @@
 
 use crate::common::noise;
 use gristmill::data::{DataLoader, LabeledTensors};
+use gristmill::kernels::update::Rule;
 use gristmill::nn::*;
 use gristmill::optim::{
-    Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, ParamGroup, PlateauMode, RAdam, RMSprop, ReduceLROnPlateau,
-    SGD,
+    self, Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, ParamGroup, PlateauMode, RAdam, RMSprop,
+    ReduceLROnPlateau, SGD,
 };
 use gristmill::{Element, Error, Result, Rng, Tensor};
 
-type Make<T> = fn(Vec<Parameter<T>>) -> Box<dyn Optimizer<T>>;
+type Plain = fn(Vec<Parameter>) -> Box<dyn Optimizer>;
+type Make = dyn Fn(Vec<Parameter>) -> Box<dyn Optimizer>;
 
 fn model<T: Element>(rng: &mut Rng) -> Result<Sequential<T>> {
     Ok(Sequential::new()
@@ -36,7 +38,7 @@ struct Training {
 const BATCHES: usize = 6;
 
 impl Training {
-    fn new(seed: u64, make: Make<f32>) -> Result<Self> {
+    fn new(seed: u64, make: &Make) -> Result<Self> {
         let model = model(&mut Rng::seed(seed))?;
         let optimizer = make(model.parameters());
         Ok(Self { model, optimizer, step: 0 })
@@ -82,7 +84,7 @@ impl Training {
     }
 }
 
-fn optimizers() -> Vec<(&'static str, Make<f32>)> {
+fn with_options() -> Vec<(&'static str, Plain)> {
     vec![
         ("sgd", |p| Box::new(SGD::new(p, 0.05))),
         ("momentum", |p| Box::new(SGD::new(p, 0.05).momentum(0.9).dampening(0.3).weight_decay(0.1))),
@@ -102,18 +104,27 @@ fn optimizers() -> Vec<(&'static str, Make<f32>)> {
     ]
 }
 
+/// Those, and every rule with its defaults.
+fn optimizers() -> Vec<(String, Box<Make>)> {
+    let rules = Rule::all().into_iter().map(|rule| {
+        let make: Box<Make> = Box::new(move |parameters| optim::of_rule(rule, parameters));
+        (format!("{} by default", rule.name()), make)
+    });
+    rules.chain(with_options().into_iter().map(|(name, make)| (name.into(), Box::new(make) as _))).collect()
+}
+
 #[test]
 fn twenty_steps_are_ten_and_ten_more_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.safetensors");
     for (name, make) in optimizers() {
-        let mut whole = Training::new(1, make).unwrap();
+        let mut whole = Training::new(1, &make).unwrap();
         whole.run(10).unwrap();
         whole.save(&path).unwrap();
         whole.run(10).unwrap();
 
         // Another start, whose settings the state replaces.
-        let mut resumed = Training::new(2, make).unwrap();
+        let mut resumed = Training::new(2, &make).unwrap();
         resumed.optimizer.set_lr(123.0);
         resumed.load(&path).unwrap();
         assert_eq!(resumed.step, 10);
@@ -121,7 +132,7 @@ fn twenty_steps_are_ten_and_ten_more_after_a_restart() {
         assert!(whole.bits() == resumed.bits(), "{name}");
 
         // Without the optimizer's state, or without the generators, it is another training.
-        let mut forgetful = Training::new(2, make).unwrap();
+        let mut forgetful = Training::new(2, &make).unwrap();
         forgetful.model.load(&path).unwrap();
         forgetful.step = 10;
         forgetful.run(10).unwrap();
@@ -133,8 +144,8 @@ fn twenty_steps_are_ten_and_ten_more_after_a_restart() {
 fn a_checkpoint_file_has_the_same_bytes_every_time_and_its_model_can_be_read_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (path, again) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
-    let (_, make) = optimizers().pop().unwrap();
-    let mut training = Training::new(1, make).unwrap();
+    let (_, make) = with_options().pop().unwrap();
+    let mut training = Training::new(1, &make).unwrap();
     training.run(2).unwrap();
     training.save(&path).unwrap();
     training.save(&again).unwrap();
@@ -167,12 +178,12 @@ fn a_checkpoint_file_has_the_same_bytes_every_time_and_its_model_can_be_read_alo
 fn a_broken_checkpoint_is_an_error_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.safetensors");
-    let (_, make) = optimizers().remove(4);
-    let mut training = Training::new(1, make).unwrap();
+    let (_, make) = with_options().remove(4);
+    let mut training = Training::new(1, &make).unwrap();
     training.run(3).unwrap();
     training.save(&path).unwrap();
     let whole = std::fs::read(&path).unwrap();
-    let mut other = Training::new(2, make).unwrap();
+    let mut other = Training::new(2, &make).unwrap();
     other.run(1).unwrap();
     let before = other.bits();
     for len in (0..whole.len()).step_by(97) {
@@ -301,7 +312,7 @@ fn a_plateau_remembers_what_it_counted() {
 #[test]
 fn counts_that_a_state_brought_stay_at_the_end_of_their_range() {
     for (name, make) in optimizers() {
-        let mut training = Training::new(1, make).unwrap();
+        let mut training = Training::new(1, &make).unwrap();
         training.run(1).unwrap();
         let mut state = training.optimizer.state_dict();
         let steps: Vec<String> =

@@ -33,6 +33,7 @@ pub use cross_entropy::CrossEntropyOptions;
 pub use epilogue::Epilogue;
 pub use linear::WeightLayout;
 pub use loss::Reduction;
+pub use unary::unary_functions;
 
 use super::Gradients;
 use super::custom::Custom;

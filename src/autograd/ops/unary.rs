@@ -30,7 +30,12 @@ fn finite<T: Element>(op: &'static str, name: &str, value: T) -> Result<()> {
 
 impl<T: Element> Tensor<T> {
     #[track_caller]
-    fn unary(&self, name: &'static str, op: Unary<T>) -> Result<Self> {
+    fn unary(&self, op: Unary<T>) -> Result<Self> {
+        self.unary_as(op.name(), op)
+    }
+
+    #[track_caller]
+    fn unary_as(&self, name: &'static str, op: Unary<T>) -> Result<Self> {
         let x = self.dense();
         let y = Tensor::build(x.dims(), |y| map::unary(op, x.data(), y))?;
         record(name, y, [self], |[parent], y| {
@@ -44,81 +49,48 @@ impl<T: Element> Tensor<T> {
     }
 }
 
-macro_rules! unary {
-    ($($(#[$doc:meta])+ $name:ident = $op:expr;)+) => {
-        impl<T: Element> Tensor<T> {
-            $(
-                $(#[$doc])+
-                ///
-                /// # Errors
-                /// Only those of a bad setting or of recording; see [`Error`](crate::Error).
-                #[track_caller]
-                pub fn $name(&self) -> Result<Self> {
-                    self.unary(stringify!($name), $op)
-                }
-            )+
+macro_rules! methods {
+    ($(
+        $(#[$doc:meta])+
+        $variant:ident $name:ident $({ $($fields:tt)* })? $(($($argument:tt)*))?;
+    )+) => {
+        $(method!($(#[$doc])+ $variant $name $({ $($fields)* })? $(($($argument)*))?);)+
+
+        /// The methods of a tensor that apply one function and take nothing else, under their names.
+        pub fn unary_functions<T: Element>() -> Vec<(Unary<T>, fn(&Tensor<T>) -> Result<Tensor<T>>)> {
+            let all = [$(listed!($variant $name $({ $($fields)* })? $(($($argument)*))?)),+];
+            all.into_iter().flatten().collect()
         }
     };
 }
 
-unary! {
-    /// −x.
-    neg = Unary::Neg;
-    /// |x|; the derivative at 0 is 0.
-    abs = Unary::Abs;
-    /// max(x, 0); the derivative at 0 is 0.
-    relu = Unary::Relu;
-    /// Rounded towards −∞; the derivative is 0.
-    floor = Unary::Floor;
-    /// Rounded towards +∞; the derivative is 0.
-    ceil = Unary::Ceil;
-    /// The nearest integer, halves to the even one; the derivative is 0.
-    round = Unary::Round;
-    /// −1, ±0 or 1; the derivative is 0.
-    sign = Unary::Sign;
-    /// ln(1 / (1 + e⁻ˣ)).
-    log_sigmoid = Unary::LogSigmoid;
-    /// The error function.
-    erf = Unary::Erf;
-    /// 1 / (1 + e⁻ˣ).
-    sigmoid = Unary::Sigmoid;
-    /// The sine.
-    sin = Unary::Sin;
-    /// The cosine.
-    cos = Unary::Cos;
-    /// x · tanh(ln(1 + eˣ)) (Misra 2019).
-    mish = Unary::Mish;
-    /// The hyperbolic tangent.
-    tanh = Unary::Tanh;
-    /// x·Φ(x) with the exact normal distribution function (Hendrycks and Gimpel 2016).
-    gelu = Unary::Gelu;
-    /// GELU by its tanh formula.
-    gelu_tanh = Unary::GeluTanh;
-    /// x · sigmoid(x).
-    silu = Unary::Silu;
-    /// ln(1 + eˣ); x itself above 20.
-    softplus = Unary::Softplus;
-    /// eˣ.
-    exp = Unary::Exp;
-    /// 2ˣ.
-    exp2 = Unary::Exp2;
-    /// eˣ − 1, also near 0.
-    expm1 = Unary::Expm1;
-    /// The binary logarithm.
-    log2 = Unary::Log2;
-    /// ln(1 + x), also near 0.
-    log1p = Unary::Log1p;
-    /// 1/√x.
-    rsqrt = Unary::Rsqrt;
-    /// The natural logarithm.
-    ln = Unary::Ln;
-    /// The square root.
-    sqrt = Unary::Sqrt;
-    /// x².
-    square = Unary::Square;
-    /// 1/x.
-    reciprocal = Unary::Reciprocal;
+macro_rules! method {
+    ($(#[$doc:meta])+ $variant:ident $name:ident) => {
+        impl<T: Element> Tensor<T> {
+            $(#[$doc])+
+            ///
+            /// # Errors
+            /// Only those of a bad setting or of recording; see [`Error`](crate::Error).
+            #[track_caller]
+            pub fn $name(&self) -> Result<Self> {
+                self.unary(Unary::$variant)
+            }
+        }
+    };
+    // What has parameters stands below, with what they may be.
+    ($($others:tt)+) => {};
 }
+
+macro_rules! listed {
+    ($variant:ident $name:ident) => {
+        Some((Unary::$variant, Tensor::$name as fn(&Tensor<T>) -> Result<Tensor<T>>))
+    };
+    ($($others:tt)+) => {
+        None
+    };
+}
+
+map::functions!(methods);
 
 impl<T: Element> Tensor<T> {
     /// x where x > 0, else slope · x.
@@ -128,7 +100,7 @@ impl<T: Element> Tensor<T> {
     #[track_caller]
     pub fn leaky_relu(&self, slope: T) -> Result<Self> {
         finite("leaky_relu", "slope", slope)?;
-        self.unary("leaky_relu", Unary::LeakyRelu { slope })
+        self.unary(Unary::LeakyRelu { slope })
     }
 
     /// x within \[min, max\], max where min > max; the derivative is 1 where min ≤ x ≤ max, else 0, also at NaN.
@@ -142,7 +114,7 @@ impl<T: Element> Tensor<T> {
                 return Err(Error::value("clamp", format!("{name} is NaN")));
             }
         }
-        self.unary("clamp", Unary::Clamp { min, max })
+        self.unary(Unary::Clamp { min, max })
     }
 
     /// [`clamp`](Self::clamp) to \[−1, 1\], with its derivative: 1 at the ends, where PyTorch's hardtanh has 0.
@@ -151,7 +123,7 @@ impl<T: Element> Tensor<T> {
     /// Only those of a bad setting or of recording.
     #[track_caller]
     pub fn hardtanh(&self) -> Result<Self> {
-        self.unary("hardtanh", Unary::Clamp { min: -T::ONE, max: T::ONE })
+        self.unary_as("hardtanh", Unary::Clamp { min: -T::ONE, max: T::ONE })
     }
 
     /// x where x > 0, else alpha · (eˣ − 1).
@@ -161,7 +133,7 @@ impl<T: Element> Tensor<T> {
     #[track_caller]
     pub fn elu(&self, alpha: T) -> Result<Self> {
         finite("elu", "alpha", alpha)?;
-        self.unary("elu", Unary::Elu { alpha })
+        self.unary(Unary::Elu { alpha })
     }
 
     /// xᵖ; of a negative x only whole powers exist, others give NaN.
@@ -170,7 +142,7 @@ impl<T: Element> Tensor<T> {
     /// Only those of a bad setting or of recording.
     #[track_caller]
     pub fn powf(&self, power: T) -> Result<Self> {
-        self.unary("powf", Unary::Powf(power))
+        self.unary(Unary::Powf(power))
     }
 
     /// xⁿ of a whole n.
@@ -179,6 +151,6 @@ impl<T: Element> Tensor<T> {
     /// Only those of a bad setting or of recording.
     #[track_caller]
     pub fn powi(&self, power: i32) -> Result<Self> {
-        self.unary("powi", Unary::Powi(power))
+        self.unary(Unary::Powi(power))
     }
 }

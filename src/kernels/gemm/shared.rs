@@ -65,39 +65,3 @@ impl<T: Element> SharedB<T> {
         Some(unsafe { std::slice::from_raw_parts(start, len) })
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::{MatRef, Right};
-    use super::*;
-    use crate::context::{Context, settings};
-
-    #[test]
-    fn a_block_is_packed_once_and_nobody_waits_for_it() {
-        let x = vec![0.0_f32; 600 * 100];
-        let (a, b) = (MatRef::row_major(&x, 100, 600).unwrap(), MatRef::col_major(&x, 600, 100).unwrap());
-        let settings = Context::new().threads(2).run(|| settings().unwrap()).unwrap();
-        let plan = Plan::new(settings, &a, &Right::Matrix(&b));
-        let shared = SharedB::<f32>::new(&plan).expect("several tasks use the same columns");
-        let ((_, cols), mut seen) = (plan.place(0), Vec::new());
-        for (number, rows) in [0..256, 256..512, 512..600].into_iter().enumerate() {
-            let block = shared.get(&rows, &cols, |packed| {
-                // Whoever comes while it is packed packs for himself.
-                assert!(shared.get(&rows, &cols, |_| panic!("packed twice")).is_none());
-                packed.fill(number as f32);
-            });
-            let block = block.expect("nobody else took it");
-            assert_eq!(block.len(), rows.len() * cols.len().next_multiple_of(16));
-            seen.push(block);
-        }
-        assert_eq!(shared.get(&(256..512), &cols, |_| panic!("packed twice")), Some(seen[1]));
-        for (number, block) in seen.iter().enumerate() {
-            assert!(block.iter().all(|&x| x == number as f32), "blocks overlap");
-        }
-        // One thread, and a B that each task would pack for itself.
-        let alone = crate::context::Settings { threads: 1, ..settings };
-        assert!(SharedB::<f32>::new(&Plan::new(alone, &a, &Right::Matrix(&b))).is_none());
-        let in_place = MatRef::row_major(&x, 600, 100).unwrap();
-        assert!(SharedB::<f32>::new(&Plan::new(settings, &a, &Right::Matrix(&in_place))).is_none());
-    }
-}

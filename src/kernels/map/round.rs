@@ -1,0 +1,53 @@
+//! Rounded to the nearest integer.
+
+use super::{Function, Reads};
+use crate::reference::map::{Twin, between_integers};
+use crate::simd::{Element, Float, Simd};
+
+#[derive(Clone, Copy)]
+pub(super) struct Round;
+
+impl<T: Element> Function<T> for Round {
+    const READS: Reads = Reads::Neither;
+    const COSTS: [f64; 2] = [0.1, 0.1];
+
+    #[inline(always)]
+    fn value<S: Simd>(self, _s: S, x: T::Vector<S>) -> T::Vector<S> {
+        x.round_ties_even()
+    }
+
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, _x: T::Vector<S>, _y: T::Vector<S>, _dy: T::Vector<S>) -> T::Vector<S> {
+        s.splat(T::ZERO)
+    }
+}
+
+impl Twin for Round {
+    fn value(&self, x: f64) -> f64 {
+        x.round_ties_even()
+    }
+
+    fn derivative(&self, _x: f64) -> f64 {
+        0.0
+    }
+
+    fn value_bound(&self, _x: f64) -> (f64, f64) {
+        (0.0, 0.0)
+    }
+
+    fn derivative_bound(&self, _x: f64) -> (f64, f64) {
+        (1.0, 0.0)
+    }
+
+    fn operations(&self) -> [[u32; 2]; 2] {
+        [[1, 1], [0, 0]]
+    }
+
+    fn is_tame(&self, x: f64) -> bool {
+        between_integers(x)
+    }
+
+    fn is_flat(&self) -> bool {
+        true
+    }
+}
