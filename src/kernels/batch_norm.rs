@@ -17,11 +17,11 @@
 //! gives NaN in that whole column of `y`, `mean` and `rstd`. A constant column gives β, and with `eps = 0`
 //! NaN.
 //!
-//! Gradients are right at every size: they are sums of products with deviations that a power of two has
-//! brought near 1. They want that `rstd`, `γ·rstd` and `rstd·max|dy|` are normal numbers and
-//! `Σ|dy|·(|x̂| + 1)` and its product with `rstd` do not overflow; `dgamma` does with the first and
-//! `Σ|dy|·(|x̂| + 1)`. What of the products falls below the smallest number counts with n of its units in
-//! `dgamma`, with `8·|γ|·rstd·(|x̂| + 1)` of them in `dx`.
+//! Gradients are right at every size: they are sums of products with deviations that a power of two brings
+//! near 1 where they are above 2¹⁰ or below 2⁻¹⁰. They want that `rstd`, `γ·rstd` and `rstd·max|dy|` are
+//! normal numbers and `2¹⁰·Σ|dy|·(|x̂| + 1)` and its product with `rstd` do not overflow; `dgamma` does with
+//! the first and the sum. What of the products falls below the smallest number counts with 2¹⁰·n of its units
+//! in `dgamma`, with `2¹³·|γ|·rstd·(|x̂| + 1)` of them in `dx`.
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use std::ops::Range;
@@ -300,8 +300,8 @@ compiled_once! {
     ///
     /// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dx` is within 5 units in the last place,
     /// the sums within `k·u·Σ|term|`, `k` as for training, as long as `γ·rstd` is a normal number and
-    /// `x − running_mean`, that and `running_mean` times `4·rstd`, and `Σ|term|` do not overflow; what of the
-    /// terms falls below the smallest number counts with n of its units.
+    /// `x − running_mean`, that and `running_mean` times `4·rstd`, and `2¹⁰·Σ|term|` do not overflow; what of the
+    /// terms falls below the smallest number counts with 2¹⁰·n of its units.
     ///
     /// # Errors
     /// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
@@ -620,7 +620,8 @@ fn gradient_sums<T: Element>(
         let gate = gate.map(|gate| Gate { y: &gate.y[part.clone()], ..gate });
         let [x, dy] = [x, dy].map(|x| &x[part.clone()]);
         let deviation = deviation.map(|params| &params[columns.clone()]);
-        settings.simd.run(GradientSums { x, dy, gate, cols: grid.cols, columns, deviation, sums });
+        let scaled = deviation[0].iter().any(|&scale| scale != T::ONE);
+        settings.simd.run(GradientSums { x, dy, gate, cols: grid.cols, columns, deviation, scaled, sums });
     });
     slices::merge_rows(&mut sums, grid.strip_count() * 3 * grid.width());
     sums
@@ -765,6 +766,8 @@ struct GradientSums<'a, T> {
     columns: Range<usize>,
     /// The scale and the center.
     deviation: [&'a [T]; 2],
+    /// Whether the scale is not 1 everywhere.
+    scaled: bool,
     sums: &'a mut [T],
 }
 
@@ -791,6 +794,27 @@ impl<T: Element> Kernel for GradientSums<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.gate {
+            // As most are: a load and a register less.
+            None if !self.scaled => columns::sums(
+                s,
+                [self.x, self.dy],
+                self.cols,
+                self.columns,
+                [self.deviation[1]],
+                self.sums,
+                #[inline(always)]
+                |sums, [x, dy], [center]| add_row::<T, S>(sums, dy, x - center),
+            ),
+            Some(gate) if !self.scaled => columns::sums(
+                s,
+                [self.x, self.dy, gate.y],
+                self.cols,
+                self.columns,
+                [self.deviation[1]],
+                self.sums,
+                #[inline(always)]
+                |sums, [x, dy, y], [center]| add_row::<T, S>(sums, gated(s, gate.scale, y, dy), x - center),
+            ),
             None => columns::sums(
                 s,
                 [self.x, self.dy],

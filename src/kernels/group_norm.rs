@@ -6,7 +6,7 @@
 //! in `dx`: the error bounds, squares that overflow, NaN and infinities, constant groups, gradients of every
 //! size. With one group and `inner = 1` the results are those of `layer_norm`, bit by bit. The gradients of
 //! channels of 64 elements or more (32 of `f64`) have γ apart: they want a normal `γ·rstd`, too, and that
-//! `Σ|dy|·(|x̂| + 1)` does not overflow.
+//! `2¹⁰·Σ|dy|·(|x̂| + 1)` does not overflow; a `dx` below the range is off by up to `4·(|x̂| + 1)` units more.
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::layer_norm::{Moments, backward_row};

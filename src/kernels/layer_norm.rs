@@ -15,10 +15,10 @@
 //! deviations below 1e−19 in `f32`. NaN or ±∞ in a row gives NaN in that whole row of `y`, `mean` or `rstd`.
 //! A constant row gives β, and with `eps = 0` NaN.
 //!
-//! Gradients are right at every size: they are sums of products with deviations that a power of two has
-//! brought near 1. They want an `rstd` that is a normal number, and that `Σ|g|·(|x̂| + 1)` and its product
-//! with `rstd` do not overflow; what of the products falls below the smallest number counts with
-//! `8·rstd·(|x̂| + 1)` of its units in `dx`.
+//! Gradients are right at every size: they are sums of products with deviations that a power of two brings
+//! near 1 where they are above 2¹⁰ or below 2⁻¹⁰. They want an `rstd` that is a normal number, and that
+//! `2¹⁰·Σ|g|·(|x̂| + 1)` and its product with `rstd` do not overflow; what of the products falls below the
+//! smallest number counts with `2¹³·rstd·(|x̂| + 1)` of its units in `dx`.
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::{

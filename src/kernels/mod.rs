@@ -141,18 +141,23 @@ pub(crate) fn unless_given<T: Element>(given: Option<&[T]>, len: usize, value: T
 /// A power of two that brings deviations from `center` near 1 if `rstd` is one over their size, and its
 /// inverse. Products with such deviations leave the range where those with the normalised ones do, and have
 /// the same digits. 1 where the scaled center would be beyond the range, as in a constant row of large
-/// numbers.
+/// numbers, and where deviations are of ordinary size: who sums many short rows waits for a scale.
 #[inline(always)]
 pub(crate) fn deviation_scales<T: Element>(center: T, rstd: T) -> (T, T) {
-    let limit = if size_of::<T>() == 4 { 126 } else { 1022 };
-    let exponent = ((rstd.to_f64().to_bits() >> 52 & 0x7FF) as i64 - 1023).clamp(-limit, limit);
-    let scale = T::from_f64(power_of_two(exponent));
-    if (center * scale + center * scale).is_finite() {
-        (scale, T::from_f64(power_of_two(-exponent)))
-    } else {
-        (T::ONE, T::ONE)
+    const EXPONENT: u64 = 0x7FF << 52;
+    let ordinary = T::from_f64(ORDINARY);
+    if rstd * ordinary >= T::ONE && rstd <= ordinary {
+        return (T::ONE, T::ONE);
     }
+    let largest = T::from_f64(power_of_two(if size_of::<T>() == 4 { 126 } else { 1022 }));
+    let power = T::from_f64(f64::from_bits(rstd.to_f64().to_bits() & EXPONENT));
+    let scale = if power < largest { power } else { largest };
+    let (inverse, scaled) = (T::ONE / scale, center * scale);
+    if inverse.is_finite() && (scaled + scaled).is_finite() { (scale, inverse) } else { (T::ONE, T::ONE) }
 }
+
+/// Deviations up to this number, and down to one over it, are summed as they are.
+const ORDINARY: f64 = 1024.0;
 
 /// 2^exponent, for exponents of normal numbers.
 pub(crate) const fn power_of_two(exponent: i64) -> f64 {
