@@ -360,7 +360,7 @@ macro_rules! optimizers {
         ///
         /// ```
         /// use gristmill::{kernels::update::{Adam, Rule}, optim, Tensor, nn::Parameter};
-        /// let parameters = vec![Parameter::new(Tensor::<f32>::ones([3])?)];
+        /// let parameters = vec![Parameter::new(&Tensor::<f32>::ones([3])?)];
         /// let optimizer = optim::of_rule(Rule::Adam(Adam { lr: 0.01, ..Adam::default() }), parameters);
         /// assert_eq!(optimizer.learning_rate(), 0.01);
         /// # Ok::<(), gristmill::Error>(())

@@ -151,6 +151,7 @@ macro_rules! functions {
         }
     };
 }
+#[cfg(feature = "train")]
 pub(crate) use functions;
 
 macro_rules! unary {
