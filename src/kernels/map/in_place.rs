@@ -12,7 +12,7 @@ compiled_once! {
     /// where `y ≤ 0`. `scale` is 1, or what dropout multiplied with. Where y is NaN, the gradient passes.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the lengths differ.
+    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
     pub fn gate<T: Element>(y: &[T], scale: T, dy: &[T], dx: &mut [T]) -> Result<()> {
         same_len("gate", "y", y, dx.len())?;
         same_len("gate", "dy", dy, dx.len())?;
@@ -53,7 +53,7 @@ compiled_once! {
     /// `y[i] += x[i]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the lengths differ.
+    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
     pub fn accumulate<T: Element>(x: &[T], y: &mut [T]) -> Result<()> {
         same_len("accumulate", "y", y, x.len())?;
         let settings = context::settings()?;
@@ -69,7 +69,7 @@ compiled_once! {
     /// `y[i] += alpha·x[i]`, fused.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the lengths differ.
+    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
     pub fn axpy<T: Element>(alpha: T, x: &[T], y: &mut [T]) -> Result<()> {
         same_len("axpy", "y", y, x.len())?;
         axpby(alpha, x, T::ONE, y)
@@ -81,7 +81,7 @@ compiled_once! {
     /// it is gone.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the lengths differ.
+    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
     ///
     /// ```
     /// let mut y = [10.0, f32::NAN];
@@ -104,7 +104,7 @@ compiled_once! {
     /// `x[i] = alpha·x[i]`.
     ///
     /// # Errors
-    /// [`Error::Setting`] when the environment asks for what this machine does not have.
+    /// [`Error::Setting`](crate::Error::Setting) when the environment asks for what this machine does not have.
     pub fn scale<T: Element>(alpha: T, x: &mut [T]) -> Result<()> {
         let settings = context::settings()?;
         let work = nanoseconds::<T>(x.len(), PLAIN);

@@ -236,7 +236,7 @@ compiled_once! {
     /// `y[i] = f(x[i])`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the lengths differ.
+    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
     ///
     /// ```
     /// use gristmill::kernels::map::{Unary, unary};
@@ -270,7 +270,7 @@ compiled_once! {
     /// whatever dy is; so is that of clamp, floor, ceil, round and sign.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the lengths differ.
+    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
     ///
     /// ```
     /// use gristmill::kernels::map::{Unary, unary, unary_backward};

@@ -23,7 +23,7 @@ pub enum Binary {
     /// The larger; NaN if either is NaN, either zero of two zeros.
     Max,
     /// a to the b, within 1 ULP, with the special cases of C99: a⁰ = 1ᵇ = (−1)^±∞ = 1 also with NaN, NaN of a negative a with
-    /// a finite b that is not whole. Its gradients: [`pow`](super::pow).
+    /// a finite b that is not whole. Its gradients: [`pow`](crate::kernels::pow).
     Pow,
 }
 
