@@ -70,8 +70,8 @@ pub const KERNELS: &[&str] = &[
     "dropout/in_place/{f32,f64}/{1003,500000}",
     "rng/{uniform,normal,bernoulli}/{f32,f64}/{127,1003,30000,500000,8000000}",
     // A bias, small networks, and more parameters than a cache holds.
-    "update/{sgd,sgd_momentum,rmsprop,adam}/{f32,f64}/{127,1003,30000,500000,8000000}",
-    "update/{rules,run}/{f32,f64}/{1003,500000}",
+    "update/{sgd,sgd_momentum,rmsprop,adam}/{f32,f64}/{127,30000,8000000}",
+    "update/{rules,sgd_momentum,run}/{f32,f64}/{1003,500000}",
     // Rows × elements × indices: a small table, one of words, and one that no cache holds.
     "embedding/{forward,backward}/{f32,f64}/{100x16x1000,1000x129x1000,50000x128x8192,1000x768x32768}",
 ];
