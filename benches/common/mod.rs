@@ -14,6 +14,13 @@ pub mod two_layer_net;
 use kernels::Case;
 pub use kernels::expand;
 
+/// Goes to the root of the workspace, where paths on a command line are meant to begin: `cargo bench` starts a
+/// bench in the folder of its package.
+pub fn start_at_the_root() {
+    // Elsewhere, as when only the program was copied, paths begin where it is started.
+    let _ = std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+}
+
 /// The case with this name: of a kernel, a network, or the tape.
 ///
 /// # Errors

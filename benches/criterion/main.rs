@@ -14,6 +14,7 @@ mod data;
 mod table;
 
 fn main() {
+    common::start_at_the_root();
     table::bench(cases::KERNELS);
     #[cfg(feature = "train")]
     {

@@ -129,6 +129,7 @@ struct Report {
 }
 
 fn main() -> ExitCode {
+    common::start_at_the_root();
     run(Arguments::parse()).unwrap_or_else(|error| {
         eprintln!("{error}");
         ExitCode::FAILURE
