@@ -29,7 +29,19 @@ use crate::common::{case, expand};
 use crate::rounds::{Pace, Quartiles, estimate};
 
 /// Cliffs that are known and stay: kind, name of the slower side, reason.
-const ACCEPTED: &[(Kind, &str, &str)] = &[];
+const ACCEPTED: &[(Kind, &str, &str)] = &[
+    (Kind::Layout, "gemm/NT/f32/1x1024x1024", PAGES_APART),
+    (Kind::Layout, "gemm/TT/f32/1x1024x1024", PAGES_APART),
+    (Kind::Layout, "gemm/NN/f32/1024x1024x1", PAGES_APART),
+    (Kind::Layout, "gemm/NT/f32/1024x1024x1", PAGES_APART),
+    (Kind::Layout, "gemm/NT/f64/1x1024x1024", PAGES_APART),
+    (Kind::Layout, "gemm/TT/f64/1x1024x1024", PAGES_APART),
+    (Kind::Layout, "gemm/NN/f64/1024x1024x1", PAGES_APART),
+    (Kind::Layout, "gemm/NT/f64/1024x1024x1", PAGES_APART),
+];
+
+/// 3 to 5 times as slow as the other layout on Zen 3 and Zen 5; a `Linear` packs its weight instead.
+const PAGES_APART: &str = "one row times columns that lie whole pages apart, which share a set of each cache";
 
 /// Seconds of a call that are mostly the kernel's.
 const SHORTEST: f64 = 1e-6;
