@@ -96,8 +96,10 @@ impl Update for NAdam {
     }
 
     fn carry(&self, at: Progress) -> Result<f64> {
-        let product = at.carried * self.momentum(at.step)?;
-        Ok(if product < VANISHED { 0.0 } else { product })
+        context::in_environment(|| {
+            let product = at.carried * self.momentum(at.step)?;
+            Ok(if product < VANISHED { 0.0 } else { product })
+        })
     }
 
     fn prepare<T: Element>(&self, at: Progress) -> Result<Prepared<T>> {
