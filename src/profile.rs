@@ -235,14 +235,6 @@ impl Drop for Scope {
     }
 }
 
-/// [`scope`] under the path of a function, without what comes before the kernels' family.
-#[inline]
-pub(crate) fn kernel(path: &'static str) -> Scope {
-    let on = is_on();
-    let name = if on { path.rsplit_once("kernels::").map_or(path, |(_, name)| name) } else { path };
-    Scope { recorded: on && open(name), thread: std::marker::PhantomData }
-}
-
 #[cold]
 fn open(name: &'static str) -> bool {
     let call = Open {

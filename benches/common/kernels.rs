@@ -1111,19 +1111,35 @@ fn layer_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
             [x, gamma, numbers(cols, 4)],
             [numbers(len, 5)],
             move |[x, gamma, beta], [y]| {
-                layer_norm::forward(x, cols, Some(gamma), Some(beta), EPS, y, &mut mean, &mut rstd)
+                let (gamma, beta) = (Some(gamma), Some(beta));
+                let (mean, rstd) = (Some(&mut mean[..]), Some(&mut rstd[..]));
+                layer_norm::Forward { x, cols, gamma, beta, eps: EPS, y, mean, rstd }.run()
             },
             move |[x, gamma, beta]| reference::layer_norm(x, cols, gamma, beta, EPS).0,
         ),
         "backward" => {
             let mut y = x.clone();
-            layer_norm::forward(&x, cols, None, None, EPS, &mut y, &mut mean, &mut rstd).ok()?;
+            let (of_mean, of_rstd) = (Some(&mut mean[..]), Some(&mut rstd[..]));
+            layer_norm::Forward {
+                x: &x,
+                cols,
+                gamma: None,
+                beta: None,
+                eps: EPS,
+                y: &mut y,
+                mean: of_mean,
+                rstd: of_rstd,
+            }
+            .run()
+            .ok()?;
             call::<T, _, _>(
                 [13.0 * n, 2.0 * n + c + 2.0 * rows as f64, n + 2.0 * c],
                 [x, gamma, numbers(len, 2)],
                 [y, vec![T::ZERO; cols], vec![T::ZERO; cols]],
                 move |[x, gamma, dy], [dx, dgamma, dbeta]| {
-                    layer_norm::backward(x, cols, Some(gamma), &mean, &rstd, dy, dx, dgamma, dbeta)
+                    let (gamma, dgamma, dbeta) = (Some(gamma), Some(dgamma), Some(dbeta));
+                    let (mean, rstd) = (&mean, &rstd);
+                    layer_norm::Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta }.run()
                 },
                 move |[x, gamma, dy]| {
                     let (dx, dgamma, dbeta) = reference::layer_norm_backward(x, cols, gamma, EPS, dy);

@@ -40,7 +40,7 @@ use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::map;
 use crate::profile;
-use crate::simd::Element;
+use crate::simd::{self, Element};
 use crate::tensor::Tensor;
 use crate::tensor::track::{Handle, Leaf, Token, Track};
 use ops::Op;
@@ -143,7 +143,7 @@ impl<T: Element> Tape<T> {
 fn with_tape<T: Element, R>(f: impl FnOnce(&RefCell<Tape<T>>) -> R) -> Option<R> {
     TAPES
         .try_with(|tapes| {
-            let tape: &dyn Any = if T::LANES == 16 { &tapes.f32 } else { &tapes.f64 };
+            let tape: &dyn Any = if simd::is::<T, f32>() { &tapes.f32 } else { &tapes.f64 };
             f(tape.downcast_ref().expect("the tape of f32 has 16 lanes, that of f64 has 8"))
         })
         .ok()

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::gzip::{self, Gunzip};
 use crate::error::{Error, Result};
 use crate::files::it_is;
-use crate::simd::Element;
 use crate::simd::environment::{self, Environment};
+use crate::simd::{self, Element};
 use crate::tensor::{Shape, Tensor};
 
 /// A table of numbers, `[rows, columns]`.
@@ -269,7 +269,7 @@ impl CsvFormat {
         }
         // Through f64, a number could be rounded twice. The parser multiplies and divides.
         let value = environment::within(Environment::KEEP, || {
-            if size_of::<T>() == 4 {
+            if simd::is::<T, f32>() {
                 field.parse::<f32>().map(|x| T::from_f64(x.into()))
             } else {
                 field.parse::<f64>().map(T::from_f64)

@@ -27,7 +27,7 @@
 use std::ops::Range;
 
 use super::{
-    compiled_once, deviation_scales, rescue_scales, same_len, same_len_if_any, same_len_or_empty,
+    compiled_once, deviation_scales, lengths, rescue_scales, same_len, same_len_if_any, same_len_or_empty,
     unless_given, valid_eps, whole_rows,
 };
 use crate::buffer::Scratch;
@@ -57,38 +57,47 @@ pub struct Running<'a, T> {
     pub unbiased: bool,
 }
 
-compiled_once! {
-    /// Normalises each column of `x` with its own statistics, to `y` of the same length; `mean` and `rstd`, one per
-    /// column, are for [`backward`].
-    ///
-    /// `gamma` and `beta` have `cols` elements; without them γ = 1 and β = 0. `running` is updated when given.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit;
-    /// [`Error::Value`] when `eps` is negative or not finite, or a momentum is not in [0, 1].
-    ///
-    /// ```
-    /// let (mut y, mut mean, mut rstd) = ([0.0_f32; 4], [0.0; 2], [0.0; 2]);
-    /// let x = [1.0, 1e6, 3.0, 1e6 + 4.0];
-    /// gristmill::kernels::batch_norm::forward(&x, 2, None, None, 0.0, None, &mut y, &mut mean, &mut rstd)?;
-    /// assert_eq!(y, [-1.0, -1.0, 1.0, 1.0]);
-    /// assert_eq!(mean, [2.0, 1e6 + 2.0]);
-    /// assert_eq!(rstd, [1.0, 0.5]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        beta: Option<&[T]>,
-        eps: f64,
-        running: Option<Running<'_, T>>,
-        y: &mut [T],
-        mean: &mut [T],
-        rstd: &mut [T],
-    ) -> Result<()> {
+/// Normalises each column of `x` with its own statistics, to `y` of the same length; `mean` and `rstd`, one per
+/// column, are for [`backward`].
+///
+/// `gamma` and `beta` have `cols` elements; without them γ = 1 and β = 0. `running` is updated when given.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit;
+/// [`Error::Value`] when `eps` is negative or not finite, or a momentum is not in [0, 1].
+///
+/// ```
+/// let (mut y, mut mean, mut rstd) = ([0.0_f32; 4], [0.0; 2], [0.0; 2]);
+/// let x = [1.0, 1e6, 3.0, 1e6 + 4.0];
+/// gristmill::kernels::batch_norm::forward(&x, 2, None, None, 0.0, None, &mut y, &mut mean, &mut rstd)?;
+/// assert_eq!(y, [-1.0, -1.0, 1.0, 1.0]);
+/// assert_eq!(mean, [2.0, 1e6 + 2.0]);
+/// assert_eq!(rstd, [1.0, 0.5]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    eps: f64,
+    running: Option<Running<'_, T>>,
+    y: &mut [T],
+    mean: &mut [T],
+    rstd: &mut [T],
+) -> Result<()> {
+    compiled_once!("batch_norm::forward", |x: &[T],
+                                           cols: usize,
+                                           gamma: Option<&[T]>,
+                                           beta: Option<&[T]>,
+                                           eps: f64,
+                                           running: Option<Running<'_, T>>,
+                                           y: &mut [T],
+                                           mean: &mut [T],
+                                           rstd: &mut [T]|
+     -> Result<()> {
         normalise(x, cols, gamma, beta, eps, running, After::Nothing, y, mean, rstd)
-    }
+    })
 }
 
 /// What follows the normalisation in the same pass, with the bits that [`map`](super::map)'s functions give afterwards.
@@ -111,25 +120,35 @@ impl<T: Element> After<'_, T> {
     }
 }
 
-compiled_once! {
-    /// [`forward`] and what comes after it, in one pass.
-    ///
-    /// # Errors
-    /// Those of [`forward`], and [`Error::Shape`] when a residual has not as many elements as `x`.
-    pub fn forward_then<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        beta: Option<&[T]>,
-        eps: f64,
-        running: Option<Running<'_, T>>,
-        after: After<'_, T>,
-        y: &mut [T],
-        mean: &mut [T],
-        rstd: &mut [T],
-    ) -> Result<()> {
+/// [`forward`] and what comes after it, in one pass.
+///
+/// # Errors
+/// Those of [`forward`], and [`Error::Shape`] when a residual has not as many elements as `x`.
+pub fn forward_then<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    eps: f64,
+    running: Option<Running<'_, T>>,
+    after: After<'_, T>,
+    y: &mut [T],
+    mean: &mut [T],
+    rstd: &mut [T],
+) -> Result<()> {
+    compiled_once!("batch_norm::forward_then", |x: &[T],
+                                                cols: usize,
+                                                gamma: Option<&[T]>,
+                                                beta: Option<&[T]>,
+                                                eps: f64,
+                                                running: Option<Running<'_, T>>,
+                                                after: After<'_, T>,
+                                                y: &mut [T],
+                                                mean: &mut [T],
+                                                rstd: &mut [T]|
+     -> Result<()> {
         normalise(x, cols, gamma, beta, eps, running, after, y, mean, rstd)
-    }
+    })
 }
 
 fn normalise<T: Element>(
@@ -146,11 +165,7 @@ fn normalise<T: Element>(
 ) -> Result<()> {
     const OP: &str = "batch_norm";
     let rows = training_rows(OP, x, cols)?;
-    same_len_if_any(OP, "gamma", gamma, cols)?;
-    same_len_if_any(OP, "beta", beta, cols)?;
-    same_len(OP, "y", y, x.len())?;
-    same_len(OP, "mean", mean, cols)?;
-    same_len(OP, "rstd", rstd, cols)?;
+    lengths!(OP, gamma == cols, beta == cols, y == x.len(), mean == cols, rstd == cols);
     after.check(OP, x.len())?;
     valid_eps(OP, eps)?;
     if let Some(running) = &running {
@@ -222,46 +237,63 @@ fn normalise<T: Element>(
     Ok(())
 }
 
-compiled_once! {
-    /// Normalises each column of `x` with the statistics given: `y = (x − running_mean)·a + β`, a = γ/√(running_var + eps).
-    ///
-    /// The error of `y` is within `4·u·|a·(x − running_mean)| + u·|y|`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
-    /// or not finite.
-    pub fn infer<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        beta: Option<&[T]>,
-        running_mean: &[T],
-        running_var: &[T],
-        eps: f64,
-        y: &mut [T],
-    ) -> Result<()> {
+/// Normalises each column of `x` with the statistics given: `y = (x − running_mean)·a + β`, a = γ/√(running_var + eps).
+///
+/// The error of `y` is within `4·u·|a·(x − running_mean)| + u·|y|`.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
+/// or not finite.
+pub fn infer<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    running_mean: &[T],
+    running_var: &[T],
+    eps: f64,
+    y: &mut [T],
+) -> Result<()> {
+    compiled_once!("batch_norm::infer", |x: &[T],
+                                         cols: usize,
+                                         gamma: Option<&[T]>,
+                                         beta: Option<&[T]>,
+                                         running_mean: &[T],
+                                         running_var: &[T],
+                                         eps: f64,
+                                         y: &mut [T]|
+     -> Result<()> {
         normalise_given(x, cols, gamma, beta, running_mean, running_var, eps, After::Nothing, y)
-    }
+    })
 }
 
-compiled_once! {
-    /// [`infer`] and what comes after it, in one pass.
-    ///
-    /// # Errors
-    /// Those of [`infer`], and [`Error::Shape`] when a residual has not as many elements as `x`.
-    pub fn infer_then<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        beta: Option<&[T]>,
-        running_mean: &[T],
-        running_var: &[T],
-        eps: f64,
-        after: After<'_, T>,
-        y: &mut [T],
-    ) -> Result<()> {
+/// [`infer`] and what comes after it, in one pass.
+///
+/// # Errors
+/// Those of [`infer`], and [`Error::Shape`] when a residual has not as many elements as `x`.
+pub fn infer_then<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    running_mean: &[T],
+    running_var: &[T],
+    eps: f64,
+    after: After<'_, T>,
+    y: &mut [T],
+) -> Result<()> {
+    compiled_once!("batch_norm::infer_then", |x: &[T],
+                                              cols: usize,
+                                              gamma: Option<&[T]>,
+                                              beta: Option<&[T]>,
+                                              running_mean: &[T],
+                                              running_var: &[T],
+                                              eps: f64,
+                                              after: After<'_, T>,
+                                              y: &mut [T]|
+     -> Result<()> {
         normalise_given(x, cols, gamma, beta, running_mean, running_var, eps, after, y)
-    }
+    })
 }
 
 fn normalise_given<T: Element>(
@@ -277,11 +309,7 @@ fn normalise_given<T: Element>(
 ) -> Result<()> {
     const OP: &str = "batch_norm_infer";
     whole_rows(OP, x, cols)?;
-    same_len_if_any(OP, "gamma", gamma, cols)?;
-    same_len_if_any(OP, "beta", beta, cols)?;
-    same_len(OP, "running_mean", running_mean, cols)?;
-    same_len(OP, "running_var", running_var, cols)?;
-    same_len(OP, "y", y, x.len())?;
+    lengths!(OP, gamma == cols, beta == cols, running_mean == cols, running_var == cols, y == x.len());
     after.check(OP, x.len())?;
     valid_eps(OP, eps)?;
     let settings = context::settings()?;
@@ -295,33 +323,51 @@ fn normalise_given<T: Element>(
     Ok(())
 }
 
-compiled_once! {
-    /// The gradients of [`infer`]: `dx = dy·γ·rstd`, `dgamma = Σ dy·(x − running_mean)·rstd`, `dbeta = Σ dy`.
-    ///
-    /// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dx` is within 5 units in the last place,
-    /// the sums within `k·u·Σ|term|`, `k` as for training, as long as `γ·rstd` is a normal number and
-    /// `x − running_mean`, that and `running_mean` times `4·rstd`, and `2¹⁰·Σ|term|` do not overflow; what of the
-    /// terms falls below the smallest number counts with 2¹⁰·n of its units.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
-    /// or not finite.
-    pub fn infer_backward<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        running_mean: &[T],
-        running_var: &[T],
-        eps: f64,
-        dy: &[T],
-        dx: &mut [T],
-        dgamma: &mut [T],
-        dbeta: &mut [T],
-    ) -> Result<()> {
+/// The gradients of [`infer`]: `dx = dy·γ·rstd`, `dgamma = Σ dy·(x − running_mean)·rstd`, `dbeta = Σ dy`.
+///
+/// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dx` is within 5 units in the last place,
+/// the sums within `k·u·Σ|term|`, `k` as for training, as long as `γ·rstd` is a normal number and
+/// `x − running_mean`, that and `running_mean` times `4·rstd`, and `2¹⁰·Σ|term|` do not overflow; what of the
+/// terms falls below the smallest number counts with 2¹⁰·n of its units.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or another slice does not fit, [`Error::Value`] when `eps` is negative
+/// or not finite.
+pub fn infer_backward<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    running_mean: &[T],
+    running_var: &[T],
+    eps: f64,
+    dy: &[T],
+    dx: &mut [T],
+    dgamma: &mut [T],
+    dbeta: &mut [T],
+) -> Result<()> {
+    compiled_once!("batch_norm::infer_backward", |x: &[T],
+                                                  cols: usize,
+                                                  gamma: Option<&[T]>,
+                                                  running_mean: &[T],
+                                                  running_var: &[T],
+                                                  eps: f64,
+                                                  dy: &[T],
+                                                  dx: &mut [T],
+                                                  dgamma: &mut [T],
+                                                  dbeta: &mut [T]|
+     -> Result<()> {
         const OP: &str = "batch_norm_infer_backward";
         let rows = whole_rows(OP, x, cols)?;
         let statistics = [("running_mean", running_mean), ("running_var", running_var)];
-        check_backward(OP, x, cols, gamma, statistics, [("dy", dy), ("dx", dx)], [("dgamma", dgamma), ("dbeta", dbeta)])?;
+        check_backward(
+            OP,
+            x,
+            cols,
+            gamma,
+            statistics,
+            [("dy", dy), ("dx", dx)],
+            [("dgamma", dgamma), ("dbeta", dbeta)],
+        )?;
         valid_eps(OP, eps)?;
         let settings = context::settings()?;
 
@@ -355,31 +401,40 @@ compiled_once! {
         }
         scale_columns(settings, dy, cols, [zeros, factor, zeros], After::Nothing, dx);
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
-    ///
-    /// `dgamma = Σ dy·x̂`, `dbeta = Σ dy` and, with means over the column, `dx = rstd·γ·(dy − mean(dy) − x̂·mean(dy·x̂))`.
-    /// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dgamma` is within
-    /// `k·q·u·Σ|dy|·(|x̂| + 1)` and `dbeta` within `k·u·Σ|dy|`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit.
-    pub fn backward<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        mean: &[T],
-        rstd: &[T],
-        dy: &[T],
-        dx: &mut [T],
-        dgamma: &mut [T],
-        dbeta: &mut [T],
-    ) -> Result<()> {
+/// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
+///
+/// `dgamma = Σ dy·x̂`, `dbeta = Σ dy` and, with means over the column, `dx = rstd·γ·(dy − mean(dy) − x̂·mean(dy·x̂))`.
+/// All are overwritten; `dgamma` or `dbeta` may be empty when not wanted. `dgamma` is within
+/// `k·q·u·Σ|dy|·(|x̂| + 1)` and `dbeta` within `k·u·Σ|dy|`.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit.
+pub fn backward<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    mean: &[T],
+    rstd: &[T],
+    dy: &[T],
+    dx: &mut [T],
+    dgamma: &mut [T],
+    dbeta: &mut [T],
+) -> Result<()> {
+    compiled_once!("batch_norm::backward", |x: &[T],
+                                            cols: usize,
+                                            gamma: Option<&[T]>,
+                                            mean: &[T],
+                                            rstd: &[T],
+                                            dy: &[T],
+                                            dx: &mut [T],
+                                            dgamma: &mut [T],
+                                            dbeta: &mut [T]|
+     -> Result<()> {
         gradients(x, cols, gamma, mean, rstd, None, dy, dx, dgamma, dbeta)
-    }
+    })
 }
 
 /// The output of the ReLU that came after, and of the dropout after that if any: the gradient is `scale·dy` where it is
@@ -392,26 +447,36 @@ pub struct Gate<'a, T> {
     pub scale: T,
 }
 
-compiled_once! {
-    /// [`backward`] of a normalisation with a ReLU after it if there is a gate, from the gradient `dy` of what came out of that: with the bits
-    /// of the gradients one by one.
-    ///
-    /// # Errors
-    /// Those of [`backward`], and [`Error::Shape`] when the gate has not as many elements as `x`.
-    pub fn backward_gated<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        mean: &[T],
-        rstd: &[T],
-        gate: Option<Gate<'_, T>>,
-        dy: &[T],
-        dx: &mut [T],
-        dgamma: &mut [T],
-        dbeta: &mut [T],
-    ) -> Result<()> {
+/// [`backward`] of a normalisation with a ReLU after it if there is a gate, from the gradient `dy` of what came out of that: with the bits
+/// of the gradients one by one.
+///
+/// # Errors
+/// Those of [`backward`], and [`Error::Shape`] when the gate has not as many elements as `x`.
+pub fn backward_gated<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    mean: &[T],
+    rstd: &[T],
+    gate: Option<Gate<'_, T>>,
+    dy: &[T],
+    dx: &mut [T],
+    dgamma: &mut [T],
+    dbeta: &mut [T],
+) -> Result<()> {
+    compiled_once!("batch_norm::backward_gated", |x: &[T],
+                                                  cols: usize,
+                                                  gamma: Option<&[T]>,
+                                                  mean: &[T],
+                                                  rstd: &[T],
+                                                  gate: Option<Gate<'_, T>>,
+                                                  dy: &[T],
+                                                  dx: &mut [T],
+                                                  dgamma: &mut [T],
+                                                  dbeta: &mut [T]|
+     -> Result<()> {
         gradients(x, cols, gamma, mean, rstd, gate, dy, dx, dgamma, dbeta)
-    }
+    })
 }
 
 /// An error that names the first slice of a backward pass that does not fit: γ and the statistics have one element per
@@ -425,7 +490,7 @@ fn check_backward<T: Element>(
     like_x: [(&'static str, &[T]); 2],
     of_columns: [(&'static str, &[T]); 2],
 ) -> Result<()> {
-    same_len_if_any(op, "gamma", gamma, cols)?;
+    lengths!(op, gamma == cols);
     statistics.into_iter().try_for_each(|(name, slice)| same_len(op, name, slice, cols))?;
     like_x.into_iter().try_for_each(|(name, slice)| same_len(op, name, slice, x.len()))?;
     of_columns.into_iter().try_for_each(|(name, slice)| same_len_or_empty(op, name, slice, cols))

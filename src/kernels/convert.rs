@@ -4,7 +4,7 @@
 //! instruction set. What is too large for the narrower type becomes infinite; infinities and signs of zero stay; NaN stays a
 //! NaN, made quiet, with the front of its payload.
 
-use super::same_len;
+use super::lengths;
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
@@ -40,7 +40,7 @@ fn each<A: Copy + Sync, B: Send>(
     f: impl Fn(A) -> B + Copy + Sync,
 ) -> Result<()> {
     let _call = super::call(name);
-    same_len(name, "y", y, x.len())?;
+    lengths!(name, y == x.len());
     let settings = context::settings()?;
     let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
     parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {

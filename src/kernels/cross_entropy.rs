@@ -16,7 +16,7 @@
 
 use super::nll_loss::check_targets;
 use super::reduce::{self, Reduce};
-use super::{compiled_once, rows_per_chunk, same_len, same_len_if_any, whole_rows};
+use super::{compiled_once, lengths, rows_per_chunk, same_len_if_any, whole_rows};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
@@ -36,41 +36,46 @@ pub struct Options<'a, T> {
     pub ignore_index: Option<usize>,
 }
 
-compiled_once! {
-    /// The loss of each row of `classes` logits, and its log-sum-exp, which [`backward`] needs: rounded, and what the rounding
-    /// left over, so that a row of large logits keeps the digits of `ln Σ`. No reduction over rows.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `logits` is not whole rows, another slice has not one element per row or there is not one weight
-    /// per class, [`Error::Value`] when a target is not a class or the label smoothing is outside 0 to 1.
-    ///
-    /// ```
-    /// use gristmill::kernels::cross_entropy::{self, Options};
-    /// let (mut losses, mut lse, mut rest) = ([0.0_f64; 2], [0.0; 2], [0.0; 2]);
-    /// let logits = [0.0, 0.0, 1000.0, 0.0];
-    /// cross_entropy::forward(&logits, &[0, 1], 2, Options::default(), &mut losses, &mut lse, &mut rest)?;
-    /// assert_eq!(losses, [2f64.ln(), 1000.0]);
-    /// let options = Options { weight: Some(&[1.0, 0.5]), ignore_index: Some(0), ..Options::default() };
-    /// cross_entropy::forward(&logits, &[0, 1], 2, options, &mut losses, &mut lse, &mut rest)?;
-    /// assert_eq!(losses, [0.0, 500.0]);
-    /// let outside = cross_entropy::forward(&logits, &[0, 2], 2, options, &mut losses, &mut lse, &mut rest);
-    /// let error = outside.unwrap_err();
-    /// assert_eq!(error.to_string(), "cross_entropy: target 2 of row 1 is not one of 2 classes");
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(
-        logits: &[T],
-        targets: &[usize],
-        classes: usize,
-        options: Options<'_, T>,
-        losses: &mut [T],
-        logsumexp: &mut [T],
-        rest: &mut [T],
-    ) -> Result<()> {
+/// The loss of each row of `classes` logits, and its log-sum-exp, which [`backward`] needs: rounded, and what the rounding
+/// left over, so that a row of large logits keeps the digits of `ln Σ`. No reduction over rows.
+///
+/// # Errors
+/// [`Error::Shape`] when `logits` is not whole rows, another slice has not one element per row or there is not one weight
+/// per class, [`Error::Value`] when a target is not a class or the label smoothing is outside 0 to 1.
+///
+/// ```
+/// use gristmill::kernels::cross_entropy::{self, Options};
+/// let (mut losses, mut lse, mut rest) = ([0.0_f64; 2], [0.0; 2], [0.0; 2]);
+/// let logits = [0.0, 0.0, 1000.0, 0.0];
+/// cross_entropy::forward(&logits, &[0, 1], 2, Options::default(), &mut losses, &mut lse, &mut rest)?;
+/// assert_eq!(losses, [2f64.ln(), 1000.0]);
+/// let options = Options { weight: Some(&[1.0, 0.5]), ignore_index: Some(0), ..Options::default() };
+/// cross_entropy::forward(&logits, &[0, 1], 2, options, &mut losses, &mut lse, &mut rest)?;
+/// assert_eq!(losses, [0.0, 500.0]);
+/// let outside = cross_entropy::forward(&logits, &[0, 2], 2, options, &mut losses, &mut lse, &mut rest);
+/// let error = outside.unwrap_err();
+/// assert_eq!(error.to_string(), "cross_entropy: target 2 of row 1 is not one of 2 classes");
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(
+    logits: &[T],
+    targets: &[usize],
+    classes: usize,
+    options: Options<'_, T>,
+    losses: &mut [T],
+    logsumexp: &mut [T],
+    rest: &mut [T],
+) -> Result<()> {
+    compiled_once!("cross_entropy::forward", |logits: &[T],
+                                              targets: &[usize],
+                                              classes: usize,
+                                              options: Options<'_, T>,
+                                              losses: &mut [T],
+                                              logsumexp: &mut [T],
+                                              rest: &mut [T]|
+     -> Result<()> {
         let rows = check(logits, targets, classes, options)?;
-        same_len("cross_entropy", "losses", losses, rows)?;
-        same_len("cross_entropy", "logsumexp", logsumexp, rows)?;
-        same_len("cross_entropy", "rest", rest, rows)?;
+        lengths!("cross_entropy", losses == rows, logsumexp == rows, rest == rows);
         if rows == 0 {
             return Ok(());
         }
@@ -89,43 +94,48 @@ compiled_once! {
             settings.simd.run(Forward { logits, targets, classes, rule, losses, logsumexp, rest });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of the logits from the log-sum-exp of each row and its rest, as [`forward`] gives them, and the gradient
-    /// of each loss:
-    /// `dlogits[i] = dloss·(ω·p[i] − (1 − s)·w[t]·[i = t] − s/classes·w[i])` with `p[i] = exp(z[i] − lse − rest)`.
-    ///
-    /// Within `|dloss|·((2·|z[i] − lse| + 12)·ω·p[i] + 5·s/classes·w[i] + 4·(1 − s)·w[t]·[i = t])·u`, and `|dloss|·ω·p[i]`
-    /// times the error of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are. With weights and
-    /// smoothing, whose ω is a sum, 12 becomes d + 16.
-    ///
-    /// # Errors
-    /// As [`forward`].
-    ///
-    /// ```
-    /// use gristmill::kernels::cross_entropy::{Options, backward};
-    /// let mut dlogits = [0.0_f64; 2];
-    /// backward(&[0.0, 0.0], &[1], 2, Options::default(), &[2f64.ln()], &[0.0], &[1.0], &mut dlogits)?;
-    /// assert!((dlogits[0] - 0.5).abs() < 1e-15 && (dlogits[1] + 0.5).abs() < 1e-15);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn backward<T: Element>(
-        logits: &[T],
-        targets: &[usize],
-        classes: usize,
-        options: Options<'_, T>,
-        logsumexp: &[T],
-        rest: &[T],
-        dlosses: &[T],
-        dlogits: &mut [T],
-    ) -> Result<()> {
+/// The gradient of the logits from the log-sum-exp of each row and its rest, as [`forward`] gives them, and the gradient
+/// of each loss:
+/// `dlogits[i] = dloss·(ω·p[i] − (1 − s)·w[t]·[i = t] − s/classes·w[i])` with `p[i] = exp(z[i] − lse − rest)`.
+///
+/// Within `|dloss|·((2·|z[i] − lse| + 12)·ω·p[i] + 5·s/classes·w[i] + 4·(1 − s)·w[t]·[i = t])·u`, and `|dloss|·ω·p[i]`
+/// times the error of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are. With weights and
+/// smoothing, whose ω is a sum, 12 becomes d + 16.
+///
+/// # Errors
+/// As [`forward`].
+///
+/// ```
+/// use gristmill::kernels::cross_entropy::{Options, backward};
+/// let mut dlogits = [0.0_f64; 2];
+/// backward(&[0.0, 0.0], &[1], 2, Options::default(), &[2f64.ln()], &[0.0], &[1.0], &mut dlogits)?;
+/// assert!((dlogits[0] - 0.5).abs() < 1e-15 && (dlogits[1] + 0.5).abs() < 1e-15);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn backward<T: Element>(
+    logits: &[T],
+    targets: &[usize],
+    classes: usize,
+    options: Options<'_, T>,
+    logsumexp: &[T],
+    rest: &[T],
+    dlosses: &[T],
+    dlogits: &mut [T],
+) -> Result<()> {
+    compiled_once!("cross_entropy::backward", |logits: &[T],
+                                               targets: &[usize],
+                                               classes: usize,
+                                               options: Options<'_, T>,
+                                               logsumexp: &[T],
+                                               rest: &[T],
+                                               dlosses: &[T],
+                                               dlogits: &mut [T]|
+     -> Result<()> {
         let rows = check(logits, targets, classes, options)?;
-        same_len("cross_entropy", "logsumexp", logsumexp, rows)?;
-        same_len("cross_entropy", "rest", rest, rows)?;
-        same_len("cross_entropy", "dlosses", dlosses, rows)?;
-        same_len("cross_entropy", "dlogits", dlogits, logits.len())?;
+        lengths!("cross_entropy", logsumexp == rows, rest == rows, dlosses == rows, dlogits == logits.len());
         if rows == 0 {
             return Ok(());
         }
@@ -145,7 +155,7 @@ compiled_once! {
             settings.simd.run(Backward { logits, targets, classes, rule, logsumexp, rest, dlosses, dlogits });
         });
         Ok(())
-    }
+    })
 }
 
 /// The number of rows, if logits, targets and options are what they should be.
@@ -156,7 +166,7 @@ fn check<T: Element>(
     options: Options<'_, T>,
 ) -> Result<usize> {
     let rows = whole_rows("cross_entropy", logits, classes)?;
-    same_len("cross_entropy", "targets", targets, rows)?;
+    lengths!("cross_entropy", targets == rows);
     same_len_if_any("cross_entropy", "weight", options.weight, classes)?;
     check_targets("cross_entropy", targets, classes, options.ignore_index)?;
     check_smoothing("cross_entropy", options.label_smoothing)?;

@@ -8,7 +8,7 @@
 //!
 //! A cumulative sum's gradient is the cumulative sum of the gradient from the other end. IEEE 754: from a NaN on, all are NaN.
 
-use super::{compiled_once, same_len, whole_rows};
+use super::{compiled_once, lengths, whole_rows};
 use crate::buffer::Scratch;
 use crate::context;
 use crate::error::Result;
@@ -26,24 +26,24 @@ const ROW_BLOCK: usize = 128;
 /// A chain of additions, four side by side.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.5;
 
-compiled_once! {
-    /// `y[i, j] = x[i, 0] + … + x[i, j]`, or with `reverse` `x[i, j] + … + x[i, cols − 1]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
-    ///
-    /// ```
-    /// use gristmill::kernels::cumsum;
-    /// let mut y = [0.0_f32; 4];
-    /// cumsum::rows(&[1.0, 2.0, 3.0, 4.0], 2, false, &mut y)?;
-    /// assert_eq!(y, [1.0, 3.0, 3.0, 7.0]);
-    /// cumsum::rows(&[1.0, 2.0, 3.0, 4.0], 2, true, &mut y)?;
-    /// assert_eq!(y, [3.0, 2.0, 7.0, 4.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn rows<T: Element>(x: &[T], cols: usize, reverse: bool, y: &mut [T]) -> Result<()> {
+/// `y[i, j] = x[i, 0] + … + x[i, j]`, or with `reverse` `x[i, j] + … + x[i, cols − 1]`.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
+///
+/// ```
+/// use gristmill::kernels::cumsum;
+/// let mut y = [0.0_f32; 4];
+/// cumsum::rows(&[1.0, 2.0, 3.0, 4.0], 2, false, &mut y)?;
+/// assert_eq!(y, [1.0, 3.0, 3.0, 7.0]);
+/// cumsum::rows(&[1.0, 2.0, 3.0, 4.0], 2, true, &mut y)?;
+/// assert_eq!(y, [3.0, 2.0, 7.0, 4.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn rows<T: Element>(x: &[T], cols: usize, reverse: bool, y: &mut [T]) -> Result<()> {
+    compiled_once!("cumsum::rows", |x: &[T], cols: usize, reverse: bool, y: &mut [T]| -> Result<()> {
         whole_rows("cumsum", x, cols)?;
-        same_len("cumsum", "y", y, x.len())?;
+        lengths!("cumsum", y == x.len());
         if x.is_empty() {
             return Ok(());
         }
@@ -76,7 +76,7 @@ compiled_once! {
             });
         }
         Ok(())
-    }
+    })
 }
 
 /// The sum of what comes before each piece, the segments of all pieces added one after the other.
@@ -157,21 +157,21 @@ impl<T: Element> Kernel for AddBefore<'_, T> {
     }
 }
 
-compiled_once! {
-    /// `y[i, j] = x[0, j] + … + x[i, j]` in each of the `cols` columns, or with `reverse` `x[i, j] + … + x[rows − 1, j]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
-    ///
-    /// ```
-    /// let mut y = [0.0_f32; 4];
-    /// gristmill::kernels::cumsum::cols(&[1.0, 2.0, 3.0, 4.0], 2, false, &mut y)?;
-    /// assert_eq!(y, [1.0, 2.0, 4.0, 6.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn cols<T: Element>(x: &[T], cols: usize, reverse: bool, y: &mut [T]) -> Result<()> {
+/// `y[i, j] = x[0, j] + … + x[i, j]` in each of the `cols` columns, or with `reverse` `x[i, j] + … + x[rows − 1, j]`.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
+///
+/// ```
+/// let mut y = [0.0_f32; 4];
+/// gristmill::kernels::cumsum::cols(&[1.0, 2.0, 3.0, 4.0], 2, false, &mut y)?;
+/// assert_eq!(y, [1.0, 2.0, 4.0, 6.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn cols<T: Element>(x: &[T], cols: usize, reverse: bool, y: &mut [T]) -> Result<()> {
+    compiled_once!("cumsum::cols", |x: &[T], cols: usize, reverse: bool, y: &mut [T]| -> Result<()> {
         whole_rows("cumsum", x, cols)?;
-        same_len("cumsum", "y", y, x.len())?;
+        lengths!("cumsum", y == x.len());
         if x.is_empty() {
             return Ok(());
         }
@@ -195,7 +195,8 @@ compiled_once! {
             let total = if reverse { block * chunk } else { end - cols };
             for j in 0..cols {
                 let total = y[total + j];
-                before[next * cols + j] = if block == first { total } else { before[block * cols + j] + total };
+                before[next * cols + j] =
+                    if block == first { total } else { before[block * cols + j] + total };
             }
             block = next;
         }
@@ -207,7 +208,7 @@ compiled_once! {
             }
         });
         Ok(())
-    }
+    })
 }
 
 struct DownColumns<'a, T> {

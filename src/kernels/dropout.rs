@@ -5,7 +5,7 @@
 //! Kept elements are multiplied with `1 / (1 − p)` rounded to `T`: the error is within 2 units in the last place.
 //! Dropped elements are +0, whatever they were: also NaN and infinities. `p = 0` copies.
 
-use super::{compiled_once, same_len};
+use super::{compiled_once, lengths};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
@@ -33,46 +33,46 @@ impl From<Rng> for Key {
     }
 }
 
-compiled_once! {
-    /// Drops elements of `x` with probability `p` and scales the others by `1 / (1 − p)`, to `y` of the same length.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `p` is not in [0, 1].
-    ///
-    /// ```
-    /// use gristmill::{Rng, kernels::dropout};
-    /// let key = dropout::Key::from(Rng::seed(1).split());
-    /// let mut y = [0.0_f32; 1000];
-    /// dropout::forward(&[1.0; 1000], 0.5, key, &mut y)?;
-    /// assert!(y.iter().all(|&y| y == 0.0 || y == 2.0));
-    /// let mut dx = [0.0_f32; 1000];
-    /// dropout::backward(&[1.0; 1000], 0.5, key, &mut dx)?;
-    /// assert_eq!(y, dx);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(x: &[T], p: f64, key: Key, y: &mut [T]) -> Result<()> {
-        same_len("dropout", "y", y, x.len())?;
+/// Drops elements of `x` with probability `p` and scales the others by `1 / (1 − p)`, to `y` of the same length.
+///
+/// # Errors
+/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `p` is not in [0, 1].
+///
+/// ```
+/// use gristmill::{Rng, kernels::dropout};
+/// let key = dropout::Key::from(Rng::seed(1).split());
+/// let mut y = [0.0_f32; 1000];
+/// dropout::forward(&[1.0; 1000], 0.5, key, &mut y)?;
+/// assert!(y.iter().all(|&y| y == 0.0 || y == 2.0));
+/// let mut dx = [0.0_f32; 1000];
+/// dropout::backward(&[1.0; 1000], 0.5, key, &mut dx)?;
+/// assert_eq!(y, dx);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(x: &[T], p: f64, key: Key, y: &mut [T]) -> Result<()> {
+    compiled_once!("dropout::forward", |x: &[T], p: f64, key: Key, y: &mut [T]| -> Result<()> {
+        lengths!("dropout", y == x.len());
         apply("dropout", x, p, key, y)
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient: `dx[i] = dy[i] / (1 − p)` where [`forward`] with the same `p` and `key` kept, else 0.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `p` is not in [0, 1].
-    pub fn backward<T: Element>(dy: &[T], p: f64, key: Key, dx: &mut [T]) -> Result<()> {
-        same_len("dropout_backward", "dx", dx, dy.len())?;
+/// The gradient: `dx[i] = dy[i] / (1 − p)` where [`forward`] with the same `p` and `key` kept, else 0.
+///
+/// # Errors
+/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `p` is not in [0, 1].
+pub fn backward<T: Element>(dy: &[T], p: f64, key: Key, dx: &mut [T]) -> Result<()> {
+    compiled_once!("dropout::backward", |dy: &[T], p: f64, key: Key, dx: &mut [T]| -> Result<()> {
+        lengths!("dropout_backward", dx == dy.len());
         apply("dropout_backward", dy, p, key, dx)
-    }
+    })
 }
 
-compiled_once! {
-    /// [`forward`] from `x` to `x` itself.
-    ///
-    /// # Errors
-    /// [`Error::Value`] when `p` is not in [0, 1].
-    pub fn in_place<T: Element>(p: f64, key: Key, x: &mut [T]) -> Result<()> {
+/// [`forward`] from `x` to `x` itself.
+///
+/// # Errors
+/// [`Error::Value`] when `p` is not in [0, 1].
+pub fn in_place<T: Element>(p: f64, key: Key, x: &mut [T]) -> Result<()> {
+    compiled_once!("dropout::in_place", |p: f64, key: Key, x: &mut [T]| -> Result<()> {
         match Rule::new("dropout", p)? {
             Rule::Keep => {}
             Rule::Drop => x.fill(T::ZERO),
@@ -86,7 +86,7 @@ compiled_once! {
             }
         }
         Ok(())
-    }
+    })
 }
 
 /// What a probability means.

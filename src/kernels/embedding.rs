@@ -4,7 +4,7 @@
 //! gradients of an index one after the other, in the order in which the index occurs, whatever the number of threads:
 //! within `(m − 1)·u·Σ|dy|` for m occurrences, `u` being the unit roundoff.
 
-use super::{compiled_once, same_len, whole_rows};
+use super::{compiled_once, lengths, whole_rows};
 use crate::buffer::Buffer;
 use crate::context;
 use crate::error::{Error, Result};
@@ -16,24 +16,28 @@ const CHUNK: usize = 16 * 1024;
 /// Of one pass. An estimate, not yet measured: `cargo bench --bench criterion -- embedding`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
-compiled_once! {
-    /// Row `indices[i]` of a table with rows of `dim` elements, to row i of `y`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the table is not whole rows or `y` has not one row per index, [`Error::Value`] naming the
-    /// first index that is no row of the table, and its position.
-    ///
-    /// ```
-    /// let mut y = [0.0_f32; 4];
-    /// gristmill::kernels::embedding::forward(&[0.0, 1.0, 10.0, 11.0, 20.0, 21.0], 2, &[2, 0], &mut y)?;
-    /// assert_eq!(y, [20.0, 21.0, 0.0, 1.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(table: &[T], dim: usize, indices: &[usize], y: &mut [T]) -> Result<()> {
+/// Row `indices[i]` of a table with rows of `dim` elements, to row i of `y`.
+///
+/// # Errors
+/// [`Error::Shape`] when the table is not whole rows or `y` has not one row per index, [`Error::Value`] naming the
+/// first index that is no row of the table, and its position.
+///
+/// ```
+/// let mut y = [0.0_f32; 4];
+/// gristmill::kernels::embedding::forward(&[0.0, 1.0, 10.0, 11.0, 20.0, 21.0], 2, &[2, 0], &mut y)?;
+/// assert_eq!(y, [20.0, 21.0, 0.0, 1.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(table: &[T], dim: usize, indices: &[usize], y: &mut [T]) -> Result<()> {
+    compiled_once!("embedding::forward", |table: &[T],
+                                          dim: usize,
+                                          indices: &[usize],
+                                          y: &mut [T]|
+     -> Result<()> {
         const OP: &str = "embedding";
         let rows = whole_rows(OP, table, dim)?;
         check_indices(OP, indices, rows)?;
-        same_len(OP, "y", y, indices.len().saturating_mul(dim))?;
+        lengths!(OP, y == indices.len().saturating_mul(dim));
         let settings = context::settings()?;
         let chunk = (CHUNK / dim.max(1)).max(1);
         let work = (y.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
@@ -44,49 +48,55 @@ compiled_once! {
             }
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of the table from that of [`forward`]'s result: row r is the sum of the rows i of `dy` with
-    /// `indices[i] = r`, and 0 if there are none. The row `padding_idx` is 0, too: it does not learn.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `dtable` is not whole rows or `dy` has not one row per index, [`Error::Value`] for an index, or
-    /// a `padding_idx`, that is no row of the table.
-    ///
-    /// ```
-    /// let mut dtable = [0.5_f32; 6];
-    /// let dy = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-    /// gristmill::kernels::embedding::backward(&[2, 0, 2], 2, Some(0), &dy, &mut dtable)?;
-    /// assert_eq!(dtable, [0.0, 0.0, 0.0, 0.0, 6.0, 8.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn backward<T: Element>(
-        indices: &[usize],
-        dim: usize,
-        padding_idx: Option<usize>,
-        dy: &[T],
-        dtable: &mut [T],
-    ) -> Result<()> {
+/// The gradient of the table from that of [`forward`]'s result: row r is the sum of the rows i of `dy` with
+/// `indices[i] = r`, and 0 if there are none. The row `padding_idx` is 0, too: it does not learn.
+///
+/// # Errors
+/// [`Error::Shape`] when `dtable` is not whole rows or `dy` has not one row per index, [`Error::Value`] for an index, or
+/// a `padding_idx`, that is no row of the table.
+///
+/// ```
+/// let mut dtable = [0.5_f32; 6];
+/// let dy = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+/// gristmill::kernels::embedding::backward(&[2, 0, 2], 2, Some(0), &dy, &mut dtable)?;
+/// assert_eq!(dtable, [0.0, 0.0, 0.0, 0.0, 6.0, 8.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn backward<T: Element>(
+    indices: &[usize],
+    dim: usize,
+    padding_idx: Option<usize>,
+    dy: &[T],
+    dtable: &mut [T],
+) -> Result<()> {
+    compiled_once!("embedding::backward", |indices: &[usize],
+                                           dim: usize,
+                                           padding_idx: Option<usize>,
+                                           dy: &[T],
+                                           dtable: &mut [T]|
+     -> Result<()> {
         const OP: &str = "embedding_backward";
         let rows = whole_rows(OP, dtable, dim)?;
         check_indices(OP, indices, rows)?;
         check_padding(OP, padding_idx, rows)?;
-        same_len(OP, "dy", dy, indices.len().saturating_mul(dim))?;
+        lengths!(OP, dy == indices.len().saturating_mul(dim));
         let settings = context::settings()?;
 
         let (mut ends, mut positions) = (Buffer::stale(rows), Buffer::stale(indices.len()));
         sort(indices, padding_idx, ends.fresh_mut(), positions.fresh_mut());
         let chunk = (CHUNK / dim.max(1)).max(1);
         let work = ((dy.len() + dtable.len()) as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        let parts = (Indices(rows.div_ceil(chunk)), Rows(&ends[..], chunk), RowsMut::new(dtable, chunk * dim));
+        let parts =
+            (Indices(rows.div_ceil(chunk)), Rows(&ends[..], chunk), RowsMut::new(dtable, chunk * dim));
         parallel::for_each(settings, parts, work, |(index, ends_here, dtable)| {
             let start = if index == 0 { 0 } else { ends[index * chunk - 1] };
             settings.simd.run(Sums { start, ends: ends_here, positions: &positions, dim, dy, dtable });
         });
         Ok(())
-    }
+    })
 }
 
 /// An error unless each index is a row of the table.

@@ -11,8 +11,8 @@
 
 use super::layer_norm::{Moments, backward_row};
 use super::{
-    channels, compiled_once, deviation_scales, same_len, same_len_if_any, same_len_or_empty, unless_given,
-    valid_eps, whole_rows,
+    channels, compiled_once, deviation_scales, lengths, same_len_or_empty, unless_given, valid_eps,
+    whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context;
@@ -64,53 +64,59 @@ impl Layout {
     }
 }
 
-compiled_once! {
-    /// Normalises each group of `x`, to `y` of the same length; `mean` and `rstd`, one per sample and group, are for
-    /// [`backward`].
-    ///
-    /// `gamma` and `beta` have one element per channel; without them γ = 1 and β = 0.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice does
-    /// not fit, [`Error::Value`] when `eps` is negative or not finite.
-    ///
-    /// ```
-    /// use gristmill::kernels::group_norm::{self, Layout};
-    /// // One sample of four channels in two groups, two elements each.
-    /// let layout = Layout { channels: 4, inner: 2, groups: 2 };
-    /// let x = [1.0_f32, 1.0, 3.0, 3.0, 10.0, 14.0, 14.0, 10.0];
-    /// let (mut y, mut mean, mut rstd) = ([0.0; 8], [0.0; 2], [0.0; 2]);
-    /// group_norm::forward(&x, layout, Some(&[1.0, 1.0, 1.0, 5.0]), None, 0.0, &mut y, &mut mean, &mut rstd)?;
-    /// assert_eq!(y, [-1.0, -1.0, 1.0, 1.0, -1.0, 1.0, 5.0, -5.0]);
-    /// assert_eq!((mean, rstd), ([2.0, 12.0], [1.0, 0.5]));
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(
-        x: &[T],
-        layout: Layout,
-        gamma: Option<&[T]>,
-        beta: Option<&[T]>,
-        eps: f64,
-        y: &mut [T],
-        mean: &mut [T],
-        rstd: &mut [T],
-    ) -> Result<()> {
+/// Normalises each group of `x`, to `y` of the same length; `mean` and `rstd`, one per sample and group, are for
+/// [`backward`].
+///
+/// `gamma` and `beta` have one element per channel; without them γ = 1 and β = 0.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice does
+/// not fit, [`Error::Value`] when `eps` is negative or not finite.
+///
+/// ```
+/// use gristmill::kernels::group_norm::{self, Layout};
+/// // One sample of four channels in two groups, two elements each.
+/// let layout = Layout { channels: 4, inner: 2, groups: 2 };
+/// let x = [1.0_f32, 1.0, 3.0, 3.0, 10.0, 14.0, 14.0, 10.0];
+/// let (mut y, mut mean, mut rstd) = ([0.0; 8], [0.0; 2], [0.0; 2]);
+/// group_norm::forward(&x, layout, Some(&[1.0, 1.0, 1.0, 5.0]), None, 0.0, &mut y, &mut mean, &mut rstd)?;
+/// assert_eq!(y, [-1.0, -1.0, 1.0, 1.0, -1.0, 1.0, 5.0, -5.0]);
+/// assert_eq!((mean, rstd), ([2.0, 12.0], [1.0, 0.5]));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(
+    x: &[T],
+    layout: Layout,
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    eps: f64,
+    y: &mut [T],
+    mean: &mut [T],
+    rstd: &mut [T],
+) -> Result<()> {
+    compiled_once!("group_norm::forward", |x: &[T],
+                                           layout: Layout,
+                                           gamma: Option<&[T]>,
+                                           beta: Option<&[T]>,
+                                           eps: f64,
+                                           y: &mut [T],
+                                           mean: &mut [T],
+                                           rstd: &mut [T]|
+     -> Result<()> {
         const OP: &str = "group_norm";
         let rows = layout.rows(OP, x)?;
         let Layout { channels, inner, .. } = layout;
-        same_len_if_any(OP, "gamma", gamma, channels)?;
-        same_len_if_any(OP, "beta", beta, channels)?;
-        same_len(OP, "y", y, x.len())?;
-        same_len(OP, "mean", mean, rows)?;
-        same_len(OP, "rstd", rstd, rows)?;
+        lengths!(OP, gamma == channels, beta == channels, y == x.len(), mean == rows, rstd == rows);
         valid_eps(OP, eps)?;
         let settings = context::settings()?;
 
         let (ones, zeros) = (unless_given(gamma, channels, T::ONE), unless_given(beta, channels, T::ZERO));
         let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
         let beta = beta.or(zeros.as_deref()).unwrap_or_default();
-        let repeated = channels::are_short::<T>(inner).then(|| [gamma, beta].map(|x| channels::repeat(x, inner)));
-        let [gamma, beta] = repeated.as_ref().map_or([gamma, beta], |repeated| repeated.each_ref().map(|x| &x[..]));
+        let repeated =
+            channels::are_short::<T>(inner).then(|| [gamma, beta].map(|x| channels::repeat(x, inner)));
+        let [gamma, beta] =
+            repeated.as_ref().map_or([gamma, beta], |repeated| repeated.each_ref().map(|x| &x[..]));
         let eps = T::from_f64(eps);
         let chunk = (CHUNK / layout.row().max(1)).max(1);
         let len = chunk * layout.row();
@@ -127,7 +133,7 @@ compiled_once! {
             settings.simd.run(Forward { x, layout, first, gamma, beta, eps, y, mean, rstd });
         });
         Ok(())
-    }
+    })
 }
 
 struct Forward<'a, T> {
@@ -179,35 +185,40 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-compiled_once! {
-    /// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
-    ///
-    /// `dx` is that of [`layer_norm::backward`](super::layer_norm::backward) for each group; per channel
-    /// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(k + samples per chunk + log₂ samples + 64)·q·u·Σ|dy|·(|x̂| + 1)` and
-    /// the same of `Σ|dy|`. All are overwritten; `dgamma` or `dbeta` may be empty when not wanted.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice does
-    /// not fit.
-    pub fn backward<T: Element>(
-        x: &[T],
-        layout: Layout,
-        gamma: Option<&[T]>,
-        mean: &[T],
-        rstd: &[T],
-        dy: &[T],
-        dx: &mut [T],
-        dgamma: &mut [T],
-        dbeta: &mut [T],
-    ) -> Result<()> {
+/// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
+///
+/// `dx` is that of [`layer_norm::Backward`](super::layer_norm::Backward) for each group; per channel
+/// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(k + samples per chunk + log₂ samples + 64)·q·u·Σ|dy|·(|x̂| + 1)` and
+/// the same of `Σ|dy|`. All are overwritten; `dgamma` or `dbeta` may be empty when not wanted.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice does
+/// not fit.
+pub fn backward<T: Element>(
+    x: &[T],
+    layout: Layout,
+    gamma: Option<&[T]>,
+    mean: &[T],
+    rstd: &[T],
+    dy: &[T],
+    dx: &mut [T],
+    dgamma: &mut [T],
+    dbeta: &mut [T],
+) -> Result<()> {
+    compiled_once!("group_norm::backward", |x: &[T],
+                                            layout: Layout,
+                                            gamma: Option<&[T]>,
+                                            mean: &[T],
+                                            rstd: &[T],
+                                            dy: &[T],
+                                            dx: &mut [T],
+                                            dgamma: &mut [T],
+                                            dbeta: &mut [T]|
+     -> Result<()> {
         const OP: &str = "group_norm_backward";
         let rows = layout.rows(OP, x)?;
         let Layout { channels, inner, groups } = layout;
-        same_len_if_any(OP, "gamma", gamma, channels)?;
-        same_len(OP, "mean", mean, rows)?;
-        same_len(OP, "rstd", rstd, rows)?;
-        same_len(OP, "dy", dy, x.len())?;
-        same_len(OP, "dx", dx, x.len())?;
+        lengths!(OP, gamma == channels, mean == rows, rstd == rows, dy == x.len(), dx == x.len());
         same_len_or_empty(OP, "dgamma", dgamma, channels)?;
         same_len_or_empty(OP, "dbeta", dbeta, channels)?;
         let settings = context::settings()?;
@@ -267,7 +278,7 @@ compiled_once! {
             }
         }
         Ok(())
-    }
+    })
 }
 
 /// Of whole samples, with γ and the sums per element of a sample.

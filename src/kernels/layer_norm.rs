@@ -19,11 +19,9 @@
 //! near 1 where they are above 2¹⁰ or below 2⁻¹⁰. They want an `rstd` that is a normal number, and that
 //! `2¹⁰·Σ|g|·(|x̂| + 1)` and its product with `rstd` do not overflow; what of the products falls below the
 //! smallest number counts with `2¹³·rstd·(|x̂| + 1)` of its units in `dx`.
-#![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::{
-    compiled_once, deviation_scales, rescue_scales, same_len, same_len_if_any, same_len_or_empty,
-    unless_given, valid_eps, whole_rows,
+    compiled_once, deviation_scales, lengths, rescue_scales, spare_if, unless_given, valid_eps, whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context;
@@ -39,65 +37,85 @@ const ROWS: usize = 16;
 const NANOSECONDS_PER_ELEMENT: f64 = 0.25;
 const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.5;
 
-compiled_once! {
-    /// Normalises each row of `cols` elements of `x`, to `y` of the same length; `mean` and `rstd`, one per row, are for
-    /// [`backward`].
-    ///
-    /// `gamma` and `beta` have `cols` elements; without them γ = 1 and β = 0.
+/// Normalises each row of `cols` elements.
+///
+/// ```
+/// use gristmill::kernels::layer_norm::Forward;
+/// let (mut y, mut mean, mut rstd) = ([0.0_f32; 4], [0.0; 2], [0.0; 2]);
+/// let (mean_of, rstd_of) = (Some(&mut mean[..]), Some(&mut rstd[..]));
+/// let x = [1.0, 3.0, 1e6, 1e6 + 4.0];
+/// Forward { x: &x, cols: 2, eps: 0.0, y: &mut y, mean: mean_of, rstd: rstd_of, ..Forward::default() }.run()?;
+/// assert_eq!(y, [-1.0, 1.0, -1.0, 1.0]);
+/// assert_eq!(mean, [2.0, 1e6 + 2.0]);
+/// assert_eq!(rstd, [1.0, 0.5]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Forward<'a, T> {
+    /// Whole rows.
+    pub x: &'a [T],
+    /// The number of elements in a row.
+    pub cols: usize,
+    /// γ, `cols` elements; `None`, the default, for 1.
+    pub gamma: Option<&'a [T]>,
+    /// β, `cols` elements; `None`, the default, for 0.
+    pub beta: Option<&'a [T]>,
+    /// Added to the variance: finite and not negative, 1e−5 by default.
+    pub eps: f64,
+    /// Output of the length of `x`.
+    pub y: &'a mut [T],
+    /// Output for [`Backward`], one element per row; not written if `None`, the default.
+    pub mean: Option<&'a mut [T]>,
+    /// Like `mean`.
+    pub rstd: Option<&'a mut [T]>,
+}
+
+impl<T> Default for Forward<'_, T> {
+    fn default() -> Self {
+        Self { x: &[], cols: 0, gamma: None, beta: None, eps: 1e-5, y: &mut [], mean: None, rstd: None }
+    }
+}
+
+impl<T: Element> Forward<'_, T> {
+    /// Runs the kernel.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit,
     /// [`Error::Value`](crate::Error::Value) when `eps` is negative or not finite.
-    ///
-    /// ```
-    /// let (mut y, mut mean, mut rstd) = ([0.0_f32; 4], [0.0; 2], [0.0; 2]);
-    /// let x = [1.0, 3.0, 1e6, 1e6 + 4.0];
-    /// gristmill::kernels::layer_norm::forward(&x, 2, None, None, 0.0, &mut y, &mut mean, &mut rstd)?;
-    /// assert_eq!(y, [-1.0, 1.0, -1.0, 1.0]);
-    /// assert_eq!(mean, [2.0, 1e6 + 2.0]);
-    /// assert_eq!(rstd, [1.0, 0.5]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        beta: Option<&[T]>,
-        eps: f64,
-        y: &mut [T],
-        mean: &mut [T],
-        rstd: &mut [T],
-    ) -> Result<()> {
-        const OP: &str = "layer_norm";
-        let rows = whole_rows(OP, x, cols)?;
-        same_len_if_any(OP, "gamma", gamma, cols)?;
-        same_len_if_any(OP, "beta", beta, cols)?;
-        same_len(OP, "y", y, x.len())?;
-        same_len(OP, "mean", mean, rows)?;
-        same_len(OP, "rstd", rstd, rows)?;
-        valid_eps(OP, eps)?;
-        let settings = context::settings()?;
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("layer_norm::forward", |call: Forward<'_, T>| -> Result<()> {
+            const OP: &str = "layer_norm";
+            let Forward { x, cols, gamma, beta, eps, y, mean, rstd } = call;
+            let rows = whole_rows(OP, x, cols)?;
+            lengths!(OP, gamma == cols, beta == cols, y == x.len(), mean == rows, rstd == rows);
+            valid_eps(OP, eps)?;
+            let settings = context::settings()?;
 
-        let (ones, zeros) = (unless_given(gamma, cols, T::ONE), unless_given(beta, cols, T::ZERO));
-        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-        let beta = beta.or(zeros.as_deref()).unwrap_or_default();
-        let eps = T::from_f64(eps);
-        let chunk = (CHUNK / cols.max(1)).max(1);
-        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        let parts = (
-            Rows(x, chunk * cols),
-            RowsMut::new(y, chunk * cols),
-            RowsMut::new(mean, chunk),
-            RowsMut::new(rstd, chunk),
-        );
-        parallel::for_each(settings, parts, work, |(x, y, mean, rstd)| {
-            settings.simd.run(Forward { x, cols, gamma, beta, eps, y, mean, rstd });
-        });
-        Ok(())
+            let (ones, zeros) = (unless_given(gamma, cols, T::ONE), unless_given(beta, cols, T::ZERO));
+            let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+            let beta = beta.or(zeros.as_deref()).unwrap_or_default();
+            let (mut spare_mean, mut spare_rstd) =
+                (spare_if(mean.is_none(), rows), spare_if(rstd.is_none(), rows));
+            let eps = T::from_f64(eps);
+            let chunk = (CHUNK / cols.max(1)).max(1);
+            let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            let parts = (
+                Rows(x, chunk * cols),
+                RowsMut::new(y, chunk * cols),
+                RowsMut::new(mean.unwrap_or(&mut spare_mean), chunk),
+                RowsMut::new(rstd.unwrap_or(&mut spare_rstd), chunk),
+            );
+            parallel::for_each(settings, parts, work, |(x, y, mean, rstd)| {
+                settings.simd.run(ForwardChunk { x, cols, gamma, beta, eps, y, mean, rstd });
+            });
+            Ok(())
+        })
     }
 }
 
-struct Forward<'a, T> {
+/// The rows of one parallel chunk.
+struct ForwardChunk<'a, T> {
     x: &'a [T],
     cols: usize,
     gamma: &'a [T],
@@ -108,7 +126,7 @@ struct Forward<'a, T> {
     rstd: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for ForwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -196,68 +214,81 @@ fn positive_part<T: Element>(x: T) -> T {
     if x < T::ZERO { T::ZERO } else { x }
 }
 
-compiled_once! {
-    /// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
-    ///
-    /// With `g = dy·γ` and means over the row: `dx = rstd·(g − mean(g) − x̂·mean(g·x̂))`. Over the rows:
-    /// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. All are overwritten;
-    /// `dgamma` or `dbeta` may be empty when not wanted.
+/// The gradients of [`Forward`], given its `x`, `gamma`, `mean` and `rstd`.
+///
+/// With `g = dy·γ` and means over the row: `dx = rstd·(g − mean(g) − x̂·mean(g·x̂))`. Over the rows:
+/// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. All outputs are
+/// overwritten.
+#[derive(Debug, Default)]
+pub struct Backward<'a, T> {
+    /// Whole rows.
+    pub x: &'a [T],
+    /// The number of elements in a row.
+    pub cols: usize,
+    /// γ, `cols` elements; `None`, the default, for 1.
+    pub gamma: Option<&'a [T]>,
+    /// One element per row, from [`Forward`].
+    pub mean: &'a [T],
+    /// One element per row, from [`Forward`].
+    pub rstd: &'a [T],
+    /// The gradient of `y`, of the length of `x`.
+    pub dy: &'a [T],
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
+    /// Output of `cols` elements; `None`, the default, if not wanted.
+    pub dgamma: Option<&'a mut [T]>,
+    /// Output of `cols` elements; `None`, the default, if not wanted.
+    pub dbeta: Option<&'a mut [T]>,
+}
+
+impl<T: Element> Backward<'_, T> {
+    /// Runs the kernel.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit.
-    pub fn backward<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        mean: &[T],
-        rstd: &[T],
-        dy: &[T],
-        dx: &mut [T],
-        dgamma: &mut [T],
-        dbeta: &mut [T],
-    ) -> Result<()> {
-        const OP: &str = "layer_norm_backward";
-        let rows = whole_rows(OP, x, cols)?;
-        same_len_if_any(OP, "gamma", gamma, cols)?;
-        same_len(OP, "mean", mean, rows)?;
-        same_len(OP, "rstd", rstd, rows)?;
-        same_len(OP, "dy", dy, x.len())?;
-        same_len(OP, "dx", dx, x.len())?;
-        same_len_or_empty(OP, "dgamma", dgamma, cols)?;
-        same_len_or_empty(OP, "dbeta", dbeta, cols)?;
-        let settings = context::settings()?;
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("layer_norm::backward", |call: Backward<'_, T>| -> Result<()> {
+            const OP: &str = "layer_norm_backward";
+            let Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta } = call;
+            let rows = whole_rows(OP, x, cols)?;
+            lengths!(OP, gamma == cols, mean == rows, rstd == rows, dy == x.len(), dx == x.len());
+            lengths!(OP, dgamma == cols, dbeta == cols);
+            let settings = context::settings()?;
 
-        if rows == 0 {
-            dgamma.fill(T::ZERO);
-            dbeta.fill(T::ZERO);
-            return Ok(());
-        }
-        let ones = unless_given(gamma, cols, T::ONE);
-        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-        let chunk = (CHUNK / cols).clamp(ROWS.min(rows), rows);
-        // The sums of each chunk: of dgamma, then of dbeta.
-        let mut sums = Scratch::new(rows.div_ceil(chunk) * 2 * cols);
-        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
-        let parts = (
-            Rows(x, chunk * cols),
-            Rows(dy, chunk * cols),
-            Rows(mean, chunk),
-            Rows(rstd, chunk),
-            RowsMut::new(dx, chunk * cols),
-            RowsMut::new(&mut sums, 2 * cols),
-        );
-        parallel::for_each(settings, parts, work, |(x, dy, mean, rstd, dx, sums)| {
-            let (dgamma, dbeta) = sums.split_at_mut(cols);
-            settings.simd.run(Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta });
-        });
-        slices::merge_rows(&mut sums, 2 * cols);
-        dgamma.copy_from_slice(&sums[..dgamma.len()]);
-        dbeta.copy_from_slice(&sums[cols..][..dbeta.len()]);
-        Ok(())
+            if rows == 0 {
+                [dgamma, dbeta].into_iter().flatten().for_each(|sum| sum.fill(T::ZERO));
+                return Ok(());
+            }
+            let ones = unless_given(gamma, cols, T::ONE);
+            let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+            let chunk = (CHUNK / cols).clamp(ROWS.min(rows), rows);
+            // The sums of each chunk: of dgamma, then of dbeta.
+            let mut sums = Scratch::new(rows.div_ceil(chunk) * 2 * cols);
+            let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
+            let parts = (
+                Rows(x, chunk * cols),
+                Rows(dy, chunk * cols),
+                Rows(mean, chunk),
+                Rows(rstd, chunk),
+                RowsMut::new(dx, chunk * cols),
+                RowsMut::new(&mut sums, 2 * cols),
+            );
+            parallel::for_each(settings, parts, work, |(x, dy, mean, rstd, dx, sums)| {
+                let (dgamma, dbeta) = sums.split_at_mut(cols);
+                settings.simd.run(BackwardChunk { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta });
+            });
+            slices::merge_rows(&mut sums, 2 * cols);
+            for (gradient, sum) in [dgamma, dbeta].into_iter().zip(sums.chunks_exact(cols)) {
+                gradient.into_iter().for_each(|gradient| gradient.copy_from_slice(sum));
+            }
+            Ok(())
+        })
     }
 }
 
-struct Backward<'a, T> {
+/// The rows of one parallel chunk.
+struct BackwardChunk<'a, T> {
     x: &'a [T],
     cols: usize,
     gamma: &'a [T],
@@ -269,7 +300,7 @@ struct Backward<'a, T> {
     dbeta: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Backward<'_, T> {
+impl<T: Element> Kernel for BackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 //!
 //! A row with a NaN or with +∞, and a row of −∞ alone, give NaN in every place, as in PyTorch. Elsewhere −∞ gives −∞.
 
-use super::{compiled_once, rows_per_chunk, same_len, whole_rows};
+use super::{compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
@@ -14,21 +14,21 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 /// Measured on one core with AVX2, f32: `cargo bench --bench criterion -- log_softmax`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.6;
 
-compiled_once! {
-    /// Log-softmax of each row of `cols` elements of `x`, to `y` of the same length.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
-    ///
-    /// ```
-    /// let mut y = [0.0_f64; 4];
-    /// gristmill::kernels::log_softmax::forward(&[7.0, 7.0, 1000.0, 0.0], 2, &mut y)?;
-    /// assert_eq!(y, [-2f64.ln(), -2f64.ln(), 0.0, -1000.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+/// Log-softmax of each row of `cols` elements of `x`, to `y` of the same length.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
+///
+/// ```
+/// let mut y = [0.0_f64; 4];
+/// gristmill::kernels::log_softmax::forward(&[7.0, 7.0, 1000.0, 0.0], 2, &mut y)?;
+/// assert_eq!(y, [-2f64.ln(), -2f64.ln(), 0.0, -1000.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("log_softmax::forward", |x: &[T], cols: usize, y: &mut [T]| -> Result<()> {
         whole_rows("log_softmax", x, cols)?;
-        same_len("log_softmax", "y", y, x.len())?;
+        lengths!("log_softmax", y == x.len());
         let settings = context::settings()?;
         let chunk = cols * rows_per_chunk(cols);
         let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
@@ -36,36 +36,37 @@ compiled_once! {
             settings.simd.run(Forward { x, y, cols });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of `x` from the log-softmax `y` and its gradient `dy`: `dx[i] = dy[i] − exp(y[i])·Σ dy[j]` in each row.
-    ///
-    /// Within `(|dx[i]| + (4·|Σ dy| + d·Σ|dy|)·exp(y[i]))·u` as long as `Σ|dy|` is a number of this type; of
-    /// an `exp(y[i])` that is subnormal the units of the smallest number count `Σ dy` times. A NaN in `dy`
-    /// spreads over its row.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `y` is not whole rows or `dy` or `dx` has another length.
-    ///
-    /// ```
-    /// let mut dx = [0.0_f32; 2];
-    /// gristmill::kernels::log_softmax::backward(&[0.0, f32::NEG_INFINITY], &[1.0, 2.0], 2, &mut dx)?;
-    /// assert_eq!(dx, [-2.0, 2.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn backward<T: Element>(y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+/// The gradient of `x` from the log-softmax `y` and its gradient `dy`: `dx[i] = dy[i] − exp(y[i])·Σ dy[j]` in each row.
+///
+/// Within `(|dx[i]| + (4·|Σ dy| + d·Σ|dy|)·exp(y[i]))·u` as long as `Σ|dy|` is a number of this type; of
+/// an `exp(y[i])` that is subnormal the units of the smallest number count `Σ dy` times. A NaN in `dy`
+/// spreads over its row.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `y` is not whole rows or `dy` or `dx` has another length.
+///
+/// ```
+/// let mut dx = [0.0_f32; 2];
+/// gristmill::kernels::log_softmax::backward(&[0.0, f32::NEG_INFINITY], &[1.0, 2.0], 2, &mut dx)?;
+/// assert_eq!(dx, [-2.0, 2.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn backward<T: Element>(y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+    compiled_once!("log_softmax::backward", |y: &[T], dy: &[T], cols: usize, dx: &mut [T]| -> Result<()> {
         whole_rows("log_softmax", y, cols)?;
-        same_len("log_softmax", "dy", dy, y.len())?;
-        same_len("log_softmax", "dx", dx, y.len())?;
+        lengths!("log_softmax", dy == y.len(), dx == y.len());
         let settings = context::settings()?;
         let chunk = cols * rows_per_chunk(cols);
         let work = (y.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
         let parts = (Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk));
-        parallel::for_each(settings, parts, work, |(y, dy, dx)| settings.simd.run(Backward { y, dy, cols, dx }));
+        parallel::for_each(settings, parts, work, |(y, dy, dx)| {
+            settings.simd.run(Backward { y, dy, cols, dx })
+        });
         Ok(())
-    }
+    })
 }
 
 struct Forward<'a, T> {

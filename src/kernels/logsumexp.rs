@@ -7,7 +7,7 @@
 //! A row of −∞ alone, and an empty row, give −∞; a row with +∞ gives +∞; a row with a NaN gives NaN.
 
 use super::reduce::passes::{PIECE, Term, column_totals, total};
-use super::{compiled_once, rows_per_chunk, same_len, whole_rows};
+use super::{compiled_once, lengths, rows_per_chunk, same_len, whole_rows};
 use crate::buffer::Scratch;
 use crate::context;
 use crate::error::Result;
@@ -17,21 +17,21 @@ use crate::simd::{Element, Kernel, Simd, slices};
 /// Measured on one core with AVX2, f32: `cargo bench --bench criterion -- logsumexp`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.6;
 
-compiled_once! {
-    /// The log-sum-exp of each row of `cols` elements of `x`, to `y` with one element per row.
-    ///
-    /// With `cols = 0`, `x` is empty and every element of `y` is −∞.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
-    ///
-    /// ```
-    /// let mut y = [0.0_f64; 2];
-    /// gristmill::kernels::logsumexp::forward(&[0.0, 0.0, 1000.0, 0.0], 2, &mut y)?;
-    /// assert_eq!(y, [2f64.ln(), 1000.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+/// The log-sum-exp of each row of `cols` elements of `x`, to `y` with one element per row.
+///
+/// With `cols = 0`, `x` is empty and every element of `y` is −∞.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
+///
+/// ```
+/// let mut y = [0.0_f64; 2];
+/// gristmill::kernels::logsumexp::forward(&[0.0, 0.0, 1000.0, 0.0], 2, &mut y)?;
+/// assert_eq!(y, [2f64.ln(), 1000.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("logsumexp::forward", |x: &[T], cols: usize, y: &mut [T]| -> Result<()> {
         check_rows(x, cols, "y", y)?;
         if cols == 0 {
             y.fill(-T::INFINITY);
@@ -54,32 +54,37 @@ compiled_once! {
             settings.simd.run(Forward { x, cols, y });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of `x` from `x`, its log-sum-exp `y` and the gradient `dy` of that: `dx[i] = dy·p[i]` with
-    /// `p[i] = exp(x[i] − y)/Σ exp(x[j] − y)` in each row, which has one `y` and one `dy`. The sum is 1 but for the rounding
-    /// of y, which in a row of large elements leaves no digit of `ln Σ`.
-    ///
-    /// Within `(|x[i] − y| + d + 8)·u` relative, as long as the result is not subnormal, with d as in
-    /// [`softmax`](super::softmax). As in PyTorch, the gradient is NaN where x\[i\] and y are the same infinity: everywhere in
-    /// a row of −∞, and at each +∞.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
-    /// `dx` has another length than `x`.
-    ///
-    /// ```
-    /// let mut dx = [0.0_f32; 2];
-    /// gristmill::kernels::logsumexp::backward(&[3.0, f32::NEG_INFINITY], &[3.0], &[2.0], 2, &mut dx)?;
-    /// assert_eq!(dx, [2.0, 0.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn backward<T: Element>(x: &[T], y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+/// The gradient of `x` from `x`, its log-sum-exp `y` and the gradient `dy` of that: `dx[i] = dy·p[i]` with
+/// `p[i] = exp(x[i] − y)/Σ exp(x[j] − y)` in each row, which has one `y` and one `dy`. The sum is 1 but for the rounding
+/// of y, which in a row of large elements leaves no digit of `ln Σ`.
+///
+/// Within `(|x[i] − y| + d + 8)·u` relative, as long as the result is not subnormal, with d as in
+/// [`softmax`](super::softmax). As in PyTorch, the gradient is NaN where x\[i\] and y are the same infinity: everywhere in
+/// a row of −∞, and at each +∞.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
+/// `dx` has another length than `x`.
+///
+/// ```
+/// let mut dx = [0.0_f32; 2];
+/// gristmill::kernels::logsumexp::backward(&[3.0, f32::NEG_INFINITY], &[3.0], &[2.0], 2, &mut dx)?;
+/// assert_eq!(dx, [2.0, 0.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn backward<T: Element>(x: &[T], y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+    compiled_once!("logsumexp::backward", |x: &[T],
+                                           y: &[T],
+                                           dy: &[T],
+                                           cols: usize,
+                                           dx: &mut [T]|
+     -> Result<()> {
         check_rows(x, cols, "y", y)?;
         check_rows(x, cols, "dy", dy)?;
-        same_len("logsumexp", "dx", dx, x.len())?;
+        lengths!("logsumexp", dx == x.len());
         if x.is_empty() {
             return Ok(());
         }
@@ -91,24 +96,24 @@ compiled_once! {
             settings.simd.run(Backward { x, y, dy, cols, dx });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The log-sum-exp of each of the `cols` columns of `x`, to `y` of `cols` elements.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has not `cols` elements.
-    ///
-    /// ```
-    /// let mut y = [0.0_f64; 2];
-    /// gristmill::kernels::logsumexp::forward_cols(&[0.0, 1000.0, 0.0, 0.0], 2, &mut y)?;
-    /// assert_eq!(y, [2f64.ln(), 1000.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward_cols<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+/// The log-sum-exp of each of the `cols` columns of `x`, to `y` of `cols` elements.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has not `cols` elements.
+///
+/// ```
+/// let mut y = [0.0_f64; 2];
+/// gristmill::kernels::logsumexp::forward_cols(&[0.0, 1000.0, 0.0, 0.0], 2, &mut y)?;
+/// assert_eq!(y, [2f64.ln(), 1000.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward_cols<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("logsumexp::forward_cols", |x: &[T], cols: usize, y: &mut [T]| -> Result<()> {
         whole_rows("logsumexp", x, cols)?;
-        same_len("logsumexp", "y", y, cols)?;
+        lengths!("logsumexp", y == cols);
         if x.is_empty() {
             y.fill(-T::INFINITY);
             return Ok(());
@@ -120,21 +125,24 @@ compiled_once! {
         column_totals(settings, Term::Exponential { shift: &shifts[..] }, x, cols, y);
         settings.simd.run(Finish { shifts: &shifts, y });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of [`forward_cols`], as [`backward`] with the d of a sum by column; `y` and `dy` have one element per
-    /// column.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
-    /// another length than `x`.
-    pub fn backward_cols<T: Element>(x: &[T], y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+/// The gradient of [`forward_cols`], as [`backward`] with the d of a sum by column; `y` and `dy` have one element per
+/// column.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
+/// another length than `x`.
+pub fn backward_cols<T: Element>(x: &[T], y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+    compiled_once!("logsumexp::backward_cols", |x: &[T],
+                                                y: &[T],
+                                                dy: &[T],
+                                                cols: usize,
+                                                dx: &mut [T]|
+     -> Result<()> {
         whole_rows("logsumexp", x, cols)?;
-        same_len("logsumexp", "y", y, cols)?;
-        same_len("logsumexp", "dy", dy, cols)?;
-        same_len("logsumexp", "dx", dx, x.len())?;
+        lengths!("logsumexp", y == cols, dy == cols, dx == x.len());
         if x.is_empty() {
             return Ok(());
         }
@@ -150,7 +158,7 @@ compiled_once! {
             settings.simd.run(BackwardCols { x, y, scales, dx });
         });
         Ok(())
-    }
+    })
 }
 
 /// An error unless `x` is whole rows and `y` has one element for each; of empty rows there are as many as `y` has.

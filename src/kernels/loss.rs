@@ -21,7 +21,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{compiled_once, same_len};
+use super::{compiled_once, lengths};
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
@@ -88,23 +88,22 @@ impl<T: Element> Loss<T> {
     }
 }
 
-compiled_once! {
-    /// The loss of each element of `x` with its target.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `delta` is not positive and finite or when a target
-    /// of the binary cross-entropy is outside 0 to 1 or NaN.
-    ///
-    /// ```
-    /// use gristmill::kernels::loss::{self, Loss};
-    /// let mut losses = [0.0_f32; 2];
-    /// loss::forward(Loss::Huber { delta: 1.0 }, &[0.5, -3.0], &[0.0, 0.0], &mut losses)?;
-    /// assert_eq!(losses, [0.125, 2.5]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(op: Loss<T>, x: &[T], target: &[T], losses: &mut [T]) -> Result<()> {
-        same_len(op.name(), "target", target, x.len())?;
-        same_len(op.name(), "losses", losses, x.len())?;
+/// The loss of each element of `x` with its target.
+///
+/// # Errors
+/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `delta` is not positive and finite or when a target
+/// of the binary cross-entropy is outside 0 to 1 or NaN.
+///
+/// ```
+/// use gristmill::kernels::loss::{self, Loss};
+/// let mut losses = [0.0_f32; 2];
+/// loss::forward(Loss::Huber { delta: 1.0 }, &[0.5, -3.0], &[0.0, 0.0], &mut losses)?;
+/// assert_eq!(losses, [0.125, 2.5]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(op: Loss<T>, x: &[T], target: &[T], losses: &mut [T]) -> Result<()> {
+    compiled_once!("loss::forward", |op: Loss<T>, x: &[T], target: &[T], losses: &mut [T]| -> Result<()> {
+        lengths!(op.name(), target == x.len(), losses == x.len());
         let settings = context::settings()?;
         op.check(settings, target)?;
         let parts = (Rows(x, CHUNK), Rows(target, CHUNK), RowsMut::new(losses, CHUNK));
@@ -112,31 +111,37 @@ compiled_once! {
             settings.simd.run(Forward { op, x, target, losses });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of `x`, and if wanted that of the targets, from one gradient per loss.
-    ///
-    /// # Errors
-    /// As [`forward`].
-    ///
-    /// ```
-    /// use gristmill::kernels::loss::{self, Loss};
-    /// let (mut dx, mut dtarget) = ([0.0_f32; 2], [0.0; 2]);
-    /// loss::backward(Loss::SquaredError, &[3.0, 0.0], &[1.0, 5.0], &[1.0, 0.5], &mut dx, Some(&mut dtarget))?;
-    /// assert_eq!((dx, dtarget), ([4.0, -5.0], [-4.0, 5.0]));
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn backward<T: Element>(
-        op: Loss<T>,
-        x: &[T],
-        target: &[T],
-        dlosses: &[T],
-        dx: &mut [T],
-        dtarget: Option<&mut [T]>,
-    ) -> Result<()> {
-        same_len(op.name(), "dlosses", dlosses, x.len())?;
+/// The gradient of `x`, and if wanted that of the targets, from one gradient per loss.
+///
+/// # Errors
+/// As [`forward`].
+///
+/// ```
+/// use gristmill::kernels::loss::{self, Loss};
+/// let (mut dx, mut dtarget) = ([0.0_f32; 2], [0.0; 2]);
+/// loss::backward(Loss::SquaredError, &[3.0, 0.0], &[1.0, 5.0], &[1.0, 0.5], &mut dx, Some(&mut dtarget))?;
+/// assert_eq!((dx, dtarget), ([4.0, -5.0], [-4.0, 5.0]));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn backward<T: Element>(
+    op: Loss<T>,
+    x: &[T],
+    target: &[T],
+    dlosses: &[T],
+    dx: &mut [T],
+    dtarget: Option<&mut [T]>,
+) -> Result<()> {
+    compiled_once!("loss::backward", |op: Loss<T>,
+                                      x: &[T],
+                                      target: &[T],
+                                      dlosses: &[T],
+                                      dx: &mut [T],
+                                      dtarget: Option<&mut [T]>|
+     -> Result<()> {
+        lengths!(op.name(), dlosses == x.len());
         let settings = check_backward(op, x, target, dx, dtarget.as_deref())?;
         let slopes = (Rows(x, CHUNK), Rows(target, CHUNK), Rows(dlosses, CHUNK), RowsMut::new(dx, CHUNK));
         parallel::for_each(settings, slopes, op.work(x.len()), |(x, target, dlosses, dx)| {
@@ -148,30 +153,36 @@ compiled_once! {
             settings.simd.run(Target { op, x, dloss: Upstream::Each(dlosses), dx, dtarget });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// [`backward`] with the same gradient for every loss, as from their sum or mean.
-    ///
-    /// # Errors
-    /// As [`forward`].
-    ///
-    /// ```
-    /// use gristmill::kernels::loss::{self, Loss};
-    /// let mut dx = [0.0_f32; 2];
-    /// loss::backward_uniform(Loss::AbsoluteError, &[3.0, 1.0], &[1.0, 1.0], 0.5, &mut dx, None)?;
-    /// assert_eq!(dx, [0.5, 0.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn backward_uniform<T: Element>(
-        op: Loss<T>,
-        x: &[T],
-        target: &[T],
-        dloss: T,
-        dx: &mut [T],
-        dtarget: Option<&mut [T]>,
-    ) -> Result<()> {
+/// [`backward`] with the same gradient for every loss, as from their sum or mean.
+///
+/// # Errors
+/// As [`forward`].
+///
+/// ```
+/// use gristmill::kernels::loss::{self, Loss};
+/// let mut dx = [0.0_f32; 2];
+/// loss::backward_uniform(Loss::AbsoluteError, &[3.0, 1.0], &[1.0, 1.0], 0.5, &mut dx, None)?;
+/// assert_eq!(dx, [0.5, 0.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn backward_uniform<T: Element>(
+    op: Loss<T>,
+    x: &[T],
+    target: &[T],
+    dloss: T,
+    dx: &mut [T],
+    dtarget: Option<&mut [T]>,
+) -> Result<()> {
+    compiled_once!("loss::backward_uniform", |op: Loss<T>,
+                                              x: &[T],
+                                              target: &[T],
+                                              dloss: T,
+                                              dx: &mut [T],
+                                              dtarget: Option<&mut [T]>|
+     -> Result<()> {
         let settings = check_backward(op, x, target, dx, dtarget.as_deref())?;
         let slopes = (Rows(x, CHUNK), Rows(target, CHUNK), RowsMut::new(dx, CHUNK));
         parallel::for_each(settings, slopes, op.work(x.len()), |(x, target, dx)| {
@@ -183,7 +194,7 @@ compiled_once! {
             settings.simd.run(Target { op, x, dloss: Upstream::All(dloss), dx, dtarget });
         });
         Ok(())
-    }
+    })
 }
 
 fn check_backward<T: Element>(
@@ -193,10 +204,9 @@ fn check_backward<T: Element>(
     dx: &[T],
     dtarget: Option<&[T]>,
 ) -> Result<Settings> {
-    same_len(op.name(), "target", target, x.len())?;
-    same_len(op.name(), "dx", dx, x.len())?;
+    lengths!(op.name(), target == x.len(), dx == x.len());
     if let Some(dtarget) = dtarget {
-        same_len(op.name(), "dtarget", dtarget, x.len())?;
+        lengths!(op.name(), dtarget == x.len());
     }
     let settings = context::settings()?;
     op.check(settings, target)?;

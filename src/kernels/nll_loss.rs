@@ -3,7 +3,7 @@
 //! Losses and gradients are rounded once, and exact without weights. A NaN gives NaN, but a row that is to be ignored has a
 //! loss of 0 and gradients of 0 whatever it holds.
 
-use super::{compiled_once, rows_per_chunk, same_len, same_len_if_any, whole_rows};
+use super::{compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
@@ -16,34 +16,38 @@ const NANOSECONDS_PER_ROW: usize = 3;
 /// Of writing zeros; an estimate, too.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
-compiled_once! {
-    /// The loss of each row of `classes` log-probabilities; no reduction over rows.
-    ///
-    /// `weight` has one element per class; without it all are 1. Rows whose target is `ignore_index` have a loss of 0.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `log_p` is not whole rows, another slice has not one element per row or there is not one weight
-    /// per class, [`Error::Value`] when a target is not a class.
-    ///
-    /// ```
-    /// let mut losses = [0.0_f32; 2];
-    /// let log_p = [-0.5, -1.0, -0.25, -1.5];
-    /// gristmill::kernels::nll_loss::forward(&log_p, &[1, 0], 2, Some(&[1.0, 3.0]), Some(0), &mut losses)?;
-    /// assert_eq!(losses, [3.0, 0.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(
-        log_p: &[T],
-        targets: &[usize],
-        classes: usize,
-        weight: Option<&[T]>,
-        ignore_index: Option<usize>,
-        losses: &mut [T],
-    ) -> Result<()> {
+/// The loss of each row of `classes` log-probabilities; no reduction over rows.
+///
+/// `weight` has one element per class; without it all are 1. Rows whose target is `ignore_index` have a loss of 0.
+///
+/// # Errors
+/// [`Error::Shape`] when `log_p` is not whole rows, another slice has not one element per row or there is not one weight
+/// per class, [`Error::Value`] when a target is not a class.
+///
+/// ```
+/// let mut losses = [0.0_f32; 2];
+/// let log_p = [-0.5, -1.0, -0.25, -1.5];
+/// gristmill::kernels::nll_loss::forward(&log_p, &[1, 0], 2, Some(&[1.0, 3.0]), Some(0), &mut losses)?;
+/// assert_eq!(losses, [3.0, 0.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(
+    log_p: &[T],
+    targets: &[usize],
+    classes: usize,
+    weight: Option<&[T]>,
+    ignore_index: Option<usize>,
+    losses: &mut [T],
+) -> Result<()> {
+    compiled_once!("nll_loss::forward", |log_p: &[T],
+                                         targets: &[usize],
+                                         classes: usize,
+                                         weight: Option<&[T]>,
+                                         ignore_index: Option<usize>,
+                                         losses: &mut [T]|
+     -> Result<()> {
         let rows = whole_rows("nll_loss", log_p, classes)?;
-        same_len("nll_loss", "targets", targets, rows)?;
-        same_len_if_any("nll_loss", "weight", weight, classes)?;
-        same_len("nll_loss", "losses", losses, rows)?;
+        lengths!("nll_loss", targets == rows, weight == classes, losses == rows);
         check_targets("nll_loss", targets, classes, ignore_index)?;
         let settings = context::settings()?;
         let parts = (Rows(log_p, CHUNK * classes), Rows(targets, CHUNK), RowsMut::new(losses, CHUNK));
@@ -56,34 +60,38 @@ compiled_once! {
             }
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of the log-probabilities from that of each loss: `−w[t]·dloss` in the place of the target unless its row
-    /// is to be ignored, 0 elsewhere.
-    ///
-    /// # Errors
-    /// As [`forward`].
-    ///
-    /// ```
-    /// let mut dlog_p = [0.0_f32; 4];
-    /// gristmill::kernels::nll_loss::backward(&[1, 0], 2, Some(&[1.0, 3.0]), Some(0), &[0.5, 0.5], &mut dlog_p)?;
-    /// assert_eq!(dlog_p, [0.0, -1.5, 0.0, 0.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn backward<T: Element>(
-        targets: &[usize],
-        classes: usize,
-        weight: Option<&[T]>,
-        ignore_index: Option<usize>,
-        dlosses: &[T],
-        dlog_p: &mut [T],
-    ) -> Result<()> {
+/// The gradient of the log-probabilities from that of each loss: `−w[t]·dloss` in the place of the target unless its row
+/// is to be ignored, 0 elsewhere.
+///
+/// # Errors
+/// As [`forward`].
+///
+/// ```
+/// let mut dlog_p = [0.0_f32; 4];
+/// gristmill::kernels::nll_loss::backward(&[1, 0], 2, Some(&[1.0, 3.0]), Some(0), &[0.5, 0.5], &mut dlog_p)?;
+/// assert_eq!(dlog_p, [0.0, -1.5, 0.0, 0.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn backward<T: Element>(
+    targets: &[usize],
+    classes: usize,
+    weight: Option<&[T]>,
+    ignore_index: Option<usize>,
+    dlosses: &[T],
+    dlog_p: &mut [T],
+) -> Result<()> {
+    compiled_once!("nll_loss::backward", |targets: &[usize],
+                                          classes: usize,
+                                          weight: Option<&[T]>,
+                                          ignore_index: Option<usize>,
+                                          dlosses: &[T],
+                                          dlog_p: &mut [T]|
+     -> Result<()> {
         let rows = whole_rows("nll_loss", dlog_p, classes)?;
-        same_len("nll_loss", "targets", targets, rows)?;
-        same_len_if_any("nll_loss", "weight", weight, classes)?;
-        same_len("nll_loss", "dlosses", dlosses, rows)?;
+        lengths!("nll_loss", targets == rows, weight == classes, dlosses == rows);
         check_targets("nll_loss", targets, classes, ignore_index)?;
         let settings = context::settings()?;
         let chunk = rows_per_chunk(classes);
@@ -98,7 +106,7 @@ compiled_once! {
             }
         });
         Ok(())
-    }
+    })
 }
 
 /// What the sum of the losses is divided by for their mean: the sum of the weights of all targets, or their number; without

@@ -11,7 +11,7 @@
 
 use super::reduce::passes::{PIECE, Term, column_totals, row_totals, total, work};
 use super::reduce::{check_rows, fill_with, middle_scales, squares_are_safe};
-use super::{compiled_once, same_len, whole_rows};
+use super::{compiled_once, lengths, whole_rows};
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
 use crate::error::Result;
@@ -39,35 +39,35 @@ impl Norm {
     }
 }
 
-compiled_once! {
-    /// The norm of all elements.
-    ///
-    /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) when the environment asks for what this machine does not have.
-    ///
-    /// ```
-    /// use gristmill::kernels::norm::{self, Norm};
-    /// assert_eq!(norm::all(Norm::L1, &[3.0_f32, -4.0])?, 7.0);
-    /// assert_eq!(norm::all(Norm::L2, &[3e30_f32, -4e30])?, 5e30);
-    /// assert_eq!(norm::all(Norm::Max, &[3.0_f32, -4.0])?, 4.0);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn all<T: Element>(op: Norm, x: &[T]) -> Result<T> {
+/// The norm of all elements.
+///
+/// # Errors
+/// [`Error::Setting`](crate::Error::Setting) when the environment asks for what this machine does not have.
+///
+/// ```
+/// use gristmill::kernels::norm::{self, Norm};
+/// assert_eq!(norm::all(Norm::L1, &[3.0_f32, -4.0])?, 7.0);
+/// assert_eq!(norm::all(Norm::L2, &[3e30_f32, -4e30])?, 5e30);
+/// assert_eq!(norm::all(Norm::Max, &[3.0_f32, -4.0])?, 4.0);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn all<T: Element>(op: Norm, x: &[T]) -> Result<T> {
+    compiled_once!("norm::all", |op: Norm, x: &[T]| -> Result<T> {
         if x.is_empty() {
             return Ok(T::ZERO);
         }
         let settings = context::settings()?;
         let y = total(settings, op.term(), x);
         Ok(if op == Norm::L2 { root(settings, y, x.iter().copied(), x.len()) } else { y })
-    }
+    })
 }
 
-compiled_once! {
-    /// The norm of each row of `cols` elements; `y` has one element per row.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
-    pub fn rows<T: Element>(op: Norm, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+/// The norm of each row of `cols` elements; `y` has one element per row.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
+pub fn rows<T: Element>(op: Norm, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("norm::rows", |op: Norm, x: &[T], cols: usize, y: &mut [T]| -> Result<()> {
         check_rows("norm", x, cols, y)?;
         if x.is_empty() {
             return fill_with(y, || Ok(T::ZERO));
@@ -86,17 +86,17 @@ compiled_once! {
             }
         }
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The norm of each of the `cols` columns, to `y` of `cols` elements.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has not `cols` elements.
-    pub fn cols<T: Element>(op: Norm, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+/// The norm of each of the `cols` columns, to `y` of `cols` elements.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has not `cols` elements.
+pub fn cols<T: Element>(op: Norm, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("norm::cols", |op: Norm, x: &[T], cols: usize, y: &mut [T]| -> Result<()> {
         let rows = whole_rows("norm", x, cols)?;
-        same_len("norm", "y", y, cols)?;
+        lengths!("norm", y == cols);
         if x.is_empty() {
             return fill_with(y, || Ok(T::ZERO));
         }
@@ -108,7 +108,7 @@ compiled_once! {
             }
         }
         Ok(())
-    }
+    })
 }
 
 /// The root of a sum of squares, from numbers near 1 where it may have left the range.
@@ -122,36 +122,42 @@ fn root<T: Element>(settings: Settings, squares: T, x: impl Iterator<Item = T> +
     total(settings, Term::Square, &scaled).sqrt() * back
 }
 
-compiled_once! {
-    /// The gradient of [`rows`] from `x`, the norms `y` and their gradients `dy`, one of each per row.
-    ///
-    /// Of the L1 and the max norm exact but for one rounding (the share), of L2 within 3u relative unless y
-    /// or x/y is subnormal: then the few digits of that are those of the gradient; where y is beyond the
-    /// range, it is 0. Of the L1 norm NaN where x is; of the others in all of a row whose y is, and of L2
-    /// also where x and y are infinite.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
-    /// `dx` has another length than `x`.
-    ///
-    /// ```
-    /// use gristmill::kernels::norm::{self, Norm};
-    /// let mut dx = [0.0_f32; 3];
-    /// norm::rows_backward(Norm::Max, &[2.0, -5.0, 5.0], &[5.0], &[1.0], 3, &mut dx)?;
-    /// assert_eq!(dx, [0.0, -0.5, 0.5]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn rows_backward<T: Element>(
-        op: Norm,
-        x: &[T],
-        y: &[T],
-        dy: &[T],
-        cols: usize,
-        dx: &mut [T],
-    ) -> Result<()> {
+/// The gradient of [`rows`] from `x`, the norms `y` and their gradients `dy`, one of each per row.
+///
+/// Of the L1 and the max norm exact but for one rounding (the share), of L2 within 3u relative unless y
+/// or x/y is subnormal: then the few digits of that are those of the gradient; where y is beyond the
+/// range, it is 0. Of the L1 norm NaN where x is; of the others in all of a row whose y is, and of L2
+/// also where x and y are infinite.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
+/// `dx` has another length than `x`.
+///
+/// ```
+/// use gristmill::kernels::norm::{self, Norm};
+/// let mut dx = [0.0_f32; 3];
+/// norm::rows_backward(Norm::Max, &[2.0, -5.0, 5.0], &[5.0], &[1.0], 3, &mut dx)?;
+/// assert_eq!(dx, [0.0, -0.5, 0.5]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn rows_backward<T: Element>(
+    op: Norm,
+    x: &[T],
+    y: &[T],
+    dy: &[T],
+    cols: usize,
+    dx: &mut [T],
+) -> Result<()> {
+    compiled_once!("norm::rows_backward", |op: Norm,
+                                           x: &[T],
+                                           y: &[T],
+                                           dy: &[T],
+                                           cols: usize,
+                                           dx: &mut [T]|
+     -> Result<()> {
         check_rows("norm", x, cols, y)?;
         check_rows("norm", x, cols, dy)?;
-        same_len("norm", "dx", dx, x.len())?;
+        lengths!("norm", dx == x.len());
         if x.is_empty() {
             return Ok(());
         }
@@ -162,27 +168,31 @@ compiled_once! {
             settings.simd.run(RowsBackward { op, x, y, dy, cols, dx });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of [`cols`], as [`rows_backward`]; `y` and `dy` have one element per column.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
-    /// another length than `x`.
-    pub fn cols_backward<T: Element>(
-        op: Norm,
-        x: &[T],
-        y: &[T],
-        dy: &[T],
-        cols: usize,
-        dx: &mut [T],
-    ) -> Result<()> {
+/// The gradient of [`cols`], as [`rows_backward`]; `y` and `dy` have one element per column.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
+/// another length than `x`.
+pub fn cols_backward<T: Element>(
+    op: Norm,
+    x: &[T],
+    y: &[T],
+    dy: &[T],
+    cols: usize,
+    dx: &mut [T],
+) -> Result<()> {
+    compiled_once!("norm::cols_backward", |op: Norm,
+                                           x: &[T],
+                                           y: &[T],
+                                           dy: &[T],
+                                           cols: usize,
+                                           dx: &mut [T]|
+     -> Result<()> {
         whole_rows("norm", x, cols)?;
-        same_len("norm", "y", y, cols)?;
-        same_len("norm", "dy", dy, cols)?;
-        same_len("norm", "dx", dx, x.len())?;
+        lengths!("norm", y == cols, dy == cols, dx == x.len());
         if x.is_empty() {
             return Ok(());
         }
@@ -208,7 +218,7 @@ compiled_once! {
             settings.simd.run(ColsBackward { op, x, y, share, dx });
         });
         Ok(())
-    }
+    })
 }
 
 struct RowsBackward<'a, T> {

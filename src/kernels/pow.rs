@@ -4,7 +4,7 @@
 //! negative a, db is NaN. Where b − 1 is rounded, its error counts |ln a| times; else da is within 4u and db
 //! within 5u, as long as the power and its product with b or ln a are normal numbers.
 
-use super::{compiled_once, same_len};
+use super::{compiled_once, lengths, same_len};
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
@@ -15,39 +15,44 @@ const CHUNK: usize = 4 * 1024;
 /// On one core with AVX2, f32.
 const NANOSECONDS_PER_ELEMENT: f64 = 3.0;
 
-compiled_once! {
-    /// The gradient of `a` from `a`, `b` and the gradient `dy` of `aᵇ`: `da[i] = dy·b·aᵇ⁻¹`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
-    ///
-    /// ```
-    /// let mut da = [0.0_f32; 2];
-    /// gristmill::kernels::pow::base_backward(&[3.0, 0.0], &[2.0, 0.0], &[1.0, 1.0], &mut da)?;
-    /// assert_eq!(da, [6.0, 0.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn base_backward<T: Element>(a: &[T], b: &[T], dy: &[T], da: &mut [T]) -> Result<()> {
+/// The gradient of `a` from `a`, `b` and the gradient `dy` of `aᵇ`: `da[i] = dy·b·aᵇ⁻¹`.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+///
+/// ```
+/// let mut da = [0.0_f32; 2];
+/// gristmill::kernels::pow::base_backward(&[3.0, 0.0], &[2.0, 0.0], &[1.0, 1.0], &mut da)?;
+/// assert_eq!(da, [6.0, 0.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn base_backward<T: Element>(a: &[T], b: &[T], dy: &[T], da: &mut [T]) -> Result<()> {
+    compiled_once!("pow::base_backward", |a: &[T], b: &[T], dy: &[T], da: &mut [T]| -> Result<()> {
         run(Side::Base, [a, b, dy], da)
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of `b` from `a`, `b`, `y = aᵇ` and the gradient `dy` of that: `db[i] = dy·y·ln a`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
-    ///
-    /// ```
-    /// let mut db = [0.0_f64; 2];
-    /// gristmill::kernels::pow::exponent_backward(&[1.0, 0.0], &[5.0, 2.0], &[1.0, 0.0], &[1.0, 1.0], &mut db)?;
-    /// assert_eq!(db, [0.0, 0.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn exponent_backward<T: Element>(a: &[T], b: &[T], y: &[T], dy: &[T], db: &mut [T]) -> Result<()> {
-        same_len("pow", "y", y, a.len())?;
+/// The gradient of `b` from `a`, `b`, `y = aᵇ` and the gradient `dy` of that: `db[i] = dy·y·ln a`.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+///
+/// ```
+/// let mut db = [0.0_f64; 2];
+/// gristmill::kernels::pow::exponent_backward(&[1.0, 0.0], &[5.0, 2.0], &[1.0, 0.0], &[1.0, 1.0], &mut db)?;
+/// assert_eq!(db, [0.0, 0.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn exponent_backward<T: Element>(a: &[T], b: &[T], y: &[T], dy: &[T], db: &mut [T]) -> Result<()> {
+    compiled_once!("pow::exponent_backward", |a: &[T],
+                                              b: &[T],
+                                              y: &[T],
+                                              dy: &[T],
+                                              db: &mut [T]|
+     -> Result<()> {
+        lengths!("pow", y == a.len());
         run(Side::Exponent { y }, [a, b, dy], db)
-    }
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -57,8 +62,7 @@ enum Side<'a, T> {
 }
 
 fn run<T: Element>(side: Side<'_, T>, [a, b, dy]: [&[T]; 3], to: &mut [T]) -> Result<()> {
-    same_len("pow", "b", b, a.len())?;
-    same_len("pow", "dy", dy, a.len())?;
+    lengths!("pow", b == a.len(), dy == a.len());
     same_len("pow", "the gradient", to, a.len())?;
     let settings = context::settings()?;
     let work = (a.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;

@@ -4,7 +4,7 @@
 //! With a single slope samples, channels and inner elements are one. Results are rounded once. The derivative at 0 is the
 //! slope, as in PyTorch; NaN stays NaN.
 
-use super::{channels, compiled_once, same_len, same_len_or_empty, whole_rows};
+use super::{channels, compiled_once, lengths, same_len_or_empty, whole_rows};
 use crate::buffer::Scratch;
 use crate::context;
 use crate::error::{Error, Result};
@@ -19,21 +19,21 @@ const SAMPLES: usize = 16;
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.2;
 
-compiled_once! {
-    /// `y` from `x`, whole samples of a channel of `inner` elements for each slope.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole samples, `y` has another length or there is no slope.
-    ///
-    /// ```
-    /// let mut y = [0.0_f32; 4];
-    /// gristmill::kernels::prelu::forward(&[-2.0, 2.0, -2.0, 2.0], &[0.25, 0.5], 2, &mut y)?;
-    /// assert_eq!(y, [-0.5, 2.0, -1.0, 2.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(x: &[T], slope: &[T], inner: usize, y: &mut [T]) -> Result<()> {
+/// `y` from `x`, whole samples of a channel of `inner` elements for each slope.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole samples, `y` has another length or there is no slope.
+///
+/// ```
+/// let mut y = [0.0_f32; 4];
+/// gristmill::kernels::prelu::forward(&[-2.0, 2.0, -2.0, 2.0], &[0.25, 0.5], 2, &mut y)?;
+/// assert_eq!(y, [-0.5, 2.0, -1.0, 2.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(x: &[T], slope: &[T], inner: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("prelu::forward", |x: &[T], slope: &[T], inner: usize, y: &mut [T]| -> Result<()> {
         let run = Run::new("prelu", x, slope, inner)?;
-        same_len("prelu", "y", y, x.len())?;
+        lengths!("prelu", y == x.len());
         let settings = context::settings()?;
         let repeated = run.short.then(|| channels::repeat(slope, inner));
         let slope = repeated.as_deref().unwrap_or(slope);
@@ -45,7 +45,7 @@ compiled_once! {
             settings.simd.run(Forward { x, run, first: index * chunk, slope, y });
         });
         Ok(())
-    }
+    })
 }
 
 /// What is done in one go: a channel, a sample of short channels, or part of everything with a single slope.
@@ -120,30 +120,35 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-compiled_once! {
-    /// The gradients of [`forward`], given its `x` and `slope`, in one pass: `dx = dy` where x > 0, else `dy·slope`, and for
-    /// each channel `dslope = Σ x·dy` where x ≤ 0.
-    ///
-    /// Both are overwritten; `dslope` may be empty when not wanted. It is within `(k + log₂ samples)·u·Σ|x·dy|` with `k =
-    /// min(inner, 4096)/16 + inner/4096 + 20`, `u` being the unit roundoff; with fewer than 64 inner elements (32 of `f64`)
-    /// within `(samples per chunk + inner + 20 + log₂ chunks)·u·Σ|x·dy|`, and with a single slope within `(300 + log₂ n)·u·Σ|x·dy|`
-    /// for n elements. That is as long as `Σ|x·dy|` does not overflow; the terms that underflow count with a
-    /// unit of the smallest number each.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole samples, another slice does not fit or there is no slope.
-    pub fn backward<T: Element>(
-        x: &[T],
-        slope: &[T],
-        inner: usize,
-        dy: &[T],
-        dx: &mut [T],
-        dslope: &mut [T],
-    ) -> Result<()> {
+/// The gradients of [`forward`], given its `x` and `slope`, in one pass: `dx = dy` where x > 0, else `dy·slope`, and for
+/// each channel `dslope = Σ x·dy` where x ≤ 0.
+///
+/// Both are overwritten; `dslope` may be empty when not wanted. It is within `(k + log₂ samples)·u·Σ|x·dy|` with `k =
+/// min(inner, 4096)/16 + inner/4096 + 20`, `u` being the unit roundoff; with fewer than 64 inner elements (32 of `f64`)
+/// within `(samples per chunk + inner + 20 + log₂ chunks)·u·Σ|x·dy|`, and with a single slope within `(300 + log₂ n)·u·Σ|x·dy|`
+/// for n elements. That is as long as `Σ|x·dy|` does not overflow; the terms that underflow count with a
+/// unit of the smallest number each.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole samples, another slice does not fit or there is no slope.
+pub fn backward<T: Element>(
+    x: &[T],
+    slope: &[T],
+    inner: usize,
+    dy: &[T],
+    dx: &mut [T],
+    dslope: &mut [T],
+) -> Result<()> {
+    compiled_once!("prelu::backward", |x: &[T],
+                                       slope: &[T],
+                                       inner: usize,
+                                       dy: &[T],
+                                       dx: &mut [T],
+                                       dslope: &mut [T]|
+     -> Result<()> {
         const OP: &str = "prelu_backward";
         let run = Run::new(OP, x, slope, inner)?;
-        same_len(OP, "dy", dy, x.len())?;
-        same_len(OP, "dx", dx, x.len())?;
+        lengths!(OP, dy == x.len(), dx == x.len());
         same_len_or_empty(OP, "dslope", dslope, slope.len())?;
         let settings = context::settings()?;
 
@@ -158,7 +163,8 @@ compiled_once! {
             let chunk = (CHUNK / run.len).clamp(SAMPLES.min(runs), runs);
             let mut sums = Scratch::new(runs.div_ceil(chunk) * run.len);
             let len = chunk * run.len;
-            let parts = (Rows(x, len), Rows(dy, len), RowsMut::new(dx, len), RowsMut::new(&mut sums, run.len));
+            let parts =
+                (Rows(x, len), Rows(dy, len), RowsMut::new(dx, len), RowsMut::new(&mut sums, run.len));
             parallel::for_each(settings, parts, work, |(x, dy, dx, dslope)| {
                 settings.simd.run(ShortBackward { x, slope, dy, dx, dslope });
             });
@@ -182,7 +188,7 @@ compiled_once! {
         slices::merge_rows(&mut sums, slope.len());
         dslope.copy_from_slice(&sums[..dslope.len()]);
         Ok(())
-    }
+    })
 }
 
 /// Of whole samples, with slopes and sums per element of a sample.

@@ -22,12 +22,12 @@
 
 pub(super) mod passes;
 
-use super::{compiled_once, power_of_two, same_len, whole_rows};
+use super::{compiled_once, lengths, power_of_two, same_len, whole_rows};
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
-use crate::simd::Element;
+use crate::simd::{self, Element};
 use passes::{
     ColumnPlaces, Extreme, PIECE, RowPlaces, RowVariances, STRIP, Spread, Term, column_totals, long_variance,
     row_totals, total, work,
@@ -107,44 +107,44 @@ fn of_nothing(op: &'static str) -> Error {
     Error::shape(op, "there are no elements to choose from")
 }
 
-compiled_once! {
-    /// All elements of `x` become one.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] for the largest or the smallest of nothing.
-    ///
-    /// ```
-    /// use gristmill::kernels::reduce::{self, Reduce};
-    /// assert_eq!(reduce::all(Reduce::Mean, &[1.0_f32, 2.0, 6.0])?, 3.0);
-    /// assert_eq!(reduce::all(Reduce::SumOfSquares, &[1.0_f32, 2.0, 6.0])?, 41.0);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn all<T: Element>(op: Reduce, x: &[T]) -> Result<T> {
+/// All elements of `x` become one.
+///
+/// # Errors
+/// [`Error::Shape`] for the largest or the smallest of nothing.
+///
+/// ```
+/// use gristmill::kernels::reduce::{self, Reduce};
+/// assert_eq!(reduce::all(Reduce::Mean, &[1.0_f32, 2.0, 6.0])?, 3.0);
+/// assert_eq!(reduce::all(Reduce::SumOfSquares, &[1.0_f32, 2.0, 6.0])?, 41.0);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn all<T: Element>(op: Reduce, x: &[T]) -> Result<T> {
+    compiled_once!("reduce::all", |op: Reduce, x: &[T]| -> Result<T> {
         if x.is_empty() {
             return op.of_nothing();
         }
         let mut y = [total(context::settings()?, op.term(), x)];
         op.finish(x.len(), &mut y);
         Ok(y[0])
-    }
+    })
 }
 
-compiled_once! {
-    /// Each row of `cols` elements becomes one; `y` has one element per row.
-    ///
-    /// With `cols = 0`, `x` is empty and every element of `y` is the result for nothing.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, for the largest or the smallest of nothing.
-    ///
-    /// ```
-    /// use gristmill::kernels::reduce::{self, Reduce};
-    /// let mut y = [0.0_f32; 2];
-    /// reduce::rows(Reduce::Max, &[1.0, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
-    /// assert_eq!(y, [5.0, 4.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn rows<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+/// Each row of `cols` elements becomes one; `y` has one element per row.
+///
+/// With `cols = 0`, `x` is empty and every element of `y` is the result for nothing.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, for the largest or the smallest of nothing.
+///
+/// ```
+/// use gristmill::kernels::reduce::{self, Reduce};
+/// let mut y = [0.0_f32; 2];
+/// reduce::rows(Reduce::Max, &[1.0, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
+/// assert_eq!(y, [5.0, 4.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn rows<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("reduce::rows", |op: Reduce, x: &[T], cols: usize, y: &mut [T]| -> Result<()> {
         check_rows(op.name(), x, cols, y)?;
         if x.is_empty() {
             return fill_with(y, || op.of_nothing());
@@ -159,134 +159,130 @@ compiled_once! {
         }
         op.finish(cols, y);
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// Each of the `cols` columns becomes one element of `y`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, for the largest or the smallest of no rows.
-    ///
-    /// ```
-    /// use gristmill::kernels::reduce::{self, Reduce};
-    /// let mut y = [0.0_f32; 3];
-    /// reduce::cols(Reduce::Sum, &[1.0, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
-    /// assert_eq!(y, [5.0, 7.0, 3.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn cols<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+/// Each of the `cols` columns becomes one element of `y`.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, for the largest or the smallest of no rows.
+///
+/// ```
+/// use gristmill::kernels::reduce::{self, Reduce};
+/// let mut y = [0.0_f32; 3];
+/// reduce::cols(Reduce::Sum, &[1.0, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
+/// assert_eq!(y, [5.0, 7.0, 3.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn cols<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("reduce::cols", |op: Reduce, x: &[T], cols: usize, y: &mut [T]| -> Result<()> {
         let rows = whole_rows(op.name(), x, cols)?;
-        same_len(op.name(), "y", y, cols)?;
+        lengths!(op.name(), y == cols);
         if x.is_empty() {
             return fill_with(y, || op.of_nothing());
         }
         column_totals(context::settings()?, op.term(), x, cols, y);
         op.finish(rows, y);
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The first index of the largest element; the first NaN is larger than all.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is empty.
-    ///
-    /// ```
-    /// use gristmill::kernels::reduce;
-    /// assert_eq!(reduce::argmax(&[1.0, 7.0, 7.0])?, 1);
-    /// assert_eq!(reduce::argmax(&[1.0, f32::NAN, f32::INFINITY])?, 1);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn argmax<T: Element>(x: &[T]) -> Result<usize> {
-        place("argmax", Extreme::Largest, x)
-    }
+/// The first index of the largest element; the first NaN is larger than all.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is empty.
+///
+/// ```
+/// use gristmill::kernels::reduce;
+/// assert_eq!(reduce::argmax(&[1.0, 7.0, 7.0])?, 1);
+/// assert_eq!(reduce::argmax(&[1.0, f32::NAN, f32::INFINITY])?, 1);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn argmax<T: Element>(x: &[T]) -> Result<usize> {
+    compiled_once!("reduce::argmax", |x: &[T]| -> Result<usize> { place("argmax", Extreme::Largest, x) })
 }
 
-compiled_once! {
-    /// [`argmax`] of each row of `cols` elements; `y` has one element per row.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, when rows are empty.
-    ///
-    /// ```
-    /// let mut y = [0; 2];
-    /// gristmill::kernels::reduce::argmax_rows(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
-    /// assert_eq!(y, [1, 0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn argmax_rows<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+/// [`argmax`] of each row of `cols` elements; `y` has one element per row.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, when rows are empty.
+///
+/// ```
+/// let mut y = [0; 2];
+/// gristmill::kernels::reduce::argmax_rows(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
+/// assert_eq!(y, [1, 0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn argmax_rows<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+    compiled_once!("reduce::argmax_rows", |x: &[T], cols: usize, y: &mut [usize]| -> Result<()> {
         row_places("argmax", Extreme::Largest, x, cols, y)
-    }
+    })
 }
 
-compiled_once! {
-    /// [`argmax`] of each of the `cols` columns, as the number of the row; `y` has one element per column.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, when there are no rows.
-    ///
-    /// ```
-    /// let mut y = [0; 3];
-    /// gristmill::kernels::reduce::argmax_cols(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 3.0], 3, &mut y)?;
-    /// assert_eq!(y, [1, 0, 0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn argmax_cols<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+/// [`argmax`] of each of the `cols` columns, as the number of the row; `y` has one element per column.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, when there are no rows.
+///
+/// ```
+/// let mut y = [0; 3];
+/// gristmill::kernels::reduce::argmax_cols(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 3.0], 3, &mut y)?;
+/// assert_eq!(y, [1, 0, 0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn argmax_cols<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+    compiled_once!("reduce::argmax_cols", |x: &[T], cols: usize, y: &mut [usize]| -> Result<()> {
         column_places("argmax", Extreme::Largest, x, cols, y)
-    }
+    })
 }
 
-compiled_once! {
-    /// The first index of the smallest element; the first NaN is smaller than all.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is empty.
-    ///
-    /// ```
-    /// use gristmill::kernels::reduce;
-    /// assert_eq!(reduce::argmin(&[1.0, -7.0, -7.0])?, 1);
-    /// assert_eq!(reduce::argmin(&[1.0, f32::NAN, -f32::INFINITY])?, 1);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn argmin<T: Element>(x: &[T]) -> Result<usize> {
-        place("argmin", Extreme::Smallest, x)
-    }
+/// The first index of the smallest element; the first NaN is smaller than all.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is empty.
+///
+/// ```
+/// use gristmill::kernels::reduce;
+/// assert_eq!(reduce::argmin(&[1.0, -7.0, -7.0])?, 1);
+/// assert_eq!(reduce::argmin(&[1.0, f32::NAN, -f32::INFINITY])?, 1);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn argmin<T: Element>(x: &[T]) -> Result<usize> {
+    compiled_once!("reduce::argmin", |x: &[T]| -> Result<usize> { place("argmin", Extreme::Smallest, x) })
 }
 
-compiled_once! {
-    /// [`argmin`] of each row of `cols` elements; `y` has one element per row.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, when rows are empty.
-    ///
-    /// ```
-    /// let mut y = [0; 2];
-    /// gristmill::kernels::reduce::argmin_rows(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
-    /// assert_eq!(y, [0, 2]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn argmin_rows<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+/// [`argmin`] of each row of `cols` elements; `y` has one element per row.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, when rows are empty.
+///
+/// ```
+/// let mut y = [0; 2];
+/// gristmill::kernels::reduce::argmin_rows(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 0.0], 3, &mut y)?;
+/// assert_eq!(y, [0, 2]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn argmin_rows<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+    compiled_once!("reduce::argmin_rows", |x: &[T], cols: usize, y: &mut [usize]| -> Result<()> {
         row_places("argmin", Extreme::Smallest, x, cols, y)
-    }
+    })
 }
 
-compiled_once! {
-    /// [`argmin`] of each of the `cols` columns, as the number of the row; `y` has one element per column.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, when there are no rows.
-    ///
-    /// ```
-    /// let mut y = [0; 3];
-    /// gristmill::kernels::reduce::argmin_cols(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 3.0], 3, &mut y)?;
-    /// assert_eq!(y, [0, 1, 0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn argmin_cols<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+/// [`argmin`] of each of the `cols` columns, as the number of the row; `y` has one element per column.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, when there are no rows.
+///
+/// ```
+/// let mut y = [0; 3];
+/// gristmill::kernels::reduce::argmin_cols(&[1.0_f32, 5.0, 3.0, 4.0, 2.0, 3.0], 3, &mut y)?;
+/// assert_eq!(y, [0, 1, 0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn argmin_cols<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<()> {
+    compiled_once!("reduce::argmin_cols", |x: &[T], cols: usize, y: &mut [usize]| -> Result<()> {
         column_places("argmin", Extreme::Smallest, x, cols, y)
-    }
+    })
 }
 
 fn place<T: Element>(op: &'static str, extreme: Extreme, x: &[T]) -> Result<usize> {
@@ -336,7 +332,7 @@ fn column_places<T: Element>(
     y: &mut [usize],
 ) -> Result<()> {
     whole_rows(op, x, cols)?;
-    same_len(op, "y", y, cols)?;
+    lengths!(op, y == cols);
     if x.is_empty() {
         return fill_with(y, || Err(of_nothing(op)));
     }
@@ -350,17 +346,17 @@ fn column_places<T: Element>(
     Ok(())
 }
 
-compiled_once! {
-    /// How many elements are not 0; NaN is not.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] when the environment asks for what this machine does not have.
-    ///
-    /// ```
-    /// assert_eq!(gristmill::kernels::reduce::count_nonzero(&[1.0, 0.0, -0.0, f32::NAN])?, 2);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn count_nonzero<T: Element>(x: &[T]) -> Result<usize> {
+/// How many elements are not 0; NaN is not.
+///
+/// # Errors
+/// [`Error::Setting`] when the environment asks for what this machine does not have.
+///
+/// ```
+/// assert_eq!(gristmill::kernels::reduce::count_nonzero(&[1.0, 0.0, -0.0, f32::NAN])?, 2);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn count_nonzero<T: Element>(x: &[T]) -> Result<usize> {
+    compiled_once!("reduce::count_nonzero", |x: &[T]| -> Result<usize> {
         if x.is_empty() {
             return Ok(0);
         }
@@ -368,46 +364,46 @@ compiled_once! {
         let mut pieces = Scratch::new(x.len().div_ceil(PIECE));
         row_totals(context::settings()?, Term::NonZero, x, PIECE, &mut pieces);
         Ok(pieces.iter().map(|&count: &T| count.to_f64() as usize).sum())
-    }
+    })
 }
 
-compiled_once! {
-    /// `Σ a·b`, in the order of a sum. Its gradients are `dy·b` and `dy·a`:
-    /// [`map::binary_scalar`](super::map::binary_scalar).
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the lengths differ.
-    ///
-    /// ```
-    /// assert_eq!(gristmill::kernels::reduce::dot(&[1.0_f32, 2.0], &[3.0, 4.0])?, 11.0);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn dot<T: Element>(a: &[T], b: &[T]) -> Result<T> {
-        same_len("dot", "b", b, a.len())?;
+/// `Σ a·b`, in the order of a sum. Its gradients are `dy·b` and `dy·a`:
+/// [`map::binary_scalar`](super::map::binary_scalar).
+///
+/// # Errors
+/// [`Error::Shape`] when the lengths differ.
+///
+/// ```
+/// assert_eq!(gristmill::kernels::reduce::dot(&[1.0_f32, 2.0], &[3.0, 4.0])?, 11.0);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn dot<T: Element>(a: &[T], b: &[T]) -> Result<T> {
+    compiled_once!("reduce::dot", |a: &[T], b: &[T]| -> Result<T> {
+        lengths!("dot", b == a.len());
         Ok(passes::dot(context::settings()?, a, b))
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of the product of each row of `cols` elements: `dx[i] = dy·Π x[j]` over all j ≠ i, without a division,
-    /// so that it is right where elements are 0. `dy` has one element per row.
-    ///
-    /// The products of what is before and behind i, each in order: `cols·u` relative, as long as the result is not subnormal.
-    /// Where one of these products leaves the normal range, as that of a long row does before its small elements bring it
-    /// back, a row is multiplied anew with its exponents apart.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows, when `dy` has not one element per row or `dx` another length than `x`.
-    ///
-    /// ```
-    /// let mut dx = [0.0_f32; 3];
-    /// gristmill::kernels::reduce::prod_backward(&[2.0, 0.0, 5.0], &[1.0], 3, &mut dx)?;
-    /// assert_eq!(dx, [0.0, 10.0, 0.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn prod_backward<T: Element>(x: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+/// The gradient of the product of each row of `cols` elements: `dx[i] = dy·Π x[j]` over all j ≠ i, without a division,
+/// so that it is right where elements are 0. `dy` has one element per row.
+///
+/// The products of what is before and behind i, each in order: `cols·u` relative, as long as the result is not subnormal.
+/// Where one of these products leaves the normal range, as that of a long row does before its small elements bring it
+/// back, a row is multiplied anew with its exponents apart.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows, when `dy` has not one element per row or `dx` another length than `x`.
+///
+/// ```
+/// let mut dx = [0.0_f32; 3];
+/// gristmill::kernels::reduce::prod_backward(&[2.0, 0.0, 5.0], &[1.0], 3, &mut dx)?;
+/// assert_eq!(dx, [0.0, 10.0, 0.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn prod_backward<T: Element>(x: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+    compiled_once!("reduce::prod_backward", |x: &[T], dy: &[T], cols: usize, dx: &mut [T]| -> Result<()> {
         check_rows("prod", x, cols, dy)?;
-        same_len("prod", "dx", dx, x.len())?;
+        lengths!("prod", dx == x.len());
         if x.is_empty() {
             return Ok(());
         }
@@ -421,7 +417,7 @@ compiled_once! {
             }
         });
         Ok(())
-    }
+    })
 }
 
 /// The gradient of the product of one row.
@@ -495,32 +491,36 @@ impl Wide {
     }
 }
 
-compiled_once! {
-    /// `Σ (x − mean)² / (n − correction)`: 0 for the variance of these numbers, 1 for the unbiased estimate of that of
-    /// the population they were drawn from. NaN when `n <= correction`.
-    ///
-    /// Two passes over `x − x[0]`: right also where the mean is a million times the deviation, and for numbers of 1e30.
-    ///
-    /// # Errors
-    /// None of its own.
-    ///
-    /// ```
-    /// let x = [1e6_f32, 1e6 + 1.0, 1e6 + 2.0];
-    /// assert_eq!(gristmill::kernels::reduce::variance_all(&x, 1)?, 1.0);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn variance_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
+/// `Σ (x − mean)² / (n − correction)`: 0 for the variance of these numbers, 1 for the unbiased estimate of that of
+/// the population they were drawn from. NaN when `n <= correction`.
+///
+/// Two passes over `x − x[0]`: right also where the mean is a million times the deviation, and for numbers of 1e30.
+///
+/// # Errors
+/// None of its own.
+///
+/// ```
+/// let x = [1e6_f32, 1e6 + 1.0, 1e6 + 2.0];
+/// assert_eq!(gristmill::kernels::reduce::variance_all(&x, 1)?, 1.0);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn variance_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
+    compiled_once!("reduce::variance_all", |x: &[T], correction: usize| -> Result<T> {
         let Some(spread) = Spread::new(x.len(), correction) else { return Ok(T::NAN) };
         Ok(long_variance(context::settings()?, spread, x))
-    }
+    })
 }
 
-compiled_once! {
-    /// [`variance_all`] of each row of `cols` elements; `y` has one element per row.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
-    pub fn variance_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+/// [`variance_all`] of each row of `cols` elements; `y` has one element per row.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
+pub fn variance_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("reduce::variance_rows", |x: &[T],
+                                             cols: usize,
+                                             correction: usize,
+                                             y: &mut [T]|
+     -> Result<()> {
         check_rows("variance", x, cols, y)?;
         let Some(spread) = Spread::new(cols, correction) else { return fill_with(y, || Ok(T::NAN)) };
         let settings = context::settings()?;
@@ -536,17 +536,21 @@ compiled_once! {
             }
         }
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// [`variance_all`] of each of the `cols` columns, to `y` of `cols` elements.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
-    pub fn variance_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+/// [`variance_all`] of each of the `cols` columns, to `y` of `cols` elements.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
+pub fn variance_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("reduce::variance_cols", |x: &[T],
+                                             cols: usize,
+                                             correction: usize,
+                                             y: &mut [T]|
+     -> Result<()> {
         let rows = whole_rows("variance", x, cols)?;
-        same_len("variance", "y", y, cols)?;
+        lengths!("variance", y == cols);
         let Some(spread) = Spread::new(rows, correction) else { return fill_with(y, || Ok(T::NAN)) };
         let settings = context::settings()?;
         let mut first = Scratch::new(cols);
@@ -557,35 +561,35 @@ compiled_once! {
         column_totals(settings, Term::Squared { spread, first: &first, mean: &mean }, x, cols, y);
         y.iter_mut().for_each(|y| *y = spread.variance(*y));
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The square root of [`variance_all`]. Right also where the variance would overflow or underflow: such numbers are
-    /// multiplied by a power of two first.
-    ///
-    /// # Errors
-    /// None of its own.
-    ///
-    /// ```
-    /// assert_eq!(gristmill::kernels::reduce::std_all(&[1.0_f32, 3.0], 0)?, 1.0);
-    /// assert_eq!(gristmill::kernels::reduce::std_all(&[1e38_f32, -1e38], 0)?, 1e38);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn std_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
+/// The square root of [`variance_all`]. Right also where the variance would overflow or underflow: such numbers are
+/// multiplied by a power of two first.
+///
+/// # Errors
+/// None of its own.
+///
+/// ```
+/// assert_eq!(gristmill::kernels::reduce::std_all(&[1.0_f32, 3.0], 0)?, 1.0);
+/// assert_eq!(gristmill::kernels::reduce::std_all(&[1e38_f32, -1e38], 0)?, 1e38);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn std_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
+    compiled_once!("reduce::std_all", |x: &[T], correction: usize| -> Result<T> {
         let Some(spread) = Spread::new(x.len(), correction) else { return Ok(T::NAN) };
         let settings = context::settings()?;
         let variance = long_variance(settings, spread, x);
         Ok(deviation_of(settings, spread, variance, x.iter().copied(), x.len()))
-    }
+    })
 }
 
-compiled_once! {
-    /// [`std_all`] of each row of `cols` elements; `y` has one element per row.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
-    pub fn std_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+/// [`std_all`] of each row of `cols` elements; `y` has one element per row.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
+pub fn std_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("reduce::std_rows", |x: &[T], cols: usize, correction: usize, y: &mut [T]| -> Result<()> {
         check_rows("std", x, cols, y)?;
         variance_rows(x, cols, correction, y)?;
         let Some(spread) = Spread::new(cols, correction) else { return Ok(()) };
@@ -594,17 +598,17 @@ compiled_once! {
             *y = deviation_of(settings, spread, *y, x.iter().copied(), cols);
         }
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// [`std_all`] of each of the `cols` columns, to `y` of `cols` elements.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
-    pub fn std_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+/// [`std_all`] of each of the `cols` columns, to `y` of `cols` elements.
+///
+/// # Errors
+/// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
+pub fn std_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("reduce::std_cols", |x: &[T], cols: usize, correction: usize, y: &mut [T]| -> Result<()> {
         let rows = whole_rows("std", x, cols)?;
-        same_len("std", "y", y, cols)?;
+        lengths!("std", y == cols);
         variance_cols(x, cols, correction, y)?;
         let Some(spread) = Spread::new(rows, correction) else { return Ok(()) };
         let settings = context::settings()?;
@@ -612,7 +616,7 @@ compiled_once! {
             *y = deviation_of(settings, spread, *y, x[j..].iter().step_by(cols).copied(), rows);
         }
         Ok(())
-    }
+    })
 }
 
 /// The root of a variance; where squares may have left the range, that of the numbers brought into its middle.
@@ -651,13 +655,13 @@ pub(super) fn middle_scales<T: Element>(x: impl Iterator<Item = T>) -> Option<(T
     if largest == T::ZERO {
         return None;
     }
-    let limit = if T::LANES == f32::LANES { 126 } else { 1022 };
+    let limit = if simd::is::<T, f32>() { 126 } else { 1022 };
     let exponent = ((largest.to_f64().to_bits() >> 52) as i64 - 1023).clamp(-limit, limit);
     Some((T::from_f64(power_of_two(-exponent)), T::from_f64(power_of_two(exponent))))
 }
 
 fn smallest_normal<T: Element>() -> f64 {
-    if T::LANES == f32::LANES { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE }
+    if simd::is::<T, f32>() { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE }
 }
 
 /// An error unless `x` is whole rows of `cols` and `y` has one element for each; rows of nothing are as many as `y` has.

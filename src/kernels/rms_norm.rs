@@ -13,10 +13,7 @@
 //! others of its row, as in PyTorch. A row of zeros gives zeros, and with `eps = 0` NaN.
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
-use super::{
-    compiled_once, rescue_scales, same_len, same_len_if_any, same_len_or_empty, unless_given, valid_eps,
-    whole_rows,
-};
+use super::{compiled_once, lengths, rescue_scales, same_len_or_empty, unless_given, valid_eps, whole_rows};
 use crate::buffer::Scratch;
 use crate::context;
 use crate::error::Result;
@@ -31,53 +28,58 @@ const ROWS: usize = 16;
 const NANOSECONDS_PER_ELEMENT: f64 = 0.2;
 const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.4;
 
-compiled_once! {
-    /// Normalises each row of `cols` elements of `x`, to `y` of the same length; `rstd`, one per row, is for
-    /// [`backward`].
-    ///
-    /// `gamma` has `cols` elements; without it γ = 1.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit,
-    /// [`Error::Value`](crate::Error::Value) when `eps` is negative or not finite.
-    ///
-    /// ```
-    /// let (mut y, mut rstd) = ([0.0_f32; 4], [0.0; 2]);
-    /// let x = [2.0, -2.0, 1e30, 1e30];
-    /// gristmill::kernels::rms_norm::forward(&x, 2, Some(&[1.0, 3.0]), 0.0, &mut y, &mut rstd)?;
-    /// assert_eq!(y[..2], [1.0, -3.0]);
-    /// assert!((y[2] - 1.0).abs() < 1e-6 && (y[3] - 3.0).abs() < 1e-6);
-    /// assert_eq!(rstd[0], 0.5);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        eps: f64,
-        y: &mut [T],
-        rstd: &mut [T],
-    ) -> Result<()> {
+/// Normalises each row of `cols` elements of `x`, to `y` of the same length; `rstd`, one per row, is for
+/// [`backward`].
+///
+/// `gamma` has `cols` elements; without it γ = 1.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit,
+/// [`Error::Value`](crate::Error::Value) when `eps` is negative or not finite.
+///
+/// ```
+/// let (mut y, mut rstd) = ([0.0_f32; 4], [0.0; 2]);
+/// let x = [2.0, -2.0, 1e30, 1e30];
+/// gristmill::kernels::rms_norm::forward(&x, 2, Some(&[1.0, 3.0]), 0.0, &mut y, &mut rstd)?;
+/// assert_eq!(y[..2], [1.0, -3.0]);
+/// assert!((y[2] - 1.0).abs() < 1e-6 && (y[3] - 3.0).abs() < 1e-6);
+/// assert_eq!(rstd[0], 0.5);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    eps: f64,
+    y: &mut [T],
+    rstd: &mut [T],
+) -> Result<()> {
+    compiled_once!("rms_norm::forward", |x: &[T],
+                                         cols: usize,
+                                         gamma: Option<&[T]>,
+                                         eps: f64,
+                                         y: &mut [T],
+                                         rstd: &mut [T]|
+     -> Result<()> {
         let rows = whole_rows("rms_norm", x, cols)?;
-        same_len("rms_norm", "rstd", rstd, rows)?;
+        lengths!("rms_norm", rstd == rows);
         normalise("rms_norm", x, cols, gamma, eps, y, rstd)
-    }
+    })
 }
 
-compiled_once! {
-    /// [`forward`] with nothing left for a backward pass.
-    ///
-    /// # Errors
-    /// As [`forward`].
-    pub fn infer<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        eps: f64,
-        y: &mut [T],
-    ) -> Result<()> {
+/// [`forward`] with nothing left for a backward pass.
+///
+/// # Errors
+/// As [`forward`].
+pub fn infer<T: Element>(x: &[T], cols: usize, gamma: Option<&[T]>, eps: f64, y: &mut [T]) -> Result<()> {
+    compiled_once!("rms_norm::infer", |x: &[T],
+                                       cols: usize,
+                                       gamma: Option<&[T]>,
+                                       eps: f64,
+                                       y: &mut [T]|
+     -> Result<()> {
         normalise("rms_norm_infer", x, cols, gamma, eps, y, &mut [])
-    }
+    })
 }
 
 fn normalise<T: Element>(
@@ -90,8 +92,7 @@ fn normalise<T: Element>(
     rstd: &mut [T],
 ) -> Result<()> {
     whole_rows(op, x, cols)?;
-    same_len_if_any(op, "gamma", gamma, cols)?;
-    same_len(op, "y", y, x.len())?;
+    lengths!(op, gamma == cols, y == x.len());
     valid_eps(op, eps)?;
     let settings = context::settings()?;
 
@@ -176,30 +177,34 @@ fn inverse_root_mean_square<T: Element, S: Simd>(s: S, x: &[T], eps: T) -> T {
     scale / mean.sqrt()
 }
 
-compiled_once! {
-    /// The gradients of [`forward`], given its `x`, `gamma` and `rstd`.
-    ///
-    /// With `g = dy·γ`, `x̂ = x·rstd` and the mean over the row: `dx = rstd·(g − x̂·mean(g·x̂))`. Over the rows:
-    /// `dgamma = Σ dy·x̂`, within `(k + rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. Both are overwritten; `dgamma` may
-    /// be empty when not wanted.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit.
-    pub fn backward<T: Element>(
-        x: &[T],
-        cols: usize,
-        gamma: Option<&[T]>,
-        rstd: &[T],
-        dy: &[T],
-        dx: &mut [T],
-        dgamma: &mut [T],
-    ) -> Result<()> {
+/// The gradients of [`forward`], given its `x`, `gamma` and `rstd`.
+///
+/// With `g = dy·γ`, `x̂ = x·rstd` and the mean over the row: `dx = rstd·(g − x̂·mean(g·x̂))`. Over the rows:
+/// `dgamma = Σ dy·x̂`, within `(k + rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. Both are overwritten; `dgamma` may
+/// be empty when not wanted.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit.
+pub fn backward<T: Element>(
+    x: &[T],
+    cols: usize,
+    gamma: Option<&[T]>,
+    rstd: &[T],
+    dy: &[T],
+    dx: &mut [T],
+    dgamma: &mut [T],
+) -> Result<()> {
+    compiled_once!("rms_norm::backward", |x: &[T],
+                                          cols: usize,
+                                          gamma: Option<&[T]>,
+                                          rstd: &[T],
+                                          dy: &[T],
+                                          dx: &mut [T],
+                                          dgamma: &mut [T]|
+     -> Result<()> {
         const OP: &str = "rms_norm_backward";
         let rows = whole_rows(OP, x, cols)?;
-        same_len_if_any(OP, "gamma", gamma, cols)?;
-        same_len(OP, "rstd", rstd, rows)?;
-        same_len(OP, "dy", dy, x.len())?;
-        same_len(OP, "dx", dx, x.len())?;
+        lengths!(OP, gamma == cols, rstd == rows, dy == x.len(), dx == x.len());
         same_len_or_empty(OP, "dgamma", dgamma, cols)?;
         let settings = context::settings()?;
 
@@ -225,7 +230,7 @@ compiled_once! {
         slices::merge_rows(&mut sums, cols);
         dgamma.copy_from_slice(&sums[..dgamma.len()]);
         Ok(())
-    }
+    })
 }
 
 struct Backward<'a, T> {

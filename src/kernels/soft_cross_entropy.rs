@@ -11,7 +11,7 @@
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::cross_entropy::{check_smoothing, largest_and_ln_sums, sum_and_rest};
-use super::{compiled_once, rows_per_chunk, same_len, same_len_if_any, unless_given, whole_rows};
+use super::{compiled_once, lengths, rows_per_chunk, same_len_if_any, unless_given, whole_rows};
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
@@ -20,41 +20,52 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 /// An estimate from `cross_entropy`, not yet measured: `cargo bench --bench criterion -- soft_cross_entropy`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
 
-compiled_once! {
-    /// The loss of each row of `classes` logits with as many probabilities, and its log-sum-exp, rounded, and what the
-    /// rounding left over, which [`backward`] needs; no reduction over rows.
-    ///
-    /// `weight` has one element per class; without it all are 1.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `logits` is not whole rows or another slice does not fit,
-    /// [`Error::Value`](crate::Error::Value) when the label smoothing is outside 0 to 1.
-    ///
-    /// ```
-    /// use gristmill::kernels::soft_cross_entropy::forward;
-    /// let (mut losses, mut lse, mut rest) = ([0.0_f64], [0.0], [0.0]);
-    /// let (logits, targets) = ([3.0, 3.0], [0.25, 0.75]);
-    /// forward(&logits, &targets, 2, 0.0, None, &mut losses, &mut lse, &mut rest)?;
-    /// assert_eq!(losses, [2f64.ln()]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(
-        logits: &[T],
-        targets: &[T],
-        classes: usize,
-        label_smoothing: T,
-        weight: Option<&[T]>,
-        losses: &mut [T],
-        logsumexp: &mut [T],
-        rest: &mut [T],
-    ) -> Result<()> {
+/// The loss of each row of `classes` logits with as many probabilities, and its log-sum-exp, rounded, and what the
+/// rounding left over, which [`backward`] needs; no reduction over rows.
+///
+/// `weight` has one element per class; without it all are 1.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `logits` is not whole rows or another slice does not fit,
+/// [`Error::Value`](crate::Error::Value) when the label smoothing is outside 0 to 1.
+///
+/// ```
+/// use gristmill::kernels::soft_cross_entropy::forward;
+/// let (mut losses, mut lse, mut rest) = ([0.0_f64], [0.0], [0.0]);
+/// let (logits, targets) = ([3.0, 3.0], [0.25, 0.75]);
+/// forward(&logits, &targets, 2, 0.0, None, &mut losses, &mut lse, &mut rest)?;
+/// assert_eq!(losses, [2f64.ln()]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(
+    logits: &[T],
+    targets: &[T],
+    classes: usize,
+    label_smoothing: T,
+    weight: Option<&[T]>,
+    losses: &mut [T],
+    logsumexp: &mut [T],
+    rest: &mut [T],
+) -> Result<()> {
+    compiled_once!("soft_cross_entropy::forward", |logits: &[T],
+                                                   targets: &[T],
+                                                   classes: usize,
+                                                   label_smoothing: T,
+                                                   weight: Option<&[T]>,
+                                                   losses: &mut [T],
+                                                   logsumexp: &mut [T],
+                                                   rest: &mut [T]|
+     -> Result<()> {
         const OP: &str = "soft_cross_entropy";
         let rows = whole_rows(OP, logits, classes)?;
-        same_len(OP, "targets", targets, logits.len())?;
-        same_len_if_any(OP, "weight", weight, classes)?;
-        same_len(OP, "losses", losses, rows)?;
-        same_len(OP, "logsumexp", logsumexp, rows)?;
-        same_len(OP, "rest", rest, rows)?;
+        lengths!(
+            OP,
+            targets == logits.len(),
+            weight == classes,
+            losses == rows,
+            logsumexp == rows,
+            rest == rows
+        );
         check_smoothing(OP, label_smoothing)?;
         let settings = context::settings()?;
 
@@ -75,49 +86,62 @@ compiled_once! {
             settings.simd.run(forward);
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of the logits, and if wanted that of the targets, from the log-sum-exp of each row and its rest, as
-    /// [`forward`] gives them, and the gradient of each loss: `dloss·(ω·p[i] − q[i]·w[i])` with
-    /// `p[i] = exp(z[i] − lse − rest)`, and `dloss·(1 − s)·w[i]·(lse + rest − z[i])`.
-    ///
-    /// The first is within `|dloss|·((2·|z[i] − lse| + 2·d + 16)·ω·p[i] + 6·q[i]·w[i])·u`, and `|dloss|·ω·p[i]` times the error
-    /// of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are; the second within
-    /// `|dloss|·(1 − s)·w[i]` times that error and `6·|lse − z[i]|·u`.
-    ///
-    /// # Errors
-    /// As [`forward`].
-    ///
-    /// ```
-    /// use gristmill::kernels::soft_cross_entropy::backward;
-    /// let (mut dlogits, lse, rest) = ([0.0_f64; 2], [3.0 + 2f64.ln()], [0.0]);
-    /// let (logits, targets) = ([3.0, 3.0], [0.25, 0.75]);
-    /// backward(&logits, &targets, 2, 0.0, None, &lse, &rest, &[1.0], &mut dlogits, None)?;
-    /// assert!((dlogits[0] - 0.25).abs() < 1e-15 && (dlogits[1] + 0.25).abs() < 1e-15);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn backward<T: Element>(
-        logits: &[T],
-        targets: &[T],
-        classes: usize,
-        label_smoothing: T,
-        weight: Option<&[T]>,
-        logsumexp: &[T],
-        rest: &[T],
-        dlosses: &[T],
-        dlogits: &mut [T],
-        dtargets: Option<&mut [T]>,
-    ) -> Result<()> {
+/// The gradient of the logits, and if wanted that of the targets, from the log-sum-exp of each row and its rest, as
+/// [`forward`] gives them, and the gradient of each loss: `dloss·(ω·p[i] − q[i]·w[i])` with
+/// `p[i] = exp(z[i] − lse − rest)`, and `dloss·(1 − s)·w[i]·(lse + rest − z[i])`.
+///
+/// The first is within `|dloss|·((2·|z[i] − lse| + 2·d + 16)·ω·p[i] + 6·q[i]·w[i])·u`, and `|dloss|·ω·p[i]` times the error
+/// of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are; the second within
+/// `|dloss|·(1 − s)·w[i]` times that error and `6·|lse − z[i]|·u`.
+///
+/// # Errors
+/// As [`forward`].
+///
+/// ```
+/// use gristmill::kernels::soft_cross_entropy::backward;
+/// let (mut dlogits, lse, rest) = ([0.0_f64; 2], [3.0 + 2f64.ln()], [0.0]);
+/// let (logits, targets) = ([3.0, 3.0], [0.25, 0.75]);
+/// backward(&logits, &targets, 2, 0.0, None, &lse, &rest, &[1.0], &mut dlogits, None)?;
+/// assert!((dlogits[0] - 0.25).abs() < 1e-15 && (dlogits[1] + 0.25).abs() < 1e-15);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn backward<T: Element>(
+    logits: &[T],
+    targets: &[T],
+    classes: usize,
+    label_smoothing: T,
+    weight: Option<&[T]>,
+    logsumexp: &[T],
+    rest: &[T],
+    dlosses: &[T],
+    dlogits: &mut [T],
+    dtargets: Option<&mut [T]>,
+) -> Result<()> {
+    compiled_once!("soft_cross_entropy::backward", |logits: &[T],
+                                                    targets: &[T],
+                                                    classes: usize,
+                                                    label_smoothing: T,
+                                                    weight: Option<&[T]>,
+                                                    logsumexp: &[T],
+                                                    rest: &[T],
+                                                    dlosses: &[T],
+                                                    dlogits: &mut [T],
+                                                    dtargets: Option<&mut [T]>|
+     -> Result<()> {
         const OP: &str = "soft_cross_entropy";
         let rows = whole_rows(OP, logits, classes)?;
-        same_len(OP, "targets", targets, logits.len())?;
-        same_len_if_any(OP, "weight", weight, classes)?;
-        same_len(OP, "logsumexp", logsumexp, rows)?;
-        same_len(OP, "rest", rest, rows)?;
-        same_len(OP, "dlosses", dlosses, rows)?;
-        same_len(OP, "dlogits", dlogits, logits.len())?;
+        lengths!(
+            OP,
+            targets == logits.len(),
+            weight == classes,
+            logsumexp == rows,
+            rest == rows,
+            dlosses == rows,
+            dlogits == logits.len()
+        );
         same_len_if_any(OP, "dtargets", dtargets.as_deref(), logits.len())?;
         check_smoothing(OP, label_smoothing)?;
         let settings = context::settings()?;
@@ -152,7 +176,7 @@ compiled_once! {
             });
         });
         Ok(())
-    }
+    })
 }
 
 /// `q = keep·target + share`.

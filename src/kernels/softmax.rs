@@ -7,7 +7,7 @@
 //!
 //! A row with a NaN or with +∞, and a row of −∞ alone, give NaN in every place, as in PyTorch. Elsewhere −∞ gives 0.
 
-use super::{compiled_once, rows_per_chunk, same_len, whole_rows};
+use super::{compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
@@ -18,21 +18,21 @@ const FORWARD_NANOSECONDS: f64 = 0.7;
 /// As above.
 const BACKWARD_NANOSECONDS: f64 = 0.2;
 
-compiled_once! {
-    /// Softmax of each row of `cols` elements of `x`, to `y` of the same length.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
-    ///
-    /// ```
-    /// let mut y = [0.0_f64; 4];
-    /// gristmill::kernels::softmax::forward(&[0.0, 0.0, 1000.0, 0.0], 2, &mut y)?;
-    /// assert_eq!(y, [0.5, 0.5, 1.0, 0.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+/// Softmax of each row of `cols` elements of `x`, to `y` of the same length.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
+///
+/// ```
+/// let mut y = [0.0_f64; 4];
+/// gristmill::kernels::softmax::forward(&[0.0, 0.0, 1000.0, 0.0], 2, &mut y)?;
+/// assert_eq!(y, [0.5, 0.5, 1.0, 0.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
+    compiled_once!("softmax::forward", |x: &[T], cols: usize, y: &mut [T]| -> Result<()> {
         whole_rows("softmax", x, cols)?;
-        same_len("softmax", "y", y, x.len())?;
+        lengths!("softmax", y == x.len());
         let settings = context::settings()?;
         let chunk = cols * rows_per_chunk(cols);
         let work = (x.len() as f64 * FORWARD_NANOSECONDS) as usize;
@@ -40,36 +40,37 @@ compiled_once! {
             settings.simd.run(Forward { x, y, cols });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// The gradient of `x` from the softmax `y` and its gradient `dy`: `dx[i] = y[i]·(dy[i] − Σ y[j]·dy[j])` in each row.
-    ///
-    /// Within `(2·|dy[i] − s| + (d + 1)·Σ|y·dy|)·|y[i]|·u`, where s is the sum and d as above, as long as
-    /// `dy[i] − s` and `Σ|y·dy|` do not overflow; products that underflow count with a unit of the smallest
-    /// number each. NaN and infinities spread over their row.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `y` is not whole rows or `dy` or `dx` has another length.
-    ///
-    /// ```
-    /// let mut dx = [0.0_f32; 2];
-    /// gristmill::kernels::softmax::backward(&[0.25, 0.75], &[1.0, 0.0], 2, &mut dx)?;
-    /// assert_eq!(dx, [0.1875, -0.1875]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn backward<T: Element>(y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+/// The gradient of `x` from the softmax `y` and its gradient `dy`: `dx[i] = y[i]·(dy[i] − Σ y[j]·dy[j])` in each row.
+///
+/// Within `(2·|dy[i] − s| + (d + 1)·Σ|y·dy|)·|y[i]|·u`, where s is the sum and d as above, as long as
+/// `dy[i] − s` and `Σ|y·dy|` do not overflow; products that underflow count with a unit of the smallest
+/// number each. NaN and infinities spread over their row.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when `y` is not whole rows or `dy` or `dx` has another length.
+///
+/// ```
+/// let mut dx = [0.0_f32; 2];
+/// gristmill::kernels::softmax::backward(&[0.25, 0.75], &[1.0, 0.0], 2, &mut dx)?;
+/// assert_eq!(dx, [0.1875, -0.1875]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn backward<T: Element>(y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
+    compiled_once!("softmax::backward", |y: &[T], dy: &[T], cols: usize, dx: &mut [T]| -> Result<()> {
         whole_rows("softmax", y, cols)?;
-        same_len("softmax", "dy", dy, y.len())?;
-        same_len("softmax", "dx", dx, y.len())?;
+        lengths!("softmax", dy == y.len(), dx == y.len());
         let settings = context::settings()?;
         let chunk = cols * rows_per_chunk(cols);
         let work = (y.len() as f64 * BACKWARD_NANOSECONDS) as usize;
         let parts = (Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk));
-        parallel::for_each(settings, parts, work, |(y, dy, dx)| settings.simd.run(Backward { y, dy, cols, dx }));
+        parallel::for_each(settings, parts, work, |(y, dy, dx)| {
+            settings.simd.run(Backward { y, dy, cols, dx })
+        });
         Ok(())
-    }
+    })
 }
 
 struct Forward<'a, T> {

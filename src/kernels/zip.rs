@@ -5,7 +5,7 @@
 //! Of the functions of three numbers, `a·b + c` and both halves of `lerp` are rounded once behind their differences.
 
 use super::map::{Binary, Unary, pair, with_function};
-use super::{compiled_once, same_len, same_len_or_empty};
+use super::{compiled_once, lengths, same_len_or_empty};
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, RowsMut};
@@ -78,22 +78,26 @@ fn elements(op: &'static str, [rows, cols]: [usize; 2]) -> Result<usize> {
     rows.checked_mul(cols).ok_or_else(|| Error::shape(op, format!("{rows}×{cols} elements are too many")))
 }
 
-compiled_once! {
-    /// `y[i, j] = f(x[i, j])`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the operand does not have, or `y` is not, `shape[0] × shape[1]` elements.
-    ///
-    /// ```
-    /// use gristmill::kernels::{map::Unary, zip::{self, Operand}};
-    /// // The first two columns of three.
-    /// let mut y = [0.0_f32; 4];
-    /// zip::unary(Unary::Square, Operand::Matrix(&[1.0, 2.0, 9.0, 3.0, 4.0], 3), [2, 2], &mut y)?;
-    /// assert_eq!(y, [1.0, 4.0, 9.0, 16.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn unary<T: Element>(op: Unary<T>, x: Operand<'_, T>, shape: [usize; 2], y: &mut [T]) -> Result<()> {
-        same_len("unary", "y", y, elements("unary", shape)?)?;
+/// `y[i, j] = f(x[i, j])`.
+///
+/// # Errors
+/// [`Error::Shape`] when the operand does not have, or `y` is not, `shape[0] × shape[1]` elements.
+///
+/// ```
+/// use gristmill::kernels::{map::Unary, zip::{self, Operand}};
+/// // The first two columns of three.
+/// let mut y = [0.0_f32; 4];
+/// zip::unary(Unary::Square, Operand::Matrix(&[1.0, 2.0, 9.0, 3.0, 4.0], 3), [2, 2], &mut y)?;
+/// assert_eq!(y, [1.0, 4.0, 9.0, 16.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn unary<T: Element>(op: Unary<T>, x: Operand<'_, T>, shape: [usize; 2], y: &mut [T]) -> Result<()> {
+    compiled_once!("zip::unary", |op: Unary<T>,
+                                  x: Operand<'_, T>,
+                                  shape: [usize; 2],
+                                  y: &mut [T]|
+     -> Result<()> {
+        lengths!("unary", y == elements("unary", shape)?);
         x.check("unary", "x", shape)?;
         let (settings, cols) = (context::settings()?, shape[1]);
         with_function(op, &mut |f| {
@@ -107,30 +111,35 @@ compiled_once! {
             });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// `y[i, j] = a[i, j] op b[i, j]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when an operand does not have, or `y` is not, `shape[0] × shape[1]` elements.
-    ///
-    /// ```
-    /// use gristmill::kernels::{map::Binary, zip::{self, Operand}};
-    /// let mut y = [0.0_f32; 4];
-    /// zip::binary(Binary::Add, Operand::Column(&[10.0, 20.0]), Operand::Row(&[1.0, 2.0]), [2, 2], &mut y)?;
-    /// assert_eq!(y, [11.0, 12.0, 21.0, 22.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn binary<T: Element>(
-        op: Binary,
-        a: Operand<'_, T>,
-        b: Operand<'_, T>,
-        shape: [usize; 2],
-        y: &mut [T],
-    ) -> Result<()> {
-        same_len("binary", "y", y, elements("binary", shape)?)?;
+/// `y[i, j] = a[i, j] op b[i, j]`.
+///
+/// # Errors
+/// [`Error::Shape`] when an operand does not have, or `y` is not, `shape[0] × shape[1]` elements.
+///
+/// ```
+/// use gristmill::kernels::{map::Binary, zip::{self, Operand}};
+/// let mut y = [0.0_f32; 4];
+/// zip::binary(Binary::Add, Operand::Column(&[10.0, 20.0]), Operand::Row(&[1.0, 2.0]), [2, 2], &mut y)?;
+/// assert_eq!(y, [11.0, 12.0, 21.0, 22.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn binary<T: Element>(
+    op: Binary,
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    shape: [usize; 2],
+    y: &mut [T],
+) -> Result<()> {
+    compiled_once!("zip::binary", |op: Binary,
+                                   a: Operand<'_, T>,
+                                   b: Operand<'_, T>,
+                                   shape: [usize; 2],
+                                   y: &mut [T]|
+     -> Result<()> {
+        lengths!("binary", y == elements("binary", shape)?);
         a.check("binary", "a", shape)?;
         b.check("binary", "b", shape)?;
         let (settings, f, cols) = (context::settings()?, pair::<T>(op), shape[1]);
@@ -145,7 +154,7 @@ compiled_once! {
             }
         });
         Ok(())
-    }
+    })
 }
 
 /// Nanoseconds per f32 of three streams.
@@ -175,22 +184,31 @@ fn by_row<T: Element>(
     });
 }
 
-compiled_once! {
-    /// `y[i, j] = f(a[i, j], b[i, j], c[i, j])`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when an operand does not have, or `y` is not, `shape[0] × shape[1]` elements.
-    ///
-    /// ```
-    /// use gristmill::kernels::zip::{self, Operand, Ternary};
-    /// let mut y = [0.0_f32; 3];
-    /// let (a, b) = (Operand::Row(&[1.0, 2.0, 3.0]), Operand::Scalar(10.0));
-    /// zip::ternary(Ternary::MulAdd, [a, b, Operand::Scalar(1.0)], [1, 3], &mut y)?;
-    /// assert_eq!(y, [11.0, 21.0, 31.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn ternary<T: Element>(op: Ternary, abc: [Operand<'_, T>; 3], shape: [usize; 2], y: &mut [T]) -> Result<()> {
-        same_len("ternary", "y", y, elements("ternary", shape)?)?;
+/// `y[i, j] = f(a[i, j], b[i, j], c[i, j])`.
+///
+/// # Errors
+/// [`Error::Shape`] when an operand does not have, or `y` is not, `shape[0] × shape[1]` elements.
+///
+/// ```
+/// use gristmill::kernels::zip::{self, Operand, Ternary};
+/// let mut y = [0.0_f32; 3];
+/// let (a, b) = (Operand::Row(&[1.0, 2.0, 3.0]), Operand::Scalar(10.0));
+/// zip::ternary(Ternary::MulAdd, [a, b, Operand::Scalar(1.0)], [1, 3], &mut y)?;
+/// assert_eq!(y, [11.0, 21.0, 31.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn ternary<T: Element>(
+    op: Ternary,
+    abc: [Operand<'_, T>; 3],
+    shape: [usize; 2],
+    y: &mut [T],
+) -> Result<()> {
+    compiled_once!("zip::ternary", |op: Ternary,
+                                    abc: [Operand<'_, T>; 3],
+                                    shape: [usize; 2],
+                                    y: &mut [T]|
+     -> Result<()> {
+        lengths!("ternary", y == elements("ternary", shape)?);
         for (operand, name) in abc.iter().zip(["a", "b", "c"]) {
             operand.check("ternary", name, shape)?;
         }
@@ -200,30 +218,34 @@ compiled_once! {
             settings.simd.run(ThreeToOne { op, abc: [Some(a), Some(b), Some(c)], y });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// `a[i, j] = f(a[i, j], b[i, j], c[i, j])`, where `a` has no gaps.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when an operand does not have, or `a` is not, `shape[0] × shape[1]` elements.
-    ///
-    /// ```
-    /// use gristmill::kernels::zip::{self, Operand, Ternary};
-    /// // An average that moves a tenth of the way.
-    /// let mut average = [1.0_f32, 2.0];
-    /// zip::ternary_in_place(Ternary::Lerp, &mut average, [Operand::Row(&[1.0, 12.0]), Operand::Scalar(0.1)], [1, 2])?;
-    /// assert_eq!(average, [1.0, 3.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn ternary_in_place<T: Element>(
-        op: Ternary,
-        a: &mut [T],
-        bc: [Operand<'_, T>; 2],
-        shape: [usize; 2],
-    ) -> Result<()> {
-        same_len("ternary_in_place", "a", a, elements("ternary_in_place", shape)?)?;
+/// `a[i, j] = f(a[i, j], b[i, j], c[i, j])`, where `a` has no gaps.
+///
+/// # Errors
+/// [`Error::Shape`] when an operand does not have, or `a` is not, `shape[0] × shape[1]` elements.
+///
+/// ```
+/// use gristmill::kernels::zip::{self, Operand, Ternary};
+/// // An average that moves a tenth of the way.
+/// let mut average = [1.0_f32, 2.0];
+/// zip::ternary_in_place(Ternary::Lerp, &mut average, [Operand::Row(&[1.0, 12.0]), Operand::Scalar(0.1)], [1, 2])?;
+/// assert_eq!(average, [1.0, 3.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn ternary_in_place<T: Element>(
+    op: Ternary,
+    a: &mut [T],
+    bc: [Operand<'_, T>; 2],
+    shape: [usize; 2],
+) -> Result<()> {
+    compiled_once!("zip::ternary_in_place", |op: Ternary,
+                                             a: &mut [T],
+                                             bc: [Operand<'_, T>; 2],
+                                             shape: [usize; 2]|
+     -> Result<()> {
+        lengths!("ternary_in_place", a == elements("ternary_in_place", shape)?);
         for (operand, name) in bc.iter().zip(["b", "c"]) {
             operand.check("ternary_in_place", name, shape)?;
         }
@@ -233,7 +255,7 @@ compiled_once! {
             settings.simd.run(ThreeToOne { op, abc: [None, Some(b), Some(c)], y });
         });
         Ok(())
-    }
+    })
 }
 
 /// One row; what is `None` is the row of `y` itself.
@@ -357,25 +379,30 @@ fn each<T: Element, S: Simd, const N: usize>(
     }
 }
 
-compiled_once! {
-    /// The gradients of the operands of [`ternary`] from them and the gradient `dy` of the result, each of
-    /// `shape[0] × shape[1]` elements, or empty if it is not wanted; of a row, a column or a number they are still to be added up.
-    ///
-    /// `a·b + c`: `dy·b`, `dy·a`, `dy`. Lerp: `dy·(1 − c)`, `dy·c`, `dy·(b − a)`, as long as the differences
-    /// do not overflow. Where: 0, and `dy` for the one that was chosen.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when an operand does not have, or an array is not, `shape[0] × shape[1]` elements.
-    pub fn ternary_backward<T: Element>(
-        op: Ternary,
-        abc: [Operand<'_, T>; 3],
-        dy: &[T],
-        shape: [usize; 2],
-        gradients: [&mut [T]; 3],
-    ) -> Result<()> {
+/// The gradients of the operands of [`ternary`] from them and the gradient `dy` of the result, each of
+/// `shape[0] × shape[1]` elements, or empty if it is not wanted; of a row, a column or a number they are still to be added up.
+///
+/// `a·b + c`: `dy·b`, `dy·a`, `dy`. Lerp: `dy·(1 − c)`, `dy·c`, `dy·(b − a)`, as long as the differences
+/// do not overflow. Where: 0, and `dy` for the one that was chosen.
+///
+/// # Errors
+/// [`Error::Shape`] when an operand does not have, or an array is not, `shape[0] × shape[1]` elements.
+pub fn ternary_backward<T: Element>(
+    op: Ternary,
+    abc: [Operand<'_, T>; 3],
+    dy: &[T],
+    shape: [usize; 2],
+    gradients: [&mut [T]; 3],
+) -> Result<()> {
+    compiled_once!("zip::ternary_backward", |op: Ternary,
+                                             abc: [Operand<'_, T>; 3],
+                                             dy: &[T],
+                                             shape: [usize; 2],
+                                             gradients: [&mut [T]; 3]|
+     -> Result<()> {
         const NAME: &str = "ternary_backward";
         let (settings, len, [_, cols]) = (context::settings()?, elements(NAME, shape)?, shape);
-        same_len(NAME, "dy", dy, len)?;
+        lengths!(NAME, dy == len);
         for (operand, name) in abc.iter().zip(["a", "b", "c"]) {
             operand.check(NAME, name, shape)?;
         }
@@ -390,7 +417,7 @@ compiled_once! {
             });
         }
         Ok(())
-    }
+    })
 }
 
 /// The gradient of operand `n`.

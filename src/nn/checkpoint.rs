@@ -10,7 +10,7 @@ use super::module::{Visit, self_visit, walk};
 use super::{Item, Module, Parameter, State, StateDict};
 use crate::error::{Error, Result};
 use crate::files::replace;
-use crate::simd::Element;
+use crate::simd::{self, Element};
 use crate::tensor::bytes::encode;
 use crate::tensor::named::list;
 use crate::tensor::{Tensor, safetensors as files};
@@ -246,7 +246,7 @@ fn is_counter(name: &str) -> bool {
 }
 
 fn dtype<T: Element>() -> Dtype {
-    if T::LANES == 16 { Dtype::F32 } else { Dtype::F64 }
+    if simd::is::<T, f32>() { Dtype::F32 } else { Dtype::F64 }
 }
 
 /// Something of a module that has a value.

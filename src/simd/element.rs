@@ -1,5 +1,6 @@
 //! The element types, `f32` and `f64`, behind one sealed trait.
 
+use std::any::TypeId;
 use std::fmt;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -99,6 +100,12 @@ pub trait Element:
     fn powi<S: Simd>(s: S, x: Self::Vector<S>, n: i64) -> Self::Vector<S>;
     /// The error function 2/√π ∫₀ˣ e^(−t²) dt.
     fn erf<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+}
+
+/// Whether two element types are the same.
+#[inline(always)]
+pub(crate) fn is<T: Element, U: Element>() -> bool {
+    TypeId::of::<T>() == TypeId::of::<U>()
 }
 
 macro_rules! element {

@@ -19,7 +19,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Element, Float, Simd};
+use super::{Element, Float, Simd, is};
 
 /// The control bits that a kernel runs with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ fn set_word(word: Word) {
 /// Zeros with their signs in place of subnormal numbers: for what is stored where [`Environment::FLUSH`] is not to be had.
 #[inline(always)]
 pub(crate) fn normal_or_zero<T: Element, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    let least = if T::LANES == f32::LANES { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE };
+    let least = if is::<T, f32>() { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE };
     let subnormal = x.abs().lt(s.splat(T::from_f64(least)));
     T::Vector::select(subnormal, s.splat(T::ZERO).copysign(x), x)
 }

@@ -54,6 +54,7 @@ pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use element::Element;
+pub(crate) use element::is;
 pub use portable::Portable;
 
 /// The name of an instruction set.

@@ -2,8 +2,8 @@
 
 use super::{Shape, Tensor};
 use crate::error::Result;
-use crate::simd::Element;
 use crate::simd::environment::{self, Environment};
+use crate::simd::{self, Element};
 
 /// How a file holds a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum Format {
 impl Format {
     /// The format of the elements themselves.
     pub fn of<T: Element>() -> Self {
-        if T::LANES == 16 { Format::F32 } else { Format::F64 }
+        if simd::is::<T, f32>() { Format::F32 } else { Format::F64 }
     }
 
     /// Bytes of one number.

@@ -89,9 +89,13 @@ fn one_group_of_single_elements_is_layer_norm_to_the_bit() {
     let [mut ly, mut ldx] = [(); 2].map(|()| vec![0.0; case.x.len()]);
     let [mut lmean, mut lrstd] = [(); 2].map(|()| vec![0.0; 37]);
     let [mut lgamma, mut lbeta] = [(); 2].map(|()| vec![0.0; 50]);
-    layer_norm::forward(&case.x, 50, gamma, beta, 1e-5, &mut ly, &mut lmean, &mut lrstd).unwrap();
-    layer_norm::backward(&case.x, 50, gamma, &mean, &rstd, &case.dy, &mut ldx, &mut lgamma, &mut lbeta)
-        .unwrap();
+    let stats = (Some(&mut lmean[..]), Some(&mut lrstd[..]));
+    let call = layer_norm::Forward { x: &case.x, cols: 50, gamma, beta, y: &mut ly, ..Default::default() };
+    layer_norm::Forward { mean: stats.0, rstd: stats.1, ..call }.run().unwrap();
+    let sums = (Some(&mut lgamma[..]), Some(&mut lbeta[..]));
+    let call = layer_norm::Backward { x: &case.x, cols: 50, gamma, dy: &case.dy, ..Default::default() };
+    let call = layer_norm::Backward { mean: &mean, rstd: &rstd, dx: &mut ldx, ..call };
+    layer_norm::Backward { dgamma: sums.0, dbeta: sums.1, ..call }.run().unwrap();
     assert_eq!([y, mean, rstd, dx, dgamma, dbeta], [ly, lmean, lrstd, ldx, lgamma, lbeta]);
 }
 

@@ -4,7 +4,7 @@ use crate::common::*;
 use crate::laws::near;
 use crate::registry::norms;
 use gristmill::Element;
-use gristmill::kernels::layer_norm;
+use gristmill::kernels::layer_norm::{Backward, Forward};
 
 struct Case<T> {
     x: Vec<T>,
@@ -23,8 +23,25 @@ fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 6] {
     let [mut y, mut dx] = [(); 2].map(|()| vec![T::NAN; x.len()]);
     let [mut mean, mut rstd] = [(); 2].map(|()| vec![T::NAN; rows]);
     let [mut dgamma, mut dbeta] = [(); 2].map(|()| vec![T::NAN; *cols]);
-    layer_norm::forward(x, *cols, gamma, beta, *eps, &mut y, &mut mean, &mut rstd).unwrap();
-    layer_norm::backward(x, *cols, gamma, &mean, &rstd, dy, &mut dx, &mut dgamma, &mut dbeta).unwrap();
+    let (cols, eps) = (*cols, *eps);
+    let (of_mean, of_rstd) = (Some(&mut mean[..]), Some(&mut rstd[..]));
+    Forward { x, cols, gamma, beta, eps, y: &mut y, mean: of_mean, rstd: of_rstd }.run().unwrap();
+    let dx_of = &mut dx;
+    let (of_gamma, of_beta) = (Some(&mut dgamma[..]), Some(&mut dbeta[..]));
+    let (mean_of, rstd_of) = (&mean, &rstd);
+    Backward {
+        x,
+        cols,
+        gamma,
+        mean: mean_of,
+        rstd: rstd_of,
+        dy,
+        dx: dx_of,
+        dgamma: of_gamma,
+        dbeta: of_beta,
+    }
+    .run()
+    .unwrap();
     [y, mean, rstd, dx, dgamma, dbeta]
 }
 
@@ -149,10 +166,11 @@ fn constant_rows_subnormals_and_one_column_give_beta() {
 #[test]
 fn no_rows_give_no_output_and_zero_gradients() {
     let (mut dgamma, mut dbeta) = ([1.0_f32; 3], [1.0; 3]);
-    layer_norm::forward::<f32>(&[], 3, None, None, 1e-5, &mut [], &mut [], &mut []).unwrap();
-    layer_norm::backward::<f32>(&[], 3, None, &[], &[], &[], &mut [], &mut dgamma, &mut dbeta).unwrap();
+    Forward::<f32> { cols: 3, ..Forward::default() }.run().unwrap();
+    let (of_gamma, of_beta) = (Some(&mut dgamma[..]), Some(&mut dbeta[..]));
+    Backward { cols: 3, dgamma: of_gamma, dbeta: of_beta, ..Backward::default() }.run().unwrap();
     assert_eq!((dgamma, dbeta), ([0.0; 3], [0.0; 3]));
-    layer_norm::forward::<f64>(&[], 0, None, None, 1e-5, &mut [], &mut [], &mut []).unwrap();
+    Forward::<f64>::default().run().unwrap();
 }
 
 #[test]
@@ -160,27 +178,43 @@ fn gradients_not_wanted_change_nothing_else() {
     let case = case::<f32>(5, 30, 1.0, 2.0, 1);
     let [_, mean, rstd, dx, dgamma, _] = run(&case);
     let (mut other, mut other_gamma, gamma) = (vec![0.0; 150], vec![0.0; 30], case.gamma.as_deref());
-    layer_norm::backward(&case.x, 30, gamma, &mean, &rstd, &case.dy, &mut other, &mut [], &mut []).unwrap();
+    let mut backward = |dgamma| {
+        let (x, dy, dx) = (&case.x, &case.dy, &mut other);
+        let (mean, rstd) = (&mean, &rstd);
+        Backward { x, cols: 30, gamma, mean, rstd, dy, dx, dgamma, dbeta: None }.run().unwrap();
+    };
+    backward(None);
+    backward(Some(&mut other_gamma));
     assert_eq!(dx, other);
-    layer_norm::backward(&case.x, 30, gamma, &mean, &rstd, &case.dy, &mut other, &mut other_gamma, &mut [])
-        .unwrap();
     assert_eq!(dgamma, other_gamma);
+}
+
+#[test]
+fn statistics_need_not_be_kept() {
+    let case = case::<f32>(5, 30, 1.0, 2.0, 1);
+    let [expected, ..] = run(&case);
+    let (mut y, gamma, beta) = (vec![0.0; 150], case.gamma.as_deref(), case.beta.as_deref());
+    Forward { x: &case.x, cols: 30, gamma, beta, eps: case.eps, y: &mut y, ..Forward::default() }
+        .run()
+        .unwrap();
+    assert_eq!(y, expected);
 }
 
 #[test]
 fn bad_arguments_are_named() {
     let forward = |x: usize, cols, gamma: Option<&[f32]>, eps, y: usize, mean: usize| {
         let (mut y, mut mean, mut rstd) = (vec![0.0; y], vec![0.0; mean], vec![0.0; 2]);
-        let error = layer_norm::forward(&vec![0.0; x], cols, gamma, None, eps, &mut y, &mut mean, &mut rstd);
-        error.unwrap_err().to_string()
+        let (x, y, mean, rstd) = (&vec![0.0; x], &mut y, Some(&mut mean[..]), Some(&mut rstd[..]));
+        Forward { x, cols, gamma, beta: None, eps, y, mean, rstd }.run().unwrap_err().to_string()
     };
     assert_eq!(forward(7, 3, None, 1e-5, 7, 2), "layer_norm: 7 elements are not whole rows of 3");
     assert_eq!(forward(6, 3, Some(&[1.0]), 1e-5, 6, 2), "layer_norm: gamma has 1 elements, expected 3");
     assert_eq!(forward(6, 3, None, 1e-5, 5, 2), "layer_norm: y has 5 elements, expected 6");
     assert_eq!(forward(6, 3, None, 1e-5, 6, 3), "layer_norm: mean has 3 elements, expected 2");
     assert_eq!(forward(6, 3, None, -1.0, 6, 2), "layer_norm: eps is -1, expected a finite number ≥ 0");
-    let (x, m) = ([0.0_f32; 6], [0.0; 2]);
+    let (x, mean, mut dx, mut dgamma) = (&[0.0_f32; 6][..], &[0.0; 2][..], [0.0; 6], [0.0; 2]);
+    let (rstd, dy, dx, dgamma) = (mean, x, &mut dx[..], Some(&mut dgamma[..]));
     let error =
-        layer_norm::backward(&x, 3, None, &m, &m, &x, &mut [0.0; 6], &mut [0.0; 2], &mut []).unwrap_err();
+        Backward { x, cols: 3, gamma: None, mean, rstd, dy, dx, dgamma, dbeta: None }.run().unwrap_err();
     assert_eq!(error.to_string(), "layer_norm_backward: dgamma has 2 elements, expected 3");
 }

@@ -820,8 +820,9 @@ fn layer_like<T: Element>(scene: &Scene, claims: &Claims, layout: Layout, sample
     let mut dx = vec![T::NAN; len];
     let [mut dgamma, mut dbeta] = [(); 2].map(|()| vec![T::NAN; channels]);
     let name = if inner == 1 && groups == 1 {
-        layer_norm::backward(&x, channels, Some(&gamma), &mean, &rstd, &dy, &mut dx, &mut dgamma, &mut dbeta)
-            .unwrap();
+        let (x, cols, gamma, mean, rstd, dy) = (&x[..], channels, Some(&gamma[..]), &mean, &rstd, &dy);
+        let (dx, dgamma, dbeta) = (&mut dx, Some(&mut dgamma[..]), Some(&mut dbeta[..]));
+        layer_norm::Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta }.run().unwrap();
         "layer_norm"
     } else {
         group_norm::backward(&x, layout, Some(&gamma), &mean, &rstd, &dy, &mut dx, &mut dgamma, &mut dbeta)

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Public generic functions in `kernels` that write nothing a law could look at.
-const NOT_KERNELS: &[&str] = &["gemm::plan", "nll_loss::total_weight"];
+/// Generic functions in `kernels` that are not public or write nothing a law could look at.
+const NOT_KERNELS: &[&str] = &["gemm::multiply_batch", "gemm::plan", "nll_loss::total_weight"];
 
 /// The public functions over elements in a source file.
 fn public_functions(text: &str) -> impl Iterator<Item = &str> {
@@ -14,6 +14,12 @@ fn public_functions(text: &str) -> impl Iterator<Item = &str> {
         let (name, rest) = rest.split_once(|c: char| !c.is_alphanumeric() && c != '_')?;
         rest.starts_with("T: Element").then_some(name)
     })
+}
+
+/// The names under which a source file has kernels compiled, those that are structs among them.
+fn compiled(text: &str) -> impl Iterator<Item = &str> {
+    let names = text.split("compiled_once!(").skip(1);
+    names.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split_once('"').map(|(name, _)| name))
 }
 
 fn sources(folder: &Path, found: &mut BTreeSet<String>) {
@@ -29,6 +35,7 @@ fn sources(folder: &Path, found: &mut BTreeSet<String>) {
         let parent = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
         let module = if parent == "kernels" { stem } else { parent };
         found.extend(public_functions(&text).map(|name| format!("{module}::{name}")));
+        found.extend(compiled(&text).map(str::to_owned));
     }
 }
 

@@ -58,6 +58,12 @@ fn wanted(draw: &mut Draw) -> [bool; 2] {
     draw.pick(&[[true, true], [false, false], [true, false], [false, true]])
 }
 
+/// The outputs that are wanted.
+fn given<T>(outputs: [&mut [T]; 2], wanted: [bool; 2]) -> [Option<&mut [T]>; 2] {
+    let [first, second] = outputs;
+    [wanted[0].then_some(first), wanted[1].then_some(second)]
+}
+
 /// The roundings of a sum over a row of n elements, as documented, and a few more.
 fn row_roundings(n: usize) -> f64 {
     n.min(4096) as f64 / 16.0 + n as f64 / 4096.0 + 20.0
@@ -176,7 +182,8 @@ pub fn layer_norm_forward_of<T: Element>(
         .output_per_item("rstd", 1, rows)
         .run(move |[x, gamma, beta], [], [y, mean, rstd]| {
             let (gamma, beta) = (with_gamma.then_some(gamma), with_beta.then_some(beta));
-            layer_norm::forward(x, cols, gamma, beta, eps, y, mean, rstd)
+            let (mean, rstd) = (Some(mean), Some(rstd));
+            layer_norm::Forward { x, cols, gamma, beta, eps, y, mean, rstd }.run()
         })
         .expect(move |[x, gamma, beta], [], _: [&[f64]; 3]| {
             let (gamma, beta) = (or_all(gamma, with_gamma, cols, 1.0), or_all(beta, with_beta, cols, 0.0));
@@ -185,11 +192,13 @@ pub fn layer_norm_forward_of<T: Element>(
             Groups { x, layout, mean: &mean, rstd: &rstd }.outputs::<T>(&y, &gamma, &beta)
         })
         .refuses("absurd rows", move |[x, _, _], [], [y, mean, rstd]| {
-            layer_norm::forward(x, usize::MAX, None, None, eps, y, mean, rstd)
+            let (mean, rstd) = (Some(mean), Some(rstd));
+            layer_norm::Forward { x, cols: usize::MAX, eps, y, mean, rstd, ..Default::default() }.run()
         });
     WRONG_EPS.into_iter().fold(case, |case, (why, eps)| {
         case.refuses(why, move |[x, _, _], [], [y, mean, rstd]| {
-            layer_norm::forward(x, cols, None, None, eps, y, mean, rstd)
+            let (mean, rstd) = (Some(mean), Some(rstd));
+            layer_norm::Forward { x, cols, eps, y, mean, rstd, ..Default::default() }.run()
         })
     })
 }
@@ -221,7 +230,8 @@ pub fn layer_norm_backward_of<T: Element>(
     sums_if(case, "dbeta", wanted[1], cols)
         .run(move |[x, gamma, mean, rstd, dy], [], [dx, dgamma, dbeta]| {
             let gamma = with_gamma.then_some(gamma);
-            layer_norm::backward(x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta)
+            let [dgamma, dbeta] = given([dgamma, dbeta], wanted);
+            layer_norm::Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta }.run()
         })
         .expect(move |[x, gamma, _, _, dy], [], _: [&[f64]; 3]| {
             let gamma = or_all(gamma, with_gamma, cols, 1.0);
@@ -245,7 +255,8 @@ pub fn layer_norm_backward_of<T: Element>(
             ]
         })
         .refuses("absurd rows", move |[x, _, mean, rstd, dy], [], [dx, dgamma, dbeta]| {
-            layer_norm::backward(x, usize::MAX, None, mean, rstd, dy, dx, dgamma, dbeta)
+            let [dgamma, dbeta] = given([dgamma, dbeta], wanted);
+            layer_norm::Backward { x, cols: usize::MAX, gamma: None, mean, rstd, dy, dx, dgamma, dbeta }.run()
         })
 }
 

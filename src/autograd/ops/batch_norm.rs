@@ -52,6 +52,7 @@ impl<T: Element> Backward<T> for BatchNorm<T> {
             None => (dy, None),
         };
         norm_backward(self.shape, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
+            let (dgamma, dbeta) = (dgamma.unwrap_or_default(), dbeta.unwrap_or_default());
             let gamma = self.gamma.as_ref().map(Numbers::data);
             match &self.kept {
                 Kept::Batch { mean, rstd } => batch_norm::backward_gated(

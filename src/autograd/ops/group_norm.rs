@@ -23,6 +23,7 @@ impl<T: Element> Backward<T> for GroupNorm<T> {
         let (x, dy, layout) = (&self.x, dy.compact(), self.layout);
         let affine = self.gamma.is_some();
         norm_backward(x.dims(), layout.channels, affine, self.parents, gradients, |dx, dgamma, dbeta| {
+            let (dgamma, dbeta) = (dgamma.unwrap_or_default(), dbeta.unwrap_or_default());
             let gamma = self.gamma.as_ref().map(Tensor::data);
             let (mean, rstd) = (&self.mean, &self.rstd);
             group_norm::backward(x.data(), layout, gamma, mean, rstd, dy.data(), dx, dgamma, dbeta)

@@ -4,7 +4,7 @@ use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::kernels::layer_norm;
+use crate::kernels;
 use crate::simd::Element;
 use crate::tensor::{Numbers, Shape, Tensor};
 
@@ -23,7 +23,8 @@ impl<T: Element> Backward<T> for LayerNorm<T> {
         let cols = shape[shape.len() - 1];
         norm_backward(shape, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
             let gamma = self.gamma.as_ref().map(Numbers::data);
-            layer_norm::backward(x.data(), cols, gamma, &self.mean, &self.rstd, dy.data(), dx, dgamma, dbeta)
+            let (x, dy, mean, rstd) = (x.data(), dy.data(), &self.mean, &self.rstd);
+            kernels::layer_norm::Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta }.run()
         })
     }
 }
@@ -35,12 +36,14 @@ pub(super) fn norm_backward<T: Element>(
     affine: bool,
     parents: [Parent; 3],
     gradients: &mut Gradients<T>,
-    kernel: impl FnOnce(&mut [T], &mut [T], &mut [T]) -> Result<()>,
+    kernel: impl FnOnce(&mut [T], Option<&mut [T]>, Option<&mut [T]>) -> Result<()>,
 ) -> Result<()> {
     let wanted = if affine { features } else { 0 };
     let shape = Shape::from_dims(&[wanted]);
     let (mut dgamma, mut dbeta) = (Buffer::stale(wanted), Buffer::stale(wanted));
-    let dx = Tensor::build(of_x, |dx| kernel(dx, dgamma.fresh_mut(), dbeta.fresh_mut()))?;
+    let dx = Tensor::build(of_x, |dx| {
+        kernel(dx, affine.then(|| dgamma.fresh_mut()), affine.then(|| dbeta.fresh_mut()))
+    })?;
     gradients.add(parents[0], || Ok(dx))?;
     gradients.add(parents[1], || Ok(Tensor::from_buffer(dgamma, shape)))?;
     gradients.add(parents[2], || Ok(Tensor::from_buffer(dbeta, shape)))
@@ -81,7 +84,8 @@ impl<T: Element> Tensor<T> {
         let (mut mean, mut rstd) = (Buffer::stale(rows), Buffer::stale(rows));
         let y = Tensor::build(x.dims(), |y| {
             let (gamma, beta) = (gamma.as_ref().map(|g| g.data()), beta.as_ref().map(|b| b.data()));
-            layer_norm::forward(x.data(), cols, gamma, beta, eps, y, mean.fresh_mut(), rstd.fresh_mut())
+            let (mean, rstd) = (Some(mean.fresh_mut()), Some(rstd.fresh_mut()));
+            kernels::layer_norm::Forward { x: x.data(), cols, gamma, beta, eps, y, mean, rstd }.run()
         })?;
         let inputs = [Some(self), affine.map(|(gamma, _)| gamma), affine.map(|(_, beta)| beta)];
         record("layer_norm", y, inputs, |parents, _| {

@@ -66,121 +66,147 @@ const NEAR: usize = 512 * 1024;
 /// Registers in a row of packed B, at most: NC × KC elements stay in a second-level cache.
 const NC_REGISTERS: usize = 32;
 
-compiled_once! {
-    /// `C ← alpha · A · B + beta · C` for A of `[m, k]`, B of `[k, n]`, C of `[m, n]`, all with any strides.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the shapes do not fit.
-    ///
-    /// ```
-    /// use gristmill::kernels::gemm::{MatMut, MatRef, gemm};
-    /// let (a, b) = ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 1.0, 1.0]);
-    /// let mut c = [f32::NAN; 4];
-    /// let (a, b) = (MatRef::row_major(&a, 2, 2)?, MatRef::row_major(&b, 2, 2)?);
-    /// gemm(1.0, a, b.t(), 0.0, MatMut::row_major(&mut c, 2, 2)?)?;
-    /// assert_eq!(c, [1.0, 3.0, 3.0, 7.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn gemm<T: Element>(
-        alpha: T,
-        a: MatRef<'_, T>,
-        b: MatRef<'_, T>,
-        beta: T,
-        c: MatMut<'_, T>,
-    ) -> Result<()> {
+/// `C ← alpha · A · B + beta · C` for A of `[m, k]`, B of `[k, n]`, C of `[m, n]`, all with any strides.
+///
+/// # Errors
+/// [`Error::Shape`] when the shapes do not fit.
+///
+/// ```
+/// use gristmill::kernels::gemm::{MatMut, MatRef, gemm};
+/// let (a, b) = ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 1.0, 1.0]);
+/// let mut c = [f32::NAN; 4];
+/// let (a, b) = (MatRef::row_major(&a, 2, 2)?, MatRef::row_major(&b, 2, 2)?);
+/// gemm(1.0, a, b.t(), 0.0, MatMut::row_major(&mut c, 2, 2)?)?;
+/// assert_eq!(c, [1.0, 3.0, 3.0, 7.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn gemm<T: Element>(
+    alpha: T,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    beta: T,
+    c: MatMut<'_, T>,
+) -> Result<()> {
+    compiled_once!("gemm::gemm", |alpha: T,
+                                  a: MatRef<'_, T>,
+                                  b: MatRef<'_, T>,
+                                  beta: T,
+                                  c: MatMut<'_, T>|
+     -> Result<()> {
         check_shapes(a.shape(), b.shape(), c.shape())?;
         tell::<T>(1, a.shape(), c.cols());
         multiply(context::settings()?, alpha, &a, Right::Matrix(&b), beta, &Epilogue::default(), &c);
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// [`gemm()`] and what follows it, in the same pass: `C ← epilogue(alpha · A · B + beta · C)`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the shapes do not fit, those of the epilogue included.
-    pub fn gemm_with_epilogue<T: Element>(
-        alpha: T,
-        a: MatRef<'_, T>,
-        b: MatRef<'_, T>,
-        beta: T,
-        epilogue: Epilogue<'_, T>,
-        c: MatMut<'_, T>,
-    ) -> Result<()> {
+/// [`gemm()`] and what follows it, in the same pass: `C ← epilogue(alpha · A · B + beta · C)`.
+///
+/// # Errors
+/// [`Error::Shape`] when the shapes do not fit, those of the epilogue included.
+pub fn gemm_with_epilogue<T: Element>(
+    alpha: T,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    beta: T,
+    epilogue: Epilogue<'_, T>,
+    c: MatMut<'_, T>,
+) -> Result<()> {
+    compiled_once!("gemm::gemm_with_epilogue", |alpha: T,
+                                                a: MatRef<'_, T>,
+                                                b: MatRef<'_, T>,
+                                                beta: T,
+                                                epilogue: Epilogue<'_, T>,
+                                                c: MatMut<'_, T>|
+     -> Result<()> {
         check_shapes(a.shape(), b.shape(), c.shape())?;
         epilogue.check(c.shape())?;
         tell::<T>(1, a.shape(), c.cols());
         multiply(context::settings()?, alpha, &a, Right::Matrix(&b), beta, &epilogue, &c);
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// [`gemm_with_epilogue`] for a B that was packed before.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the shapes do not fit, those of the epilogue included.
-    pub fn gemm_prepacked<T: Element>(
-        alpha: T,
-        a: MatRef<'_, T>,
-        b: &PackedB<T>,
-        beta: T,
-        epilogue: Epilogue<'_, T>,
-        c: MatMut<'_, T>,
-    ) -> Result<()> {
+/// [`gemm_with_epilogue`] for a B that was packed before.
+///
+/// # Errors
+/// [`Error::Shape`] when the shapes do not fit, those of the epilogue included.
+pub fn gemm_prepacked<T: Element>(
+    alpha: T,
+    a: MatRef<'_, T>,
+    b: &PackedB<T>,
+    beta: T,
+    epilogue: Epilogue<'_, T>,
+    c: MatMut<'_, T>,
+) -> Result<()> {
+    compiled_once!("gemm::gemm_prepacked", |alpha: T,
+                                            a: MatRef<'_, T>,
+                                            b: &PackedB<T>,
+                                            beta: T,
+                                            epilogue: Epilogue<'_, T>,
+                                            c: MatMut<'_, T>|
+     -> Result<()> {
         check_shapes(a.shape(), [b.rows(), b.cols()], c.shape())?;
         epilogue.check(c.shape())?;
         tell::<T>(1, a.shape(), c.cols());
         multiply(context::settings()?, alpha, &a, Right::Packed(b), beta, &epilogue, &c);
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// [`gemm()`] for every index of a batch: `C[i] ← alpha · A[i] · B[i] + beta · C[i]`. The threads share the batch, so
-    /// that many small products run as fast as a large one.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the shapes or the numbers of matrices do not fit.
-    ///
-    /// ```
-    /// use gristmill::kernels::gemm::{BatchMut, BatchRef, gemm_batched};
-    /// // Two rows times the same matrix.
-    /// let (a, b, mut c) = ([1.0, 2.0, 3.0, 4.0], [1.0, 10.0], [0.0; 2]);
-    /// let a = BatchRef::row_major(&a, 2, 1, 2)?;
-    /// let b = BatchRef::new(&b, 2, 0, [2, 1], [1, 1])?;
-    /// gemm_batched(1.0, a, b, 0.0, BatchMut::row_major(&mut c, 2, 1, 1)?)?;
-    /// assert_eq!(c, [21.0, 43.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn gemm_batched<T: Element>(
-        alpha: T,
-        a: BatchRef<'_, T>,
-        b: BatchRef<'_, T>,
-        beta: T,
-        c: BatchMut<'_, T>,
-    ) -> Result<()> {
+/// [`gemm()`] for every index of a batch: `C[i] ← alpha · A[i] · B[i] + beta · C[i]`. The threads share the batch, so
+/// that many small products run as fast as a large one.
+///
+/// # Errors
+/// [`Error::Shape`] when the shapes or the numbers of matrices do not fit.
+///
+/// ```
+/// use gristmill::kernels::gemm::{BatchMut, BatchRef, gemm_batched};
+/// // Two rows times the same matrix.
+/// let (a, b, mut c) = ([1.0, 2.0, 3.0, 4.0], [1.0, 10.0], [0.0; 2]);
+/// let a = BatchRef::row_major(&a, 2, 1, 2)?;
+/// let b = BatchRef::new(&b, 2, 0, [2, 1], [1, 1])?;
+/// gemm_batched(1.0, a, b, 0.0, BatchMut::row_major(&mut c, 2, 1, 1)?)?;
+/// assert_eq!(c, [21.0, 43.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn gemm_batched<T: Element>(
+    alpha: T,
+    a: BatchRef<'_, T>,
+    b: BatchRef<'_, T>,
+    beta: T,
+    c: BatchMut<'_, T>,
+) -> Result<()> {
+    compiled_once!("gemm::gemm_batched", |alpha: T,
+                                          a: BatchRef<'_, T>,
+                                          b: BatchRef<'_, T>,
+                                          beta: T,
+                                          c: BatchMut<'_, T>|
+     -> Result<()> {
         if a.count() != c.count() || b.count() != c.count() {
             let message = format!("batches of {} × {} matrices to {}", a.count(), b.count(), c.count());
             return Err(Error::shape("gemm", message));
         }
         check_shapes(a.shape(), b.shape(), c.shape())?;
         multiply_batch(alpha, &|i| (a.get(i), b.get(i)), beta, c)
-    }
+    })
 }
 
 /// A and B of one product of a batch.
 pub(crate) type OperandsOf<'a, T> = dyn Fn(usize) -> (MatRef<'a, T>, MatRef<'a, T>) + Sync + 'a;
 
-compiled_once! {
-    /// [`gemm_batched`] for operands that lie anywhere; their shapes fit those of C.
-    pub(crate) fn multiply_batch<T: Element>(
-        alpha: T,
-        operands: &OperandsOf<'_, T>,
-        beta: T,
-        c: BatchMut<'_, T>,
-    ) -> Result<()> {
+/// [`gemm_batched`] for operands that lie anywhere; their shapes fit those of C.
+pub(crate) fn multiply_batch<T: Element>(
+    alpha: T,
+    operands: &OperandsOf<'_, T>,
+    beta: T,
+    c: BatchMut<'_, T>,
+) -> Result<()> {
+    compiled_once!("gemm::multiply_batch", |alpha: T,
+                                            operands: &OperandsOf<'_, T>,
+                                            beta: T,
+                                            c: BatchMut<'_, T>|
+     -> Result<()> {
         let settings = context::settings()?;
         let one = |settings: Settings, i: usize| {
             let (a, b) = operands(i);
@@ -203,7 +229,7 @@ compiled_once! {
         let alone = Settings { threads: 1, ..settings };
         parallel::for_each_index(settings, c.count(), nanoseconds, &|i| one(alone, i));
         Ok(())
-    }
+    })
 }
 
 /// What [`gemm()`] will run for these operands in the present [`context`]: decided from shapes,

@@ -3,26 +3,25 @@
 use super::{CHUNK, PLAIN, nanoseconds};
 use crate::context;
 use crate::error::Result;
-use crate::kernels::{compiled_once, same_len};
+use crate::kernels::{compiled_once, lengths};
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-compiled_once! {
-    /// The gradient before a ReLU, and before the dropout of its result, from the output of both: `dx = scale·dy`, or 0
-    /// where `y ≤ 0`. `scale` is 1, or what dropout multiplied with. Where y is NaN, the gradient passes.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
-    pub fn gate<T: Element>(y: &[T], scale: T, dy: &[T], dx: &mut [T]) -> Result<()> {
-        same_len("gate", "y", y, dx.len())?;
-        same_len("gate", "dy", dy, dx.len())?;
+/// The gradient before a ReLU, and before the dropout of its result, from the output of both: `dx = scale·dy`, or 0
+/// where `y ≤ 0`. `scale` is 1, or what dropout multiplied with. Where y is NaN, the gradient passes.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+pub fn gate<T: Element>(y: &[T], scale: T, dy: &[T], dx: &mut [T]) -> Result<()> {
+    compiled_once!("map::gate", |y: &[T], scale: T, dy: &[T], dx: &mut [T]| -> Result<()> {
+        lengths!("gate", y == dx.len(), dy == dx.len());
         let settings = context::settings()?;
         let parts = (Rows(y, CHUNK), Rows(dy, CHUNK), RowsMut::new(dx, CHUNK));
         parallel::for_each(settings, parts, (dy.len() as f64 * 0.15) as usize, |(y, dy, dx)| {
             settings.simd.run(Gate { y, scale, dy, dx });
         });
         Ok(())
-    }
+    })
 }
 
 struct Gate<'a, T> {
@@ -49,70 +48,70 @@ impl<T: Element> Kernel for Gate<'_, T> {
     }
 }
 
-compiled_once! {
-    /// `y[i] += x[i]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
-    pub fn accumulate<T: Element>(x: &[T], y: &mut [T]) -> Result<()> {
-        same_len("accumulate", "y", y, x.len())?;
+/// `y[i] += x[i]`.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+pub fn accumulate<T: Element>(x: &[T], y: &mut [T]) -> Result<()> {
+    compiled_once!("map::accumulate", |x: &[T], y: &mut [T]| -> Result<()> {
+        lengths!("accumulate", y == x.len());
         let settings = context::settings()?;
         let work = nanoseconds::<T>(x.len(), PLAIN);
         parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {
             settings.simd.run(Accumulate { x, y });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// `y[i] += alpha·x[i]`, fused.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
-    pub fn axpy<T: Element>(alpha: T, x: &[T], y: &mut [T]) -> Result<()> {
-        same_len("axpy", "y", y, x.len())?;
+/// `y[i] += alpha·x[i]`, fused.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+pub fn axpy<T: Element>(alpha: T, x: &[T], y: &mut [T]) -> Result<()> {
+    compiled_once!("map::axpy", |alpha: T, x: &[T], y: &mut [T]| -> Result<()> {
+        lengths!("axpy", y == x.len());
         axpby(alpha, x, T::ONE, y)
-    }
+    })
 }
 
-compiled_once! {
-    /// `y[i] = alpha·x[i] + beta·y[i]`, the first product fused with the sum. With `beta` = 0, `y` is written only: a NaN in
-    /// it is gone.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
-    ///
-    /// ```
-    /// let mut y = [10.0, f32::NAN];
-    /// gristmill::kernels::map::axpby(2.0, &[1.0, 2.0], 0.0, &mut y)?;
-    /// assert_eq!(y, [2.0, 4.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn axpby<T: Element>(alpha: T, x: &[T], beta: T, y: &mut [T]) -> Result<()> {
-        same_len("axpby", "y", y, x.len())?;
+/// `y[i] = alpha·x[i] + beta·y[i]`, the first product fused with the sum. With `beta` = 0, `y` is written only: a NaN in
+/// it is gone.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+///
+/// ```
+/// let mut y = [10.0, f32::NAN];
+/// gristmill::kernels::map::axpby(2.0, &[1.0, 2.0], 0.0, &mut y)?;
+/// assert_eq!(y, [2.0, 4.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn axpby<T: Element>(alpha: T, x: &[T], beta: T, y: &mut [T]) -> Result<()> {
+    compiled_once!("map::axpby", |alpha: T, x: &[T], beta: T, y: &mut [T]| -> Result<()> {
+        lengths!("axpby", y == x.len());
         let settings = context::settings()?;
         let work = nanoseconds::<T>(x.len(), PLAIN);
         parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {
             settings.simd.run(Axpby { alpha, x, beta, y });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// `x[i] = alpha·x[i]`.
-    ///
-    /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) when the environment asks for what this machine does not have.
-    pub fn scale<T: Element>(alpha: T, x: &mut [T]) -> Result<()> {
+/// `x[i] = alpha·x[i]`.
+///
+/// # Errors
+/// [`Error::Setting`](crate::Error::Setting) when the environment asks for what this machine does not have.
+pub fn scale<T: Element>(alpha: T, x: &mut [T]) -> Result<()> {
+    compiled_once!("map::scale", |alpha: T, x: &mut [T]| -> Result<()> {
         let settings = context::settings()?;
         let work = nanoseconds::<T>(x.len(), PLAIN);
         parallel::for_each(settings, (RowsMut::new(x, CHUNK),), work, |(x,)| {
             settings.simd.run(Scale { alpha, x });
         });
         Ok(())
-    }
+    })
 }
 
 struct Accumulate<'a, T> {

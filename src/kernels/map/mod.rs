@@ -51,7 +51,7 @@ pub use pairs::{Binary, binary, binary_col, binary_row, binary_scalar, scalar_bi
 use function::{Function, HUGE, Lines, above, between, constant, gates};
 pub(crate) use pairs::pair;
 
-use super::{compiled_once, same_len};
+use super::{compiled_once, lengths};
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
@@ -232,21 +232,21 @@ fn reads<T: Element, F: Function<T>>(_: F) -> Reads {
     F::READS
 }
 
-compiled_once! {
-    /// `y[i] = f(x[i])`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
-    ///
-    /// ```
-    /// use gristmill::kernels::map::{Unary, unary};
-    /// let mut y = [0.0; 3];
-    /// unary(Unary::Relu, &[-1.0, 0.5, f32::INFINITY], &mut y)?;
-    /// assert_eq!(y, [0.0, 0.5, f32::INFINITY]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn unary<T: Element>(op: Unary<T>, x: &[T], y: &mut [T]) -> Result<()> {
-        same_len("unary", "y", y, x.len())?;
+/// `y[i] = f(x[i])`.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+///
+/// ```
+/// use gristmill::kernels::map::{Unary, unary};
+/// let mut y = [0.0; 3];
+/// unary(Unary::Relu, &[-1.0, 0.5, f32::INFINITY], &mut y)?;
+/// assert_eq!(y, [0.0, 0.5, f32::INFINITY]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn unary<T: Element>(op: Unary<T>, x: &[T], y: &mut [T]) -> Result<()> {
+    compiled_once!("map::unary", |op: Unary<T>, x: &[T], y: &mut [T]| -> Result<()> {
+        lengths!("unary", y == x.len());
         let settings = context::settings()?;
         with_function(op, &mut |f| {
             let work = nanoseconds::<T>(x.len(), f.forward_cost());
@@ -255,35 +255,38 @@ compiled_once! {
             });
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// `dx[i] = dy[i]·f'(x[i])`, where `x` and `y` are the input and the output of [`unary`]; which of them is read says
-    /// [`Unary::backward_reads`].
-    ///
-    /// The derivative has the relative error of the function and about 4u more; where it is a difference of terms
-    /// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms.
-    /// That holds at every size of x and dy as long as f'(x) is a normal number, and one still when multiplied or
-    /// divided by 4: where it underflows, its few digits are those of dx, however large dy is. Of the reciprocal y and
-    /// dy·y must be normal numbers, of the binary logarithm dy and 2·dy. Where relu and its relatives are flat, dx is 0
-    /// whatever dy is; so is that of clamp, floor, ceil, round and sign.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
-    ///
-    /// ```
-    /// use gristmill::kernels::map::{Unary, unary, unary_backward};
-    /// let (x, mut y, mut dx) = ([3.0, -2.0], [0.0; 2], [0.0; 2]);
-    /// unary(Unary::Square, &x, &mut y)?;
-    /// unary_backward(Unary::Square, &x, &y, &[1.0, 10.0], &mut dx)?;
-    /// assert_eq!(dx, [6.0, -40.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn unary_backward<T: Element>(op: Unary<T>, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) -> Result<()> {
-        same_len("unary_backward", "y", y, x.len())?;
-        same_len("unary_backward", "dy", dy, x.len())?;
-        same_len("unary_backward", "dx", dx, x.len())?;
+/// `dx[i] = dy[i]·f'(x[i])`, where `x` and `y` are the input and the output of [`unary`]; which of them is read says
+/// [`Unary::backward_reads`].
+///
+/// The derivative has the relative error of the function and about 4u more; where it is a difference of terms
+/// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms.
+/// That holds at every size of x and dy as long as f'(x) is a normal number, and one still when multiplied or
+/// divided by 4: where it underflows, its few digits are those of dx, however large dy is. Of the reciprocal y and
+/// dy·y must be normal numbers, of the binary logarithm dy and 2·dy. Where relu and its relatives are flat, dx is 0
+/// whatever dy is; so is that of clamp, floor, ceil, round and sign.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+///
+/// ```
+/// use gristmill::kernels::map::{Unary, unary, unary_backward};
+/// let (x, mut y, mut dx) = ([3.0, -2.0], [0.0; 2], [0.0; 2]);
+/// unary(Unary::Square, &x, &mut y)?;
+/// unary_backward(Unary::Square, &x, &y, &[1.0, 10.0], &mut dx)?;
+/// assert_eq!(dx, [6.0, -40.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn unary_backward<T: Element>(op: Unary<T>, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) -> Result<()> {
+    compiled_once!("map::unary_backward", |op: Unary<T>,
+                                           x: &[T],
+                                           y: &[T],
+                                           dy: &[T],
+                                           dx: &mut [T]|
+     -> Result<()> {
+        lengths!("unary_backward", y == x.len(), dy == x.len(), dx == x.len());
         let settings = context::settings()?;
         with_function(op, &mut |f| {
             let work = nanoseconds::<T>(x.len(), f.backward_cost());
@@ -294,7 +297,7 @@ compiled_once! {
             });
         });
         Ok(())
-    }
+    })
 }
 
 /// Elements per parallel chunk: 16 KiB of f32.

@@ -3,7 +3,7 @@
 use super::{CHUNK, PLAIN, nanoseconds};
 use crate::context;
 use crate::error::{Error, Result};
-use crate::kernels::{compiled_once, same_len, whole_rows};
+use crate::kernels::{compiled_once, lengths, whole_rows};
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Dispatcher, Element, Float, Kernel, Simd, slices};
 
@@ -27,107 +27,106 @@ pub enum Binary {
     Pow,
 }
 
-compiled_once! {
-    /// `y[i] = a[i] op b[i]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the lengths differ.
-    ///
-    /// ```
-    /// use gristmill::kernels::map::{Binary, binary};
-    /// let mut y = [0.0; 2];
-    /// binary(Binary::Max, &[1.0, f32::NAN], &[2.0, 3.0], &mut y)?;
-    /// assert!(y[0] == 2.0 && y[1].is_nan());
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn binary<T: Element>(op: Binary, a: &[T], b: &[T], y: &mut [T]) -> Result<()> {
-        same_len("binary", "b", b, a.len())?;
-        same_len("binary", "y", y, a.len())?;
+/// `y[i] = a[i] op b[i]`.
+///
+/// # Errors
+/// [`Error::Shape`] when the lengths differ.
+///
+/// ```
+/// use gristmill::kernels::map::{Binary, binary};
+/// let mut y = [0.0; 2];
+/// binary(Binary::Max, &[1.0, f32::NAN], &[2.0, 3.0], &mut y)?;
+/// assert!(y[0] == 2.0 && y[1].is_nan());
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn binary<T: Element>(op: Binary, a: &[T], b: &[T], y: &mut [T]) -> Result<()> {
+    compiled_once!("map::binary", |op: Binary, a: &[T], b: &[T], y: &mut [T]| -> Result<()> {
+        lengths!("binary", b == a.len(), y == a.len());
         let (settings, f) = (context::settings()?, pair::<T>(op));
         let work = nanoseconds::<T>(a.len(), f.cost());
         let parts = (Rows(a, CHUNK), Rows(b, CHUNK), RowsMut::new(y, CHUNK));
         parallel::for_each(settings, parts, work, |(a, b, y)| f.with_row(settings.simd, a, b, y));
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// `y[i] = a[i] op b`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the lengths differ.
-    pub fn binary_scalar<T: Element>(op: Binary, a: &[T], b: T, y: &mut [T]) -> Result<()> {
-        same_len("binary_scalar", "y", y, a.len())?;
+/// `y[i] = a[i] op b`.
+///
+/// # Errors
+/// [`Error::Shape`] when the lengths differ.
+pub fn binary_scalar<T: Element>(op: Binary, a: &[T], b: T, y: &mut [T]) -> Result<()> {
+    compiled_once!("map::binary_scalar", |op: Binary, a: &[T], b: T, y: &mut [T]| -> Result<()> {
+        lengths!("binary_scalar", y == a.len());
         let (settings, f) = (context::settings()?, pair::<T>(op));
         let work = nanoseconds::<T>(a.len(), f.cost());
         parallel::for_each(settings, (Rows(a, CHUNK), RowsMut::new(y, CHUNK)), work, |(a, y)| {
             f.with_column(settings.simd, a, &[b], a.len(), y);
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// `y[i] = a op b[i]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the lengths differ.
-    pub fn scalar_binary<T: Element>(op: Binary, a: T, b: &[T], y: &mut [T]) -> Result<()> {
-        same_len("scalar_binary", "y", y, b.len())?;
+/// `y[i] = a op b[i]`.
+///
+/// # Errors
+/// [`Error::Shape`] when the lengths differ.
+pub fn scalar_binary<T: Element>(op: Binary, a: T, b: &[T], y: &mut [T]) -> Result<()> {
+    compiled_once!("map::scalar_binary", |op: Binary, a: T, b: &[T], y: &mut [T]| -> Result<()> {
+        lengths!("scalar_binary", y == b.len());
         let (settings, f) = (context::settings()?, pair::<T>(op));
         let work = nanoseconds::<T>(b.len(), f.cost());
         parallel::for_each(settings, (Rows(b, CHUNK), RowsMut::new(y, CHUNK)), work, |(b, y)| {
             f.with_number(settings.simd, a, b, y);
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// `y[i, j] = a[i, j] op row[j]`: `a` and `y` have rows of `row.len()` elements.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `a` is not whole rows or `y` has another length.
-    ///
-    /// ```
-    /// use gristmill::kernels::map::{Binary, binary_row};
-    /// let mut y = [0.0; 4];
-    /// binary_row(Binary::Add, &[1.0, 2.0, 3.0, 4.0], &[10.0, 20.0], &mut y)?;
-    /// assert_eq!(y, [11.0, 22.0, 13.0, 24.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn binary_row<T: Element>(op: Binary, a: &[T], row: &[T], y: &mut [T]) -> Result<()> {
+/// `y[i, j] = a[i, j] op row[j]`: `a` and `y` have rows of `row.len()` elements.
+///
+/// # Errors
+/// [`Error::Shape`] when `a` is not whole rows or `y` has another length.
+///
+/// ```
+/// use gristmill::kernels::map::{Binary, binary_row};
+/// let mut y = [0.0; 4];
+/// binary_row(Binary::Add, &[1.0, 2.0, 3.0, 4.0], &[10.0, 20.0], &mut y)?;
+/// assert_eq!(y, [11.0, 22.0, 13.0, 24.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn binary_row<T: Element>(op: Binary, a: &[T], row: &[T], y: &mut [T]) -> Result<()> {
+    compiled_once!("map::binary_row", |op: Binary, a: &[T], row: &[T], y: &mut [T]| -> Result<()> {
         whole_rows("binary_row", a, row.len())?;
-        same_len("binary_row", "y", y, a.len())?;
+        lengths!("binary_row", y == a.len());
         let (settings, f) = (context::settings()?, pair::<T>(op));
         let (work, chunk) = (nanoseconds::<T>(a.len(), f.cost()), row_chunk(row.len()));
         parallel::for_each(settings, (Rows(a, chunk), RowsMut::new(y, chunk)), work, |(a, y)| {
             f.with_row(settings.simd, a, row, y);
         });
         Ok(())
-    }
+    })
 }
 
-compiled_once! {
-    /// `y[i, j] = a[i, j] op col[i]`: `a` and `y` have `col.len()` rows.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when `a` does not fall into that many rows or `y` has another length.
-    ///
-    /// ```
-    /// use gristmill::kernels::map::{Binary, binary_col};
-    /// let mut y = [0.0; 4];
-    /// binary_col(Binary::Mul, &[1.0, 2.0, 3.0, 4.0], &[10.0, 100.0], &mut y)?;
-    /// assert_eq!(y, [10.0, 20.0, 300.0, 400.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn binary_col<T: Element>(op: Binary, a: &[T], col: &[T], y: &mut [T]) -> Result<()> {
+/// `y[i, j] = a[i, j] op col[i]`: `a` and `y` have `col.len()` rows.
+///
+/// # Errors
+/// [`Error::Shape`] when `a` does not fall into that many rows or `y` has another length.
+///
+/// ```
+/// use gristmill::kernels::map::{Binary, binary_col};
+/// let mut y = [0.0; 4];
+/// binary_col(Binary::Mul, &[1.0, 2.0, 3.0, 4.0], &[10.0, 100.0], &mut y)?;
+/// assert_eq!(y, [10.0, 20.0, 300.0, 400.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn binary_col<T: Element>(op: Binary, a: &[T], col: &[T], y: &mut [T]) -> Result<()> {
+    compiled_once!("map::binary_col", |op: Binary, a: &[T], col: &[T], y: &mut [T]| -> Result<()> {
         let fits = if col.is_empty() { a.is_empty() } else { a.len().is_multiple_of(col.len()) };
         if !fits {
             let message = format!("{} elements do not fall into {} rows", a.len(), col.len());
             return Err(Error::shape("binary_col", message));
         }
-        same_len("binary_col", "y", y, a.len())?;
+        lengths!("binary_col", y == a.len());
         if a.is_empty() {
             return Ok(());
         }
@@ -136,9 +135,11 @@ compiled_once! {
         let cols = a.len() / col.len();
         let chunk = row_chunk(cols);
         let parts = (Rows(a, chunk), Rows(col, chunk / cols), RowsMut::new(y, chunk));
-        parallel::for_each(settings, parts, work, |(a, col, y)| f.with_column(settings.simd, a, col, cols, y));
+        parallel::for_each(settings, parts, work, |(a, col, y)| {
+            f.with_column(settings.simd, a, col, cols, y)
+        });
         Ok(())
-    }
+    })
 }
 
 /// A chunk of whole rows of `cols` elements.

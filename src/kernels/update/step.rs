@@ -3,7 +3,7 @@
 use super::{Decay, Prepared, Progress, Rule, Update};
 use crate::context;
 use crate::error::{Error, Result};
-use crate::kernels::{compiled_once, same_len};
+use crate::kernels::{compiled_once, lengths, same_len};
 use crate::parallel::{self, Chunks, Rows, RowsMut};
 use crate::profile;
 use crate::simd::environment::{Environment, normal_or_zero};
@@ -158,7 +158,7 @@ impl<'a, T: Element> Step<'a, T> {
         if at.step == 0 {
             return Err(Error::value(R::NAME, "step is 0; the first step is 1"));
         }
-        same_len(R::NAME, "param", param, grad.len())?;
+        lengths!(R::NAME, param == grad.len());
         for (i, part) in R::STATE.iter().enumerate() {
             same_len(R::NAME, part.name, state[i], if rule.uses(i) { grad.len() } else { 0 })?;
         }
@@ -187,25 +187,25 @@ impl<'a, T: Element> Step<'a, T> {
     }
 }
 
-compiled_once! {
-    /// Runs steps of any rules in one pass: the threads share all of them, so that many small parameters take no longer
-    /// than one of their size. A step that is run again starts from what it left.
-    ///
-    /// # Errors
-    /// Only those of a bad setting; see [`Context`](crate::Context).
-    ///
-    /// ```
-    /// use gristmill::kernels::update::{self, Sgd, Step};
-    /// let (mut weight, mut bias) = ([1.0_f32, 2.0], [0.5_f32]);
-    /// let config = Sgd { lr: 0.5, ..Sgd::default() };
-    /// update::run(&mut [
-    ///     Step::new(config, 1, &[1.0, 1.0], &mut weight, [&mut []])?,
-    ///     Step::new(config, 1, &[2.0], &mut bias, [&mut []])?.grad_scale(0.5),
-    /// ])?;
-    /// assert_eq!((weight, bias), ([0.5, 1.5], [0.0]));
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    pub fn run<T: Element>(steps: &mut [Step<'_, T>]) -> Result<()> {
+/// Runs steps of any rules in one pass: the threads share all of them, so that many small parameters take no longer
+/// than one of their size. A step that is run again starts from what it left.
+///
+/// # Errors
+/// Only those of a bad setting; see [`Context`](crate::Context).
+///
+/// ```
+/// use gristmill::kernels::update::{self, Sgd, Step};
+/// let (mut weight, mut bias) = ([1.0_f32, 2.0], [0.5_f32]);
+/// let config = Sgd { lr: 0.5, ..Sgd::default() };
+/// update::run(&mut [
+///     Step::new(config, 1, &[1.0, 1.0], &mut weight, [&mut []])?,
+///     Step::new(config, 1, &[2.0], &mut bias, [&mut []])?.grad_scale(0.5),
+/// ])?;
+/// assert_eq!((weight, bias), ([0.5, 1.5], [0.0]));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+pub fn run<T: Element>(steps: &mut [Step<'_, T>]) -> Result<()> {
+    compiled_once!("update::run", |steps: &mut [Step<'_, T>]| -> Result<()> {
         let settings = context::settings()?.flushing();
         let _environment = settings.environment().enter();
         let (mut chunks, mut nanoseconds, mut bytes) = (0, 0.0, 0);
@@ -226,5 +226,5 @@ compiled_once! {
             step.rule.run(settings.simd, Chunk { start: step.start, grad, parts: [param, a, b, c] });
         });
         Ok(())
-    }
+    })
 }
