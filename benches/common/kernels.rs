@@ -1161,25 +1161,47 @@ fn rms_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option<C
             [4.0 * n, n + c, n + rows as f64],
             [x, gamma],
             [numbers(len, 5)],
-            move |[x, gamma], [y]| rms_norm::forward(x, cols, Some(gamma), EPS, y, &mut rstd),
+            move |[x, gamma], [y]| {
+                rms_norm::Forward { x, cols, gamma: Some(gamma), eps: EPS, y, rstd: Some(&mut rstd) }.run()
+            },
             move |[x, gamma]| reference::rms_norm(x, cols, gamma, EPS).0,
         ),
         "infer" => call::<T, _, _>(
             [4.0 * n, n + c, n],
             [x, gamma],
             [numbers(len, 5)],
-            move |[x, gamma], [y]| rms_norm::infer(x, cols, Some(gamma), EPS, y),
+            move |[x, gamma], [y]| {
+                rms_norm::Forward { x, cols, gamma: Some(gamma), eps: EPS, y, ..Default::default() }.run()
+            },
             move |[x, gamma]| reference::rms_norm(x, cols, gamma, EPS).0,
         ),
         "backward" => {
             let mut y = x.clone();
-            rms_norm::forward(&x, cols, None, EPS, &mut y, &mut rstd).ok()?;
+            rms_norm::Forward {
+                x: &x,
+                cols,
+                eps: EPS,
+                y: &mut y,
+                rstd: Some(&mut rstd),
+                ..Default::default()
+            }
+            .run()
+            .ok()?;
             call::<T, _, _>(
                 [11.0 * n, 2.0 * n + c + rows as f64, n + c],
                 [x, gamma, numbers(len, 2)],
                 [y, vec![T::ZERO; cols]],
                 move |[x, gamma, dy], [dx, dgamma]| {
-                    rms_norm::backward(x, cols, Some(gamma), &rstd, dy, dx, dgamma)
+                    rms_norm::Backward {
+                        x,
+                        cols,
+                        gamma: Some(gamma),
+                        rstd: &rstd,
+                        dy,
+                        dx,
+                        dgamma: Some(dgamma),
+                    }
+                    .run()
                 },
                 move |[x, gamma, dy]| {
                     let (dx, dgamma) = reference::rms_norm_backward(x, cols, gamma, EPS, dy);
@@ -1205,19 +1227,50 @@ fn group_normalisation<T: Element>(op: &str, samples: usize, layout: Layout) -> 
             [x, gamma, numbers(channels, 4)],
             [numbers(len, 5)],
             move |[x, gamma, beta], [y]| {
-                group_norm::forward(x, layout, Some(gamma), Some(beta), EPS, y, &mut mean, &mut rstd)
+                group_norm::Forward {
+                    x,
+                    layout,
+                    gamma: Some(gamma),
+                    beta: Some(beta),
+                    eps: EPS,
+                    y,
+                    mean: Some(&mut mean),
+                    rstd: Some(&mut rstd),
+                }
+                .run()
             },
             move |[x, gamma, beta]| reference::group_norm(x, shape, gamma, beta, EPS).0,
         ),
         "backward" => {
             let mut y = x.clone();
-            group_norm::forward(&x, layout, None, None, EPS, &mut y, &mut mean, &mut rstd).ok()?;
+            group_norm::Forward {
+                x: &x,
+                layout,
+                eps: EPS,
+                y: &mut y,
+                mean: Some(&mut mean),
+                rstd: Some(&mut rstd),
+                ..Default::default()
+            }
+            .run()
+            .ok()?;
             call::<T, _, _>(
                 [12.0 * n, 2.0 * n + c + 2.0 * rows as f64, n + 2.0 * c],
                 [x, gamma, numbers(len, 2)],
                 [y, vec![T::ZERO; channels], vec![T::ZERO; channels]],
                 move |[x, gamma, dy], [dx, dgamma, dbeta]| {
-                    group_norm::backward(x, layout, Some(gamma), &mean, &rstd, dy, dx, dgamma, dbeta)
+                    group_norm::Backward {
+                        x,
+                        layout,
+                        gamma: Some(gamma),
+                        mean: &mean,
+                        rstd: &rstd,
+                        dy,
+                        dx,
+                        dgamma: Some(dgamma),
+                        dbeta: Some(dbeta),
+                    }
+                    .run()
                 },
                 move |[x, gamma, dy]| {
                     let (dx, dgamma, dbeta) = reference::group_norm_backward(x, shape, gamma, EPS, dy);
@@ -1241,7 +1294,18 @@ fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
             [numbers(len, 5)],
             move |[x, gamma, beta], [y]| {
                 let (gamma, beta) = (Some(gamma), Some(beta));
-                batch_norm::forward(x, cols, gamma, beta, EPS, None, y, &mut mean, &mut rstd)
+                batch_norm::Forward {
+                    x,
+                    cols,
+                    gamma,
+                    beta,
+                    eps: EPS,
+                    y,
+                    mean: Some(&mut mean),
+                    rstd: Some(&mut rstd),
+                    ..Default::default()
+                }
+                .run()
             },
             move |[x, gamma, beta]| {
                 let [y, ..] = reference::batch_norm(x, cols, gamma, beta, EPS);
@@ -1250,13 +1314,35 @@ fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
         ),
         "backward" => {
             let mut y = x.clone();
-            batch_norm::forward(&x, cols, None, None, EPS, None, &mut y, &mut mean, &mut rstd).ok()?;
+            batch_norm::Forward {
+                x: &x,
+                cols,
+                eps: EPS,
+                y: &mut y,
+                mean: Some(&mut mean),
+                rstd: Some(&mut rstd),
+                ..Default::default()
+            }
+            .run()
+            .ok()?;
             call::<T, _, _>(
                 [11.0 * n, 2.0 * n + 3.0 * c, n + 2.0 * c],
                 [x, gamma, numbers(len, 2)],
                 [y, vec![T::ZERO; cols], vec![T::ZERO; cols]],
                 move |[x, gamma, dy], [dx, dgamma, dbeta]| {
-                    batch_norm::backward(x, cols, Some(gamma), &mean, &rstd, dy, dx, dgamma, dbeta)
+                    batch_norm::Backward {
+                        x,
+                        cols,
+                        gamma: Some(gamma),
+                        mean: &mean,
+                        rstd: &rstd,
+                        dy,
+                        dx,
+                        dgamma: Some(dgamma),
+                        dbeta: Some(dbeta),
+                        ..Default::default()
+                    }
+                    .run()
                 },
                 move |[x, gamma, dy]| reference::batch_norm_backward(x, cols, gamma, EPS, dy).concat(),
             )
@@ -1268,7 +1354,19 @@ fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
             [numbers(len, 5)],
             move |[x, gamma, beta], [y]| {
                 let (gamma, beta, after) = (Some(gamma), Some(beta), After::Relu);
-                batch_norm::forward_then(x, cols, gamma, beta, EPS, None, after, y, &mut mean, &mut rstd)
+                batch_norm::Forward {
+                    x,
+                    cols,
+                    gamma,
+                    beta,
+                    eps: EPS,
+                    after,
+                    y,
+                    mean: Some(&mut mean),
+                    rstd: Some(&mut rstd),
+                    ..Default::default()
+                }
+                .run()
             },
             move |[x, gamma, beta]| {
                 let [y, ..] = reference::batch_norm(x, cols, gamma, beta, EPS);
@@ -1277,7 +1375,17 @@ fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
         ),
         "backward_gated" => {
             let mut y = x.clone();
-            batch_norm::forward(&x, cols, None, None, EPS, None, &mut y, &mut mean, &mut rstd).ok()?;
+            batch_norm::Forward {
+                x: &x,
+                cols,
+                eps: EPS,
+                y: &mut y,
+                mean: Some(&mut mean),
+                rstd: Some(&mut rstd),
+                ..Default::default()
+            }
+            .run()
+            .ok()?;
             call::<T, _, _>(
                 [12.0 * n, 3.0 * n + 3.0 * c, n + 2.0 * c],
                 [x, gamma, numbers(len, 2), numbers(len, 6)],
@@ -1285,7 +1393,19 @@ fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
                 move |[x, gamma, dy, out], [dx, dgamma, dbeta]| {
                     let gate = Some(Gate { y: out, scale: T::ONE });
                     let gamma = Some(gamma);
-                    batch_norm::backward_gated(x, cols, gamma, &mean, &rstd, gate, dy, dx, dgamma, dbeta)
+                    batch_norm::Backward {
+                        x,
+                        cols,
+                        gamma,
+                        mean: &mean,
+                        rstd: &rstd,
+                        gate,
+                        dy,
+                        dx,
+                        dgamma: Some(dgamma),
+                        dbeta: Some(dbeta),
+                    }
+                    .run()
                 },
                 move |[x, gamma, dy, out]| {
                     let passed = |(&dy, &out): (&f64, &f64)| if out > 0.0 { dy } else { 0.0 };
@@ -1304,7 +1424,19 @@ fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
                     [numbers(len, 7), vec![T::ZERO; cols], vec![T::ZERO; cols]],
                     move |[x, gamma, dy, mean, var], [dx, dgamma, dbeta]| {
                         let gamma = Some(gamma);
-                        batch_norm::infer_backward(x, cols, gamma, mean, var, EPS, dy, dx, dgamma, dbeta)
+                        batch_norm::InferBackward {
+                            x,
+                            cols,
+                            gamma,
+                            running_mean: mean,
+                            running_var: var,
+                            eps: EPS,
+                            dy,
+                            dx,
+                            dgamma: Some(dgamma),
+                            dbeta: Some(dbeta),
+                        }
+                        .run()
                     },
                     move |[x, gamma, dy, mean, var]| {
                         reference::batch_norm_infer_backward(x, cols, gamma, mean, var, EPS, dy).concat()
@@ -1320,9 +1452,31 @@ fn batch_normalisation<T: Element>(op: &str, rows: usize, cols: usize) -> Option
                 move |[x, gamma, beta, mean, var], [y]| {
                     let (gamma, beta) = (Some(gamma), Some(beta));
                     if relu {
-                        return batch_norm::infer_then(x, cols, gamma, beta, mean, var, EPS, After::Relu, y);
+                        return batch_norm::Infer {
+                            x,
+                            cols,
+                            gamma,
+                            beta,
+                            running_mean: mean,
+                            running_var: var,
+                            eps: EPS,
+                            after: After::Relu,
+                            y,
+                        }
+                        .run();
                     }
-                    batch_norm::infer(x, cols, gamma, beta, mean, var, EPS, y)
+                    batch_norm::Infer {
+                        x,
+                        cols,
+                        gamma,
+                        beta,
+                        running_mean: mean,
+                        running_var: var,
+                        eps: EPS,
+                        y,
+                        ..Default::default()
+                    }
+                    .run()
                 },
                 move |[x, gamma, beta, mean, var]| {
                     let y = reference::batch_norm_infer(x, cols, gamma, beta, mean, var, EPS);
@@ -1378,7 +1532,9 @@ fn parametric_relu<T: Element>(op: &str, samples: usize, channels: usize, inner:
             [3.0 * n, 2.0 * n + c, n + c],
             [x, slope, numbers(len, 2)],
             [numbers(len, 5), vec![T::ZERO; channels]],
-            move |[x, slope, dy], [dx, dslope]| prelu::backward(x, slope, inner, dy, dx, dslope),
+            move |[x, slope, dy], [dx, dslope]| {
+                prelu::Backward { x, slope, inner, dy, dx, dslope: Some(dslope) }.run()
+            },
             move |[x, slope, dy]| {
                 let (dx, dslope) = reference::prelu_backward(x, slope, inner, dy);
                 [dx, dslope].concat()

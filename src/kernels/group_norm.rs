@@ -7,12 +7,10 @@
 //! size. With one group and `inner = 1` the results are those of `layer_norm`, bit by bit. The gradients of
 //! channels of 64 elements or more (32 of `f64`) have γ apart: they want a normal `γ·rstd`, too, and that
 //! `2¹⁰·Σ|dy|·(|x̂| + 1)` does not overflow; a `dx` below the range is off by up to `4·(|x̂| + 1)` units more.
-#![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::layer_norm::{Moments, backward_row};
 use super::{
-    channels, compiled_once, deviation_scales, lengths, same_len_or_empty, unless_given, valid_eps,
-    whole_rows,
+    channels, compiled_once, deviation_scales, lengths, spare_if, unless_given, valid_eps, whole_rows,
 };
 use crate::buffer::Scratch;
 use crate::context;
@@ -37,6 +35,13 @@ pub struct Layout {
     pub inner: usize,
     /// Groups of a sample.
     pub groups: usize,
+}
+
+impl Default for Layout {
+    /// Nothing: no channels, in one group.
+    fn default() -> Self {
+        Self { channels: 0, inner: 1, groups: 1 }
+    }
 }
 
 impl Layout {
@@ -64,79 +69,95 @@ impl Layout {
     }
 }
 
-/// Normalises each group of `x`, to `y` of the same length; `mean` and `rstd`, one per sample and group, are for
-/// [`backward`].
-///
-/// `gamma` and `beta` have one element per channel; without them γ = 1 and β = 0.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice does
-/// not fit, [`Error::Value`] when `eps` is negative or not finite.
+/// Normalises each group of channels.
 ///
 /// ```
-/// use gristmill::kernels::group_norm::{self, Layout};
+/// use gristmill::kernels::group_norm::{Forward, Layout};
 /// // One sample of four channels in two groups, two elements each.
 /// let layout = Layout { channels: 4, inner: 2, groups: 2 };
 /// let x = [1.0_f32, 1.0, 3.0, 3.0, 10.0, 14.0, 14.0, 10.0];
-/// let (mut y, mut mean, mut rstd) = ([0.0; 8], [0.0; 2], [0.0; 2]);
-/// group_norm::forward(&x, layout, Some(&[1.0, 1.0, 1.0, 5.0]), None, 0.0, &mut y, &mut mean, &mut rstd)?;
+/// let (gamma, mut y) = ([1.0, 1.0, 1.0, 5.0], [0.0; 8]);
+/// let call = Forward { x: &x, layout, gamma: Some(&gamma), eps: 0.0, y: &mut y, ..Forward::default() };
+/// call.run()?;
 /// assert_eq!(y, [-1.0, -1.0, 1.0, 1.0, -1.0, 1.0, 5.0, -5.0]);
-/// assert_eq!((mean, rstd), ([2.0, 12.0], [1.0, 0.5]));
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn forward<T: Element>(
-    x: &[T],
-    layout: Layout,
-    gamma: Option<&[T]>,
-    beta: Option<&[T]>,
-    eps: f64,
-    y: &mut [T],
-    mean: &mut [T],
-    rstd: &mut [T],
-) -> Result<()> {
-    compiled_once!("group_norm::forward", |x: &[T],
-                                           layout: Layout,
-                                           gamma: Option<&[T]>,
-                                           beta: Option<&[T]>,
-                                           eps: f64,
-                                           y: &mut [T],
-                                           mean: &mut [T],
-                                           rstd: &mut [T]|
-     -> Result<()> {
-        const OP: &str = "group_norm";
-        let rows = layout.rows(OP, x)?;
-        let Layout { channels, inner, .. } = layout;
-        lengths!(OP, gamma == channels, beta == channels, y == x.len(), mean == rows, rstd == rows);
-        valid_eps(OP, eps)?;
-        let settings = context::settings()?;
-
-        let (ones, zeros) = (unless_given(gamma, channels, T::ONE), unless_given(beta, channels, T::ZERO));
-        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-        let beta = beta.or(zeros.as_deref()).unwrap_or_default();
-        let repeated =
-            channels::are_short::<T>(inner).then(|| [gamma, beta].map(|x| channels::repeat(x, inner)));
-        let [gamma, beta] =
-            repeated.as_ref().map_or([gamma, beta], |repeated| repeated.each_ref().map(|x| &x[..]));
-        let eps = T::from_f64(eps);
-        let chunk = (CHUNK / layout.row().max(1)).max(1);
-        let len = chunk * layout.row();
-        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        let parts = (
-            Indices(rows.div_ceil(chunk)),
-            Rows(x, len),
-            RowsMut::new(y, len),
-            RowsMut::new(mean, chunk),
-            RowsMut::new(rstd, chunk),
-        );
-        parallel::for_each(settings, parts, work, |(index, x, y, mean, rstd)| {
-            let first = index * chunk;
-            settings.simd.run(Forward { x, layout, first, gamma, beta, eps, y, mean, rstd });
-        });
-        Ok(())
-    })
+#[derive(Debug)]
+pub struct Forward<'a, T> {
+    /// Whole samples.
+    pub x: &'a [T],
+    /// How the elements of `x` lie.
+    pub layout: Layout,
+    /// γ, one element per channel; `None`, the default, for 1.
+    pub gamma: Option<&'a [T]>,
+    /// β, one element per channel; `None`, the default, for 0.
+    pub beta: Option<&'a [T]>,
+    /// Added to the variance: finite and not negative, 1e−5 by default.
+    pub eps: f64,
+    /// Output of the length of `x`.
+    pub y: &'a mut [T],
+    /// Output for [`Backward`], one element per sample and group; not written if `None`, the default.
+    pub mean: Option<&'a mut [T]>,
+    /// Like `mean`.
+    pub rstd: Option<&'a mut [T]>,
 }
 
-struct Forward<'a, T> {
+impl<T> Default for Forward<'_, T> {
+    fn default() -> Self {
+        let layout = Layout::default();
+        Self { x: &[], layout, gamma: None, beta: None, eps: 1e-5, y: &mut [], mean: None, rstd: None }
+    }
+}
+
+impl<T: Element> Forward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice
+    /// does not fit, [`Error::Value`] when `eps` is negative or not finite.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("group_norm::forward", |call: Forward<'_, T>| -> Result<()> {
+            const OP: &str = "group_norm";
+            let Forward { x, layout, gamma, beta, eps, y, mean, rstd } = call;
+            let rows = layout.rows(OP, x)?;
+            let Layout { channels, inner, .. } = layout;
+            lengths!(OP, gamma == channels, beta == channels, y == x.len(), mean == rows, rstd == rows);
+            valid_eps(OP, eps)?;
+            let settings = context::settings()?;
+
+            let (ones, zeros) =
+                (unless_given(gamma, channels, T::ONE), unless_given(beta, channels, T::ZERO));
+            let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+            let beta = beta.or(zeros.as_deref()).unwrap_or_default();
+            let repeated =
+                channels::are_short::<T>(inner).then(|| [gamma, beta].map(|x| channels::repeat(x, inner)));
+            let [gamma, beta] =
+                repeated.as_ref().map_or([gamma, beta], |repeated| repeated.each_ref().map(|x| &x[..]));
+            let (mut spare_mean, mut spare_rstd) =
+                (spare_if(mean.is_none(), rows), spare_if(rstd.is_none(), rows));
+            let eps = T::from_f64(eps);
+            let chunk = (CHUNK / layout.row().max(1)).max(1);
+            let len = chunk * layout.row();
+            let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            let parts = (
+                Indices(rows.div_ceil(chunk)),
+                Rows(x, len),
+                RowsMut::new(y, len),
+                RowsMut::new(mean.unwrap_or(&mut spare_mean), chunk),
+                RowsMut::new(rstd.unwrap_or(&mut spare_rstd), chunk),
+            );
+            parallel::for_each(settings, parts, work, |(index, x, y, mean, rstd)| {
+                let first = index * chunk;
+                settings.simd.run(ForwardChunk { x, layout, first, gamma, beta, eps, y, mean, rstd });
+            });
+            Ok(())
+        })
+    }
+}
+
+/// The groups of one parallel chunk.
+struct ForwardChunk<'a, T> {
     x: &'a [T],
     layout: Layout,
     /// The number of the first row.
@@ -150,7 +171,7 @@ struct Forward<'a, T> {
     rstd: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for ForwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -185,100 +206,110 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-/// The gradients of [`forward`], given its `x`, `gamma`, `mean` and `rstd`.
+/// The gradients of [`Forward`], given its `x`, `gamma`, `mean` and `rstd`.
 ///
 /// `dx` is that of [`layer_norm::Backward`](super::layer_norm::Backward) for each group; per channel
 /// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(k + samples per chunk + log₂ samples + 64)·q·u·Σ|dy|·(|x̂| + 1)` and
-/// the same of `Σ|dy|`. All are overwritten; `dgamma` or `dbeta` may be empty when not wanted.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice does
-/// not fit.
-pub fn backward<T: Element>(
-    x: &[T],
-    layout: Layout,
-    gamma: Option<&[T]>,
-    mean: &[T],
-    rstd: &[T],
-    dy: &[T],
-    dx: &mut [T],
-    dgamma: &mut [T],
-    dbeta: &mut [T],
-) -> Result<()> {
-    compiled_once!("group_norm::backward", |x: &[T],
-                                            layout: Layout,
-                                            gamma: Option<&[T]>,
-                                            mean: &[T],
-                                            rstd: &[T],
-                                            dy: &[T],
-                                            dx: &mut [T],
-                                            dgamma: &mut [T],
-                                            dbeta: &mut [T]|
-     -> Result<()> {
-        const OP: &str = "group_norm_backward";
-        let rows = layout.rows(OP, x)?;
-        let Layout { channels, inner, groups } = layout;
-        lengths!(OP, gamma == channels, mean == rows, rstd == rows, dy == x.len(), dx == x.len());
-        same_len_or_empty(OP, "dgamma", dgamma, channels)?;
-        same_len_or_empty(OP, "dbeta", dbeta, channels)?;
-        let settings = context::settings()?;
+/// the same of `Σ|dy|`. All outputs are overwritten.
+#[derive(Debug, Default)]
+pub struct Backward<'a, T> {
+    /// Whole samples.
+    pub x: &'a [T],
+    /// How the elements of `x` lie.
+    pub layout: Layout,
+    /// γ, one element per channel; `None`, the default, for 1.
+    pub gamma: Option<&'a [T]>,
+    /// One element per sample and group, from [`Forward`].
+    pub mean: &'a [T],
+    /// One element per sample and group, from [`Forward`].
+    pub rstd: &'a [T],
+    /// The gradient of `y`, of the length of `x`.
+    pub dy: &'a [T],
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
+    /// Output, one element per channel; `None`, the default, if not wanted.
+    pub dgamma: Option<&'a mut [T]>,
+    /// Output, one element per channel; `None`, the default, if not wanted.
+    pub dbeta: Option<&'a mut [T]>,
+}
 
-        if rows == 0 {
-            dgamma.fill(T::ZERO);
-            dbeta.fill(T::ZERO);
-            return Ok(());
-        }
-        let ones = unless_given(gamma, channels, T::ONE);
-        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
-        if channels::are_short::<T>(inner) {
-            let gamma = &channels::repeat(gamma, inner)[..];
-            let (samples, sample) = (rows / groups, channels * inner);
-            let chunk = (CHUNK / sample).clamp(SAMPLES.min(samples), samples);
-            // The sums of each chunk: of dgamma, then of dbeta.
-            let mut sums = Scratch::new(samples.div_ceil(chunk) * 2 * sample);
+impl<T: Element> Backward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice
+    /// does not fit.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("group_norm::backward", |call: Backward<'_, T>| -> Result<()> {
+            const OP: &str = "group_norm_backward";
+            let Backward { x, layout, gamma, mean, rstd, dy, dx, dgamma, dbeta } = call;
+            let rows = layout.rows(OP, x)?;
+            let Layout { channels, inner, groups } = layout;
+            lengths!(OP, gamma == channels, mean == rows, rstd == rows, dy == x.len(), dx == x.len());
+            lengths!(OP, dgamma == channels, dbeta == channels);
+            let settings = context::settings()?;
+
+            if rows == 0 {
+                [dgamma, dbeta].into_iter().flatten().for_each(|sum| sum.fill(T::ZERO));
+                return Ok(());
+            }
+            let ones = unless_given(gamma, channels, T::ONE);
+            let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+            let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
+            if channels::are_short::<T>(inner) {
+                let gamma = &channels::repeat(gamma, inner)[..];
+                let (samples, sample) = (rows / groups, channels * inner);
+                let chunk = (CHUNK / sample).clamp(SAMPLES.min(samples), samples);
+                // The sums of each chunk: of dgamma, then of dbeta.
+                let mut sums = Scratch::new(samples.div_ceil(chunk) * 2 * sample);
+                let parts = (
+                    Rows(x, chunk * sample),
+                    Rows(dy, chunk * sample),
+                    Rows(mean, chunk * groups),
+                    Rows(rstd, chunk * groups),
+                    RowsMut::new(dx, chunk * sample),
+                    RowsMut::new(&mut sums, 2 * sample),
+                );
+                parallel::for_each(settings, parts, work, |(x, dy, mean, rstd, dx, sums)| {
+                    settings.simd.run(ShortBackward { x, layout, gamma, mean, rstd, dy, dx, sums });
+                });
+                slices::merge_rows(&mut sums, 2 * sample);
+                for (gradient, sums) in [dgamma, dbeta].into_iter().zip(sums.chunks_exact(sample)) {
+                    channels::sum(sums, inner, gradient.unwrap_or_default());
+                }
+                return Ok(());
+            }
+            let chunk = (CHUNK / layout.row()).max(1);
+            // For each row the sums of its channels: of dgamma, then of dbeta.
+            let mut sums = Scratch::new(rows * 2 * layout.depth());
             let parts = (
-                Rows(x, chunk * sample),
-                Rows(dy, chunk * sample),
-                Rows(mean, chunk * groups),
-                Rows(rstd, chunk * groups),
-                RowsMut::new(dx, chunk * sample),
-                RowsMut::new(&mut sums, 2 * sample),
+                (
+                    Indices(rows.div_ceil(chunk)),
+                    Rows(x, chunk * layout.row()),
+                    Rows(dy, chunk * layout.row()),
+                ),
+                (Rows(mean, chunk), Rows(rstd, chunk)),
+                RowsMut::new(dx, chunk * layout.row()),
+                RowsMut::new(&mut sums, chunk * 2 * layout.depth()),
             );
-            parallel::for_each(settings, parts, work, |(x, dy, mean, rstd, dx, sums)| {
-                settings.simd.run(ShortBackward { x, layout, gamma, mean, rstd, dy, dx, sums });
+            parallel::for_each(settings, parts, work, |((index, x, dy), (mean, rstd), dx, sums)| {
+                let first = index * chunk;
+                settings.simd.run(LongBackward { x, layout, first, gamma, mean, rstd, dy, dx, sums });
             });
-            slices::merge_rows(&mut sums, 2 * sample);
-            channels::sum(&sums[..sample], inner, dgamma);
-            channels::sum(&sums[sample..2 * sample], inner, dbeta);
-            return Ok(());
-        }
-        let chunk = (CHUNK / layout.row()).max(1);
-        // For each row the sums of its channels: of dgamma, then of dbeta.
-        let mut sums = Scratch::new(rows * 2 * layout.depth());
-        let parts = (
-            (Indices(rows.div_ceil(chunk)), Rows(x, chunk * layout.row()), Rows(dy, chunk * layout.row())),
-            (Rows(mean, chunk), Rows(rstd, chunk)),
-            RowsMut::new(dx, chunk * layout.row()),
-            RowsMut::new(&mut sums, chunk * 2 * layout.depth()),
-        );
-        parallel::for_each(settings, parts, work, |((index, x, dy), (mean, rstd), dx, sums)| {
-            let first = index * chunk;
-            settings.simd.run(LongBackward { x, layout, first, gamma, mean, rstd, dy, dx, sums });
-        });
-        slices::merge_rows(&mut sums, 2 * channels);
-        for (group, sums) in sums[..2 * channels].chunks_exact(2 * layout.depth()).enumerate() {
-            let (dgammas, dbetas) = sums.split_at(layout.depth());
-            let place = group * layout.depth()..(group + 1) * layout.depth();
-            if !dgamma.is_empty() {
-                dgamma[place.clone()].copy_from_slice(dgammas);
+            slices::merge_rows(&mut sums, 2 * channels);
+            let mut gradients = [dgamma, dbeta];
+            for (group, sums) in sums[..2 * channels].chunks_exact(2 * layout.depth()).enumerate() {
+                let place = group * layout.depth()..(group + 1) * layout.depth();
+                for (gradient, sums) in gradients.iter_mut().zip(sums.chunks_exact(layout.depth())) {
+                    if let Some(gradient) = gradient {
+                        gradient[place.clone()].copy_from_slice(sums);
+                    }
+                }
             }
-            if !dbeta.is_empty() {
-                dbeta[place].copy_from_slice(dbetas);
-            }
-        }
-        Ok(())
-    })
+            Ok(())
+        })
+    }
 }
 
 /// Of whole samples, with γ and the sums per element of a sample.

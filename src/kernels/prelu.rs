@@ -4,7 +4,7 @@
 //! With a single slope samples, channels and inner elements are one. Results are rounded once. The derivative at 0 is the
 //! slope, as in PyTorch; NaN stays NaN.
 
-use super::{channels, compiled_once, lengths, same_len_or_empty, whole_rows};
+use super::{channels, compiled_once, lengths, whole_rows};
 use crate::buffer::Scratch;
 use crate::context;
 use crate::error::{Error, Result};
@@ -42,7 +42,7 @@ pub fn forward<T: Element>(x: &[T], slope: &[T], inner: usize, y: &mut [T]) -> R
         let len = chunk * run.len;
         let parts = (Indices(x.len().div_ceil(len.max(1))), Rows(x, len), RowsMut::new(y, len));
         parallel::for_each(settings, parts, work, |(index, x, y)| {
-            settings.simd.run(Forward { x, run, first: index * chunk, slope, y });
+            settings.simd.run(ForwardChunk { x, run, first: index * chunk, slope, y });
         });
         Ok(())
     })
@@ -79,7 +79,8 @@ impl Run {
     }
 }
 
-struct Forward<'a, T> {
+/// The runs of one parallel chunk.
+struct ForwardChunk<'a, T> {
     x: &'a [T],
     run: Run,
     /// The number of the first run.
@@ -89,7 +90,7 @@ struct Forward<'a, T> {
     y: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for ForwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -123,72 +124,89 @@ impl<T: Element> Kernel for Forward<'_, T> {
 /// The gradients of [`forward`], given its `x` and `slope`, in one pass: `dx = dy` where x > 0, else `dy·slope`, and for
 /// each channel `dslope = Σ x·dy` where x ≤ 0.
 ///
-/// Both are overwritten; `dslope` may be empty when not wanted. It is within `(k + log₂ samples)·u·Σ|x·dy|` with `k =
-/// min(inner, 4096)/16 + inner/4096 + 20`, `u` being the unit roundoff; with fewer than 64 inner elements (32 of `f64`)
-/// within `(samples per chunk + inner + 20 + log₂ chunks)·u·Σ|x·dy|`, and with a single slope within `(300 + log₂ n)·u·Σ|x·dy|`
-/// for n elements. That is as long as `Σ|x·dy|` does not overflow; the terms that underflow count with a
-/// unit of the smallest number each.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole samples, another slice does not fit or there is no slope.
-pub fn backward<T: Element>(
-    x: &[T],
-    slope: &[T],
-    inner: usize,
-    dy: &[T],
-    dx: &mut [T],
-    dslope: &mut [T],
-) -> Result<()> {
-    compiled_once!("prelu::backward", |x: &[T],
-                                       slope: &[T],
-                                       inner: usize,
-                                       dy: &[T],
-                                       dx: &mut [T],
-                                       dslope: &mut [T]|
-     -> Result<()> {
-        const OP: &str = "prelu_backward";
-        let run = Run::new(OP, x, slope, inner)?;
-        lengths!(OP, dy == x.len(), dx == x.len());
-        same_len_or_empty(OP, "dslope", dslope, slope.len())?;
-        let settings = context::settings()?;
+/// Both are overwritten. `dslope` is within `(k + log₂ samples)·u·Σ|x·dy|` with
+/// `k = min(inner, 4096)/16 + inner/4096 + 20`, `u` being the unit roundoff; with fewer than 64 inner elements (32 of
+/// `f64`) within `(samples per chunk + inner + 20 + log₂ chunks)·u·Σ|x·dy|`, and with a single slope within
+/// `(300 + log₂ n)·u·Σ|x·dy|` for n elements. That holds as long as `Σ|x·dy|` does not overflow; each term that
+/// underflows adds a unit of the smallest number.
+#[derive(Debug, Default)]
+pub struct Backward<'a, T> {
+    /// Whole samples of a channel of `inner` elements for each slope.
+    pub x: &'a [T],
+    /// One element per channel.
+    pub slope: &'a [T],
+    /// The number of elements of a channel.
+    pub inner: usize,
+    /// The gradient of `y`, of the length of `x`.
+    pub dy: &'a [T],
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
+    /// Output of the length of `slope`; `None`, the default, if not wanted.
+    pub dslope: Option<&'a mut [T]>,
+}
 
-        if x.is_empty() {
-            dslope.fill(T::ZERO);
-            return Ok(());
-        }
-        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
-        let runs = x.len().div_ceil(run.len);
-        if run.short {
-            let slope = &channels::repeat(slope, inner)[..];
-            let chunk = (CHUNK / run.len).clamp(SAMPLES.min(runs), runs);
-            let mut sums = Scratch::new(runs.div_ceil(chunk) * run.len);
+impl<T: Element> Backward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` is not whole samples, another slice does not fit or there is no slope.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("prelu::backward", |call: Backward<'_, T>| -> Result<()> {
+            const OP: &str = "prelu_backward";
+            let Backward { x, slope, inner, dy, dx, dslope } = call;
+            let run = Run::new(OP, x, slope, inner)?;
+            lengths!(OP, dy == x.len(), dx == x.len(), dslope == slope.len());
+            let settings = context::settings()?;
+
+            if x.is_empty() {
+                dslope.unwrap_or_default().fill(T::ZERO);
+                return Ok(());
+            }
+            let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
+            let runs = x.len().div_ceil(run.len);
+            if run.short {
+                let slope = &channels::repeat(slope, inner)[..];
+                let chunk = (CHUNK / run.len).clamp(SAMPLES.min(runs), runs);
+                let mut sums = Scratch::new(runs.div_ceil(chunk) * run.len);
+                let len = chunk * run.len;
+                let parts =
+                    (Rows(x, len), Rows(dy, len), RowsMut::new(dx, len), RowsMut::new(&mut sums, run.len));
+                parallel::for_each(settings, parts, work, |(x, dy, dx, dslope)| {
+                    settings.simd.run(ShortBackward { x, slope, dy, dx, dslope });
+                });
+                slices::merge_rows(&mut sums, run.len);
+                channels::sum(&sums[..run.len], inner, dslope.unwrap_or_default());
+                return Ok(());
+            }
+            let chunk = (CHUNK / run.len).max(1);
             let len = chunk * run.len;
-            let parts =
-                (Rows(x, len), Rows(dy, len), RowsMut::new(dx, len), RowsMut::new(&mut sums, run.len));
-            parallel::for_each(settings, parts, work, |(x, dy, dx, dslope)| {
-                settings.simd.run(ShortBackward { x, slope, dy, dx, dslope });
+            let mut sums = Scratch::new(runs);
+            let parts = (
+                Indices(runs.div_ceil(chunk)),
+                Rows(x, len),
+                Rows(dy, len),
+                RowsMut::new(dx, len),
+                RowsMut::new(&mut sums, chunk),
+            );
+            parallel::for_each(settings, parts, work, |(index, x, dy, dx, sums)| {
+                settings.simd.run(LongBackward {
+                    x,
+                    len: run.len,
+                    first: index * chunk,
+                    slope,
+                    dy,
+                    dx,
+                    sums,
+                });
             });
-            slices::merge_rows(&mut sums, run.len);
-            channels::sum(&sums[..run.len], inner, dslope);
-            return Ok(());
-        }
-        let chunk = (CHUNK / run.len).max(1);
-        let len = chunk * run.len;
-        let mut sums = Scratch::new(runs);
-        let parts = (
-            Indices(runs.div_ceil(chunk)),
-            Rows(x, len),
-            Rows(dy, len),
-            RowsMut::new(dx, len),
-            RowsMut::new(&mut sums, chunk),
-        );
-        parallel::for_each(settings, parts, work, |(index, x, dy, dx, sums)| {
-            settings.simd.run(LongBackward { x, len: run.len, first: index * chunk, slope, dy, dx, sums });
-        });
-        slices::merge_rows(&mut sums, slope.len());
-        dslope.copy_from_slice(&sums[..dslope.len()]);
-        Ok(())
-    })
+            slices::merge_rows(&mut sums, slope.len());
+            if let Some(dslope) = dslope {
+                dslope.copy_from_slice(&sums[..slope.len()]);
+            }
+            Ok(())
+        })
+    }
 }
 
 /// Of whole samples, with slopes and sums per element of a sample.

@@ -11,9 +11,8 @@
 //! Where squares overflow (|x| above 1e19 in `f32`), the row is summed once more, scaled by a power of two: all rows of
 //! finite numbers come out right. NaN in a row gives NaN in that whole row. ±∞ gives NaN in its place and ±0 in the
 //! others of its row, as in PyTorch. A row of zeros gives zeros, and with `eps = 0` NaN.
-#![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
-use super::{compiled_once, lengths, rescue_scales, same_len_or_empty, unless_given, valid_eps, whole_rows};
+use super::{compiled_once, lengths, rescue_scales, unless_given, valid_eps, whole_rows};
 use crate::buffer::Scratch;
 use crate::context;
 use crate::error::Result;
@@ -28,87 +27,74 @@ const ROWS: usize = 16;
 const NANOSECONDS_PER_ELEMENT: f64 = 0.2;
 const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.4;
 
-/// Normalises each row of `cols` elements of `x`, to `y` of the same length; `rstd`, one per row, is for
-/// [`backward`].
-///
-/// `gamma` has `cols` elements; without it γ = 1.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit,
-/// [`Error::Value`](crate::Error::Value) when `eps` is negative or not finite.
+/// Normalises each row of `cols` elements.
 ///
 /// ```
+/// use gristmill::kernels::rms_norm::Forward;
 /// let (mut y, mut rstd) = ([0.0_f32; 4], [0.0; 2]);
-/// let x = [2.0, -2.0, 1e30, 1e30];
-/// gristmill::kernels::rms_norm::forward(&x, 2, Some(&[1.0, 3.0]), 0.0, &mut y, &mut rstd)?;
+/// let (x, gamma, rstd_of) = (&[2.0, -2.0, 1e30, 1e30], Some(&[1.0, 3.0][..]), Some(&mut rstd[..]));
+/// Forward { x, cols: 2, gamma, eps: 0.0, y: &mut y, rstd: rstd_of }.run()?;
 /// assert_eq!(y[..2], [1.0, -3.0]);
 /// assert!((y[2] - 1.0).abs() < 1e-6 && (y[3] - 3.0).abs() < 1e-6);
 /// assert_eq!(rstd[0], 0.5);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn forward<T: Element>(
-    x: &[T],
-    cols: usize,
-    gamma: Option<&[T]>,
-    eps: f64,
-    y: &mut [T],
-    rstd: &mut [T],
-) -> Result<()> {
-    compiled_once!("rms_norm::forward", |x: &[T],
-                                         cols: usize,
-                                         gamma: Option<&[T]>,
-                                         eps: f64,
-                                         y: &mut [T],
-                                         rstd: &mut [T]|
-     -> Result<()> {
-        let rows = whole_rows("rms_norm", x, cols)?;
-        lengths!("rms_norm", rstd == rows);
-        normalise("rms_norm", x, cols, gamma, eps, y, rstd)
-    })
+#[derive(Debug)]
+pub struct Forward<'a, T> {
+    /// Whole rows.
+    pub x: &'a [T],
+    /// The number of elements in a row.
+    pub cols: usize,
+    /// γ, `cols` elements; `None`, the default, for 1.
+    pub gamma: Option<&'a [T]>,
+    /// Added to the mean of the squares: finite and not negative; the machine epsilon of `T` by default, as in
+    /// PyTorch.
+    pub eps: f64,
+    /// Output of the length of `x`.
+    pub y: &'a mut [T],
+    /// Output for [`Backward`], one element per row; not written if `None`, the default.
+    pub rstd: Option<&'a mut [T]>,
 }
 
-/// [`forward`] with nothing left for a backward pass.
-///
-/// # Errors
-/// As [`forward`].
-pub fn infer<T: Element>(x: &[T], cols: usize, gamma: Option<&[T]>, eps: f64, y: &mut [T]) -> Result<()> {
-    compiled_once!("rms_norm::infer", |x: &[T],
-                                       cols: usize,
-                                       gamma: Option<&[T]>,
-                                       eps: f64,
-                                       y: &mut [T]|
-     -> Result<()> {
-        normalise("rms_norm_infer", x, cols, gamma, eps, y, &mut [])
-    })
+impl<T: Element> Default for Forward<'_, T> {
+    fn default() -> Self {
+        Self { x: &[], cols: 0, gamma: None, eps: T::EPSILON.to_f64(), y: &mut [], rstd: None }
+    }
 }
 
-fn normalise<T: Element>(
-    op: &'static str,
-    x: &[T],
-    cols: usize,
-    gamma: Option<&[T]>,
-    eps: f64,
-    y: &mut [T],
-    rstd: &mut [T],
-) -> Result<()> {
-    whole_rows(op, x, cols)?;
-    lengths!(op, gamma == cols, y == x.len());
-    valid_eps(op, eps)?;
-    let settings = context::settings()?;
+impl<T: Element> Forward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit,
+    /// [`Error::Value`](crate::Error::Value) when `eps` is negative or not finite.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("rms_norm::forward", |call: Forward<'_, T>| -> Result<()> {
+            const OP: &str = "rms_norm";
+            let Forward { x, cols, gamma, eps, y, rstd } = call;
+            let rows = whole_rows(OP, x, cols)?;
+            lengths!(OP, gamma == cols, y == x.len(), rstd == rows);
+            valid_eps(OP, eps)?;
+            let settings = context::settings()?;
 
-    let ones = unless_given(gamma, cols, T::ONE);
-    let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-    let eps = T::from_f64(eps);
-    let chunk = (CHUNK / cols.max(1)).max(1);
-    let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-    let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk * cols), RowsMut::new(rstd, chunk));
-    parallel::for_each(settings, parts, work, |(x, y, rstd)| {
-        settings.simd.run(Forward { x, cols, gamma, eps, y, rstd });
-    });
-    Ok(())
+            let ones = unless_given(gamma, cols, T::ONE);
+            let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+            let eps = T::from_f64(eps);
+            let chunk = (CHUNK / cols.max(1)).max(1);
+            let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            let rstd = RowsMut::new(rstd.unwrap_or_default(), chunk);
+            let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk * cols), rstd);
+            parallel::for_each(settings, parts, work, |(x, y, rstd)| {
+                settings.simd.run(ForwardChunk { x, cols, gamma, eps, y, rstd });
+            });
+            Ok(())
+        })
+    }
 }
 
-struct Forward<'a, T> {
+/// The rows of one parallel chunk.
+struct ForwardChunk<'a, T> {
     x: &'a [T],
     cols: usize,
     gamma: &'a [T],
@@ -118,7 +104,7 @@ struct Forward<'a, T> {
     rstd: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for ForwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -177,63 +163,72 @@ fn inverse_root_mean_square<T: Element, S: Simd>(s: S, x: &[T], eps: T) -> T {
     scale / mean.sqrt()
 }
 
-/// The gradients of [`forward`], given its `x`, `gamma` and `rstd`.
+/// The gradients of [`Forward`], given its `x`, `gamma` and `rstd`.
 ///
 /// With `g = dy·γ`, `x̂ = x·rstd` and the mean over the row: `dx = rstd·(g − x̂·mean(g·x̂))`. Over the rows:
-/// `dgamma = Σ dy·x̂`, within `(k + rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. Both are overwritten; `dgamma` may
-/// be empty when not wanted.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit.
-pub fn backward<T: Element>(
-    x: &[T],
-    cols: usize,
-    gamma: Option<&[T]>,
-    rstd: &[T],
-    dy: &[T],
-    dx: &mut [T],
-    dgamma: &mut [T],
-) -> Result<()> {
-    compiled_once!("rms_norm::backward", |x: &[T],
-                                          cols: usize,
-                                          gamma: Option<&[T]>,
-                                          rstd: &[T],
-                                          dy: &[T],
-                                          dx: &mut [T],
-                                          dgamma: &mut [T]|
-     -> Result<()> {
-        const OP: &str = "rms_norm_backward";
-        let rows = whole_rows(OP, x, cols)?;
-        lengths!(OP, gamma == cols, rstd == rows, dy == x.len(), dx == x.len());
-        same_len_or_empty(OP, "dgamma", dgamma, cols)?;
-        let settings = context::settings()?;
-
-        if rows == 0 {
-            dgamma.fill(T::ZERO);
-            return Ok(());
-        }
-        let ones = unless_given(gamma, cols, T::ONE);
-        let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
-        let chunk = (CHUNK / cols).clamp(ROWS.min(rows), rows);
-        let mut sums = Scratch::new(rows.div_ceil(chunk) * cols);
-        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
-        let parts = (
-            Rows(x, chunk * cols),
-            Rows(dy, chunk * cols),
-            Rows(rstd, chunk),
-            RowsMut::new(dx, chunk * cols),
-            RowsMut::new(&mut sums, cols),
-        );
-        parallel::for_each(settings, parts, work, |(x, dy, rstd, dx, dgamma)| {
-            settings.simd.run(Backward { x, cols, gamma, rstd, dy, dx, dgamma });
-        });
-        slices::merge_rows(&mut sums, cols);
-        dgamma.copy_from_slice(&sums[..dgamma.len()]);
-        Ok(())
-    })
+/// `dgamma = Σ dy·x̂`, within `(k + rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. Both are overwritten.
+#[derive(Debug, Default)]
+pub struct Backward<'a, T> {
+    /// Whole rows.
+    pub x: &'a [T],
+    /// The number of elements in a row.
+    pub cols: usize,
+    /// γ, `cols` elements; `None`, the default, for 1.
+    pub gamma: Option<&'a [T]>,
+    /// One element per row, from [`Forward`].
+    pub rstd: &'a [T],
+    /// The gradient of `y`, of the length of `x`.
+    pub dy: &'a [T],
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
+    /// Output of `cols` elements; `None`, the default, if not wanted.
+    pub dgamma: Option<&'a mut [T]>,
 }
 
-struct Backward<'a, T> {
+impl<T: Element> Backward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or another slice does not fit.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("rms_norm::backward", |call: Backward<'_, T>| -> Result<()> {
+            const OP: &str = "rms_norm_backward";
+            let Backward { x, cols, gamma, rstd, dy, dx, dgamma } = call;
+            let rows = whole_rows(OP, x, cols)?;
+            lengths!(OP, gamma == cols, rstd == rows, dy == x.len(), dx == x.len(), dgamma == cols);
+            let settings = context::settings()?;
+
+            if rows == 0 {
+                dgamma.unwrap_or_default().fill(T::ZERO);
+                return Ok(());
+            }
+            let ones = unless_given(gamma, cols, T::ONE);
+            let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
+            let chunk = (CHUNK / cols).clamp(ROWS.min(rows), rows);
+            let mut sums = Scratch::new(rows.div_ceil(chunk) * cols);
+            let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
+            let parts = (
+                Rows(x, chunk * cols),
+                Rows(dy, chunk * cols),
+                Rows(rstd, chunk),
+                RowsMut::new(dx, chunk * cols),
+                RowsMut::new(&mut sums, cols),
+            );
+            parallel::for_each(settings, parts, work, |(x, dy, rstd, dx, dgamma)| {
+                settings.simd.run(BackwardChunk { x, cols, gamma, rstd, dy, dx, dgamma });
+            });
+            slices::merge_rows(&mut sums, cols);
+            if let Some(dgamma) = dgamma {
+                dgamma.copy_from_slice(&sums[..cols]);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The rows of one parallel chunk.
+struct BackwardChunk<'a, T> {
     x: &'a [T],
     cols: usize,
     gamma: &'a [T],
@@ -243,7 +238,7 @@ struct Backward<'a, T> {
     dgamma: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Backward<'_, T> {
+impl<T: Element> Kernel for BackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

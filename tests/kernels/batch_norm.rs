@@ -22,8 +22,33 @@ fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 6] {
     let (gamma, beta) = (gamma.as_deref(), beta.as_deref());
     let [mut y, mut dx] = [(); 2].map(|()| vec![T::NAN; x.len()]);
     let [mut mean, mut rstd, mut dgamma, mut dbeta] = [(); 4].map(|()| vec![T::NAN; *cols]);
-    batch_norm::forward(x, *cols, gamma, beta, *eps, None, &mut y, &mut mean, &mut rstd).unwrap();
-    batch_norm::backward(x, *cols, gamma, &mean, &rstd, dy, &mut dx, &mut dgamma, &mut dbeta).unwrap();
+    batch_norm::Forward {
+        x,
+        cols: *cols,
+        gamma,
+        beta,
+        eps: *eps,
+        y: &mut y,
+        mean: Some(&mut mean),
+        rstd: Some(&mut rstd),
+        ..Default::default()
+    }
+    .run()
+    .unwrap();
+    batch_norm::Backward {
+        x,
+        cols: *cols,
+        gamma,
+        mean: &mean,
+        rstd: &rstd,
+        dy,
+        dx: &mut dx,
+        dgamma: Some(&mut dgamma),
+        dbeta: Some(&mut dbeta),
+        ..Default::default()
+    }
+    .run()
+    .unwrap();
     [y, mean, rstd, dx, dgamma, dbeta]
 }
 
@@ -149,14 +174,38 @@ fn check_running<T: Element>(fixture: &serde_json::Value, relative: f64) {
     for (step, x) in batches.iter().enumerate() {
         let running = Running { mean: &mut running_mean, var: &mut running_var, momentum, unbiased: true };
         let (gamma, beta) = (Some(&gamma[..]), Some(&beta[..]));
-        batch_norm::forward(x, cols, gamma, beta, eps, Some(running), &mut y, &mut mean, &mut rstd).unwrap();
+        batch_norm::Forward {
+            x,
+            cols,
+            gamma,
+            beta,
+            eps,
+            running: Some(running),
+            y: &mut y,
+            mean: Some(&mut mean),
+            rstd: Some(&mut rstd),
+            ..Default::default()
+        }
+        .run()
+        .unwrap();
         close("train_y", step, &y);
         close("running_mean", step, &running_mean);
         close("running_var", step, &running_var);
     }
     for (step, x) in batches.iter().enumerate() {
-        batch_norm::infer(x, cols, Some(&gamma), Some(&beta), &running_mean, &running_var, eps, &mut y)
-            .unwrap();
+        batch_norm::Infer {
+            x,
+            cols,
+            gamma: Some(&gamma),
+            beta: Some(&beta),
+            running_mean: &running_mean,
+            running_var: &running_var,
+            eps,
+            y: &mut y,
+            ..Default::default()
+        }
+        .run()
+        .unwrap();
         close("eval_y", step, &y);
     }
 }
@@ -175,12 +224,32 @@ fn the_biased_variance_and_any_momentum_can_be_asked_for() {
     let (mut running_mean, mut running_var) = ([10.0_f64], [20.0]);
     let (mut y, mut mean, mut rstd) = ([0.0; 2], [0.0], [0.0]);
     let running = Running { mean: &mut running_mean, var: &mut running_var, momentum: 0.25, unbiased: false };
-    batch_norm::forward(&[1.0, 3.0], 1, None, None, 0.0, Some(running), &mut y, &mut mean, &mut rstd)
-        .unwrap();
+    batch_norm::Forward {
+        x: &[1.0, 3.0],
+        cols: 1,
+        eps: 0.0,
+        running: Some(running),
+        y: &mut y,
+        mean: Some(&mut mean),
+        rstd: Some(&mut rstd),
+        ..Default::default()
+    }
+    .run()
+    .unwrap();
     assert_eq!((running_mean, running_var), ([8.0], [15.25]));
     let running = Running { mean: &mut running_mean, var: &mut running_var, momentum: 1.0, unbiased: true };
-    batch_norm::forward(&[1.0, 3.0], 1, None, None, 0.0, Some(running), &mut y, &mut mean, &mut rstd)
-        .unwrap();
+    batch_norm::Forward {
+        x: &[1.0, 3.0],
+        cols: 1,
+        eps: 0.0,
+        running: Some(running),
+        y: &mut y,
+        mean: Some(&mut mean),
+        rstd: Some(&mut rstd),
+        ..Default::default()
+    }
+    .run()
+    .unwrap();
     assert_eq!((running_mean, running_var), ([2.0], [2.0]));
 }
 
@@ -225,8 +294,20 @@ fn no_rows_in_inference_give_zero_gradients_whatever_the_statistics() {
     for var in [f32::NAN, 0.0, f32::INFINITY] {
         let (statistics, mut dgamma, mut dbeta) = ([var; 3], [1.0; 3], [1.0; 3]);
         let (none, mean, var) = ([], &statistics, &statistics);
-        batch_norm::infer_backward(&none, 3, None, mean, var, 0.0, &none, &mut [], &mut dgamma, &mut dbeta)
-            .unwrap();
+        batch_norm::InferBackward {
+            x: &none,
+            cols: 3,
+            running_mean: mean,
+            running_var: var,
+            eps: 0.0,
+            dy: &none,
+            dx: &mut [],
+            dgamma: Some(&mut dgamma),
+            dbeta: Some(&mut dbeta),
+            ..Default::default()
+        }
+        .run()
+        .unwrap();
         assert_eq!((dgamma, dbeta), ([0.0; 3], [0.0; 3]), "{statistics:?}");
     }
 }
@@ -238,9 +319,20 @@ fn bad_arguments_are_named() {
         let (mut running_mean, mut running_var) = (vec![0.0; cols], vec![0.0; 3]);
         let running = Running { mean: &mut running_mean, var: &mut running_var, momentum, unbiased: true };
         let x = vec![0.0; x];
-        batch_norm::forward(&x, cols, gamma, None, eps, Some(running), &mut y, &mut mean, &mut rstd)
-            .unwrap_err()
-            .to_string()
+        batch_norm::Forward {
+            x: &x,
+            cols,
+            gamma,
+            eps,
+            running: Some(running),
+            y: &mut y,
+            mean: Some(&mut mean),
+            rstd: Some(&mut rstd),
+            ..Default::default()
+        }
+        .run()
+        .unwrap_err()
+        .to_string()
     };
     assert_eq!(forward(7, 3, None, 1e-5, 0.1), "batch_norm: 7 elements are not whole rows of 3");
     assert_eq!(
@@ -256,9 +348,29 @@ fn bad_arguments_are_named() {
     assert_eq!(forward(6, 3, None, f64::NAN, 0.1), "batch_norm: eps is NaN, expected a finite number ≥ 0");
     assert_eq!(forward(6, 3, None, 1e-5, 1.5), "batch_norm: momentum is 1.5, expected 0 to 1");
     let (x, m) = ([0.0_f32; 6], [0.0; 3]);
-    let error = batch_norm::backward(&x, 3, None, &m, &m, &x, &mut [0.0; 5], &mut [], &mut []).unwrap_err();
+    let error = batch_norm::Backward {
+        x: &x,
+        cols: 3,
+        mean: &m,
+        rstd: &m,
+        dy: &x,
+        dx: &mut [0.0; 5],
+        ..Default::default()
+    }
+    .run()
+    .unwrap_err();
     assert_eq!(error.to_string(), "batch_norm_backward: dx has 5 elements, expected 6");
-    let error = batch_norm::infer(&x, 3, None, None, &m, &m[..2], 1e-5, &mut [0.0; 6]).unwrap_err();
+    let error = batch_norm::Infer {
+        x: &x,
+        cols: 3,
+        running_mean: &m,
+        running_var: &m[..2],
+        eps: 1e-5,
+        y: &mut [0.0; 6],
+        ..Default::default()
+    }
+    .run()
+    .unwrap_err();
     assert_eq!(error.to_string(), "batch_norm_infer: running_var has 2 elements, expected 3");
 }
 
@@ -273,9 +385,33 @@ fn what_follows_in_the_same_pass_has_the_bits_of_the_steps_one_by_one() {
             let zeros = |len: usize| vec![T::ZERO; len];
             on_every_isa(|isa| {
                 let (mut y, mut mean, mut rstd) = (zeros(len), zeros(cols), zeros(cols));
-                batch_norm::forward(&x, cols, gamma, beta, 1e-5, None, &mut y, &mut mean, &mut rstd).unwrap();
+                batch_norm::Forward {
+                    x: &x,
+                    cols,
+                    gamma,
+                    beta,
+                    eps: 1e-5,
+                    y: &mut y,
+                    mean: Some(&mut mean),
+                    rstd: Some(&mut rstd),
+                    ..Default::default()
+                }
+                .run()
+                .unwrap();
                 let mut given = zeros(len);
-                batch_norm::infer(&x, cols, gamma, beta, &mean, &rstd, 1e-5, &mut given).unwrap();
+                batch_norm::Infer {
+                    x: &x,
+                    cols,
+                    gamma,
+                    beta,
+                    running_mean: &mean,
+                    running_var: &rstd,
+                    eps: 1e-5,
+                    y: &mut given,
+                    ..Default::default()
+                }
+                .run()
+                .unwrap();
                 for after in [After::Nothing, After::Relu, After::AddRelu(&residual)] {
                     let one_by_one = |y: &[T]| {
                         let (mut sum, mut out) = (y.to_vec(), zeros(len));
@@ -286,12 +422,34 @@ fn what_follows_in_the_same_pass_has_the_bits_of_the_steps_one_by_one() {
                         if let After::Nothing = after { y.to_vec() } else { out }
                     };
                     let (mut z, mut m, mut r) = (zeros(len), zeros(cols), zeros(cols));
-                    batch_norm::forward_then(
-                        &x, cols, gamma, beta, 1e-5, None, after, &mut z, &mut m, &mut r,
-                    )
+                    batch_norm::Forward {
+                        x: &x,
+                        cols,
+                        gamma,
+                        beta,
+                        eps: 1e-5,
+                        after,
+                        y: &mut z,
+                        mean: Some(&mut m),
+                        rstd: Some(&mut r),
+                        ..Default::default()
+                    }
+                    .run()
                     .unwrap();
                     assert!(z == one_by_one(&y) && m == mean && r == rstd, "{isa} {rows} x {cols} {after:?}");
-                    batch_norm::infer_then(&x, cols, gamma, beta, &mean, &rstd, 1e-5, after, &mut z).unwrap();
+                    batch_norm::Infer {
+                        x: &x,
+                        cols,
+                        gamma,
+                        beta,
+                        running_mean: &mean,
+                        running_var: &rstd,
+                        eps: 1e-5,
+                        after,
+                        y: &mut z,
+                    }
+                    .run()
+                    .unwrap();
                     assert!(z == one_by_one(&given), "{isa} infer {rows} x {cols} {after:?}");
                 }
 
@@ -305,11 +463,33 @@ fn what_follows_in_the_same_pass_has_the_bits_of_the_steps_one_by_one() {
                     let outs = (&mut dx[..], &mut dgamma[..], &mut dbeta[..]);
                     if gate {
                         let gate = Some(Gate { y: &y, scale });
-                        batch_norm::backward_gated(
-                            &x, cols, gamma, &mean, &rstd, gate, &dy, outs.0, outs.1, outs.2,
-                        )
+                        batch_norm::Backward {
+                            x: &x,
+                            cols,
+                            gamma,
+                            mean: &mean,
+                            rstd: &rstd,
+                            gate,
+                            dy: &dy,
+                            dx: outs.0,
+                            dgamma: Some(outs.1),
+                            dbeta: Some(outs.2),
+                        }
+                        .run()
                     } else {
-                        batch_norm::backward(&x, cols, gamma, &mean, &rstd, &gated, outs.0, outs.1, outs.2)
+                        batch_norm::Backward {
+                            x: &x,
+                            cols,
+                            gamma,
+                            mean: &mean,
+                            rstd: &rstd,
+                            dy: &gated,
+                            dx: outs.0,
+                            dgamma: Some(outs.1),
+                            dbeta: Some(outs.2),
+                            ..Default::default()
+                        }
+                        .run()
                     }
                     .unwrap();
                     [dx, dgamma, dbeta].concat()
@@ -322,6 +502,16 @@ fn what_follows_in_the_same_pass_has_the_bits_of_the_steps_one_by_one() {
     check::<f64>();
     let (x, mut y, mut m, mut r) = ([1.0_f32; 4], [0.0; 4], [0.0; 2], [0.0; 2]);
     let after = After::AddRelu(&[1.0; 3]);
-    let error = batch_norm::forward_then(&x, 2, None, None, 1e-5, None, after, &mut y, &mut m, &mut r);
+    let error = batch_norm::Forward {
+        x: &x,
+        cols: 2,
+        eps: 1e-5,
+        after,
+        y: &mut y,
+        mean: Some(&mut m),
+        rstd: Some(&mut r),
+        ..Default::default()
+    }
+    .run();
     assert_eq!(error.unwrap_err().to_string(), "batch_norm: residual has 3 elements, expected 4");
 }

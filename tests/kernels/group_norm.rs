@@ -23,8 +23,31 @@ fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 6] {
     let [mut y, mut dx] = [(); 2].map(|()| vec![T::NAN; x.len()]);
     let [mut mean, mut rstd] = [(); 2].map(|()| vec![T::NAN; rows]);
     let [mut dgamma, mut dbeta] = [(); 2].map(|()| vec![T::NAN; layout.channels]);
-    group_norm::forward(x, *layout, gamma, beta, *eps, &mut y, &mut mean, &mut rstd).unwrap();
-    group_norm::backward(x, *layout, gamma, &mean, &rstd, dy, &mut dx, &mut dgamma, &mut dbeta).unwrap();
+    group_norm::Forward {
+        x,
+        layout: *layout,
+        gamma,
+        beta,
+        eps: *eps,
+        y: &mut y,
+        mean: Some(&mut mean),
+        rstd: Some(&mut rstd),
+    }
+    .run()
+    .unwrap();
+    group_norm::Backward {
+        x,
+        layout: *layout,
+        gamma,
+        mean: &mean,
+        rstd: &rstd,
+        dy,
+        dx: &mut dx,
+        dgamma: Some(&mut dgamma),
+        dbeta: Some(&mut dbeta),
+    }
+    .run()
+    .unwrap();
     [y, mean, rstd, dx, dgamma, dbeta]
 }
 
@@ -168,12 +191,28 @@ fn no_samples_give_no_output_and_zero_gradients() {
         Layout { channels: 4, inner: 100, groups: 2 },
     ] {
         let (mut dgamma, mut dbeta) = ([1.0_f32; 4], [1.0; 4]);
-        group_norm::forward::<f32>(&[], layout, None, None, 1e-5, &mut [], &mut [], &mut []).unwrap();
-        group_norm::backward(&[], layout, None, &[], &[], &[], &mut [], &mut dgamma, &mut dbeta).unwrap();
+        group_norm::Forward::<f32> { x: &[], layout, eps: 1e-5, y: &mut [], ..Default::default() }
+            .run()
+            .unwrap();
+        group_norm::Backward {
+            x: &[],
+            layout,
+            mean: &[],
+            rstd: &[],
+            dy: &[],
+            dx: &mut [],
+            dgamma: Some(&mut dgamma),
+            dbeta: Some(&mut dbeta),
+            ..Default::default()
+        }
+        .run()
+        .unwrap();
         assert_eq!((dgamma, dbeta), ([0.0; 4], [0.0; 4]));
     }
     let none = Layout { channels: 0, inner: 3, groups: 2 };
-    group_norm::forward::<f64>(&[], none, None, None, 1e-5, &mut [], &mut [], &mut []).unwrap();
+    group_norm::Forward::<f64> { x: &[], layout: none, eps: 1e-5, y: &mut [], ..Default::default() }
+        .run()
+        .unwrap();
 }
 
 #[test]
@@ -183,15 +222,27 @@ fn gradients_not_wanted_change_nothing_else() {
         let [_, mean, rstd, dx, dgamma, dbeta] = run(&case);
         let (gamma, layout) = (case.gamma.as_deref(), case.layout);
         let (mut other, mut sums) = (vec![0.0; dx.len()], vec![0.0; 6]);
-        let mut backward = |dgamma: &mut [f32], dbeta: &mut [f32]| {
+        let mut backward = |dgamma: Option<&mut [f32]>, dbeta: Option<&mut [f32]>| {
             let (x, dy) = (&case.x, &case.dy);
-            group_norm::backward(x, layout, gamma, &mean, &rstd, dy, &mut other, dgamma, dbeta).unwrap();
+            group_norm::Backward {
+                x,
+                layout,
+                gamma,
+                mean: &mean,
+                rstd: &rstd,
+                dy,
+                dx: &mut other,
+                dgamma,
+                dbeta,
+            }
+            .run()
+            .unwrap();
             assert_eq!(dx, other);
         };
-        backward(&mut [], &mut []);
-        backward(&mut sums, &mut []);
+        backward(None, None);
+        backward(Some(&mut sums), None);
         assert_eq!(dgamma, sums);
-        backward(&mut [], &mut sums);
+        backward(None, Some(&mut sums));
         assert_eq!(dbeta, sums);
     }
 }
@@ -202,9 +253,19 @@ fn bad_arguments_are_named() {
         let (mut y, mut mean, mut rstd) = (vec![0.0; x], vec![0.0; rows], vec![0.0; rows]);
         let layout = Layout { channels, inner, groups };
         let x = vec![0.0; x];
-        group_norm::forward(&x, layout, gamma, None, 1e-5, &mut y, &mut mean, &mut rstd)
-            .unwrap_err()
-            .to_string()
+        group_norm::Forward {
+            x: &x,
+            layout,
+            gamma,
+            eps: 1e-5,
+            y: &mut y,
+            mean: Some(&mut mean),
+            rstd: Some(&mut rstd),
+            ..Default::default()
+        }
+        .run()
+        .unwrap_err()
+        .to_string()
     };
     assert_eq!(forward(7, [3, 1, 3], None, 1), "group_norm: 7 elements are not whole rows of 3");
     let uneven = "channels do not fall into";
@@ -215,6 +276,16 @@ fn bad_arguments_are_named() {
     assert!(forward(12, [usize::MAX, 3, 1], None, 1).ends_with("channels of 3 elements are too many"));
     let layout = Layout { channels: 4, inner: 3, groups: 2 };
     let (x, m) = ([0.0_f32; 12], [0.0; 2]);
-    let error = group_norm::backward(&x, layout, None, &m, &m, &x, &mut [0.0; 12], &mut [0.0; 2], &mut []);
+    let error = group_norm::Backward {
+        x: &x,
+        layout,
+        mean: &m,
+        rstd: &m,
+        dy: &x,
+        dx: &mut [0.0; 12],
+        dgamma: Some(&mut [0.0; 2]),
+        ..Default::default()
+    }
+    .run();
     assert_eq!(error.unwrap_err().to_string(), "group_norm_backward: dgamma has 2 elements, expected 4");
 }

@@ -16,7 +16,7 @@ fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 3] {
     let [mut y, mut dx] = [(); 2].map(|()| vec![T::NAN; x.len()]);
     let mut dslope = vec![T::NAN; slope.len()];
     prelu::forward(x, slope, *inner, &mut y).unwrap();
-    prelu::backward(x, slope, *inner, dy, &mut dx, &mut dslope).unwrap();
+    prelu::Backward { x, slope, inner: *inner, dy, dx: &mut dx, dslope: Some(&mut dslope) }.run().unwrap();
     [y, dx, dslope]
 }
 
@@ -61,14 +61,32 @@ fn nothing_is_fine_and_a_gradient_not_wanted_changes_nothing_else() {
     let mut dslope = [1.0_f32; 2];
     for inner in [0, 3, 100] {
         prelu::forward::<f32>(&[], &[0.5; 2], inner, &mut []).unwrap();
-        prelu::backward::<f32>(&[], &[0.5; 2], inner, &[], &mut [], &mut dslope).unwrap();
+        prelu::Backward::<f32> {
+            x: &[],
+            slope: &[0.5; 2],
+            inner,
+            dy: &[],
+            dx: &mut [],
+            dslope: Some(&mut dslope),
+        }
+        .run()
+        .unwrap();
         assert_eq!(dslope, [0.0; 2]);
     }
     for (channels, inner) in [(1, 50), (4, 3), (4, 70)] {
         let case = case::<f32>(3, channels, inner, 1);
         let [_, dx, _] = run(&case);
         let mut other = vec![0.0; dx.len()];
-        prelu::backward(&case.x, &case.slope, inner, &case.dy, &mut other, &mut []).unwrap();
+        prelu::Backward {
+            x: &case.x,
+            slope: &case.slope,
+            inner,
+            dy: &case.dy,
+            dx: &mut other,
+            ..Default::default()
+        }
+        .run()
+        .unwrap();
         assert_eq!(dx, other);
     }
 }
@@ -88,7 +106,17 @@ fn bad_arguments_are_named() {
         format!("prelu: 2 channels of {} elements are too many", usize::MAX)
     );
     assert_eq!(
-        text(prelu::backward(&x, &[0.5; 2], 3, &x, &mut [0.0; 6], &mut [0.0; 3])),
+        text(
+            prelu::Backward {
+                x: &x,
+                slope: &[0.5; 2],
+                inner: 3,
+                dy: &x,
+                dx: &mut [0.0; 6],
+                dslope: Some(&mut [0.0; 3])
+            }
+            .run()
+        ),
         "prelu_backward: dslope has 3 elements, expected 2"
     );
 }

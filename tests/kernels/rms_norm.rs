@@ -19,11 +19,15 @@ fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 4] {
     let gamma = gamma.as_deref();
     let [mut y, mut inferred, mut dx] = [(); 3].map(|()| vec![T::NAN; x.len()]);
     let (mut rstd, mut dgamma) = (vec![T::NAN; x.len() / cols], vec![T::NAN; *cols]);
-    rms_norm::forward(x, *cols, gamma, *eps, &mut y, &mut rstd).unwrap();
-    rms_norm::infer(x, *cols, gamma, *eps, &mut inferred).unwrap();
+    rms_norm::Forward { x, cols: *cols, gamma, eps: *eps, y: &mut y, rstd: Some(&mut rstd) }.run().unwrap();
+    rms_norm::Forward { x, cols: *cols, gamma, eps: *eps, y: &mut inferred, ..Default::default() }
+        .run()
+        .unwrap();
     let bits = |y: &[T]| y.iter().map(|y| y.to_f64().to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&y), bits(&inferred), "infer");
-    rms_norm::backward(x, *cols, gamma, &rstd, dy, &mut dx, &mut dgamma).unwrap();
+    rms_norm::Backward { x, cols: *cols, gamma, rstd: &rstd, dy, dx: &mut dx, dgamma: Some(&mut dgamma) }
+        .run()
+        .unwrap();
     [y, rstd, dx, dgamma]
 }
 
@@ -31,7 +35,7 @@ fn run<T: Element>(case: &Case<T>) -> [Vec<T>; 4] {
 fn check<T: Element>(case: &Case<T>) {
     let Case { x, cols, gamma, eps, dy } = case;
     let (x, gamma, dy) = (x.clone(), gamma.clone(), dy.clone());
-    near(&norms::rms_norm_forward_of(x.clone(), *cols, gamma.clone(), *eps)).unwrap();
+    near(&norms::rms_norm_forward_of(x.clone(), *cols, gamma.clone(), *eps, true)).unwrap();
     near(&norms::rms_norm_backward_of(x, *cols, gamma, *eps, dy, true)).unwrap();
 }
 
@@ -110,11 +114,23 @@ fn bad_numbers_spoil_their_row_only_and_zeros_stay_zeros() {
 #[test]
 fn no_rows_give_no_output_and_zero_gradients() {
     let mut dgamma = [1.0_f32; 3];
-    rms_norm::forward::<f32>(&[], 3, None, 1e-5, &mut [], &mut []).unwrap();
-    rms_norm::backward::<f32>(&[], 3, None, &[], &[], &mut [], &mut dgamma).unwrap();
+    rms_norm::Forward::<f32> { x: &[], cols: 3, eps: 1e-5, y: &mut [], ..Default::default() }.run().unwrap();
+    rms_norm::Backward::<f32> {
+        x: &[],
+        cols: 3,
+        rstd: &[],
+        dy: &[],
+        dx: &mut [],
+        dgamma: Some(&mut dgamma),
+        ..Default::default()
+    }
+    .run()
+    .unwrap();
     assert_eq!(dgamma, [0.0; 3]);
-    rms_norm::infer::<f64>(&[], 0, None, 1e-5, &mut []).unwrap();
-    rms_norm::backward::<f64>(&[], 0, None, &[], &[], &mut [], &mut []).unwrap();
+    rms_norm::Forward::<f64> { x: &[], cols: 0, eps: 1e-5, y: &mut [], ..Default::default() }.run().unwrap();
+    rms_norm::Backward::<f64> { x: &[], cols: 0, rstd: &[], dy: &[], dx: &mut [], ..Default::default() }
+        .run()
+        .unwrap();
 }
 
 #[test]
@@ -122,7 +138,17 @@ fn a_gradient_not_wanted_changes_nothing_else() {
     let case = case::<f32>(5, 30, 1.0, 2.0, 1);
     let [_, rstd, dx, _] = run(&case);
     let mut other = vec![0.0; 150];
-    rms_norm::backward(&case.x, 30, case.gamma.as_deref(), &rstd, &case.dy, &mut other, &mut []).unwrap();
+    rms_norm::Backward {
+        x: &case.x,
+        cols: 30,
+        gamma: case.gamma.as_deref(),
+        rstd: &rstd,
+        dy: &case.dy,
+        dx: &mut other,
+        ..Default::default()
+    }
+    .run()
+    .unwrap();
     assert_eq!(dx, other);
 }
 
@@ -130,16 +156,37 @@ fn a_gradient_not_wanted_changes_nothing_else() {
 fn bad_arguments_are_named() {
     let forward = |x: usize, cols, gamma: Option<&[f32]>, eps, y: usize, rstd: usize| {
         let (mut y, mut rstd) = (vec![0.0; y], vec![0.0; rstd]);
-        rms_norm::forward(&vec![0.0; x], cols, gamma, eps, &mut y, &mut rstd).unwrap_err().to_string()
+        rms_norm::Forward { x: &vec![0.0; x], cols, gamma, eps, y: &mut y, rstd: Some(&mut rstd) }
+            .run()
+            .unwrap_err()
+            .to_string()
     };
     assert_eq!(forward(7, 3, None, 1e-5, 7, 2), "rms_norm: 7 elements are not whole rows of 3");
     assert_eq!(forward(6, 3, Some(&[1.0]), 1e-5, 6, 2), "rms_norm: gamma has 1 elements, expected 3");
     assert_eq!(forward(6, 3, None, 1e-5, 5, 2), "rms_norm: y has 5 elements, expected 6");
     assert_eq!(forward(6, 3, None, 1e-5, 6, 3), "rms_norm: rstd has 3 elements, expected 2");
     assert_eq!(forward(6, 3, None, -1.0, 6, 2), "rms_norm: eps is -1, expected a finite number ≥ 0");
-    let error = rms_norm::infer(&[0.0_f32; 6], 3, None, f64::NAN, &mut [0.0; 6]).unwrap_err();
-    assert_eq!(error.to_string(), "rms_norm_infer: eps is NaN, expected a finite number ≥ 0");
+    let error = rms_norm::Forward {
+        x: &[0.0_f32; 6],
+        cols: 3,
+        eps: f64::NAN,
+        y: &mut [0.0; 6],
+        ..Default::default()
+    }
+    .run()
+    .unwrap_err();
+    assert_eq!(error.to_string(), "rms_norm: eps is NaN, expected a finite number ≥ 0");
     let (x, r) = ([0.0_f32; 6], [0.0; 2]);
-    let error = rms_norm::backward(&x, 3, None, &r, &x, &mut [0.0; 6], &mut [0.0; 2]).unwrap_err();
+    let error = rms_norm::Backward {
+        x: &x,
+        cols: 3,
+        rstd: &r,
+        dy: &x,
+        dx: &mut [0.0; 6],
+        dgamma: Some(&mut [0.0; 2]),
+        ..Default::default()
+    }
+    .run()
+    .unwrap_err();
     assert_eq!(error.to_string(), "rms_norm_backward: dgamma has 2 elements, expected 3");
 }

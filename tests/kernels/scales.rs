@@ -671,7 +671,9 @@ fn gradients_of_slopes_are_right_where_the_terms_have_a_sum() {
         let (x, dy) = (scene.numbers::<T>(0, len), scene.numbers::<T>(1, len));
         let slope: Vec<T> = scene.numbers(2, channels);
         let (mut dx, mut dslope) = (vec![T::NAN; len], vec![T::NAN; channels]);
-        prelu::backward(&x, &slope, inner, &dy, &mut dx, &mut dslope).unwrap();
+        prelu::Backward { x: &x, slope: &slope, inner, dy: &dy, dx: &mut dx, dslope: Some(&mut dslope) }
+            .run()
+            .unwrap();
         let (w, g, slope) = (wide(&x), wide(&dy), wide(&slope));
         let channel = |i: usize| i / inner % channels;
         let exact: Vec<Wide> =
@@ -825,8 +827,19 @@ fn layer_like<T: Element>(scene: &Scene, claims: &Claims, layout: Layout, sample
         layer_norm::Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta }.run().unwrap();
         "layer_norm"
     } else {
-        group_norm::backward(&x, layout, Some(&gamma), &mean, &rstd, &dy, &mut dx, &mut dgamma, &mut dbeta)
-            .unwrap();
+        group_norm::Backward {
+            x: &x,
+            layout,
+            gamma: Some(&gamma),
+            mean: &mean,
+            rstd: &rstd,
+            dy: &dy,
+            dx: &mut dx,
+            dgamma: Some(&mut dgamma),
+            dbeta: Some(&mut dbeta),
+        }
+        .run()
+        .unwrap();
         "group_norm"
     };
     let channel = |i: usize| i / inner % channels;
@@ -919,7 +932,17 @@ fn gradients_of_rows_by_their_mean_square_are_right_at_every_size() {
             w.chunks(cols).map(|x| Group::new::<T>(x, EPS[scene.pick % 4], k, false)).collect();
         let rstd: Vec<T> = all.iter().map(|group| group.saved::<T>()[1]).collect();
         let (mut dx, mut dgamma) = (vec![T::NAN; len], vec![T::NAN; cols]);
-        rms_norm::backward(&x, cols, Some(&gamma), &rstd, &dy, &mut dx, &mut dgamma).unwrap();
+        rms_norm::Backward {
+            x: &x,
+            cols,
+            gamma: Some(&gamma),
+            rstd: &rstd,
+            dy: &dy,
+            dx: &mut dx,
+            dgamma: Some(&mut dgamma),
+        }
+        .run()
+        .unwrap();
         let scaled: Vec<Wide> = (0..len).map(|i| g[i] * wide_gamma[i % cols]).collect();
         for (r, group) in all.iter().enumerate() {
             let part = r * cols..(r + 1) * cols;
@@ -971,18 +994,19 @@ fn gradients_of_normalised_columns_are_right_at_every_size() {
         let mut dx = vec![T::NAN; len];
         let [mut dgamma, mut dbeta] = [(); 2].map(|()| vec![T::NAN; cols]);
         let gamma = &gamma[..];
-        batch_norm::backward_gated(
-            &x,
+        batch_norm::Backward {
+            x: &x,
             cols,
-            Some(gamma),
-            &mean,
-            &rstd,
+            gamma: Some(gamma),
+            mean: &mean,
+            rstd: &rstd,
             gate,
-            &dy,
-            &mut dx,
-            &mut dgamma,
-            &mut dbeta,
-        )
+            dy: &dy,
+            dx: &mut dx,
+            dgamma: Some(&mut dgamma),
+            dbeta: Some(&mut dbeta),
+        }
+        .run()
         .unwrap();
         for (c, group) in all.iter().enumerate() {
             let (x, g) = (column(&w, c), column(&g, c));
@@ -1034,7 +1058,19 @@ fn gradients_by_given_statistics_are_right_at_every_size() {
         let mut dx = vec![T::NAN; len];
         let [mut dgamma, mut dbeta] = [(); 2].map(|()| vec![T::NAN; cols]);
         let run = |dx: &mut [T], dgamma: &mut [T], dbeta: &mut [T]| -> Result<()> {
-            batch_norm::infer_backward(&x, cols, Some(&gamma), &mean, &var, 0.0, &dy, dx, dgamma, dbeta)
+            batch_norm::InferBackward {
+                x: &x,
+                cols,
+                gamma: Some(&gamma),
+                running_mean: &mean,
+                running_var: &var,
+                eps: 0.0,
+                dy: &dy,
+                dx,
+                dgamma: Some(dgamma),
+                dbeta: Some(dbeta),
+            }
+            .run()
         };
         run(&mut dx, &mut dgamma, &mut dbeta).unwrap();
         let (w, g, gamma, mean, var) = (wide(&x), wide(&dy), wide(&gamma), wide(&mean), wide(&var));

@@ -1,5 +1,4 @@
 //! Normalisations of rows, of groups of channels and of columns.
-#![allow(clippy::too_many_arguments, reason = "the operands of the kernels, by their names")]
 
 use gristmill::kernels::batch_norm::{self, After, Gate, Running};
 use gristmill::kernels::group_norm::{self, Layout};
@@ -14,15 +13,11 @@ pub const KERNELS: &[Kernel] = entries![
     "group_norm::forward" => group_norm_forward,
     "group_norm::backward" => group_norm_backward,
     "rms_norm::forward" => rms_norm_forward,
-    "rms_norm::infer" => rms_norm_infer,
     "rms_norm::backward" => rms_norm_backward,
-    "batch_norm::forward" => batch_norm_forward,
-    "batch_norm::forward_then" => batch_norm_forward_then,
-    "batch_norm::infer" => batch_norm_infer,
-    "batch_norm::infer_then" => batch_norm_infer_then,
+    "batch_norm::forward" => batch_norm_forward; 2,
+    "batch_norm::infer" => batch_norm_infer; 2,
     "batch_norm::infer_backward" => batch_norm_infer_backward,
-    "batch_norm::backward" => batch_norm_backward,
-    "batch_norm::backward_gated" => batch_norm_backward_gated,
+    "batch_norm::backward" => batch_norm_backward; 2,
 ];
 
 /// What is added to variances.
@@ -56,12 +51,6 @@ fn sums_if<T: Element>(case: Case<T>, name: &'static str, wanted: bool, len: usi
 /// Which of dγ and dβ are wanted.
 fn wanted(draw: &mut Draw) -> [bool; 2] {
     draw.pick(&[[true, true], [false, false], [true, false], [false, true]])
-}
-
-/// The outputs that are wanted.
-fn given<T>(outputs: [&mut [T]; 2], wanted: [bool; 2]) -> [Option<&mut [T]>; 2] {
-    let [first, second] = outputs;
-    [wanted[0].then_some(first), wanted[1].then_some(second)]
 }
 
 /// The roundings of a sum over a row of n elements, as documented, and a few more.
@@ -230,8 +219,18 @@ pub fn layer_norm_backward_of<T: Element>(
     sums_if(case, "dbeta", wanted[1], cols)
         .run(move |[x, gamma, mean, rstd, dy], [], [dx, dgamma, dbeta]| {
             let gamma = with_gamma.then_some(gamma);
-            let [dgamma, dbeta] = given([dgamma, dbeta], wanted);
-            layer_norm::Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta }.run()
+            layer_norm::Backward {
+                x,
+                cols,
+                gamma,
+                mean,
+                rstd,
+                dy,
+                dx,
+                dgamma: wanted[0].then_some(dgamma),
+                dbeta: wanted[1].then_some(dbeta),
+            }
+            .run()
         })
         .expect(move |[x, gamma, _, _, dy], [], _: [&[f64]; 3]| {
             let gamma = or_all(gamma, with_gamma, cols, 1.0);
@@ -255,8 +254,18 @@ pub fn layer_norm_backward_of<T: Element>(
             ]
         })
         .refuses("absurd rows", move |[x, _, mean, rstd, dy], [], [dx, dgamma, dbeta]| {
-            let [dgamma, dbeta] = given([dgamma, dbeta], wanted);
-            layer_norm::Backward { x, cols: usize::MAX, gamma: None, mean, rstd, dy, dx, dgamma, dbeta }.run()
+            layer_norm::Backward {
+                x,
+                cols: usize::MAX,
+                gamma: None,
+                mean,
+                rstd,
+                dy,
+                dx,
+                dgamma: wanted[0].then_some(dgamma),
+                dbeta: wanted[1].then_some(dbeta),
+            }
+            .run()
         })
 }
 
@@ -295,7 +304,7 @@ pub fn group_norm_forward_of<T: Element>(
         .output_per_item("rstd", groups, samples * groups)
         .run(move |[x, gamma, beta], [], [y, mean, rstd]| {
             let (gamma, beta) = (with_gamma.then_some(gamma), with_beta.then_some(beta));
-            group_norm::forward(x, layout, gamma, beta, eps, y, mean, rstd)
+            group_norm::Forward { x, layout, gamma, beta, eps, y, mean: Some(mean), rstd: Some(rstd) }.run()
         })
         .expect(move |[x, gamma, beta], [], _: [&[f64]; 3]| {
             let gamma = or_all(gamma, with_gamma, channels, 1.0);
@@ -305,19 +314,55 @@ pub fn group_norm_forward_of<T: Element>(
         })
         .refuses("more channels than memory", move |[x, _, _], [], [y, mean, rstd]| {
             let layout = Layout { channels: usize::MAX / 4 * 4, inner: 4, groups: 1 };
-            group_norm::forward(x, layout, None, None, eps, y, mean, rstd)
+            group_norm::Forward {
+                x,
+                layout,
+                eps,
+                y,
+                mean: Some(mean),
+                rstd: Some(rstd),
+                ..Default::default()
+            }
+            .run()
         })
         .refuses("uneven groups", move |[x, _, _], [], [y, mean, rstd]| {
             let layout = Layout { groups: channels + 1, ..layout };
-            group_norm::forward(x, layout, None, None, eps, y, mean, rstd)
+            group_norm::Forward {
+                x,
+                layout,
+                eps,
+                y,
+                mean: Some(mean),
+                rstd: Some(rstd),
+                ..Default::default()
+            }
+            .run()
         })
         .refuses("no groups", move |[x, _, _], [], [y, mean, rstd]| {
             let layout = Layout { groups: 0, ..layout };
-            group_norm::forward(x, layout, None, None, eps, y, mean, rstd)
+            group_norm::Forward {
+                x,
+                layout,
+                eps,
+                y,
+                mean: Some(mean),
+                rstd: Some(rstd),
+                ..Default::default()
+            }
+            .run()
         });
     WRONG_EPS.into_iter().fold(case, |case, (why, eps)| {
         case.refuses(why, move |[x, _, _], [], [y, mean, rstd]| {
-            group_norm::forward(x, layout, None, None, eps, y, mean, rstd)
+            group_norm::Forward {
+                x,
+                layout,
+                eps,
+                y,
+                mean: Some(mean),
+                rstd: Some(rstd),
+                ..Default::default()
+            }
+            .run()
         })
     })
 }
@@ -352,7 +397,18 @@ pub fn group_norm_backward_of<T: Element>(
     sums_if(case, "dbeta", wanted[1], channels)
         .run(move |[x, gamma, mean, rstd, dy], [], [dx, dgamma, dbeta]| {
             let gamma = with_gamma.then_some(gamma);
-            group_norm::backward(x, layout, gamma, mean, rstd, dy, dx, dgamma, dbeta)
+            group_norm::Backward {
+                x,
+                layout,
+                gamma,
+                mean,
+                rstd,
+                dy,
+                dx,
+                dgamma: wanted[0].then_some(dgamma),
+                dbeta: wanted[1].then_some(dbeta),
+            }
+            .run()
         })
         .expect(move |[x, gamma, _, _, dy], [], _: [&[f64]; 3]| {
             let (gamma, zeros) = (or_all(gamma, with_gamma, channels, 1.0), vec![0.0; channels]);
@@ -379,11 +435,33 @@ pub fn group_norm_backward_of<T: Element>(
         })
         .refuses("more channels than memory", move |[x, _, mean, rstd, dy], [], [dx, dgamma, dbeta]| {
             let layout = Layout { channels: usize::MAX / 4 * 4, inner: 4, groups: 1 };
-            group_norm::backward(x, layout, None, mean, rstd, dy, dx, dgamma, dbeta)
+            group_norm::Backward {
+                x,
+                layout,
+                mean,
+                rstd,
+                dy,
+                dx,
+                dgamma: wanted[0].then_some(dgamma),
+                dbeta: wanted[1].then_some(dbeta),
+                ..Default::default()
+            }
+            .run()
         })
         .refuses("uneven groups", move |[x, _, mean, rstd, dy], [], [dx, dgamma, dbeta]| {
             let layout = Layout { groups: channels + 1, ..layout };
-            group_norm::backward(x, layout, None, mean, rstd, dy, dx, dgamma, dbeta)
+            group_norm::Backward {
+                x,
+                layout,
+                mean,
+                rstd,
+                dy,
+                dx,
+                dgamma: wanted[0].then_some(dgamma),
+                dbeta: wanted[1].then_some(dbeta),
+                ..Default::default()
+            }
+            .run()
         })
 }
 
@@ -399,49 +477,57 @@ fn rms_rounding<T: Element>(cols: usize) -> f64 {
 
 fn rms_norm_forward<T: Element>(draw: &mut Draw) -> Case<T> {
     let ([rows, cols], eps) = (draw.matrix(), rms_eps::<T>(draw));
-    let gamma = maybe(draw, cols);
-    rms_norm_forward_of(draw.activations(rows * cols), cols, gamma, eps)
+    let (gamma, kept) = (maybe(draw, cols), draw.flip());
+    rms_norm_forward_of(draw.activations(rows * cols), cols, gamma, eps, kept)
 }
 
-pub fn rms_norm_forward_of<T: Element>(x: Vec<T>, cols: usize, gamma: Option<Vec<T>>, eps: f64) -> Case<T> {
+pub fn rms_norm_forward_of<T: Element>(
+    x: Vec<T>,
+    cols: usize,
+    gamma: Option<Vec<T>>,
+    eps: f64,
+    kept: bool,
+) -> Case<T> {
     let (rows, with_gamma) = (x.len() / cols, gamma.is_some());
-    let case = Case::new(format!("{rows} × {cols}, γ {with_gamma}, eps {eps}"))
+    let case = Case::new(format!("{rows} × {cols}, γ {with_gamma}, eps {eps}, rstd {kept}"))
         .input_per_item("x", cols, x)
         .input("gamma", gamma.unwrap_or_default())
         .output_per_item("y", cols, rows * cols)
-        .output_per_item("rstd", 1, rows)
+        .output_per_item("rstd", usize::from(kept), if kept { rows } else { 0 })
         .run(move |[x, gamma], [], [y, rstd]| {
-            rms_norm::forward(x, cols, with_gamma.then_some(gamma), eps, y, rstd)
+            rms_norm::Forward {
+                x,
+                cols,
+                gamma: with_gamma.then_some(gamma),
+                eps,
+                y,
+                rstd: kept.then_some(rstd),
+            }
+            .run()
         })
         .expect(move |[x, gamma], [], _: [&[f64]; 2]| {
             let (y, rstd) = reference::rms_norm(x, cols, &or_all(gamma, with_gamma, cols, 1.0), eps);
             let ku = rms_rounding::<T>(cols);
-            [strictly(y.clone(), |i| 2.0 * ku * y[i].abs()), strictly(rstd.clone(), |r| ku * rstd[r])]
+            [
+                strictly(y.clone(), |i| 2.0 * ku * y[i].abs()),
+                if kept { strictly(rstd.clone(), |r| ku * rstd[r]) } else { vec![] },
+            ]
         })
         .refuses("absurd rows", move |[x, _], [], [y, rstd]| {
-            rms_norm::forward(x, usize::MAX, None, eps, y, rstd)
+            rms_norm::Forward {
+                x,
+                cols: usize::MAX,
+                eps,
+                y,
+                rstd: kept.then_some(rstd),
+                ..Default::default()
+            }
+            .run()
         });
     WRONG_EPS.into_iter().fold(case, |case, (why, eps)| {
-        case.refuses(why, move |[x, _], [], [y, rstd]| rms_norm::forward(x, cols, None, eps, y, rstd))
-    })
-}
-
-fn rms_norm_infer<T: Element>(draw: &mut Draw) -> Case<T> {
-    let ([rows, cols], eps) = (draw.matrix(), rms_eps::<T>(draw));
-    let gamma = maybe(draw, cols);
-    let with_gamma = gamma.is_some();
-    let case = Case::new(format!("{rows} × {cols}, γ {with_gamma}, eps {eps}"))
-        .input_per_item("x", cols, draw.activations(rows * cols))
-        .input("gamma", gamma.unwrap_or_default())
-        .output_per_item("y", cols, rows * cols)
-        .run(move |[x, gamma], [], [y]| rms_norm::infer(x, cols, with_gamma.then_some(gamma), eps, y))
-        .expect(move |[x, gamma], [], [_]| {
-            let (y, _) = reference::rms_norm(x, cols, &or_all(gamma, with_gamma, cols, 1.0), eps);
-            [strictly(y.clone(), |i| 2.0 * rms_rounding::<T>(cols) * y[i].abs())]
+        case.refuses(why, move |[x, _], [], [y, rstd]| {
+            rms_norm::Forward { x, cols, eps, y, rstd: kept.then_some(rstd), ..Default::default() }.run()
         })
-        .refuses("absurd rows", move |[x, _], [], [y]| rms_norm::infer(x, usize::MAX, None, eps, y));
-    WRONG_EPS.into_iter().fold(case, |case, (why, eps)| {
-        case.refuses(why, move |[x, _], [], [y]| rms_norm::infer(x, cols, None, eps, y))
     })
 }
 
@@ -469,7 +555,16 @@ pub fn rms_norm_backward_of<T: Element>(
         .output_per_item("dx", cols, rows * cols);
     sums_if(case, "dgamma", wanted, cols)
         .run(move |[x, gamma, rstd, dy], [], [dx, dgamma]| {
-            rms_norm::backward(x, cols, with_gamma.then_some(gamma), rstd, dy, dx, dgamma)
+            rms_norm::Backward {
+                x,
+                cols,
+                gamma: with_gamma.then_some(gamma),
+                rstd,
+                dy,
+                dx,
+                dgamma: wanted.then_some(dgamma),
+            }
+            .run()
         })
         .expect(move |[x, gamma, _, dy], [], _: [&[f64]; 2]| {
             let gamma = or_all(gamma, with_gamma, cols, 1.0);
@@ -489,7 +584,16 @@ pub fn rms_norm_backward_of<T: Element>(
             ]
         })
         .refuses("absurd rows", move |[x, _, rstd, dy], [], [dx, dgamma]| {
-            rms_norm::backward(x, usize::MAX, None, rstd, dy, dx, dgamma)
+            rms_norm::Backward {
+                x,
+                cols: usize::MAX,
+                rstd,
+                dy,
+                dx,
+                dgamma: wanted.then_some(dgamma),
+                ..Default::default()
+            }
+            .run()
         })
 }
 
@@ -575,15 +679,7 @@ impl Then {
 }
 
 fn batch_norm_forward<T: Element>(draw: &mut Draw) -> Case<T> {
-    training(draw, None)
-}
-
-fn batch_norm_forward_then<T: Element>(draw: &mut Draw) -> Case<T> {
     let then = draw.pick(&Then::ALL);
-    training(draw, Some(then))
-}
-
-fn training<T: Element>(draw: &mut Draw, then: Option<Then>) -> Case<T> {
     let ([rows, cols], eps, mix) = (draw.matrix(), draw.pick(&EPS), draw.flip());
     let mix = mix.then(|| (draw.pick(&[0.1, 0.0, 1.0, 0.3]), draw.flip()));
     let (gamma, beta) = (maybe(draw, cols), maybe(draw, cols));
@@ -591,8 +687,8 @@ fn training<T: Element>(draw: &mut Draw, then: Option<Then>) -> Case<T> {
     let running = [draw.values(statistics, -1.0, 1.0), draw.values(statistics, 0.0, 2.0)];
     let len = (rows + 2) * cols;
     let x = draw.activations(len);
-    let residual = if then == Some(Then::AddRelu) { draw.values(len, -1.0, 1.0) } else { vec![] };
-    training_of(x, cols, gamma, beta, eps, mix, running, then, residual)
+    let residual = if then == Then::AddRelu { draw.values(len, -1.0, 1.0) } else { vec![] };
+    Training { x, cols, gamma, beta, eps, mix, running, then, residual }.case()
 }
 
 pub fn batch_norm_forward_of<T: Element>(
@@ -602,122 +698,182 @@ pub fn batch_norm_forward_of<T: Element>(
     beta: Option<Vec<T>>,
     eps: f64,
 ) -> Case<T> {
-    training_of(x, cols, gamma, beta, eps, None, [vec![], vec![]], None, vec![])
+    let (running, residual) = ([vec![], vec![]], vec![]);
+    Training { x, cols, gamma, beta, eps, mix: None, running, then: Then::Nothing, residual }.case()
 }
 
-/// `mix`: the momentum of the running statistics, if there are some, and whether their variance is unbiased.
-fn training_of<T: Element>(
+/// A forward pass in training.
+struct Training<T> {
     x: Vec<T>,
     cols: usize,
     gamma: Option<Vec<T>>,
     beta: Option<Vec<T>>,
     eps: f64,
+    /// The momentum of the running statistics, if there are some, and whether their variance is unbiased.
     mix: Option<(f64, bool)>,
-    [running_mean, running_var]: [Vec<T>; 2],
-    then: Option<Then>,
+    /// Mean and variance.
+    running: [Vec<T>; 2],
+    then: Then,
     residual: Vec<T>,
-) -> Case<T> {
-    let (rows, with_gamma, with_beta) = (x.len() / cols, gamma.is_some(), beta.is_some());
-    let (after, (momentum, unbiased)) = (then.unwrap_or(Then::Nothing), mix.unwrap_or((0.0, false)));
-    let case =
-        Case::new(format!("{rows} × {cols}, γ {with_gamma}, β {with_beta}, eps {eps}, {mix:?}, {then:?}"))
-            .input("x", x)
-            .input("gamma", gamma.unwrap_or_default())
-            .input("beta", beta.unwrap_or_default())
-            .input("residual", residual)
-            .output("y", rows * cols)
-            .output("mean", cols)
-            .output("rstd", cols)
-            .in_place("running mean", running_mean)
-            .in_place("running var", running_var)
-            .run(move |[x, gamma, beta, residual], [], [y, mean, rstd, running_mean, running_var]| {
-                let (gamma, beta) = (with_gamma.then_some(gamma), with_beta.then_some(beta));
-                let running =
-                    mix.map(|_| Running { mean: running_mean, var: running_var, momentum, unbiased });
-                match then {
-                    None => batch_norm::forward(x, cols, gamma, beta, eps, running, y, mean, rstd),
-                    Some(then) => {
-                        let after = then.after(residual);
-                        batch_norm::forward_then(x, cols, gamma, beta, eps, running, after, y, mean, rstd)
-                    }
-                }
-            })
-            .expect(move |[x, gamma, beta, residual], [], [_, _, _, old_mean, old_var]| {
-                let (gamma, beta) =
-                    (or_all(gamma, with_gamma, cols, 1.0), or_all(beta, with_beta, cols, 0.0));
-                let [y, mean, var, rstd] = reference::batch_norm(x, cols, &gamma, &beta, eps);
-                let columns = Columns { x, mean: &mean, rstd: &rstd };
-                let (k, kq, u) = (column_roundings(rows), columns.roundings::<T>(), unit::<T>());
-                let of_mean = |c: usize| k * u * mean[c].abs() + kq[c] / rstd[c];
-                // Where rstd = 1/√(var + eps) is within kq.
-                let of_var = |c: usize| match kq[c] {
-                    kq if kq < 1.0 => (1.0 / ((1.0 - kq) * (1.0 - kq)) - 1.0) * (var[c] + eps),
-                    _ => f64::INFINITY,
-                };
-                let normalised = strictly(y.clone(), |i| {
-                    let c = i % cols;
-                    kq[c] * (gamma[c].abs() * (columns.normal(i) + 1.0) + beta[c].abs())
-                        + 2.0 * u * y[i].abs()
-                });
-                let mixed = |old: &[f64], new: &[f64], weight: f64, bound: &dyn Fn(usize) -> f64| {
-                    let keep = |c: usize| (1.0 - momentum) * old[c];
-                    strictly((0..old.len()).map(|c| keep(c) + weight * new[c]).collect(), |c| {
-                        let of_new = if weight == 0.0 { 0.0 } else { weight * bound(c) };
-                        of_new + 4.0 * (u + unit::<f64>()) * (keep(c).abs() + (weight * new[c]).abs())
-                    })
-                };
-                let correction = if unbiased { rows as f64 / (rows - 1) as f64 } else { 1.0 };
-                [
-                    // Infinities of both signs meet: what the rounding of the mean left, times γ.
-                    claimed_unless(after.apply::<T>(normalised, residual), |i| gamma[i % cols].is_infinite()),
-                    strictly(mean.clone(), of_mean),
-                    strictly(rstd.clone(), |c| kq[c] * rstd[c]),
-                    mixed(old_mean, &mean, momentum, &of_mean),
-                    mixed(old_var, &var, momentum * correction, &of_var),
-                ]
-            })
-            .refuses("absurd rows", move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
-                batch_norm::forward(x, usize::MAX, None, None, eps, None, y, mean, rstd)
-            })
-            .refuses("a single row", move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
-                batch_norm::forward(&x[..cols], cols, None, None, eps, None, &mut y[..cols], mean, rstd)
-            })
-            .refuses("a residual of another length", move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
-                let after = After::AddRelu(&x[1..]);
-                batch_norm::forward_then(x, cols, None, None, eps, None, after, y, mean, rstd)
-            })
-            .refuses("a momentum above 1", move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
-                let (mut a, mut b) = (vec![T::ZERO; cols], vec![T::ZERO; cols]);
-                let running = Running { mean: &mut a, var: &mut b, momentum: 1.5, unbiased };
-                batch_norm::forward(x, cols, None, None, eps, Some(running), y, mean, rstd)
-            })
-            .refuses("a momentum that is no number", move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
-                let (mut a, mut b) = (vec![T::ZERO; cols], vec![T::ZERO; cols]);
-                let running = Running { mean: &mut a, var: &mut b, momentum: f64::NAN, unbiased };
-                batch_norm::forward(x, cols, None, None, eps, Some(running), y, mean, rstd)
-            });
-    WRONG_EPS.into_iter().fold(case, |case, (why, eps)| {
-        case.refuses(why, move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
-            batch_norm::forward(x, cols, None, None, eps, None, y, mean, rstd)
+}
+
+impl<T: Element> Training<T> {
+    fn case(self) -> Case<T> {
+        let Self {
+            x,
+            cols,
+            gamma,
+            beta,
+            eps,
+            mix,
+            running: [running_mean, running_var],
+            then: after,
+            residual,
+        } = self;
+        let (rows, with_gamma, with_beta) = (x.len() / cols, gamma.is_some(), beta.is_some());
+        let (momentum, unbiased) = mix.unwrap_or((0.0, false));
+        let case = Case::new(format!(
+            "{rows} × {cols}, γ {with_gamma}, β {with_beta}, eps {eps}, {mix:?}, {after:?}"
+        ))
+        .input("x", x)
+        .input("gamma", gamma.unwrap_or_default())
+        .input("beta", beta.unwrap_or_default())
+        .input("residual", residual)
+        .output("y", rows * cols)
+        .output("mean", cols)
+        .output("rstd", cols)
+        .in_place("running mean", running_mean)
+        .in_place("running var", running_var)
+        .run(move |[x, gamma, beta, residual], [], [y, mean, rstd, running_mean, running_var]| {
+            let (gamma, beta) = (with_gamma.then_some(gamma), with_beta.then_some(beta));
+            let running = mix.map(|_| Running { mean: running_mean, var: running_var, momentum, unbiased });
+            let (after, mean, rstd) = (after.after(residual), Some(mean), Some(rstd));
+            batch_norm::Forward { x, cols, gamma, beta, eps, running, after, y, mean, rstd }.run()
         })
-    })
+        .expect(move |[x, gamma, beta, residual], [], [_, _, _, old_mean, old_var]| {
+            let (gamma, beta) = (or_all(gamma, with_gamma, cols, 1.0), or_all(beta, with_beta, cols, 0.0));
+            let [y, mean, var, rstd] = reference::batch_norm(x, cols, &gamma, &beta, eps);
+            let columns = Columns { x, mean: &mean, rstd: &rstd };
+            let (k, kq, u) = (column_roundings(rows), columns.roundings::<T>(), unit::<T>());
+            let of_mean = |c: usize| k * u * mean[c].abs() + kq[c] / rstd[c];
+            // Where rstd = 1/√(var + eps) is within kq.
+            let of_var = |c: usize| match kq[c] {
+                kq if kq < 1.0 => (1.0 / ((1.0 - kq) * (1.0 - kq)) - 1.0) * (var[c] + eps),
+                _ => f64::INFINITY,
+            };
+            let normalised = strictly(y.clone(), |i| {
+                let c = i % cols;
+                kq[c] * (gamma[c].abs() * (columns.normal(i) + 1.0) + beta[c].abs()) + 2.0 * u * y[i].abs()
+            });
+            let mixed = |old: &[f64], new: &[f64], weight: f64, bound: &dyn Fn(usize) -> f64| {
+                let keep = |c: usize| (1.0 - momentum) * old[c];
+                strictly((0..old.len()).map(|c| keep(c) + weight * new[c]).collect(), |c| {
+                    let of_new = if weight == 0.0 { 0.0 } else { weight * bound(c) };
+                    of_new + 4.0 * (u + unit::<f64>()) * (keep(c).abs() + (weight * new[c]).abs())
+                })
+            };
+            let correction = if unbiased { rows as f64 / (rows - 1) as f64 } else { 1.0 };
+            [
+                // Infinities of both signs meet: what the rounding of the mean left, times γ.
+                claimed_unless(after.apply::<T>(normalised, residual), |i| gamma[i % cols].is_infinite()),
+                strictly(mean.clone(), of_mean),
+                strictly(rstd.clone(), |c| kq[c] * rstd[c]),
+                mixed(old_mean, &mean, momentum, &of_mean),
+                mixed(old_var, &var, momentum * correction, &of_var),
+            ]
+        })
+        .refuses("absurd rows", move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
+            batch_norm::Forward {
+                x,
+                cols: usize::MAX,
+                eps,
+                y,
+                mean: Some(mean),
+                rstd: Some(rstd),
+                ..Default::default()
+            }
+            .run()
+        })
+        .refuses("a single row", move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
+            batch_norm::Forward {
+                x: &x[..cols],
+                cols,
+                eps,
+                y: &mut y[..cols],
+                mean: Some(mean),
+                rstd: Some(rstd),
+                ..Default::default()
+            }
+            .run()
+        })
+        .refuses("a residual of another length", move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
+            let after = After::AddRelu(&x[1..]);
+            batch_norm::Forward {
+                x,
+                cols,
+                eps,
+                after,
+                y,
+                mean: Some(mean),
+                rstd: Some(rstd),
+                ..Default::default()
+            }
+            .run()
+        })
+        .refuses("a momentum above 1", move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
+            let (mut a, mut b) = (vec![T::ZERO; cols], vec![T::ZERO; cols]);
+            let running = Running { mean: &mut a, var: &mut b, momentum: 1.5, unbiased };
+            batch_norm::Forward {
+                x,
+                cols,
+                eps,
+                running: Some(running),
+                y,
+                mean: Some(mean),
+                rstd: Some(rstd),
+                ..Default::default()
+            }
+            .run()
+        })
+        .refuses("a momentum that is no number", move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
+            let (mut a, mut b) = (vec![T::ZERO; cols], vec![T::ZERO; cols]);
+            let running = Running { mean: &mut a, var: &mut b, momentum: f64::NAN, unbiased };
+            batch_norm::Forward {
+                x,
+                cols,
+                eps,
+                running: Some(running),
+                y,
+                mean: Some(mean),
+                rstd: Some(rstd),
+                ..Default::default()
+            }
+            .run()
+        });
+        WRONG_EPS.into_iter().fold(case, |case, (why, eps)| {
+            case.refuses(why, move |[x, _, _, _], [], [y, mean, rstd, _, _]| {
+                batch_norm::Forward {
+                    x,
+                    cols,
+                    eps,
+                    y,
+                    mean: Some(mean),
+                    rstd: Some(rstd),
+                    ..Default::default()
+                }
+                .run()
+            })
+        })
+    }
 }
 
 fn batch_norm_infer<T: Element>(draw: &mut Draw) -> Case<T> {
-    inference(draw, None)
-}
-
-fn batch_norm_infer_then<T: Element>(draw: &mut Draw) -> Case<T> {
-    let then = draw.pick(&Then::ALL);
-    inference(draw, Some(then))
-}
-
-fn inference<T: Element>(draw: &mut Draw, then: Option<Then>) -> Case<T> {
-    let ([rows, cols], eps, after) = (draw.matrix(), draw.pick(&EPS), then.unwrap_or(Then::Nothing));
+    let after = draw.pick(&Then::ALL);
+    let ([rows, cols], eps) = (draw.matrix(), draw.pick(&EPS));
     let (gamma, beta) = (maybe(draw, cols), maybe(draw, cols));
     let (with_gamma, with_beta) = (gamma.is_some(), beta.is_some());
     let residual = if after == Then::AddRelu { cols } else { 0 };
-    let what = format!("{rows} × {cols}, γ {with_gamma}, β {with_beta}, eps {eps}, {then:?}");
+    let what = format!("{rows} × {cols}, γ {with_gamma}, β {with_beta}, eps {eps}, {after:?}");
     let case = Case::new(what)
         .input_per_item("x", cols, draw.activations(rows * cols))
         .input("gamma", gamma.unwrap_or_default())
@@ -728,12 +884,8 @@ fn inference<T: Element>(draw: &mut Draw, then: Option<Then>) -> Case<T> {
         .output_per_item("y", cols, rows * cols)
         .run(move |[x, gamma, beta, mean, var, residual], [], [y]| {
             let (gamma, beta) = (with_gamma.then_some(gamma), with_beta.then_some(beta));
-            match then {
-                None => batch_norm::infer(x, cols, gamma, beta, mean, var, eps, y),
-                Some(then) => {
-                    batch_norm::infer_then(x, cols, gamma, beta, mean, var, eps, then.after(residual), y)
-                }
-            }
+            let (running_mean, running_var, after) = (mean, var, after.after(residual));
+            batch_norm::Infer { x, cols, gamma, beta, running_mean, running_var, eps, after, y }.run()
         })
         .expect(move |[x, gamma, beta, mean, var, residual], [], [_]| {
             let (gamma, beta) = (or_all(gamma, with_gamma, cols, 1.0), or_all(beta, with_beta, cols, 0.0));
@@ -748,11 +900,21 @@ fn inference<T: Element>(draw: &mut Draw, then: Option<Then>) -> Case<T> {
             [after.apply::<T>(y, residual)]
         })
         .refuses("absurd rows", move |[x, _, _, mean, var, _], [], [y]| {
-            batch_norm::infer(x, usize::MAX, None, None, mean, var, eps, y)
+            batch_norm::Infer {
+                x,
+                cols: usize::MAX,
+                running_mean: mean,
+                running_var: var,
+                eps,
+                y,
+                ..Default::default()
+            }
+            .run()
         });
     WRONG_EPS.into_iter().fold(case, |case, (why, eps)| {
         case.refuses(why, move |[x, _, _, mean, var, _], [], [y]| {
-            batch_norm::infer(x, cols, None, None, mean, var, eps, y)
+            batch_norm::Infer { x, cols, running_mean: mean, running_var: var, eps, y, ..Default::default() }
+                .run()
         })
     })
 }
@@ -772,7 +934,19 @@ fn batch_norm_infer_backward<T: Element>(draw: &mut Draw) -> Case<T> {
     let case = sums_if(case, "dbeta", wanted[1], cols)
         .run(move |[x, gamma, mean, var, dy], [], [dx, dgamma, dbeta]| {
             let gamma = with_gamma.then_some(gamma);
-            batch_norm::infer_backward(x, cols, gamma, mean, var, eps, dy, dx, dgamma, dbeta)
+            batch_norm::InferBackward {
+                x,
+                cols,
+                gamma,
+                running_mean: mean,
+                running_var: var,
+                eps,
+                dy,
+                dx,
+                dgamma: wanted[0].then_some(dgamma),
+                dbeta: wanted[1].then_some(dbeta),
+            }
+            .run()
         })
         .expect(move |[x, gamma, mean, var, dy], [], _: [&[f64]; 3]| {
             let gamma = or_all(gamma, with_gamma, cols, 1.0);
@@ -795,30 +969,45 @@ fn batch_norm_infer_backward<T: Element>(draw: &mut Draw) -> Case<T> {
             ]
         })
         .refuses("absurd rows", move |[x, _, mean, var, dy], [], [dx, dgamma, dbeta]| {
-            batch_norm::infer_backward(x, usize::MAX, None, mean, var, eps, dy, dx, dgamma, dbeta)
+            batch_norm::InferBackward {
+                x,
+                cols: usize::MAX,
+                running_mean: mean,
+                running_var: var,
+                eps,
+                dy,
+                dx,
+                dgamma: wanted[0].then_some(dgamma),
+                dbeta: wanted[1].then_some(dbeta),
+                ..Default::default()
+            }
+            .run()
         });
     WRONG_EPS.into_iter().fold(case, |case, (why, eps)| {
         case.refuses(why, move |[x, _, mean, var, dy], [], [dx, dgamma, dbeta]| {
-            batch_norm::infer_backward(x, cols, None, mean, var, eps, dy, dx, dgamma, dbeta)
+            batch_norm::InferBackward {
+                x,
+                cols,
+                running_mean: mean,
+                running_var: var,
+                eps,
+                dy,
+                dx,
+                dgamma: wanted[0].then_some(dgamma),
+                dbeta: wanted[1].then_some(dbeta),
+                ..Default::default()
+            }
+            .run()
         })
     })
 }
 
 fn batch_norm_backward<T: Element>(draw: &mut Draw) -> Case<T> {
-    training_backward(draw, false)
-}
-
-fn batch_norm_backward_gated<T: Element>(draw: &mut Draw) -> Case<T> {
-    training_backward(draw, true)
-}
-
-fn training_backward<T: Element>(draw: &mut Draw, may_be_gated: bool) -> Case<T> {
     let ([rows, cols], eps, wanted) = (draw.matrix(), draw.pick(&EPS), wanted(draw));
     let len = (rows + 2) * cols;
-    let (gated, scale) = (draw.pick(&[true, true, false]), T::from_f64(draw.pick(&[1.0, 1.25])));
+    let (gated, scale) = (draw.flip(), T::from_f64(draw.pick(&[1.0, 1.25])));
     let (gamma, x) = (maybe(draw, cols), draw.activations(len));
-    let gate = if may_be_gated && gated { Some((draw.values(len, -1.0, 1.0), scale)) } else { None };
-    let gate = may_be_gated.then_some(gate);
+    let gate = gated.then(|| (draw.values(len, -1.0, 1.0), scale));
     training_backward_of(x, cols, gamma, eps, draw.values(len, -1.0, 1.0), gate, wanted)
 }
 
@@ -832,19 +1021,17 @@ pub fn batch_norm_backward_of<T: Element>(
     training_backward_of(x, cols, gamma, eps, dy, None, [true; 2])
 }
 
-/// `gate`: none for the kernel without one, else what may be given to the other.
 fn training_backward_of<T: Element>(
     x: Vec<T>,
     cols: usize,
     gamma: Option<Vec<T>>,
     eps: f64,
     dy: Vec<T>,
-    gate: Option<Option<(Vec<T>, T)>>,
+    gate: Option<(Vec<T>, T)>,
     wanted: [bool; 2],
 ) -> Case<T> {
     let (rows, with_gamma, zeros) = (x.len() / cols, gamma.is_some(), vec![0.0; cols]);
     let [_, mean, _, rstd] = reference::batch_norm(&widen(&x), cols, &zeros, &zeros, eps);
-    let (may_be_gated, gate) = (gate.is_some(), gate.flatten());
     let (gated, (gate, scale)) = (gate.is_some(), gate.unwrap_or((vec![], T::ONE)));
     let what =
         format!("{rows} × {cols}, γ {with_gamma}, eps {eps}, gate {gated} {scale}, dγ and dβ {wanted:?}");
@@ -860,11 +1047,9 @@ fn training_backward_of<T: Element>(
         .output("dbeta", if wanted[1] { cols } else { 0 })
         .run(move |[x, gamma, mean, rstd, dy, gate], [], [dx, dgamma, dbeta]| {
             let gamma = with_gamma.then_some(gamma);
-            if may_be_gated {
-                let gate = gated.then_some(Gate { y: gate, scale });
-                return batch_norm::backward_gated(x, cols, gamma, mean, rstd, gate, dy, dx, dgamma, dbeta);
-            }
-            batch_norm::backward(x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta)
+            let gate = gated.then_some(Gate { y: gate, scale });
+            let (dgamma, dbeta) = (wanted[0].then_some(dgamma), wanted[1].then_some(dbeta));
+            batch_norm::Backward { x, cols, gamma, mean, rstd, gate, dy, dx, dgamma, dbeta }.run()
         })
         .expect(move |[x, gamma, _, _, dy, gate], [], _: [&[f64]; 3]| {
             let through = |(&dy, &y): (&f64, &f64)| {
@@ -896,10 +1081,32 @@ fn training_backward_of<T: Element>(
             ]
         })
         .refuses("absurd rows", move |[x, _, mean, rstd, dy, _], [], [dx, dgamma, dbeta]| {
-            batch_norm::backward(x, usize::MAX, None, mean, rstd, dy, dx, dgamma, dbeta)
+            batch_norm::Backward {
+                x,
+                cols: usize::MAX,
+                mean,
+                rstd,
+                dy,
+                dx,
+                dgamma: wanted[0].then_some(dgamma),
+                dbeta: wanted[1].then_some(dbeta),
+                ..Default::default()
+            }
+            .run()
         })
         .refuses("a single row", move |[x, _, mean, rstd, dy, _], [], [dx, dgamma, dbeta]| {
             let (x, dy, dx) = (&x[..cols], &dy[..cols], &mut dx[..cols]);
-            batch_norm::backward(x, cols, None, mean, rstd, dy, dx, dgamma, dbeta)
+            batch_norm::Backward {
+                x,
+                cols,
+                mean,
+                rstd,
+                dy,
+                dx,
+                dgamma: wanted[0].then_some(dgamma),
+                dbeta: wanted[1].then_some(dbeta),
+                ..Default::default()
+            }
+            .run()
         })
 }

@@ -56,7 +56,9 @@ fn prelu_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .output_per_item("dx", sample, samples * sample);
     let case = if wanted { case.output("dslope", channels) } else { case.output_per_item("dslope", 0, 0) };
     case.lengths(Length::Any, &["slope"])
-        .run(move |[x, slope, dy], [], [dx, dslope]| prelu::backward(x, slope, inner, dy, dx, dslope))
+        .run(move |[x, slope, dy], [], [dx, dslope]| {
+            prelu::Backward { x, slope, inner, dy, dx, dslope: wanted.then_some(dslope) }.run()
+        })
         .expect(move |[x, slope, dy], [], [_, _]| {
             let (dx, dslope) = reference::prelu_backward(x, slope, inner, dy);
             let dx = strictly(dx, |_| 0.0);
@@ -80,10 +82,10 @@ fn prelu_backward<T: Element>(draw: &mut Draw) -> Case<T> {
             [dx, strictly(dslope, |c| units * sizes[c])]
         })
         .refuses("no slope", move |[x, _, dy], [], [dx, dslope]| {
-            prelu::backward(x, &[], inner, dy, dx, dslope)
+            prelu::Backward { x, slope: &[], inner, dy, dx, dslope: wanted.then_some(dslope) }.run()
         })
         .refuses("absurd channels", move |[x, slope, dy], [], [dx, dslope]| {
-            prelu::backward(x, slope, usize::MAX, dy, dx, dslope)
+            prelu::Backward { x, slope, inner: usize::MAX, dy, dx, dslope: wanted.then_some(dslope) }.run()
         })
 }
 

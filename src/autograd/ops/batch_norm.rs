@@ -52,33 +52,34 @@ impl<T: Element> Backward<T> for BatchNorm<T> {
             None => (dy, None),
         };
         norm_backward(self.shape, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
-            let (dgamma, dbeta) = (dgamma.unwrap_or_default(), dbeta.unwrap_or_default());
             let gamma = self.gamma.as_ref().map(Numbers::data);
             match &self.kept {
-                Kept::Batch { mean, rstd } => batch_norm::backward_gated(
-                    x.data(),
+                Kept::Batch { mean, rstd } => batch_norm::Backward {
+                    x: x.data(),
                     cols,
                     gamma,
                     mean,
                     rstd,
                     gate,
-                    dy.data(),
+                    dy: dy.data(),
                     dx,
                     dgamma,
                     dbeta,
-                ),
-                Kept::Running { mean, var, eps } => batch_norm::infer_backward(
-                    x.data(),
+                }
+                .run(),
+                Kept::Running { mean, var, eps } => batch_norm::InferBackward {
+                    x: x.data(),
                     cols,
                     gamma,
-                    mean,
-                    var,
-                    *eps,
-                    dy.data(),
+                    running_mean: mean,
+                    running_var: var,
+                    eps: *eps,
+                    dy: dy.data(),
                     dx,
                     dgamma,
                     dbeta,
-                ),
+                }
+                .run(),
             }
         })
     }
@@ -171,11 +172,34 @@ impl<T: Element> Tensor<T> {
                 BatchStatistics::Batch(running) => {
                     let (mut mean, mut rstd) = (Buffer::stale(cols), Buffer::stale(cols));
                     let (m, r) = (mean.fresh_mut(), rstd.fresh_mut());
-                    batch_norm::forward_then(x.data(), cols, gamma, beta, eps, running, after, y, m, r)?;
+                    batch_norm::Forward {
+                        x: x.data(),
+                        cols,
+                        gamma,
+                        beta,
+                        eps,
+                        running,
+                        after,
+                        y,
+                        mean: Some(m),
+                        rstd: Some(r),
+                    }
+                    .run()?;
                     Kept::Batch { mean, rstd }
                 }
                 BatchStatistics::Running { mean, var } => {
-                    batch_norm::infer_then(x.data(), cols, gamma, beta, mean, var, eps, after, y)?;
+                    batch_norm::Infer {
+                        x: x.data(),
+                        cols,
+                        gamma,
+                        beta,
+                        running_mean: mean,
+                        running_var: var,
+                        eps,
+                        after,
+                        y,
+                    }
+                    .run()?;
                     Kept::Running { mean: Buffer::copy_of(mean), var: Buffer::copy_of(var), eps }
                 }
             });

@@ -23,10 +23,10 @@ impl<T: Element> Backward<T> for GroupNorm<T> {
         let (x, dy, layout) = (&self.x, dy.compact(), self.layout);
         let affine = self.gamma.is_some();
         norm_backward(x.dims(), layout.channels, affine, self.parents, gradients, |dx, dgamma, dbeta| {
-            let (dgamma, dbeta) = (dgamma.unwrap_or_default(), dbeta.unwrap_or_default());
             let gamma = self.gamma.as_ref().map(Tensor::data);
             let (mean, rstd) = (&self.mean, &self.rstd);
-            group_norm::backward(x.data(), layout, gamma, mean, rstd, dy.data(), dx, dgamma, dbeta)
+            group_norm::Backward { x: x.data(), layout, gamma, mean, rstd, dy: dy.data(), dx, dgamma, dbeta }
+                .run()
         })
     }
 }
@@ -54,7 +54,17 @@ impl<T: Element> Tensor<T> {
         let (mut mean, mut rstd) = (Buffer::try_stale(rows)?, Buffer::try_stale(rows)?);
         let y = Tensor::build(x.dims(), |y| {
             let (gamma, beta) = (gamma.as_ref().map(Tensor::data), beta.as_ref().map(Tensor::data));
-            group_norm::forward(x.data(), layout, gamma, beta, eps, y, mean.fresh_mut(), rstd.fresh_mut())
+            group_norm::Forward {
+                x: x.data(),
+                layout,
+                gamma,
+                beta,
+                eps,
+                y,
+                mean: Some(mean.fresh_mut()),
+                rstd: Some(rstd.fresh_mut()),
+            }
+            .run()
         })?;
         let inputs = [Some(self), affine.map(|(gamma, _)| gamma), affine.map(|(_, beta)| beta)];
         record("group_norm", y, inputs, |parents, _| {

@@ -21,7 +21,15 @@ impl<T: Element> Backward<T> for Prelu<T> {
         let (x, slope, dy) = (&self.x, &self.slope, dy.compact());
         let mut dslope = Buffer::stale(slope.len());
         let dx = Tensor::build(x.dims(), |dx| {
-            prelu::backward(x.data(), slope.data(), self.inner, dy.data(), dx, dslope.fresh_mut())
+            prelu::Backward {
+                x: x.data(),
+                slope: slope.data(),
+                inner: self.inner,
+                dy: dy.data(),
+                dx,
+                dslope: Some(dslope.fresh_mut()),
+            }
+            .run()
         })?;
         gradients.add(self.parents[0], || Ok(dx))?;
         gradients.add(self.parents[1], || Ok(Tensor::from_buffer(dslope, slope.dims())))

@@ -23,7 +23,16 @@ impl<T: Element> Backward<T> for RmsNorm<T> {
         let wanted = if self.parents[1].is_some() { cols } else { 0 };
         let mut dgamma = Buffer::stale(wanted);
         let dx = Tensor::build(x.dims(), |dx| {
-            rms_norm::backward(x.data(), cols, gamma, &self.rstd, dy.data(), dx, dgamma.fresh_mut())
+            rms_norm::Backward {
+                x: x.data(),
+                cols,
+                gamma,
+                rstd: &self.rstd,
+                dy: dy.data(),
+                dx,
+                dgamma: (wanted > 0).then(|| dgamma.fresh_mut()),
+            }
+            .run()
         })?;
         gradients.add(self.parents[0], || Ok(dx))?;
         gradients.add(self.parents[1], || Ok(Tensor::from_buffer(dgamma, Shape::from_dims(&[wanted]))))
@@ -50,7 +59,7 @@ impl<T: Element> Tensor<T> {
         let mut rstd = Buffer::stale(x.len().checked_div(cols).unwrap_or(0));
         let y = Tensor::build(x.dims(), |y| {
             let weight = weight.as_ref().map(Tensor::data);
-            rms_norm::forward(x.data(), cols, weight, eps, y, rstd.fresh_mut())
+            rms_norm::Forward { x: x.data(), cols, gamma: weight, eps, y, rstd: Some(rstd.fresh_mut()) }.run()
         })?;
         record("rms_norm", y, [Some(self), gamma], |parents, _| {
             Op::RmsNorm(RmsNorm { x, gamma: weight, rstd, parents })
