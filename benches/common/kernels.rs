@@ -457,7 +457,14 @@ fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
                 [numbers(len, 3), numbers(len, 6), numbers(len, 7)],
                 move |[a, b, c, dy], gradients| {
                     let abc = [a, b, c].map(Operand::Row);
-                    zip::ternary_backward(Ternary::Lerp, abc, dy, [1, len], gradients)
+                    zip::TernaryBackward {
+                        op: Ternary::Lerp,
+                        abc,
+                        dy,
+                        shape: [1, len],
+                        gradients: gradients.map(Some),
+                    }
+                    .run()
                 },
                 move |[a, b, c, dy]| {
                     let of = |slope: &dyn Fn(usize) -> f64| (0..len).map(|i| dy[i] * slope(i)).collect();
@@ -480,9 +487,9 @@ fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
                 [numbers(len, 3)],
                 move |[a, b, y, dy], [dx]| {
                     if of_base {
-                        pow::base_backward(a, b, dy, dx)
+                        pow::BaseBackward { a, b, dy, da: dx }.run()
                     } else {
-                        pow::exponent_backward(a, b, y, dy, dx)
+                        pow::ExponentBackward { a, b, y, dy, db: dx }.run()
                     }
                 },
                 move |[a, b, _, dy]| {
@@ -839,9 +846,9 @@ fn reduction_backward<T: Element>(op: &str, rows: usize, cols: usize) -> Option<
         [numbers(len, 3)],
         move |[x, y, dy], [dx]| {
             if by_row {
-                norm::rows_backward(norm, x, y, dy, cols, dx)
+                norm::RowsBackward { op: norm, x, y, dy, cols, dx }.run()
             } else {
-                norm::cols_backward(norm, x, y, dy, cols, dx)
+                norm::ColsBackward { op: norm, x, y, dy, cols, dx }.run()
             }
         },
         move |[x, _, dy]| {
@@ -892,7 +899,7 @@ fn along_rows<T: Element>(family: &str, op: &str, rows: usize, cols: usize) -> O
                 [(exp + 2.0) * n, n + 2.0 * cols as f64, n],
                 [x, narrow(y), numbers(cols, 2)],
                 [numbers(len, 3)],
-                move |[x, y, dy], [dx]| logsumexp::backward_cols(x, y, dy, cols, dx),
+                move |[x, y, dy], [dx]| logsumexp::BackwardCols { x, y, dy, cols, dx }.run(),
                 move |[x, y, dy]| {
                     of_columns(x, cols, |x, place| {
                         reference::logsumexp_backward(x, &y[place..=place], &dy[place..=place], x.len())
@@ -918,7 +925,7 @@ fn along_rows<T: Element>(family: &str, op: &str, rows: usize, cols: usize) -> O
             [(exp + 2.0) * n, n + 2.0 * rows as f64, n],
             [narrow(reference::logsumexp(&wide(&x), cols)), x, numbers(rows, 2)],
             [numbers(len, 3)],
-            move |[y, x, dy], [dx]| logsumexp::backward(x, y, dy, cols, dx),
+            move |[y, x, dy], [dx]| logsumexp::Backward { x, y, dy, cols, dx }.run(),
             move |[y, x, dy]| reference::logsumexp_backward(x, y, dy, cols),
         ),
         _ => None,
@@ -961,15 +968,16 @@ fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
             [x, weight],
             [vec![T::ZERO; rows]],
             move |[x, weight], [losses]| {
-                cross_entropy::forward(
-                    x,
-                    &targets,
-                    cols,
-                    options(all, weight, ignore_index),
+                cross_entropy::Forward {
+                    logits: x,
+                    targets: &targets,
+                    classes: cols,
+                    options: options(all, weight, ignore_index),
                     losses,
-                    &mut lse,
-                    &mut rest,
-                )
+                    logsumexp: &mut lse,
+                    rest: &mut rest,
+                }
+                .run()
             },
             move |[x, _]| reference::cross_entropy(x, &same_targets, cols, s, &wide_weight, ignore_index),
         ),
@@ -980,16 +988,17 @@ fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
                 [x, numbers(rows, 2), weight],
                 [numbers(rows * cols, 3)],
                 move |[x, dy, weight], [dx]| {
-                    cross_entropy::backward(
-                        x,
-                        &targets,
-                        cols,
-                        options(all, weight, ignore_index),
-                        &lse,
-                        &rest,
-                        dy,
-                        dx,
-                    )
+                    cross_entropy::Backward {
+                        logits: x,
+                        targets: &targets,
+                        classes: cols,
+                        options: options(all, weight, ignore_index),
+                        logsumexp: &lse,
+                        rest: &rest,
+                        dlosses: dy,
+                        dlogits: dx,
+                    }
+                    .run()
                 },
                 move |[x, dy, _]| {
                     let targets = &same_targets;
@@ -1013,7 +1022,17 @@ fn probabilities<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case>
             [x, targets],
             [vec![T::ZERO; rows]],
             move |[x, t], [losses]| {
-                soft_cross_entropy::forward(x, t, cols, T::ZERO, None, losses, &mut lse, &mut rest)
+                soft_cross_entropy::Forward {
+                    logits: x,
+                    targets: t,
+                    classes: cols,
+                    label_smoothing: T::ZERO,
+                    losses,
+                    logsumexp: &mut lse,
+                    rest: &mut rest,
+                    ..Default::default()
+                }
+                .run()
             },
             move |[x, t]| reference::soft_cross_entropy(x, t, cols, 0.0, &ones),
         ),
@@ -1024,7 +1043,18 @@ fn probabilities<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case>
                 [x, targets, numbers(rows, 4)],
                 [numbers(len, 3)],
                 move |[x, t, dy], [dx]| {
-                    soft_cross_entropy::backward(x, t, cols, T::ZERO, None, &lse, &rest, dy, dx, None)
+                    soft_cross_entropy::Backward {
+                        logits: x,
+                        targets: t,
+                        classes: cols,
+                        label_smoothing: T::ZERO,
+                        logsumexp: &lse,
+                        rest: &rest,
+                        dlosses: dy,
+                        dlogits: dx,
+                        ..Default::default()
+                    }
+                    .run()
                 },
                 move |[x, t, dy]| reference::soft_cross_entropy_backward(x, t, cols, 0.0, &ones, dy).0,
             )
@@ -1041,14 +1071,26 @@ fn likelihoods<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
             [0.0, r, r],
             [numbers(rows * cols, 1)],
             [vec![T::ZERO; rows]],
-            move |[x], [losses]| nll_loss::forward(x, &targets, cols, None, None, losses),
+            move |[x], [losses]| {
+                nll_loss::Forward { log_p: x, targets: &targets, classes: cols, losses, ..Default::default() }
+                    .run()
+            },
             move |[x]| reference::nll_loss(x, &same_targets, cols, &ones, None),
         ),
         "backward" => call::<T, _, _>(
             [0.0, r, (rows * cols) as f64],
             [numbers(rows, 2)],
             [numbers(rows * cols, 3)],
-            move |[dy], [dx]| nll_loss::backward(&targets, cols, None, None, dy, dx),
+            move |[dy], [dx]| {
+                nll_loss::Backward {
+                    targets: &targets,
+                    classes: cols,
+                    dlosses: dy,
+                    dlog_p: dx,
+                    ..Default::default()
+                }
+                .run()
+            },
             move |[dy]| reference::nll_loss_backward(&same_targets, cols, &ones, None, dy),
         ),
         _ => None,
@@ -1076,7 +1118,10 @@ fn losses<T: Element>(op: &str, len: usize) -> Option<Case> {
             [(flops + 1.0) * n, 2.0 * n, n],
             [numbers(len, 1), target],
             [numbers(len, 3)],
-            move |[x, target], [dx]| loss::backward_uniform(kernel, x, target, T::from_f64(0.75), dx, None),
+            move |[x, target], [dx]| {
+                loss::BackwardUniform { op: kernel, x, target, dloss: T::from_f64(0.75), dx, dtarget: None }
+                    .run()
+            },
             move |[x, target]| x.iter().zip(target).map(|(&x, &t)| truth(x, t).1 * 0.75).collect(),
         )
         .filter(|_| backward);
@@ -1086,7 +1131,9 @@ fn losses<T: Element>(op: &str, len: usize) -> Option<Case> {
             [(flops + 1.0) * n, 3.0 * n, n],
             [numbers(len, 1), target, numbers(len, 4)],
             [numbers(len, 3)],
-            move |[x, target, dy], [dx]| loss::backward(kernel, x, target, dy, dx, None),
+            move |[x, target, dy], [dx]| {
+                loss::Backward { op: kernel, x, target, dlosses: dy, dx, dtarget: None }.run()
+            },
             move |[x, target, dy]| {
                 x.iter().zip(target).zip(dy).map(|((&x, &t), dy)| truth(x, t).1 * dy).collect()
             },

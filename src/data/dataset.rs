@@ -7,7 +7,7 @@ use super::loader::Batch;
 use crate::buffer::Buffer;
 use crate::context;
 use crate::error::{Error, Result};
-use crate::kernels::same_len;
+use crate::kernels::Operand as _;
 use crate::simd::{Kernel, Simd};
 use crate::tensor::{Shape, Tensor};
 
@@ -167,7 +167,7 @@ pub(super) fn check_index(op: &'static str, index: usize, len: usize) -> Result<
 /// # Errors
 /// [`Error::Shape`] when the lengths differ.
 pub fn scale_pixels(pixels: &[u8], out: &mut [f32]) -> Result<()> {
-    same_len("scale_pixels", "out", out, pixels.len())?;
+    out.expect_len("scale_pixels", "out", pixels.len())?;
     let simd = context::settings()?.simd;
     let _environment = context::enter_environment();
     simd.run(Scale { pixels, out });

@@ -3,7 +3,7 @@
 use super::collate::{Collate, Picks};
 use super::dataset::{Dataset, check_index};
 use crate::error::{Error, Result};
-use crate::kernels::same_len;
+use crate::kernels::Operand as _;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
@@ -137,7 +137,7 @@ impl Dataset for LabeledTensors {
     fn read(&self, index: usize, out: &mut [f32]) -> Result<()> {
         check_index("LabeledTensors", index, self.len())?;
         let size = self.images.len() / self.len();
-        same_len("LabeledTensors", "out", out, size)?;
+        out.expect_len("LabeledTensors", "out", size)?;
         out.copy_from_slice(&self.images.data()[index * size..][..size]);
         Ok(())
     }

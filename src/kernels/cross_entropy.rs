@@ -16,7 +16,7 @@
 
 use super::nll_loss::check_targets;
 use super::reduce::{self, Reduce};
-use super::{compiled_once, lengths, rows_per_chunk, same_len_if_any, whole_rows};
+use super::{Operand as _, compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Rows, RowsMut};
@@ -36,68 +36,78 @@ pub struct Options<'a, T> {
     pub ignore_index: Option<usize>,
 }
 
-/// The loss of each row of `classes` logits, and its log-sum-exp, which [`backward`] needs: rounded, and what the rounding
+/// The loss of each row of `classes` logits, and its log-sum-exp, which [`Backward`] needs: rounded, and what the rounding
 /// left over, so that a row of large logits keeps the digits of `ln Σ`. No reduction over rows.
 ///
-/// # Errors
-/// [`Error::Shape`] when `logits` is not whole rows, another slice has not one element per row or there is not one weight
-/// per class, [`Error::Value`] when a target is not a class or the label smoothing is outside 0 to 1.
-///
 /// ```
-/// use gristmill::kernels::cross_entropy::{self, Options};
+/// use gristmill::kernels::cross_entropy::{Forward, Options};
 /// let (mut losses, mut lse, mut rest) = ([0.0_f64; 2], [0.0; 2], [0.0; 2]);
-/// let logits = [0.0, 0.0, 1000.0, 0.0];
-/// cross_entropy::forward(&logits, &[0, 1], 2, Options::default(), &mut losses, &mut lse, &mut rest)?;
-/// assert_eq!(losses, [2f64.ln(), 1000.0]);
-/// let options = Options { weight: Some(&[1.0, 0.5]), ignore_index: Some(0), ..Options::default() };
-/// cross_entropy::forward(&logits, &[0, 1], 2, options, &mut losses, &mut lse, &mut rest)?;
-/// assert_eq!(losses, [0.0, 500.0]);
-/// let outside = cross_entropy::forward(&logits, &[0, 2], 2, options, &mut losses, &mut lse, &mut rest);
-/// let error = outside.unwrap_err();
-/// assert_eq!(error.to_string(), "cross_entropy: target 2 of row 1 is not one of 2 classes");
+/// Forward {
+///     logits: &[0.0, 0.0, 1000.0, 0.0],
+///     targets: &[0, 1],
+///     classes: 2,
+///     options: Options { weight: Some(&[1.0, 0.5]), ..Options::default() },
+///     losses: &mut losses,
+///     logsumexp: &mut lse,
+///     rest: &mut rest,
+/// }
+/// .run()?;
+/// assert_eq!(losses, [2f64.ln(), 500.0]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn forward<T: Element>(
-    logits: &[T],
-    targets: &[usize],
-    classes: usize,
-    options: Options<'_, T>,
-    losses: &mut [T],
-    logsumexp: &mut [T],
-    rest: &mut [T],
-) -> Result<()> {
-    compiled_once!("cross_entropy::forward", |logits: &[T],
-                                              targets: &[usize],
-                                              classes: usize,
-                                              options: Options<'_, T>,
-                                              losses: &mut [T],
-                                              logsumexp: &mut [T],
-                                              rest: &mut [T]|
-     -> Result<()> {
-        let rows = check(logits, targets, classes, options)?;
-        lengths!("cross_entropy", losses == rows, logsumexp == rows, rest == rows);
-        if rows == 0 {
-            return Ok(());
-        }
-        let rule = Rule::new(options, classes)?;
-        let settings = context::settings()?;
-        let chunk = rows_per_chunk(classes);
-        let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        let parts = (
-            Rows(logits, classes * chunk),
-            Rows(targets, chunk),
-            RowsMut::new(losses, chunk),
-            RowsMut::new(logsumexp, chunk),
-            RowsMut::new(rest, chunk),
-        );
-        parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp, rest)| {
-            settings.simd.run(Forward { logits, targets, classes, rule, losses, logsumexp, rest });
-        });
-        Ok(())
-    })
+#[derive(Debug, Default)]
+pub struct Forward<'a, T> {
+    /// Whole rows.
+    pub logits: &'a [T],
+    /// The class of each row.
+    pub targets: &'a [usize],
+    /// The number of logits in a row.
+    pub classes: usize,
+    /// Smoothing, weights of classes and the rows to ignore; none by default.
+    pub options: Options<'a, T>,
+    /// Output, one element per row.
+    pub losses: &'a mut [T],
+    /// Output for [`Backward`], one element per row: the log-sum-exp, rounded.
+    pub logsumexp: &'a mut [T],
+    /// Output for [`Backward`], one element per row: what the rounding of `logsumexp` left over.
+    pub rest: &'a mut [T],
 }
 
-/// The gradient of the logits from the log-sum-exp of each row and its rest, as [`forward`] gives them, and the gradient
+impl<T: Element> Forward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `logits` is not whole rows, another slice has not one element per row or there is not one weight
+    /// per class, [`Error::Value`] when a target is not a class or the label smoothing is outside 0 to 1.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("cross_entropy::forward", |call: Forward<'_, T>| -> Result<()> {
+            let Forward { logits, targets, classes, options, losses, logsumexp, rest } = call;
+            let rows = check(logits, targets, classes, options)?;
+            lengths!("cross_entropy", losses == rows, logsumexp == rows, rest == rows);
+            if rows == 0 {
+                return Ok(());
+            }
+            let rule = Rule::new(options, classes)?;
+            let settings = context::settings()?;
+            let chunk = rows_per_chunk(classes);
+            let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            let parts = (
+                Rows(logits, classes * chunk),
+                Rows(targets, chunk),
+                RowsMut::new(losses, chunk),
+                RowsMut::new(logsumexp, chunk),
+                RowsMut::new(rest, chunk),
+            );
+            parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp, rest)| {
+                settings.simd.run(ForwardChunk { logits, targets, classes, rule, losses, logsumexp, rest });
+            });
+            Ok(())
+        })
+    }
+}
+
+/// The gradient of the logits from the log-sum-exp of each row and its rest, as [`Forward`] gives them, and the gradient
 /// of each loss:
 /// `dlogits[i] = dloss·(ω·p[i] − (1 − s)·w[t]·[i = t] − s/classes·w[i])` with `p[i] = exp(z[i] − lse − rest)`.
 ///
@@ -105,57 +115,96 @@ pub fn forward<T: Element>(
 /// times the error of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are. With weights and
 /// smoothing, whose ω is a sum, 12 becomes d + 16.
 ///
-/// # Errors
-/// As [`forward`].
-///
 /// ```
-/// use gristmill::kernels::cross_entropy::{Options, backward};
+/// use gristmill::kernels::cross_entropy::Backward;
 /// let mut dlogits = [0.0_f64; 2];
-/// backward(&[0.0, 0.0], &[1], 2, Options::default(), &[2f64.ln()], &[0.0], &[1.0], &mut dlogits)?;
+/// Backward {
+///     logits: &[0.0, 0.0],
+///     targets: &[1],
+///     classes: 2,
+///     logsumexp: &[2f64.ln()],
+///     rest: &[0.0],
+///     dlosses: &[1.0],
+///     dlogits: &mut dlogits,
+///     ..Backward::default()
+/// }
+/// .run()?;
 /// assert!((dlogits[0] - 0.5).abs() < 1e-15 && (dlogits[1] + 0.5).abs() < 1e-15);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn backward<T: Element>(
-    logits: &[T],
-    targets: &[usize],
-    classes: usize,
-    options: Options<'_, T>,
-    logsumexp: &[T],
-    rest: &[T],
-    dlosses: &[T],
-    dlogits: &mut [T],
-) -> Result<()> {
-    compiled_once!("cross_entropy::backward", |logits: &[T],
-                                               targets: &[usize],
-                                               classes: usize,
-                                               options: Options<'_, T>,
-                                               logsumexp: &[T],
-                                               rest: &[T],
-                                               dlosses: &[T],
-                                               dlogits: &mut [T]|
-     -> Result<()> {
-        let rows = check(logits, targets, classes, options)?;
-        lengths!("cross_entropy", logsumexp == rows, rest == rows, dlosses == rows, dlogits == logits.len());
-        if rows == 0 {
-            return Ok(());
-        }
-        let rule = Rule::new(options, classes)?;
-        let settings = context::settings()?;
-        let chunk = rows_per_chunk(classes);
-        let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        let parts = (
-            Rows(logits, classes * chunk),
-            Rows(targets, chunk),
-            Rows(logsumexp, chunk),
-            Rows(rest, chunk),
-            Rows(dlosses, chunk),
-            RowsMut::new(dlogits, classes * chunk),
-        );
-        parallel::for_each(settings, parts, work, |(logits, targets, logsumexp, rest, dlosses, dlogits)| {
-            settings.simd.run(Backward { logits, targets, classes, rule, logsumexp, rest, dlosses, dlogits });
-        });
-        Ok(())
-    })
+#[derive(Debug, Default)]
+pub struct Backward<'a, T> {
+    /// Whole rows.
+    pub logits: &'a [T],
+    /// The class of each row.
+    pub targets: &'a [usize],
+    /// The number of logits in a row.
+    pub classes: usize,
+    /// Those of the forward pass; none by default.
+    pub options: Options<'a, T>,
+    /// One element per row, from [`Forward`].
+    pub logsumexp: &'a [T],
+    /// One element per row, from [`Forward`].
+    pub rest: &'a [T],
+    /// The gradient of each loss, one element per row.
+    pub dlosses: &'a [T],
+    /// Output of the length of `logits`.
+    pub dlogits: &'a mut [T],
+}
+
+impl<T: Element> Backward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `logits` is not whole rows, another slice does not fit or there is not one weight per
+    /// class, [`Error::Value`] when a target is not a class or the label smoothing is outside 0 to 1.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("cross_entropy::backward", |call: Backward<'_, T>| -> Result<()> {
+            let Backward { logits, targets, classes, options, logsumexp, rest, dlosses, dlogits } = call;
+            let rows = check(logits, targets, classes, options)?;
+            lengths!(
+                "cross_entropy",
+                logsumexp == rows,
+                rest == rows,
+                dlosses == rows,
+                dlogits == logits.len()
+            );
+            if rows == 0 {
+                return Ok(());
+            }
+            let rule = Rule::new(options, classes)?;
+            let settings = context::settings()?;
+            let chunk = rows_per_chunk(classes);
+            let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            let parts = (
+                Rows(logits, classes * chunk),
+                Rows(targets, chunk),
+                Rows(logsumexp, chunk),
+                Rows(rest, chunk),
+                Rows(dlosses, chunk),
+                RowsMut::new(dlogits, classes * chunk),
+            );
+            parallel::for_each(
+                settings,
+                parts,
+                work,
+                |(logits, targets, logsumexp, rest, dlosses, dlogits)| {
+                    settings.simd.run(BackwardChunk {
+                        logits,
+                        targets,
+                        classes,
+                        rule,
+                        logsumexp,
+                        rest,
+                        dlosses,
+                        dlogits,
+                    });
+                },
+            );
+            Ok(())
+        })
+    }
 }
 
 /// The number of rows, if logits, targets and options are what they should be.
@@ -167,7 +216,7 @@ fn check<T: Element>(
 ) -> Result<usize> {
     let rows = whole_rows("cross_entropy", logits, classes)?;
     lengths!("cross_entropy", targets == rows);
-    same_len_if_any("cross_entropy", "weight", options.weight, classes)?;
+    options.weight.expect_len("cross_entropy", "weight", classes)?;
     check_targets("cross_entropy", targets, classes, options.ignore_index)?;
     check_smoothing("cross_entropy", options.label_smoothing)?;
     Ok(rows)
@@ -267,7 +316,7 @@ pub(super) fn sum_and_rest<T: Element>(largest: T, ln_sum: T) -> (T, T) {
     (sum, (largest - sum) + ln_sum)
 }
 
-struct Forward<'a, T> {
+struct ForwardChunk<'a, T> {
     logits: &'a [T],
     targets: &'a [usize],
     classes: usize,
@@ -277,7 +326,7 @@ struct Forward<'a, T> {
     rest: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for ForwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -326,7 +375,7 @@ impl<T: Element> Rule<'_, T> {
     }
 }
 
-struct Backward<'a, T> {
+struct BackwardChunk<'a, T> {
     logits: &'a [T],
     targets: &'a [usize],
     classes: usize,
@@ -337,7 +386,7 @@ struct Backward<'a, T> {
     dlogits: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Backward<'_, T> {
+impl<T: Element> Kernel for BackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

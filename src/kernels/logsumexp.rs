@@ -7,7 +7,7 @@
 //! A row of −∞ alone, and an empty row, give −∞; a row with +∞ gives +∞; a row with a NaN gives NaN.
 
 use super::reduce::passes::{PIECE, Term, column_totals, total};
-use super::{compiled_once, lengths, rows_per_chunk, same_len, whole_rows};
+use super::{Operand as _, compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::buffer::Scratch;
 use crate::context;
 use crate::error::Result;
@@ -51,7 +51,7 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
         let chunk = rows_per_chunk(cols);
         let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
         parallel::for_each(settings, (Rows(x, cols * chunk), RowsMut::new(y, chunk)), work, |(x, y)| {
-            settings.simd.run(Forward { x, cols, y });
+            settings.simd.run(ForwardChunk { x, cols, y });
         });
         Ok(())
     })
@@ -65,38 +65,54 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
 /// [`softmax`](super::softmax). As in PyTorch, the gradient is NaN where x\[i\] and y are the same infinity: everywhere in
 /// a row of −∞, and at each +∞.
 ///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
-/// `dx` has another length than `x`.
-///
 /// ```
-/// let mut dx = [0.0_f32; 2];
-/// gristmill::kernels::logsumexp::backward(&[3.0, f32::NEG_INFINITY], &[3.0], &[2.0], 2, &mut dx)?;
+/// use gristmill::kernels::logsumexp::Backward;
+/// let (x, mut dx) = ([3.0, f32::NEG_INFINITY], [0.0; 2]);
+/// Backward { x: &x, y: &[3.0], dy: &[2.0], cols: 2, dx: &mut dx }.run()?;
 /// assert_eq!(dx, [2.0, 0.0]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn backward<T: Element>(x: &[T], y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
-    compiled_once!("logsumexp::backward", |x: &[T],
-                                           y: &[T],
-                                           dy: &[T],
-                                           cols: usize,
-                                           dx: &mut [T]|
-     -> Result<()> {
-        check_rows(x, cols, "y", y)?;
-        check_rows(x, cols, "dy", dy)?;
-        lengths!("logsumexp", dx == x.len());
-        if x.is_empty() {
-            return Ok(());
-        }
-        let settings = context::settings()?;
-        let chunk = rows_per_chunk(cols);
-        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        let parts = (Rows(x, cols * chunk), Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, cols * chunk));
-        parallel::for_each(settings, parts, work, |(x, y, dy, dx)| {
-            settings.simd.run(Backward { x, y, dy, cols, dx });
-        });
-        Ok(())
-    })
+#[derive(Debug, Default)]
+pub struct Backward<'a, T> {
+    /// Whole rows.
+    pub x: &'a [T],
+    /// The log-sum-exp of each row, from [`forward`].
+    pub y: &'a [T],
+    /// The gradient of each log-sum-exp.
+    pub dy: &'a [T],
+    /// The number of elements in a row.
+    pub cols: usize,
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
+}
+
+impl<T: Element> Backward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
+    /// `dx` has another length than `x`.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("logsumexp::backward", |call: Backward<'_, T>| -> Result<()> {
+            let Backward { x, y, dy, cols, dx } = call;
+            check_rows(x, cols, "y", y)?;
+            check_rows(x, cols, "dy", dy)?;
+            lengths!("logsumexp", dx == x.len());
+            if x.is_empty() {
+                return Ok(());
+            }
+            let settings = context::settings()?;
+            let chunk = rows_per_chunk(cols);
+            let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            let parts =
+                (Rows(x, cols * chunk), Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, cols * chunk));
+            parallel::for_each(settings, parts, work, |(x, y, dy, dx)| {
+                settings.simd.run(BackwardChunk { x, y, dy, cols, dx });
+            });
+            Ok(())
+        })
+    }
 }
 
 /// The log-sum-exp of each of the `cols` columns of `x`, to `y` of `cols` elements.
@@ -128,52 +144,66 @@ pub fn forward_cols<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()>
     })
 }
 
-/// The gradient of [`forward_cols`], as [`backward`] with the d of a sum by column; `y` and `dy` have one element per
+/// The gradient of [`forward_cols`], as [`Backward`] with the d of a sum by column; `y` and `dy` have one element per
 /// column.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
-/// another length than `x`.
-pub fn backward_cols<T: Element>(x: &[T], y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
-    compiled_once!("logsumexp::backward_cols", |x: &[T],
-                                                y: &[T],
-                                                dy: &[T],
-                                                cols: usize,
-                                                dx: &mut [T]|
-     -> Result<()> {
-        whole_rows("logsumexp", x, cols)?;
-        lengths!("logsumexp", y == cols, dy == cols, dx == x.len());
-        if x.is_empty() {
-            return Ok(());
-        }
-        let settings = context::settings()?;
-        let mut scales = Scratch::new(cols);
-        column_totals(settings, Term::Exponential { shift: y }, x, cols, &mut scales);
-        for ((scale, &y), &dy) in scales.iter_mut().zip(y).zip(dy) {
-            *scale = if y.is_finite() { dy / *scale } else { dy };
-        }
-        let (scales, chunk) = (&scales[..], rows_per_chunk(cols) * cols);
-        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(dx, chunk)), work, |(x, dx)| {
-            settings.simd.run(BackwardCols { x, y, scales, dx });
-        });
-        Ok(())
-    })
+#[derive(Debug, Default)]
+pub struct BackwardCols<'a, T> {
+    /// Whole rows.
+    pub x: &'a [T],
+    /// The log-sum-exp of each column, from [`forward_cols`].
+    pub y: &'a [T],
+    /// The gradient of each log-sum-exp.
+    pub dy: &'a [T],
+    /// The number of columns.
+    pub cols: usize,
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
+}
+
+impl<T: Element> BackwardCols<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
+    /// another length than `x`.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("logsumexp::backward_cols", |call: BackwardCols<'_, T>| -> Result<()> {
+            let BackwardCols { x, y, dy, cols, dx } = call;
+            whole_rows("logsumexp", x, cols)?;
+            lengths!("logsumexp", y == cols, dy == cols, dx == x.len());
+            if x.is_empty() {
+                return Ok(());
+            }
+            let settings = context::settings()?;
+            let mut scales = Scratch::new(cols);
+            column_totals(settings, Term::Exponential { shift: y }, x, cols, &mut scales);
+            for ((scale, &y), &dy) in scales.iter_mut().zip(y).zip(dy) {
+                *scale = if y.is_finite() { dy / *scale } else { dy };
+            }
+            let (scales, chunk) = (&scales[..], rows_per_chunk(cols) * cols);
+            let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(dx, chunk)), work, |(x, dx)| {
+                settings.simd.run(BackwardColsChunk { x, y, scales, dx });
+            });
+            Ok(())
+        })
+    }
 }
 
 /// An error unless `x` is whole rows and `y` has one element for each; of empty rows there are as many as `y` has.
 fn check_rows<T>(x: &[T], cols: usize, name: &str, y: &[T]) -> Result<()> {
     let rows = whole_rows("logsumexp", x, cols)?;
-    if cols == 0 { Ok(()) } else { same_len("logsumexp", name, y, rows) }
+    if cols == 0 { Ok(()) } else { y.expect_len("logsumexp", name, rows) }
 }
 
-struct Forward<'a, T> {
+struct ForwardChunk<'a, T> {
     x: &'a [T],
     cols: usize,
     y: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for ForwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -199,7 +229,7 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-struct Backward<'a, T> {
+struct BackwardChunk<'a, T> {
     x: &'a [T],
     y: &'a [T],
     dy: &'a [T],
@@ -207,7 +237,7 @@ struct Backward<'a, T> {
     dx: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Backward<'_, T> {
+impl<T: Element> Kernel for BackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -261,7 +291,7 @@ impl<T: Element> Kernel for Finish<'_, T> {
     }
 }
 
-struct BackwardCols<'a, T> {
+struct BackwardColsChunk<'a, T> {
     x: &'a [T],
     y: &'a [T],
     /// `dy/Σ exp(x − y)`.
@@ -269,7 +299,7 @@ struct BackwardCols<'a, T> {
     dx: &'a mut [T],
 }
 
-impl<T: Element> Kernel for BackwardCols<'_, T> {
+impl<T: Element> Kernel for BackwardColsChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

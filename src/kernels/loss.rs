@@ -108,7 +108,7 @@ pub fn forward<T: Element>(op: Loss<T>, x: &[T], target: &[T], losses: &mut [T])
         op.check(settings, target)?;
         let parts = (Rows(x, CHUNK), Rows(target, CHUNK), RowsMut::new(losses, CHUNK));
         parallel::for_each(settings, parts, op.work(x.len()), |(x, target, losses)| {
-            settings.simd.run(Forward { op, x, target, losses });
+            settings.simd.run(ForwardChunk { op, x, target, losses });
         });
         Ok(())
     })
@@ -116,85 +116,106 @@ pub fn forward<T: Element>(op: Loss<T>, x: &[T], target: &[T], losses: &mut [T])
 
 /// The gradient of `x`, and if wanted that of the targets, from one gradient per loss.
 ///
-/// # Errors
-/// As [`forward`].
-///
 /// ```
-/// use gristmill::kernels::loss::{self, Loss};
+/// use gristmill::kernels::loss::{Backward, Loss};
+/// let (x, target, dlosses) = (&[3.0, 0.0], &[1.0, 5.0], &[1.0, 0.5]);
 /// let (mut dx, mut dtarget) = ([0.0_f32; 2], [0.0; 2]);
-/// loss::backward(Loss::SquaredError, &[3.0, 0.0], &[1.0, 5.0], &[1.0, 0.5], &mut dx, Some(&mut dtarget))?;
+/// let op = Loss::SquaredError;
+/// Backward { op, x, target, dlosses, dx: &mut dx, dtarget: Some(&mut dtarget) }.run()?;
 /// assert_eq!((dx, dtarget), ([4.0, -5.0], [-4.0, 5.0]));
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn backward<T: Element>(
-    op: Loss<T>,
-    x: &[T],
-    target: &[T],
-    dlosses: &[T],
-    dx: &mut [T],
-    dtarget: Option<&mut [T]>,
-) -> Result<()> {
-    compiled_once!("loss::backward", |op: Loss<T>,
-                                      x: &[T],
-                                      target: &[T],
-                                      dlosses: &[T],
-                                      dx: &mut [T],
-                                      dtarget: Option<&mut [T]>|
-     -> Result<()> {
-        lengths!(op.name(), dlosses == x.len());
-        let settings = check_backward(op, x, target, dx, dtarget.as_deref())?;
-        let slopes = (Rows(x, CHUNK), Rows(target, CHUNK), Rows(dlosses, CHUNK), RowsMut::new(dx, CHUNK));
-        parallel::for_each(settings, slopes, op.work(x.len()), |(x, target, dlosses, dx)| {
-            settings.simd.run(Backward { op, x, target, dloss: Upstream::Each(dlosses), dx });
-        });
-        let Some(dtarget) = dtarget else { return Ok(()) };
-        let parts = (Rows(x, CHUNK), Rows(dlosses, CHUNK), Rows(dx, CHUNK), RowsMut::new(dtarget, CHUNK));
-        parallel::for_each(settings, parts, x.len() / 4, |(x, dlosses, dx, dtarget)| {
-            settings.simd.run(Target { op, x, dloss: Upstream::Each(dlosses), dx, dtarget });
-        });
-        Ok(())
-    })
+#[derive(Debug)]
+pub struct Backward<'a, T> {
+    /// Which loss.
+    pub op: Loss<T>,
+    /// The predictions.
+    pub x: &'a [T],
+    /// The targets, of the length of `x`.
+    pub target: &'a [T],
+    /// The gradient of each loss, of the length of `x`.
+    pub dlosses: &'a [T],
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
+    /// Output of the length of `x`; `None` if not wanted.
+    pub dtarget: Option<&'a mut [T]>,
 }
 
-/// [`backward`] with the same gradient for every loss, as from their sum or mean.
-///
-/// # Errors
-/// As [`forward`].
+impl<T: Element> Backward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `delta` is not positive and finite or when a
+    /// target of the binary cross-entropy is outside 0 to 1 or NaN.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("loss::backward", |call: Backward<'_, T>| -> Result<()> {
+            let Backward { op, x, target, dlosses, dx, dtarget } = call;
+            lengths!(op.name(), dlosses == x.len());
+            let settings = check_backward(op, x, target, dx, dtarget.as_deref())?;
+            let slopes = (Rows(x, CHUNK), Rows(target, CHUNK), Rows(dlosses, CHUNK), RowsMut::new(dx, CHUNK));
+            parallel::for_each(settings, slopes, op.work(x.len()), |(x, target, dlosses, dx)| {
+                settings.simd.run(BackwardChunk { op, x, target, dloss: Upstream::Each(dlosses), dx });
+            });
+            let Some(dtarget) = dtarget else { return Ok(()) };
+            let parts = (Rows(x, CHUNK), Rows(dlosses, CHUNK), Rows(dx, CHUNK), RowsMut::new(dtarget, CHUNK));
+            parallel::for_each(settings, parts, x.len() / 4, |(x, dlosses, dx, dtarget)| {
+                settings.simd.run(Target { op, x, dloss: Upstream::Each(dlosses), dx, dtarget });
+            });
+            Ok(())
+        })
+    }
+}
+
+/// [`Backward`] with the same gradient for every loss, as from their sum or mean.
 ///
 /// ```
-/// use gristmill::kernels::loss::{self, Loss};
+/// use gristmill::kernels::loss::{BackwardUniform, Loss};
+/// let (op, x, target) = (Loss::AbsoluteError, &[3.0, 1.0], &[1.0, 1.0]);
 /// let mut dx = [0.0_f32; 2];
-/// loss::backward_uniform(Loss::AbsoluteError, &[3.0, 1.0], &[1.0, 1.0], 0.5, &mut dx, None)?;
+/// BackwardUniform { op, x, target, dloss: 0.5, dx: &mut dx, dtarget: None }.run()?;
 /// assert_eq!(dx, [0.5, 0.0]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn backward_uniform<T: Element>(
-    op: Loss<T>,
-    x: &[T],
-    target: &[T],
-    dloss: T,
-    dx: &mut [T],
-    dtarget: Option<&mut [T]>,
-) -> Result<()> {
-    compiled_once!("loss::backward_uniform", |op: Loss<T>,
-                                              x: &[T],
-                                              target: &[T],
-                                              dloss: T,
-                                              dx: &mut [T],
-                                              dtarget: Option<&mut [T]>|
-     -> Result<()> {
-        let settings = check_backward(op, x, target, dx, dtarget.as_deref())?;
-        let slopes = (Rows(x, CHUNK), Rows(target, CHUNK), RowsMut::new(dx, CHUNK));
-        parallel::for_each(settings, slopes, op.work(x.len()), |(x, target, dx)| {
-            settings.simd.run(Backward { op, x, target, dloss: Upstream::All(dloss), dx });
-        });
-        let Some(dtarget) = dtarget else { return Ok(()) };
-        let parts = (Rows(x, CHUNK), Rows(dx, CHUNK), RowsMut::new(dtarget, CHUNK));
-        parallel::for_each(settings, parts, x.len() / 4, |(x, dx, dtarget)| {
-            settings.simd.run(Target { op, x, dloss: Upstream::All(dloss), dx, dtarget });
-        });
-        Ok(())
-    })
+#[derive(Debug)]
+pub struct BackwardUniform<'a, T> {
+    /// Which loss.
+    pub op: Loss<T>,
+    /// The predictions.
+    pub x: &'a [T],
+    /// The targets, of the length of `x`.
+    pub target: &'a [T],
+    /// The gradient of every loss.
+    pub dloss: T,
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
+    /// Output of the length of `x`; `None` if not wanted.
+    pub dtarget: Option<&'a mut [T]>,
+}
+
+impl<T: Element> BackwardUniform<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `delta` is not positive and finite or when a
+    /// target of the binary cross-entropy is outside 0 to 1 or NaN.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("loss::backward_uniform", |call: BackwardUniform<'_, T>| -> Result<()> {
+            let BackwardUniform { op, x, target, dloss, dx, dtarget } = call;
+            let settings = check_backward(op, x, target, dx, dtarget.as_deref())?;
+            let slopes = (Rows(x, CHUNK), Rows(target, CHUNK), RowsMut::new(dx, CHUNK));
+            parallel::for_each(settings, slopes, op.work(x.len()), |(x, target, dx)| {
+                settings.simd.run(BackwardChunk { op, x, target, dloss: Upstream::All(dloss), dx });
+            });
+            let Some(dtarget) = dtarget else { return Ok(()) };
+            let parts = (Rows(x, CHUNK), Rows(dx, CHUNK), RowsMut::new(dtarget, CHUNK));
+            parallel::for_each(settings, parts, x.len() / 4, |(x, dx, dtarget)| {
+                settings.simd.run(Target { op, x, dloss: Upstream::All(dloss), dx, dtarget });
+            });
+            Ok(())
+        })
+    }
 }
 
 fn check_backward<T: Element>(
@@ -238,14 +259,14 @@ enum Upstream<'a, T> {
     All(T),
 }
 
-struct Forward<'a, T> {
+struct ForwardChunk<'a, T> {
     op: Loss<T>,
     x: &'a [T],
     target: &'a [T],
     losses: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for ForwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -317,7 +338,7 @@ fn ln_1p<T: Element, S: Simd>(s: S, e: T::Vector<S>) -> T::Vector<S> {
     rounded_off.mul_add(reciprocal, T::ln(s, u))
 }
 
-struct Backward<'a, T> {
+struct BackwardChunk<'a, T> {
     op: Loss<T>,
     x: &'a [T],
     target: &'a [T],
@@ -325,7 +346,7 @@ struct Backward<'a, T> {
     dx: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Backward<'_, T> {
+impl<T: Element> Kernel for BackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

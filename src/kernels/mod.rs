@@ -140,29 +140,6 @@ pub(crate) fn rows_per_chunk(cols: usize) -> usize {
     (4 * 1024 / cols.max(1)).max(1)
 }
 
-/// An error unless `name` has `expected` elements.
-pub(crate) fn same_len<T>(op: &'static str, name: &str, x: &[T], expected: usize) -> Result<()> {
-    if x.len() == expected {
-        return Ok(());
-    }
-    Err(Error::shape(op, format!("{name} has {} elements, expected {expected}", x.len())))
-}
-
-/// An error unless there is no `name` or it has `expected` elements.
-pub(crate) fn same_len_if_any<T>(
-    op: &'static str,
-    name: &str,
-    x: Option<&[T]>,
-    expected: usize,
-) -> Result<()> {
-    x.map_or(Ok(()), |x| same_len(op, name, x, expected))
-}
-
-/// An error unless `name` is empty, because it is not wanted, or has `expected` elements.
-pub(crate) fn same_len_or_empty<T>(op: &'static str, name: &str, x: &[T], expected: usize) -> Result<()> {
-    if x.is_empty() { Ok(()) } else { same_len(op, name, x, expected) }
-}
-
 /// An error unless `eps`, which is added to a variance, is finite and not negative.
 pub(crate) fn valid_eps(op: &'static str, eps: f64) -> Result<()> {
     if eps.is_finite() && eps >= 0.0 {

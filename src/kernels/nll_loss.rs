@@ -20,93 +20,115 @@ const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 ///
 /// `weight` has one element per class; without it all are 1. Rows whose target is `ignore_index` have a loss of 0.
 ///
-/// # Errors
-/// [`Error::Shape`] when `log_p` is not whole rows, another slice has not one element per row or there is not one weight
-/// per class, [`Error::Value`] when a target is not a class.
-///
 /// ```
-/// let mut losses = [0.0_f32; 2];
-/// let log_p = [-0.5, -1.0, -0.25, -1.5];
-/// gristmill::kernels::nll_loss::forward(&log_p, &[1, 0], 2, Some(&[1.0, 3.0]), Some(0), &mut losses)?;
+/// use gristmill::kernels::nll_loss::Forward;
+/// let (log_p, mut losses) = ([-0.5, -1.0, -0.25, -1.5], [0.0_f32; 2]);
+/// let (weight, ignore_index) = (Some(&[1.0, 3.0][..]), Some(0));
+/// Forward { log_p: &log_p, targets: &[1, 0], classes: 2, weight, ignore_index, losses: &mut losses }.run()?;
 /// assert_eq!(losses, [3.0, 0.0]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn forward<T: Element>(
-    log_p: &[T],
-    targets: &[usize],
-    classes: usize,
-    weight: Option<&[T]>,
-    ignore_index: Option<usize>,
-    losses: &mut [T],
-) -> Result<()> {
-    compiled_once!("nll_loss::forward", |log_p: &[T],
-                                         targets: &[usize],
-                                         classes: usize,
-                                         weight: Option<&[T]>,
-                                         ignore_index: Option<usize>,
-                                         losses: &mut [T]|
-     -> Result<()> {
-        let rows = whole_rows("nll_loss", log_p, classes)?;
-        lengths!("nll_loss", targets == rows, weight == classes, losses == rows);
-        check_targets("nll_loss", targets, classes, ignore_index)?;
-        let settings = context::settings()?;
-        let parts = (Rows(log_p, CHUNK * classes), Rows(targets, CHUNK), RowsMut::new(losses, CHUNK));
-        parallel::for_each(settings, parts, rows * NANOSECONDS_PER_ROW, |(log_p, targets, losses)| {
-            for ((log_p, &target), loss) in log_p.chunks_exact(classes).zip(targets).zip(losses) {
-                *loss = match ignore_index {
-                    Some(ignored) if ignored == target => T::ZERO,
-                    _ => weight.map_or(-log_p[target], |weight| -weight[target] * log_p[target]),
-                };
-            }
-        });
-        Ok(())
-    })
+#[derive(Debug, Default)]
+pub struct Forward<'a, T> {
+    /// Whole rows of log-probabilities.
+    pub log_p: &'a [T],
+    /// The class of each row.
+    pub targets: &'a [usize],
+    /// The number of log-probabilities in a row.
+    pub classes: usize,
+    /// The weight of each class; `None`, the default, for 1.
+    pub weight: Option<&'a [T]>,
+    /// Rows with this target have a loss of 0. It need not be a class; `None` by default.
+    pub ignore_index: Option<usize>,
+    /// Output, one element per row.
+    pub losses: &'a mut [T],
+}
+
+impl<T: Element> Forward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `log_p` is not whole rows, another slice has not one element per row or there is not one weight
+    /// per class, [`Error::Value`] when a target is not a class.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("nll_loss::forward", |call: Forward<'_, T>| -> Result<()> {
+            let Forward { log_p, targets, classes, weight, ignore_index, losses } = call;
+            let rows = whole_rows("nll_loss", log_p, classes)?;
+            lengths!("nll_loss", targets == rows, weight == classes, losses == rows);
+            check_targets("nll_loss", targets, classes, ignore_index)?;
+            let settings = context::settings()?;
+            let parts = (Rows(log_p, CHUNK * classes), Rows(targets, CHUNK), RowsMut::new(losses, CHUNK));
+            parallel::for_each(settings, parts, rows * NANOSECONDS_PER_ROW, |(log_p, targets, losses)| {
+                for ((log_p, &target), loss) in log_p.chunks_exact(classes).zip(targets).zip(losses) {
+                    *loss = match ignore_index {
+                        Some(ignored) if ignored == target => T::ZERO,
+                        _ => weight.map_or(-log_p[target], |weight| -weight[target] * log_p[target]),
+                    };
+                }
+            });
+            Ok(())
+        })
+    }
 }
 
 /// The gradient of the log-probabilities from that of each loss: `−w[t]·dloss` in the place of the target unless its row
 /// is to be ignored, 0 elsewhere.
 ///
-/// # Errors
-/// As [`forward`].
-///
 /// ```
-/// let mut dlog_p = [0.0_f32; 4];
-/// gristmill::kernels::nll_loss::backward(&[1, 0], 2, Some(&[1.0, 3.0]), Some(0), &[0.5, 0.5], &mut dlog_p)?;
+/// use gristmill::kernels::nll_loss::Backward;
+/// let (dlosses, mut dlog_p) = ([0.5, 0.5], [0.0_f32; 4]);
+/// let (weight, ignore_index) = (Some(&[1.0, 3.0][..]), Some(0));
+/// let call = Backward { targets: &[1, 0], classes: 2, weight, ignore_index, ..Backward::default() };
+/// Backward { dlosses: &dlosses, dlog_p: &mut dlog_p, ..call }.run()?;
 /// assert_eq!(dlog_p, [0.0, -1.5, 0.0, 0.0]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn backward<T: Element>(
-    targets: &[usize],
-    classes: usize,
-    weight: Option<&[T]>,
-    ignore_index: Option<usize>,
-    dlosses: &[T],
-    dlog_p: &mut [T],
-) -> Result<()> {
-    compiled_once!("nll_loss::backward", |targets: &[usize],
-                                          classes: usize,
-                                          weight: Option<&[T]>,
-                                          ignore_index: Option<usize>,
-                                          dlosses: &[T],
-                                          dlog_p: &mut [T]|
-     -> Result<()> {
-        let rows = whole_rows("nll_loss", dlog_p, classes)?;
-        lengths!("nll_loss", targets == rows, weight == classes, dlosses == rows);
-        check_targets("nll_loss", targets, classes, ignore_index)?;
-        let settings = context::settings()?;
-        let chunk = rows_per_chunk(classes);
-        let work = (dlog_p.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        let parts = (Rows(targets, chunk), Rows(dlosses, chunk), RowsMut::new(dlog_p, chunk * classes));
-        parallel::for_each(settings, parts, work, |(targets, dlosses, dlog_p)| {
-            dlog_p.fill(T::ZERO);
-            for ((dlog_p, &target), &dloss) in dlog_p.chunks_exact_mut(classes).zip(targets).zip(dlosses) {
-                if ignore_index != Some(target) {
-                    dlog_p[target] = weight.map_or(-dloss, |weight| -weight[target] * dloss);
+#[derive(Debug, Default)]
+pub struct Backward<'a, T> {
+    /// The class of each row.
+    pub targets: &'a [usize],
+    /// The number of log-probabilities in a row.
+    pub classes: usize,
+    /// The weight of each class; `None`, the default, for 1.
+    pub weight: Option<&'a [T]>,
+    /// Rows with this target have a loss of 0. It need not be a class; `None` by default.
+    pub ignore_index: Option<usize>,
+    /// The gradient of each loss, one element per row.
+    pub dlosses: &'a [T],
+    /// Output of whole rows.
+    pub dlog_p: &'a mut [T],
+}
+
+impl<T: Element> Backward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `dlog_p` is not whole rows, another slice does not fit or there is not one weight per
+    /// class, [`Error::Value`] when a target is not a class.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("nll_loss::backward", |call: Backward<'_, T>| -> Result<()> {
+            let Backward { targets, classes, weight, ignore_index, dlosses, dlog_p } = call;
+            let rows = whole_rows("nll_loss", dlog_p, classes)?;
+            lengths!("nll_loss", targets == rows, weight == classes, dlosses == rows);
+            check_targets("nll_loss", targets, classes, ignore_index)?;
+            let settings = context::settings()?;
+            let chunk = rows_per_chunk(classes);
+            let work = (dlog_p.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            let parts = (Rows(targets, chunk), Rows(dlosses, chunk), RowsMut::new(dlog_p, chunk * classes));
+            parallel::for_each(settings, parts, work, |(targets, dlosses, dlog_p)| {
+                dlog_p.fill(T::ZERO);
+                for ((dlog_p, &target), &dloss) in dlog_p.chunks_exact_mut(classes).zip(targets).zip(dlosses)
+                {
+                    if ignore_index != Some(target) {
+                        dlog_p[target] = weight.map_or(-dloss, |weight| -weight[target] * dloss);
+                    }
                 }
-            }
-        });
-        Ok(())
-    })
+            });
+            Ok(())
+        })
+    }
 }
 
 /// What the sum of the losses is divided by for their mean: the sum of the weights of all targets, or their number; without

@@ -129,99 +129,124 @@ fn root<T: Element>(settings: Settings, squares: T, x: impl Iterator<Item = T> +
 /// range, it is 0. Of the L1 norm NaN where x is; of the others in all of a row whose y is, and of L2
 /// also where x and y are infinite.
 ///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
-/// `dx` has another length than `x`.
-///
 /// ```
-/// use gristmill::kernels::norm::{self, Norm};
+/// use gristmill::kernels::norm::{Norm, RowsBackward};
 /// let mut dx = [0.0_f32; 3];
-/// norm::rows_backward(Norm::Max, &[2.0, -5.0, 5.0], &[5.0], &[1.0], 3, &mut dx)?;
+/// let (op, x) = (Norm::Max, &[2.0, -5.0, 5.0]);
+/// RowsBackward { op, x, y: &[5.0], dy: &[1.0], cols: 3, dx: &mut dx }.run()?;
 /// assert_eq!(dx, [0.0, -0.5, 0.5]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn rows_backward<T: Element>(
-    op: Norm,
-    x: &[T],
-    y: &[T],
-    dy: &[T],
-    cols: usize,
-    dx: &mut [T],
-) -> Result<()> {
-    compiled_once!("norm::rows_backward", |op: Norm,
-                                           x: &[T],
-                                           y: &[T],
-                                           dy: &[T],
-                                           cols: usize,
-                                           dx: &mut [T]|
-     -> Result<()> {
-        check_rows("norm", x, cols, y)?;
-        check_rows("norm", x, cols, dy)?;
-        lengths!("norm", dx == x.len());
-        if x.is_empty() {
-            return Ok(());
-        }
-        let settings = context::settings()?;
-        let chunk = (PIECE / 16 / cols).max(1);
-        let parts = (Rows(x, chunk * cols), Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk * cols));
-        parallel::for_each(settings, parts, 2 * work(x), |(x, y, dy, dx)| {
-            settings.simd.run(RowsBackward { op, x, y, dy, cols, dx });
-        });
-        Ok(())
-    })
+#[derive(Debug)]
+pub struct RowsBackward<'a, T> {
+    /// Which norm.
+    pub op: Norm,
+    /// Whole rows.
+    pub x: &'a [T],
+    /// The norm of each row, from [`rows`].
+    pub y: &'a [T],
+    /// The gradient of each norm.
+    pub dy: &'a [T],
+    /// The number of elements in a row.
+    pub cols: usize,
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
 }
 
-/// The gradient of [`cols`], as [`rows_backward`]; `y` and `dy` have one element per column.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
-/// another length than `x`.
-pub fn cols_backward<T: Element>(
-    op: Norm,
-    x: &[T],
-    y: &[T],
-    dy: &[T],
-    cols: usize,
-    dx: &mut [T],
-) -> Result<()> {
-    compiled_once!("norm::cols_backward", |op: Norm,
-                                           x: &[T],
-                                           y: &[T],
-                                           dy: &[T],
-                                           cols: usize,
-                                           dx: &mut [T]|
-     -> Result<()> {
-        whole_rows("norm", x, cols)?;
-        lengths!("norm", y == cols, dy == cols, dx == x.len());
-        if x.is_empty() {
-            return Ok(());
-        }
-        let settings = context::settings()?;
-        let mut share = Scratch::new(cols);
-        share.copy_from_slice(dy);
-        if op == Norm::Max {
-            let mut ties = Scratch::new(cols);
-            ties.fill(T::ZERO);
-            for x in x.chunks_exact(cols) {
-                for ((ties, x), y) in ties.iter_mut().zip(x).zip(y) {
-                    *ties += if x.abs() == *y { T::ONE } else { T::ZERO };
-                }
+impl<T: Element> RowsBackward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
+    /// `dx` has another length than `x`.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("norm::rows_backward", |call: RowsBackward<'_, T>| -> Result<()> {
+            let RowsBackward { op, x, y, dy, cols, dx } = call;
+            check_rows("norm", x, cols, y)?;
+            check_rows("norm", x, cols, dy)?;
+            lengths!("norm", dx == x.len());
+            if x.is_empty() {
+                return Ok(());
             }
-            // A NaN has no ties, and gives NaN itself.
-            share.iter_mut().zip(&ties[..]).filter(|(_, ties)| **ties > T::ONE).for_each(|(share, ties)| {
-                *share = *share / *ties;
+            let settings = context::settings()?;
+            let chunk = (PIECE / 16 / cols).max(1);
+            let parts =
+                (Rows(x, chunk * cols), Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk * cols));
+            parallel::for_each(settings, parts, 2 * work(x), |(x, y, dy, dx)| {
+                settings.simd.run(RowsBackwardChunk { op, x, y, dy, cols, dx });
             });
-        }
-        let share = &share[..];
-        let chunk = (PIECE / 16 / cols).max(1) * cols;
-        parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(dx, chunk)), 2 * work(x), |(x, dx)| {
-            settings.simd.run(ColsBackward { op, x, y, share, dx });
-        });
-        Ok(())
-    })
+            Ok(())
+        })
+    }
 }
 
-struct RowsBackward<'a, T> {
+/// The gradient of [`cols`], as [`RowsBackward`]; `y` and `dy` have one element per column.
+#[derive(Debug)]
+pub struct ColsBackward<'a, T> {
+    /// Which norm.
+    pub op: Norm,
+    /// Whole rows.
+    pub x: &'a [T],
+    /// The norm of each column, from [`cols`].
+    pub y: &'a [T],
+    /// The gradient of each norm.
+    pub dy: &'a [T],
+    /// The number of columns.
+    pub cols: usize,
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
+}
+
+impl<T: Element> ColsBackward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
+    /// another length than `x`.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("norm::cols_backward", |call: ColsBackward<'_, T>| -> Result<()> {
+            let ColsBackward { op, x, y, dy, cols, dx } = call;
+            whole_rows("norm", x, cols)?;
+            lengths!("norm", y == cols, dy == cols, dx == x.len());
+            if x.is_empty() {
+                return Ok(());
+            }
+            let settings = context::settings()?;
+            let mut share = Scratch::new(cols);
+            share.copy_from_slice(dy);
+            if op == Norm::Max {
+                let mut ties = Scratch::new(cols);
+                ties.fill(T::ZERO);
+                for x in x.chunks_exact(cols) {
+                    for ((ties, x), y) in ties.iter_mut().zip(x).zip(y) {
+                        *ties += if x.abs() == *y { T::ONE } else { T::ZERO };
+                    }
+                }
+                // A NaN has no ties, and gives NaN itself.
+                share.iter_mut().zip(&ties[..]).filter(|(_, ties)| **ties > T::ONE).for_each(
+                    |(share, ties)| {
+                        *share = *share / *ties;
+                    },
+                );
+            }
+            let share = &share[..];
+            let chunk = (PIECE / 16 / cols).max(1) * cols;
+            parallel::for_each(
+                settings,
+                (Rows(x, chunk), RowsMut::new(dx, chunk)),
+                2 * work(x),
+                |(x, dx)| {
+                    settings.simd.run(ColsBackwardChunk { op, x, y, share, dx });
+                },
+            );
+            Ok(())
+        })
+    }
+}
+
+struct RowsBackwardChunk<'a, T> {
     op: Norm,
     x: &'a [T],
     y: &'a [T],
@@ -230,7 +255,7 @@ struct RowsBackward<'a, T> {
     dx: &'a mut [T],
 }
 
-impl<T: Element> Kernel for RowsBackward<'_, T> {
+impl<T: Element> Kernel for RowsBackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -254,7 +279,7 @@ impl<T: Element> Kernel for RowsBackward<'_, T> {
     }
 }
 
-struct ColsBackward<'a, T> {
+struct ColsBackwardChunk<'a, T> {
     op: Norm,
     x: &'a [T],
     y: &'a [T],
@@ -262,7 +287,7 @@ struct ColsBackward<'a, T> {
     dx: &'a mut [T],
 }
 
-impl<T: Element> Kernel for ColsBackward<'_, T> {
+impl<T: Element> Kernel for ColsBackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

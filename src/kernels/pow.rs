@@ -4,7 +4,7 @@
 //! negative a, db is NaN. Where b − 1 is rounded, its error counts |ln a| times; else da is within 4u and db
 //! within 5u, as long as the power and its product with b or ln a are normal numbers.
 
-use super::{compiled_once, lengths, same_len};
+use super::{Operand as _, compiled_once, lengths};
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
@@ -17,42 +17,75 @@ const NANOSECONDS_PER_ELEMENT: f64 = 3.0;
 
 /// The gradient of `a` from `a`, `b` and the gradient `dy` of `aᵇ`: `da[i] = dy·b·aᵇ⁻¹`.
 ///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
-///
 /// ```
+/// use gristmill::kernels::pow::BaseBackward;
 /// let mut da = [0.0_f32; 2];
-/// gristmill::kernels::pow::base_backward(&[3.0, 0.0], &[2.0, 0.0], &[1.0, 1.0], &mut da)?;
+/// BaseBackward { a: &[3.0, 0.0], b: &[2.0, 0.0], dy: &[1.0, 1.0], da: &mut da }.run()?;
 /// assert_eq!(da, [6.0, 0.0]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn base_backward<T: Element>(a: &[T], b: &[T], dy: &[T], da: &mut [T]) -> Result<()> {
-    compiled_once!("pow::base_backward", |a: &[T], b: &[T], dy: &[T], da: &mut [T]| -> Result<()> {
-        run(Side::Base, [a, b, dy], da)
-    })
+#[derive(Debug, Default)]
+pub struct BaseBackward<'a, T> {
+    /// The bases.
+    pub a: &'a [T],
+    /// The exponents, of the length of `a`.
+    pub b: &'a [T],
+    /// The gradient of each power.
+    pub dy: &'a [T],
+    /// Output of the length of `a`.
+    pub da: &'a mut [T],
+}
+
+impl<T: Element> BaseBackward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("pow::base_backward", |call: BaseBackward<'_, T>| -> Result<()> {
+            let BaseBackward { a, b, dy, da } = call;
+            run(Side::Base, [a, b, dy], da)
+        })
+    }
 }
 
 /// The gradient of `b` from `a`, `b`, `y = aᵇ` and the gradient `dy` of that: `db[i] = dy·y·ln a`.
 ///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
-///
 /// ```
-/// let mut db = [0.0_f64; 2];
-/// gristmill::kernels::pow::exponent_backward(&[1.0, 0.0], &[5.0, 2.0], &[1.0, 0.0], &[1.0, 1.0], &mut db)?;
+/// use gristmill::kernels::pow::ExponentBackward;
+/// let (y, mut db) = (&[1.0, 0.0], [0.0_f64; 2]);
+/// ExponentBackward { a: &[1.0, 0.0], b: &[5.0, 2.0], y, dy: &[1.0, 1.0], db: &mut db }.run()?;
 /// assert_eq!(db, [0.0, 0.0]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn exponent_backward<T: Element>(a: &[T], b: &[T], y: &[T], dy: &[T], db: &mut [T]) -> Result<()> {
-    compiled_once!("pow::exponent_backward", |a: &[T],
-                                              b: &[T],
-                                              y: &[T],
-                                              dy: &[T],
-                                              db: &mut [T]|
-     -> Result<()> {
-        lengths!("pow", y == a.len());
-        run(Side::Exponent { y }, [a, b, dy], db)
-    })
+#[derive(Debug, Default)]
+pub struct ExponentBackward<'a, T> {
+    /// The bases.
+    pub a: &'a [T],
+    /// The exponents, of the length of `a`.
+    pub b: &'a [T],
+    /// The powers `aᵇ`.
+    pub y: &'a [T],
+    /// The gradient of each power.
+    pub dy: &'a [T],
+    /// Output of the length of `a`.
+    pub db: &'a mut [T],
+}
+
+impl<T: Element> ExponentBackward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("pow::exponent_backward", |call: ExponentBackward<'_, T>| -> Result<()> {
+            let ExponentBackward { a, b, y, dy, db } = call;
+            lengths!("pow", y == a.len());
+            run(Side::Exponent { y }, [a, b, dy], db)
+        })
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -63,26 +96,26 @@ enum Side<'a, T> {
 
 fn run<T: Element>(side: Side<'_, T>, [a, b, dy]: [&[T]; 3], to: &mut [T]) -> Result<()> {
     lengths!("pow", b == a.len(), dy == a.len());
-    same_len("pow", "the gradient", to, a.len())?;
+    to.expect_len("pow", "the gradient", a.len())?;
     let settings = context::settings()?;
     let work = (a.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
     let y = if let Side::Exponent { y } = side { y } else { a };
     let parts = (Rows(a, CHUNK), Rows(b, CHUNK), Rows(y, CHUNK), Rows(dy, CHUNK), RowsMut::new(to, CHUNK));
     let base = matches!(side, Side::Base);
     parallel::for_each(settings, parts, work, |(a, b, y, dy, to)| {
-        settings.simd.run(Backward { base, reads: [a, b, y, dy], to });
+        settings.simd.run(BackwardChunk { base, reads: [a, b, y, dy], to });
     });
     Ok(())
 }
 
-struct Backward<'a, T> {
+struct BackwardChunk<'a, T> {
     base: bool,
     /// a, b, y, dy.
     reads: [&'a [T]; 4],
     to: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Backward<'_, T> {
+impl<T: Element> Kernel for BackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

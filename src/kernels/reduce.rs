@@ -22,7 +22,7 @@
 
 pub(super) mod passes;
 
-use super::{compiled_once, lengths, power_of_two, same_len, whole_rows};
+use super::{Operand as _, compiled_once, lengths, power_of_two, whole_rows};
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
@@ -667,7 +667,7 @@ fn smallest_normal<T: Element>() -> f64 {
 /// An error unless `x` is whole rows of `cols` and `y` has one element for each; rows of nothing are as many as `y` has.
 pub(super) fn check_rows<T, Y>(op: &'static str, x: &[T], cols: usize, y: &[Y]) -> Result<()> {
     let rows = whole_rows(op, x, cols)?;
-    if cols == 0 { Ok(()) } else { same_len(op, "y", y, rows) }
+    if cols == 0 { Ok(()) } else { y.expect_len(op, "y", rows) }
 }
 
 pub(super) fn fill_with<Y: Copy>(y: &mut [Y], value: impl Fn() -> Result<Y>) -> Result<()> {

@@ -11,7 +11,7 @@
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::cross_entropy::{check_smoothing, largest_and_ln_sums, sum_and_rest};
-use super::{compiled_once, lengths, rows_per_chunk, same_len_if_any, unless_given, whole_rows};
+use super::{compiled_once, lengths, rows_per_chunk, unless_given, whole_rows};
 use crate::context;
 use crate::error::Result;
 use crate::parallel::{self, Rows, RowsMut};
@@ -21,162 +21,215 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
 
 /// The loss of each row of `classes` logits with as many probabilities, and its log-sum-exp, rounded, and what the
-/// rounding left over, which [`backward`] needs; no reduction over rows.
+/// rounding left over, which [`Backward`] needs; no reduction over rows.
 ///
 /// `weight` has one element per class; without it all are 1.
 ///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `logits` is not whole rows or another slice does not fit,
-/// [`Error::Value`](crate::Error::Value) when the label smoothing is outside 0 to 1.
-///
 /// ```
-/// use gristmill::kernels::soft_cross_entropy::forward;
+/// use gristmill::kernels::soft_cross_entropy::Forward;
 /// let (mut losses, mut lse, mut rest) = ([0.0_f64], [0.0], [0.0]);
-/// let (logits, targets) = ([3.0, 3.0], [0.25, 0.75]);
-/// forward(&logits, &targets, 2, 0.0, None, &mut losses, &mut lse, &mut rest)?;
+/// Forward {
+///     logits: &[3.0, 3.0],
+///     targets: &[0.25, 0.75],
+///     classes: 2,
+///     losses: &mut losses,
+///     logsumexp: &mut lse,
+///     rest: &mut rest,
+///     ..Forward::default()
+/// }
+/// .run()?;
 /// assert_eq!(losses, [2f64.ln()]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn forward<T: Element>(
-    logits: &[T],
-    targets: &[T],
-    classes: usize,
-    label_smoothing: T,
-    weight: Option<&[T]>,
-    losses: &mut [T],
-    logsumexp: &mut [T],
-    rest: &mut [T],
-) -> Result<()> {
-    compiled_once!("soft_cross_entropy::forward", |logits: &[T],
-                                                   targets: &[T],
-                                                   classes: usize,
-                                                   label_smoothing: T,
-                                                   weight: Option<&[T]>,
-                                                   losses: &mut [T],
-                                                   logsumexp: &mut [T],
-                                                   rest: &mut [T]|
-     -> Result<()> {
-        const OP: &str = "soft_cross_entropy";
-        let rows = whole_rows(OP, logits, classes)?;
-        lengths!(
-            OP,
-            targets == logits.len(),
-            weight == classes,
-            losses == rows,
-            logsumexp == rows,
-            rest == rows
-        );
-        check_smoothing(OP, label_smoothing)?;
-        let settings = context::settings()?;
+#[derive(Debug, Default)]
+pub struct Forward<'a, T> {
+    /// Whole rows.
+    pub logits: &'a [T],
+    /// Probabilities, of the length of `logits`.
+    pub targets: &'a [T],
+    /// The number of logits in a row.
+    pub classes: usize,
+    /// From 0, the default, to 1: the share of the target that is spread over all classes.
+    pub label_smoothing: T,
+    /// The weight of each class; `None`, the default, for 1.
+    pub weight: Option<&'a [T]>,
+    /// Output, one element per row.
+    pub losses: &'a mut [T],
+    /// Output for [`Backward`], one element per row: the log-sum-exp, rounded.
+    pub logsumexp: &'a mut [T],
+    /// Output for [`Backward`], one element per row: what the rounding of `logsumexp` left over.
+    pub rest: &'a mut [T],
+}
 
-        let ones = unless_given(weight, classes, T::ONE);
-        let weight = weight.or(ones.as_deref()).unwrap_or_default();
-        let smoothing = Smoothing::new(label_smoothing, classes);
-        let chunk = rows_per_chunk(classes);
-        let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        let parts = (
-            Rows(logits, classes * chunk),
-            Rows(targets, classes * chunk),
-            RowsMut::new(losses, chunk),
-            RowsMut::new(logsumexp, chunk),
-            RowsMut::new(rest, chunk),
-        );
-        parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp, rest)| {
-            let forward = Forward { logits, targets, classes, smoothing, weight, losses, logsumexp, rest };
-            settings.simd.run(forward);
-        });
-        Ok(())
-    })
+impl<T: Element> Forward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `logits` is not whole rows or another slice does not fit,
+    /// [`Error::Value`](crate::Error::Value) when the label smoothing is outside 0 to 1.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("soft_cross_entropy::forward", |call: Forward<'_, T>| -> Result<()> {
+            let Forward { logits, targets, classes, label_smoothing, weight, losses, logsumexp, rest } = call;
+            const OP: &str = "soft_cross_entropy";
+            let rows = whole_rows(OP, logits, classes)?;
+            lengths!(
+                OP,
+                targets == logits.len(),
+                weight == classes,
+                losses == rows,
+                logsumexp == rows,
+                rest == rows
+            );
+            check_smoothing(OP, label_smoothing)?;
+            let settings = context::settings()?;
+
+            let ones = unless_given(weight, classes, T::ONE);
+            let weight = weight.or(ones.as_deref()).unwrap_or_default();
+            let smoothing = Smoothing::new(label_smoothing, classes);
+            let chunk = rows_per_chunk(classes);
+            let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            let parts = (
+                Rows(logits, classes * chunk),
+                Rows(targets, classes * chunk),
+                RowsMut::new(losses, chunk),
+                RowsMut::new(logsumexp, chunk),
+                RowsMut::new(rest, chunk),
+            );
+            parallel::for_each(settings, parts, work, |(logits, targets, losses, logsumexp, rest)| {
+                settings.simd.run(ForwardChunk {
+                    logits,
+                    targets,
+                    classes,
+                    smoothing,
+                    weight,
+                    losses,
+                    logsumexp,
+                    rest,
+                });
+            });
+            Ok(())
+        })
+    }
 }
 
 /// The gradient of the logits, and if wanted that of the targets, from the log-sum-exp of each row and its rest, as
-/// [`forward`] gives them, and the gradient of each loss: `dloss·(ω·p[i] − q[i]·w[i])` with
+/// [`Forward`] gives them, and the gradient of each loss: `dloss·(ω·p[i] − q[i]·w[i])` with
 /// `p[i] = exp(z[i] − lse − rest)`, and `dloss·(1 − s)·w[i]·(lse + rest − z[i])`.
 ///
 /// The first is within `|dloss|·((2·|z[i] − lse| + 2·d + 16)·ω·p[i] + 6·q[i]·w[i])·u`, and `|dloss|·ω·p[i]` times the error
 /// of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are; the second within
 /// `|dloss|·(1 − s)·w[i]` times that error and `6·|lse − z[i]|·u`.
 ///
-/// # Errors
-/// As [`forward`].
-///
 /// ```
-/// use gristmill::kernels::soft_cross_entropy::backward;
-/// let (mut dlogits, lse, rest) = ([0.0_f64; 2], [3.0 + 2f64.ln()], [0.0]);
-/// let (logits, targets) = ([3.0, 3.0], [0.25, 0.75]);
-/// backward(&logits, &targets, 2, 0.0, None, &lse, &rest, &[1.0], &mut dlogits, None)?;
+/// use gristmill::kernels::soft_cross_entropy::Backward;
+/// let mut dlogits = [0.0_f64; 2];
+/// Backward {
+///     logits: &[3.0, 3.0],
+///     targets: &[0.25, 0.75],
+///     classes: 2,
+///     logsumexp: &[3.0 + 2f64.ln()],
+///     rest: &[0.0],
+///     dlosses: &[1.0],
+///     dlogits: &mut dlogits,
+///     ..Backward::default()
+/// }
+/// .run()?;
 /// assert!((dlogits[0] - 0.25).abs() < 1e-15 && (dlogits[1] + 0.25).abs() < 1e-15);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn backward<T: Element>(
-    logits: &[T],
-    targets: &[T],
-    classes: usize,
-    label_smoothing: T,
-    weight: Option<&[T]>,
-    logsumexp: &[T],
-    rest: &[T],
-    dlosses: &[T],
-    dlogits: &mut [T],
-    dtargets: Option<&mut [T]>,
-) -> Result<()> {
-    compiled_once!("soft_cross_entropy::backward", |logits: &[T],
-                                                    targets: &[T],
-                                                    classes: usize,
-                                                    label_smoothing: T,
-                                                    weight: Option<&[T]>,
-                                                    logsumexp: &[T],
-                                                    rest: &[T],
-                                                    dlosses: &[T],
-                                                    dlogits: &mut [T],
-                                                    dtargets: Option<&mut [T]>|
-     -> Result<()> {
-        const OP: &str = "soft_cross_entropy";
-        let rows = whole_rows(OP, logits, classes)?;
-        lengths!(
-            OP,
-            targets == logits.len(),
-            weight == classes,
-            logsumexp == rows,
-            rest == rows,
-            dlosses == rows,
-            dlogits == logits.len()
-        );
-        same_len_if_any(OP, "dtargets", dtargets.as_deref(), logits.len())?;
-        check_smoothing(OP, label_smoothing)?;
-        let settings = context::settings()?;
+#[derive(Debug, Default)]
+pub struct Backward<'a, T> {
+    /// Whole rows.
+    pub logits: &'a [T],
+    /// Probabilities, of the length of `logits`.
+    pub targets: &'a [T],
+    /// The number of logits in a row.
+    pub classes: usize,
+    /// From 0, the default, to 1: the share of the target that is spread over all classes.
+    pub label_smoothing: T,
+    /// The weight of each class; `None`, the default, for 1.
+    pub weight: Option<&'a [T]>,
+    /// One element per row, from [`Forward`].
+    pub logsumexp: &'a [T],
+    /// One element per row, from [`Forward`].
+    pub rest: &'a [T],
+    /// The gradient of each loss, one element per row.
+    pub dlosses: &'a [T],
+    /// Output of the length of `logits`.
+    pub dlogits: &'a mut [T],
+    /// Output of the length of `logits`; `None`, the default, if not wanted.
+    pub dtargets: Option<&'a mut [T]>,
+}
 
-        let ones = unless_given(weight, classes, T::ONE);
-        let weight = weight.or(ones.as_deref()).unwrap_or_default();
-        let smoothing = Smoothing::new(label_smoothing, classes);
-        let chunk = rows_per_chunk(classes);
-        let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        let parts = (
-            Rows(logits, classes * chunk),
-            Rows(targets, classes * chunk),
-            Rows(logsumexp, chunk),
-            Rows(rest, chunk),
-            Rows(dlosses, chunk),
-            RowsMut::new(dlogits, classes * chunk),
-            RowsMut::new(dtargets.unwrap_or_default(), classes * chunk),
-        );
-        parallel::for_each(settings, parts, work, |parts| {
-            let (logits, targets, logsumexp, rest, dlosses, dlogits, dtargets) = parts;
-            settings.simd.run(Backward {
+impl<T: Element> Backward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when `logits` is not whole rows or another slice does not fit,
+    /// [`Error::Value`](crate::Error::Value) when the label smoothing is outside 0 to 1.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("soft_cross_entropy::backward", |call: Backward<'_, T>| -> Result<()> {
+            let Backward {
                 logits,
                 targets,
                 classes,
-                smoothing,
+                label_smoothing,
                 weight,
                 logsumexp,
                 rest,
                 dlosses,
                 dlogits,
                 dtargets,
+            } = call;
+            const OP: &str = "soft_cross_entropy";
+            let rows = whole_rows(OP, logits, classes)?;
+            lengths!(
+                OP,
+                targets == logits.len(),
+                weight == classes,
+                logsumexp == rows,
+                rest == rows,
+                dlosses == rows,
+                dlogits == logits.len(),
+                dtargets == logits.len()
+            );
+            check_smoothing(OP, label_smoothing)?;
+            let settings = context::settings()?;
+
+            let ones = unless_given(weight, classes, T::ONE);
+            let weight = weight.or(ones.as_deref()).unwrap_or_default();
+            let smoothing = Smoothing::new(label_smoothing, classes);
+            let chunk = rows_per_chunk(classes);
+            let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
+            let parts = (
+                Rows(logits, classes * chunk),
+                Rows(targets, classes * chunk),
+                Rows(logsumexp, chunk),
+                Rows(rest, chunk),
+                Rows(dlosses, chunk),
+                RowsMut::new(dlogits, classes * chunk),
+                RowsMut::new(dtargets.unwrap_or_default(), classes * chunk),
+            );
+            parallel::for_each(settings, parts, work, |parts| {
+                let (logits, targets, logsumexp, rest, dlosses, dlogits, dtargets) = parts;
+                settings.simd.run(BackwardChunk {
+                    logits,
+                    targets,
+                    classes,
+                    smoothing,
+                    weight,
+                    logsumexp,
+                    rest,
+                    dlosses,
+                    dlogits,
+                    dtargets,
+                });
             });
-        });
-        Ok(())
-    })
+            Ok(())
+        })
+    }
 }
 
 /// `q = keep·target + share`.
@@ -193,7 +246,7 @@ impl<T: Element> Smoothing<T> {
     }
 }
 
-struct Forward<'a, T> {
+struct ForwardChunk<'a, T> {
     logits: &'a [T],
     targets: &'a [T],
     classes: usize,
@@ -204,7 +257,7 @@ struct Forward<'a, T> {
     rest: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for ForwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -231,7 +284,7 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-struct Backward<'a, T> {
+struct BackwardChunk<'a, T> {
     logits: &'a [T],
     targets: &'a [T],
     classes: usize,
@@ -245,7 +298,7 @@ struct Backward<'a, T> {
     dtargets: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Backward<'_, T> {
+impl<T: Element> Kernel for BackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 //! Of the functions of three numbers, `a·b + c` and both halves of `lerp` are rounded once behind their differences.
 
 use super::map::{Binary, Unary, pair, with_function};
-use super::{compiled_once, lengths, same_len_or_empty};
+use super::{Operand as _, compiled_once, lengths};
 use crate::context::{self, Settings};
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, RowsMut};
@@ -384,40 +384,49 @@ fn each<T: Element, S: Simd, const N: usize>(
 ///
 /// `a·b + c`: `dy·b`, `dy·a`, `dy`. Lerp: `dy·(1 − c)`, `dy·c`, `dy·(b − a)`, as long as the differences
 /// do not overflow. Where: 0, and `dy` for the one that was chosen.
-///
-/// # Errors
-/// [`Error::Shape`] when an operand does not have, or an array is not, `shape[0] × shape[1]` elements.
-pub fn ternary_backward<T: Element>(
-    op: Ternary,
-    abc: [Operand<'_, T>; 3],
-    dy: &[T],
-    shape: [usize; 2],
-    gradients: [&mut [T]; 3],
-) -> Result<()> {
-    compiled_once!("zip::ternary_backward", |op: Ternary,
-                                             abc: [Operand<'_, T>; 3],
-                                             dy: &[T],
-                                             shape: [usize; 2],
-                                             gradients: [&mut [T]; 3]|
-     -> Result<()> {
-        const NAME: &str = "ternary_backward";
-        let (settings, len, [_, cols]) = (context::settings()?, elements(NAME, shape)?, shape);
-        lengths!(NAME, dy == len);
-        for (operand, name) in abc.iter().zip(["a", "b", "c"]) {
-            operand.check(NAME, name, shape)?;
-        }
-        for (gradient, name) in gradients.iter().zip(["da", "db", "dc"]) {
-            same_len_or_empty(NAME, name, gradient, len)?;
-        }
-        for (n, gradient) in gradients.into_iter().enumerate() {
-            by_row(settings, TERNARY_COST, cols, gradient, &|i, to| {
-                let abc = abc.map(|operand| operand.row(i, cols));
-                let dy = &dy[i * cols..(i + 1) * cols];
-                settings.simd.run(OneOfThree { op, n, abc, dy, to });
-            });
-        }
-        Ok(())
-    })
+#[derive(Debug)]
+pub struct TernaryBackward<'a, T> {
+    /// Which function.
+    pub op: Ternary,
+    /// Its operands.
+    pub abc: [Operand<'a, T>; 3],
+    /// The gradient of the result, `shape[0] × shape[1]` elements.
+    pub dy: &'a [T],
+    /// Rows and columns of the result.
+    pub shape: [usize; 2],
+    /// Outputs of `shape[0] × shape[1]` elements each; `None` for those that are not wanted.
+    pub gradients: [Option<&'a mut [T]>; 3],
+}
+
+impl<T: Element> TernaryBackward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when an operand does not have, or an array is not, `shape[0] × shape[1]` elements.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("zip::ternary_backward", |call: TernaryBackward<'_, T>| -> Result<()> {
+            let TernaryBackward { op, abc, dy, shape, gradients } = call;
+            const NAME: &str = "ternary_backward";
+            let (settings, len, [_, cols]) = (context::settings()?, elements(NAME, shape)?, shape);
+            lengths!(NAME, dy == len);
+            for (operand, name) in abc.iter().zip(["a", "b", "c"]) {
+                operand.check(NAME, name, shape)?;
+            }
+            for (gradient, name) in gradients.iter().zip(["da", "db", "dc"]) {
+                gradient.expect_len(NAME, name, len)?;
+            }
+            for (n, gradient) in gradients.into_iter().enumerate() {
+                let Some(gradient) = gradient else { continue };
+                by_row(settings, TERNARY_COST, cols, gradient, &|i, to| {
+                    let abc = abc.map(|operand| operand.row(i, cols));
+                    let dy = &dy[i * cols..(i + 1) * cols];
+                    settings.simd.run(OneOfThree { op, n, abc, dy, to });
+                });
+            }
+            Ok(())
+        })
+    }
 }
 
 /// The gradient of operand `n`.

@@ -34,10 +34,29 @@ fn pytorch_agrees() {
             on_every_isa(|isa| {
                 let [mut losses, mut lse, mut rest] = [(); 3].map(|()| vec![0.0; rows]);
                 let mut dz = vec![0.0; z.len()];
-                cross_entropy::forward(&z, &targets, classes, options, &mut losses, &mut lse, &mut rest)
-                    .unwrap();
-                cross_entropy::backward(&z, &targets, classes, options, &lse, &rest, &dlosses, &mut dz)
-                    .unwrap();
+                cross_entropy::Forward {
+                    logits: &z,
+                    targets: &targets,
+                    classes,
+                    options,
+                    losses: &mut losses,
+                    logsumexp: &mut lse,
+                    rest: &mut rest,
+                }
+                .run()
+                .unwrap();
+                cross_entropy::Backward {
+                    logits: &z,
+                    targets: &targets,
+                    classes,
+                    options,
+                    logsumexp: &lse,
+                    rest: &rest,
+                    dlosses: &dlosses,
+                    dlogits: &mut dz,
+                }
+                .run()
+                .unwrap();
                 close(isa.name(), &losses, &dz);
             });
             let rule = Rule { smoothing, ..Rule::default() };
@@ -56,7 +75,17 @@ fn a_dominating_target_has_a_loss_near_zero_whatever_its_size() {
             let (mut loss, mut lse, mut rest) = ([f32::NAN], [0.0], [0.0]);
             let z = [offset, offset + 16.0, offset];
             let options = Options::default();
-            cross_entropy::forward(&z, &[1], 3, options, &mut loss, &mut lse, &mut rest).unwrap();
+            cross_entropy::Forward {
+                logits: &z,
+                targets: &[1],
+                classes: 3,
+                options,
+                losses: &mut loss,
+                logsumexp: &mut lse,
+                rest: &mut rest,
+            }
+            .run()
+            .unwrap();
             let expected = (2.0 * (-16f64).exp()).ln_1p();
             assert_close(&format!("{isa} at {offset}"), &loss, &[expected], 0.0, 12.0 * unit::<f32>());
         }
@@ -71,16 +100,47 @@ fn infinities_and_nan_are_what_pytorch_makes_of_them() {
     on_every_isa(|isa| {
         let ([mut losses, mut lse, mut rest], mut dz) = ([[0.0; 5]; 3], [0.0; 10]);
         let plain = Options::default();
-        cross_entropy::forward(&z, &[0; 5], 2, plain, &mut losses, &mut lse, &mut rest).unwrap();
+        cross_entropy::Forward {
+            logits: &z,
+            targets: &[0; 5],
+            classes: 2,
+            options: plain,
+            losses: &mut losses,
+            logsumexp: &mut lse,
+            rest: &mut rest,
+        }
+        .run()
+        .unwrap();
         assert!(losses[..3].iter().all(|loss| loss.is_nan()), "{isa}: {losses:?}");
         assert_eq!(losses[3..], [0.0, inf], "{isa}");
-        cross_entropy::backward(&z, &[0; 5], 2, plain, &lse, &rest, &[1.0; 5], &mut dz).unwrap();
+        cross_entropy::Backward {
+            logits: &z,
+            targets: &[0; 5],
+            classes: 2,
+            options: plain,
+            logsumexp: &lse,
+            rest: &rest,
+            dlosses: &[1.0; 5],
+            dlogits: &mut dz,
+        }
+        .run()
+        .unwrap();
         assert!(dz[..6].iter().all(|dz| dz.is_nan()), "{isa}: {dz:?}");
         assert_eq!(dz[6..], [0.0, 0.0, -1.0, 1.0], "{isa}");
         let smoothed = Options { label_smoothing: 0.1, ..Options::default() };
         let mut two = |options| {
             let (losses, lse, rest) = (&mut losses[..2], &mut lse[..2], &mut rest[..2]);
-            cross_entropy::forward(&z[6..], &[0; 2], 2, options, losses, lse, rest).unwrap();
+            cross_entropy::Forward {
+                logits: &z[6..],
+                targets: &[0; 2],
+                classes: 2,
+                options,
+                losses,
+                logsumexp: lse,
+                rest,
+            }
+            .run()
+            .unwrap();
             [losses[0], losses[1]]
         };
         assert_eq!(two(smoothed), [inf, inf], "{isa}, smoothed");
@@ -89,7 +149,18 @@ fn infinities_and_nan_are_what_pytorch_makes_of_them() {
         assert_eq!(first, 0.0, "{isa}");
         assert!(second.is_nan(), "{isa}: 0 times ∞");
         let t = [0.0, 1.0, 0.5, 0.5, 1.0, 0.0, 1.0, 0.0, 0.5, 0.5];
-        soft_cross_entropy::forward(&z, &t, 2, 0.0, None, &mut losses, &mut lse, &mut rest).unwrap();
+        soft_cross_entropy::Forward {
+            logits: &z,
+            targets: &t,
+            classes: 2,
+            label_smoothing: 0.0,
+            losses: &mut losses,
+            logsumexp: &mut lse,
+            rest: &mut rest,
+            ..Default::default()
+        }
+        .run()
+        .unwrap();
         assert!(losses[..4].iter().all(|loss| loss.is_nan()), "{isa}: {losses:?}");
         assert_eq!(losses[4], inf, "{isa}");
     });
@@ -102,7 +173,20 @@ fn the_gradient_of_the_targets_changes_nothing_else() {
     on_every_isa(|isa| {
         let [mut dz, mut dt, mut alone] = [(); 3].map(|()| vec![f32::NAN; 300]);
         let backward = |dz: &mut [f32], dt| {
-            soft_cross_entropy::backward(&z, &t, 10, 0.1, None, &lse, &[0.0; 30], &losses, dz, dt).unwrap();
+            soft_cross_entropy::Backward {
+                logits: &z,
+                targets: &t,
+                classes: 10,
+                label_smoothing: 0.1,
+                logsumexp: &lse,
+                rest: &[0.0; 30],
+                dlosses: &losses,
+                dlogits: dz,
+                dtargets: dt,
+                ..Default::default()
+            }
+            .run()
+            .unwrap();
         };
         backward(&mut dz, Some(&mut dt));
         backward(&mut alone, None);
@@ -118,13 +202,52 @@ fn ignored_rows_count_nothing_whatever_they_hold() {
             // Not a class.
             let options = Options { label_smoothing, ignore_index: Some(9), ..Options::default() };
             let ([mut losses, mut lse, mut rest], mut dz) = ([[f64::NAN; 2]; 3], [f64::NAN; 4]);
-            cross_entropy::forward(&z, &[9, 1], 2, options, &mut losses, &mut lse, &mut rest).unwrap();
+            cross_entropy::Forward {
+                logits: &z,
+                targets: &[9, 1],
+                classes: 2,
+                options,
+                losses: &mut losses,
+                logsumexp: &mut lse,
+                rest: &mut rest,
+            }
+            .run()
+            .unwrap();
             let dlosses = [f64::INFINITY, 1.0];
-            cross_entropy::backward(&z, &[9, 1], 2, options, &lse, &rest, &dlosses, &mut dz).unwrap();
+            cross_entropy::Backward {
+                logits: &z,
+                targets: &[9, 1],
+                classes: 2,
+                options,
+                logsumexp: &lse,
+                rest: &rest,
+                dlosses: &dlosses,
+                dlogits: &mut dz,
+            }
+            .run()
+            .unwrap();
             assert_close(&format!("{isa} losses"), &losses, &[0.0, 2f64.ln()], 1e-15, 0.0);
             assert_eq!(dz[..2], [0.0; 2], "{isa}");
-            nll_loss::forward(&z, &[9, 1], 2, None, Some(9), &mut losses).unwrap();
-            nll_loss::backward(&[9, 1], 2, None, Some(9), &[f64::INFINITY, 2.0], &mut dz).unwrap();
+            nll_loss::Forward {
+                log_p: &z,
+                targets: &[9, 1],
+                classes: 2,
+                ignore_index: Some(9),
+                losses: &mut losses,
+                ..Default::default()
+            }
+            .run()
+            .unwrap();
+            nll_loss::Backward {
+                targets: &[9, 1],
+                classes: 2,
+                ignore_index: Some(9),
+                dlosses: &[f64::INFINITY, 2.0],
+                dlog_p: &mut dz,
+                ..Default::default()
+            }
+            .run()
+            .unwrap();
             assert_eq!((losses, dz), ([0.0; 2], [0.0, 0.0, 0.0, -2.0]), "{isa}");
         }
     });
@@ -136,9 +259,18 @@ fn wrong_arguments_are_named() {
     let forward = |targets: &[usize], classes, smoothing, losses, logsumexp| {
         let (mut losses, mut logsumexp) = (vec![0.0; losses], vec![0.0; logsumexp]);
         let options = Options { label_smoothing: smoothing, ..Options::default() };
-        cross_entropy::forward(&z, targets, classes, options, &mut losses, &mut logsumexp, &mut [0.0; 4])
-            .unwrap_err()
-            .to_string()
+        cross_entropy::Forward {
+            logits: &z,
+            targets,
+            classes,
+            options,
+            losses: &mut losses,
+            logsumexp: &mut logsumexp,
+            rest: &mut [0.0; 4],
+        }
+        .run()
+        .unwrap_err()
+        .to_string()
     };
     assert_eq!(forward(&[0; 4], 7, 0.0, 4, 4), "cross_entropy: 40 elements are not whole rows of 7");
     assert_eq!(forward(&[0; 3], 10, 0.0, 4, 4), "cross_entropy: targets has 3 elements, expected 4");
@@ -151,48 +283,157 @@ fn wrong_arguments_are_named() {
     assert_eq!(forward(&[0; 4], 10, 1.5, 4, 4), "cross_entropy: label smoothing 1.5 is outside 0 to 1");
     assert_eq!(forward(&[0; 4], 10, f32::NAN, 4, 4), "cross_entropy: label smoothing NaN is outside 0 to 1");
     let plain = Options::default();
-    let error = cross_entropy::backward(&z, &[0; 4], 10, plain, &z[..4], &z[..4], &[0.0; 3], &mut [0.0; 40]);
+    let error = cross_entropy::Backward {
+        logits: &z,
+        targets: &[0; 4],
+        classes: 10,
+        options: plain,
+        logsumexp: &z[..4],
+        rest: &z[..4],
+        dlosses: &[0.0; 3],
+        dlogits: &mut [0.0; 40],
+    }
+    .run();
     assert_eq!(error.unwrap_err().to_string(), "cross_entropy: dlosses has 3 elements, expected 4");
-    let error = cross_entropy::backward(&z, &[0; 4], 10, plain, &z[..4], &z[..4], &z[..4], &mut [0.0; 4]);
+    let error = cross_entropy::Backward {
+        logits: &z,
+        targets: &[0; 4],
+        classes: 10,
+        options: plain,
+        logsumexp: &z[..4],
+        rest: &z[..4],
+        dlosses: &z[..4],
+        dlogits: &mut [0.0; 4],
+    }
+    .run();
     assert_eq!(error.unwrap_err().to_string(), "cross_entropy: dlogits has 4 elements, expected 40");
-    let error = cross_entropy::backward(&z, &[0; 4], 10, plain, &z[..4], &z[..3], &z[..4], &mut [0.0; 40]);
+    let error = cross_entropy::Backward {
+        logits: &z,
+        targets: &[0; 4],
+        classes: 10,
+        options: plain,
+        logsumexp: &z[..4],
+        rest: &z[..3],
+        dlosses: &z[..4],
+        dlogits: &mut [0.0; 40],
+    }
+    .run();
     assert_eq!(error.unwrap_err().to_string(), "cross_entropy: rest has 3 elements, expected 4");
     let [mut a, mut b, mut c] = [[0.0_f32; 4]; 3];
     let few = Options { weight: Some(&[1.0; 3]), ..plain };
-    let error = cross_entropy::forward(&z, &[0; 4], 10, few, &mut a, &mut b, &mut c);
+    let error = cross_entropy::Forward {
+        logits: &z,
+        targets: &[0; 4],
+        classes: 10,
+        options: few,
+        losses: &mut a,
+        logsumexp: &mut b,
+        rest: &mut c,
+    }
+    .run();
     assert_eq!(error.unwrap_err().to_string(), "cross_entropy: weight has 3 elements, expected 10");
     let other = Options { ignore_index: Some(11), ..plain };
-    let error = cross_entropy::forward(&z, &[0, 11, 12, 0], 10, other, &mut a, &mut b, &mut c);
+    let error = cross_entropy::Forward {
+        logits: &z,
+        targets: &[0, 11, 12, 0],
+        classes: 10,
+        options: other,
+        losses: &mut a,
+        logsumexp: &mut b,
+        rest: &mut c,
+    }
+    .run();
     assert_eq!(error.unwrap_err().to_string(), "cross_entropy: target 12 of row 2 is not one of 10 classes");
 
     let soft = |targets: usize, smoothing, weight: Option<&[f32]>| {
         let (t, [mut a, mut b, mut c]) = (vec![0.0; targets], [[0.0; 4]; 3]);
-        let error = soft_cross_entropy::forward(&z, &t, 10, smoothing, weight, &mut a, &mut b, &mut c);
+        let error = soft_cross_entropy::Forward {
+            logits: &z,
+            targets: &t,
+            classes: 10,
+            label_smoothing: smoothing,
+            weight,
+            losses: &mut a,
+            logsumexp: &mut b,
+            rest: &mut c,
+        }
+        .run();
         error.unwrap_err().to_string()
     };
     assert_eq!(soft(39, 0.0, None), "soft_cross_entropy: targets has 39 elements, expected 40");
     assert_eq!(soft(40, -0.5, None), "soft_cross_entropy: label smoothing -0.5 is outside 0 to 1");
     assert_eq!(soft(40, 0.0, Some(&[1.0])), "soft_cross_entropy: weight has 1 elements, expected 10");
     let (x, lse, mut dx) = (&z[..], &[0.0; 4], [0.0; 40]);
-    let error =
-        soft_cross_entropy::backward(x, x, 10, 0.0, None, lse, lse, lse, &mut dx, Some(&mut [0.0; 4]));
+    let error = soft_cross_entropy::Backward {
+        logits: x,
+        targets: x,
+        classes: 10,
+        label_smoothing: 0.0,
+        logsumexp: lse,
+        rest: lse,
+        dlosses: lse,
+        dlogits: &mut dx,
+        dtargets: Some(&mut [0.0; 4]),
+        ..Default::default()
+    }
+    .run();
     assert_eq!(error.unwrap_err().to_string(), "soft_cross_entropy: dtargets has 4 elements, expected 40");
 
-    let error = nll_loss::forward(&z, &[0, 0, 0, 10], 10, None, Some(3), &mut [0.0; 4]);
+    let error = nll_loss::Forward {
+        log_p: &z,
+        targets: &[0, 0, 0, 10],
+        classes: 10,
+        ignore_index: Some(3),
+        losses: &mut [0.0; 4],
+        ..Default::default()
+    }
+    .run();
     assert_eq!(error.unwrap_err().to_string(), "nll_loss: target 10 of row 3 is not one of 10 classes");
-    let error = nll_loss::backward(&[0; 4], 10, Some(&[1.0]), None, &[0.0; 4], &mut dx);
+    let error = nll_loss::Backward {
+        targets: &[0; 4],
+        classes: 10,
+        weight: Some(&[1.0]),
+        dlosses: &[0.0; 4],
+        dlog_p: &mut dx,
+        ..Default::default()
+    }
+    .run();
     assert_eq!(error.unwrap_err().to_string(), "nll_loss: weight has 1 elements, expected 10");
     let error = nll_loss::total_weight(&[0, 1, 2], Some(&[1.0_f32]), Some(1));
     assert_eq!(error.unwrap_err().to_string(), "nll_loss: target 2 of row 2 is not one of 1 classes");
 
     for classes in [0, 10] {
-        cross_entropy::forward::<f32>(&[], &[], classes, plain, &mut [], &mut [], &mut []).unwrap();
-        cross_entropy::backward::<f32>(&[], &[], classes, plain, &[], &[], &[], &mut []).unwrap();
-        soft_cross_entropy::forward::<f32>(&[], &[], classes, 0.1, None, &mut [], &mut [], &mut []).unwrap();
+        cross_entropy::Forward::<f32> {
+            logits: &[],
+            targets: &[],
+            classes,
+            options: plain,
+            losses: &mut [],
+            logsumexp: &mut [],
+            rest: &mut [],
+        }
+        .run()
+        .unwrap();
+        cross_entropy::Backward::<f32> {
+            logits: &[],
+            targets: &[],
+            classes,
+            options: plain,
+            logsumexp: &[],
+            rest: &[],
+            dlosses: &[],
+            dlogits: &mut [],
+        }
+        .run()
+        .unwrap();
+        soft_cross_entropy::Forward::<f32> { classes, label_smoothing: 0.1, ..Default::default() }
+            .run()
+            .unwrap();
         let none = Some(&mut [][..]);
-        let backward = soft_cross_entropy::backward::<f32>;
-        backward(&[], &[], classes, 0.1, None, &[], &[], &[], &mut [], none).unwrap();
-        nll_loss::forward::<f32>(&[], &[], classes, None, None, &mut []).unwrap();
-        nll_loss::backward::<f32>(&[], classes, None, None, &[], &mut []).unwrap();
+        let call =
+            soft_cross_entropy::Backward::<f32> { classes, label_smoothing: 0.1, ..Default::default() };
+        soft_cross_entropy::Backward { dtargets: none, ..call }.run().unwrap();
+        nll_loss::Forward::<f32> { classes, ..Default::default() }.run().unwrap();
+        nll_loss::Backward::<f32> { classes, ..Default::default() }.run().unwrap();
     }
 }

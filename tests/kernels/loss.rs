@@ -24,8 +24,12 @@ fn the_gradient_of_the_targets_is_minus_that_of_the_predictions_and_changes_noth
         for op in all::<f32>(0.5) {
             for uniform in [None, Some(0.3)] {
                 let backward = |dx: &mut [f32], dtarget| match uniform {
-                    None => loss::backward(op, &x, &target, &dlosses, dx, dtarget).unwrap(),
-                    Some(g) => loss::backward_uniform(op, &x, &target, g, dx, dtarget).unwrap(),
+                    None => loss::Backward { op, x: &x, target: &target, dlosses: &dlosses, dx, dtarget }
+                        .run()
+                        .unwrap(),
+                    Some(g) => loss::BackwardUniform { op, x: &x, target: &target, dloss: g, dx, dtarget }
+                        .run()
+                        .unwrap(),
                 };
                 let [mut dx, mut dtarget, mut alone] = [(); 3].map(|()| vec![f32::NAN; x.len()]);
                 backward(&mut dx, Some(&mut dtarget));
@@ -65,7 +69,9 @@ fn pytorch_agrees() {
         on_every_isa(|isa| {
             let (mut losses, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
             loss::forward(op, &x, &target, &mut losses).unwrap();
-            loss::backward_uniform(op, &x, &target, dloss, &mut dx, None).unwrap();
+            loss::BackwardUniform { op, x: &x, target: &target, dloss, dx: &mut dx, dtarget: None }
+                .run()
+                .unwrap();
             close(&format!("{isa} {name}"), &losses, &dx);
         });
         let op = match op {
@@ -89,7 +95,16 @@ fn confident_predictions_keep_their_digits() {
         let target = [1.0, 0.0, 1.0, 0.0];
         let (mut losses, mut dx) = ([0.0; 4], [0.0; 4]);
         loss::forward(Loss::BceWithLogits, &x, &target, &mut losses).unwrap();
-        loss::backward_uniform(Loss::BceWithLogits, &x, &target, 1.0, &mut dx, None).unwrap();
+        loss::BackwardUniform {
+            op: Loss::BceWithLogits,
+            x: &x,
+            target: &target,
+            dloss: 1.0,
+            dx: &mut dx,
+            dtarget: None,
+        }
+        .run()
+        .unwrap();
         let tiny = |x: f64| (-x).exp().ln_1p();
         let slope = |x: f64| 1.0 / (1.0 + x.exp());
         let name = format!("{isa}");
@@ -105,7 +120,9 @@ fn special_values_are_as_documented() {
     let of = |op, x: f64, t: f64| {
         let (mut y, mut dx) = ([0.0], [0.0]);
         loss::forward(op, &[x], &[t], &mut y).unwrap();
-        loss::backward_uniform(op, &[x], &[t], 1.0, &mut dx, None).unwrap();
+        loss::BackwardUniform { op, x: &[x], target: &[t], dloss: 1.0, dx: &mut dx, dtarget: None }
+            .run()
+            .unwrap();
         (y[0], dx[0])
     };
     on_every_isa(|_| {
@@ -127,7 +144,9 @@ fn special_values_are_as_documented() {
     });
     for op in all::<f32>(1.0) {
         loss::forward(op, &[], &[], &mut []).unwrap();
-        loss::backward(op, &[], &[], &[], &mut [], Some(&mut [])).unwrap();
+        loss::Backward { op, x: &[], target: &[], dlosses: &[], dx: &mut [], dtarget: Some(&mut []) }
+            .run()
+            .unwrap();
     }
 }
 
@@ -144,11 +163,31 @@ fn wrong_arguments_are_named() {
         "absolute_error: losses has 2 elements, expected 3"
     );
     assert_eq!(
-        text(loss::backward(Loss::AbsoluteError, &x, &x, &[0.0; 2], &mut [0.0; 3], None)),
+        text(
+            loss::Backward {
+                op: Loss::AbsoluteError,
+                x: &x,
+                target: &x,
+                dlosses: &[0.0; 2],
+                dx: &mut [0.0; 3],
+                dtarget: None
+            }
+            .run()
+        ),
         "absolute_error: dlosses has 2 elements, expected 3"
     );
     assert_eq!(
-        text(loss::backward_uniform(Loss::SquaredError, &x, &x, 1.0, &mut [0.0; 3], Some(&mut [0.0; 4]))),
+        text(
+            loss::BackwardUniform {
+                op: Loss::SquaredError,
+                x: &x,
+                target: &x,
+                dloss: 1.0,
+                dx: &mut [0.0; 3],
+                dtarget: Some(&mut [0.0; 4])
+            }
+            .run()
+        ),
         "squared_error: dtarget has 4 elements, expected 3"
     );
     for delta in [0.0, -1.0, f32::INFINITY, f32::NAN] {
@@ -167,7 +206,17 @@ fn wrong_arguments_are_named() {
         "bce_with_logits: target 1.5 at index 40001 is outside 0 to 1"
     );
     assert_eq!(
-        text(loss::backward_uniform(Loss::BceWithLogits, &x[..1], &[f32::NAN], 1.0, &mut [0.0], None)),
+        text(
+            loss::BackwardUniform {
+                op: Loss::BceWithLogits,
+                x: &x[..1],
+                target: &[f32::NAN],
+                dloss: 1.0,
+                dx: &mut [0.0],
+                dtarget: None
+            }
+            .run()
+        ),
         "bce_with_logits: target NaN at index 0 is outside 0 to 1"
     );
 }

@@ -39,7 +39,9 @@ fn squares_may_leave_the_range_in_either_direction() {
             assert_eq!(y, [0.0; 2]);
         }
         let mut dx = [7.0_f32; 2];
-        norm::rows_backward(Norm::L2, &[0.0; 2], &[0.0], &[1.0], 2, &mut dx).unwrap();
+        norm::RowsBackward { op: Norm::L2, x: &[0.0; 2], y: &[0.0], dy: &[1.0], cols: 2, dx: &mut dx }
+            .run()
+            .unwrap();
         assert_eq!(dx, [0.0; 2]);
     });
 }
@@ -132,11 +134,31 @@ fn wrong_lengths_are_named() {
     assert_eq!(text(norm::rows(Norm::L1, &x, 3, &mut [0.0; 3])), "norm: y has 3 elements, expected 2");
     assert_eq!(text(norm::cols(Norm::L2, &x, 3, &mut [0.0; 2])), "norm: y has 2 elements, expected 3");
     assert_eq!(
-        text(norm::rows_backward(Norm::L2, &x, &[0.0; 2], &[0.0; 2], 3, &mut [0.0; 5])),
+        text(
+            norm::RowsBackward {
+                op: Norm::L2,
+                x: &x,
+                y: &[0.0; 2],
+                dy: &[0.0; 2],
+                cols: 3,
+                dx: &mut [0.0; 5]
+            }
+            .run()
+        ),
         "norm: dx has 5 elements, expected 6"
     );
     assert_eq!(
-        text(norm::cols_backward(Norm::L2, &x, &[0.0; 3], &[0.0; 2], 3, &mut [0.0; 6])),
+        text(
+            norm::ColsBackward {
+                op: Norm::L2,
+                x: &x,
+                y: &[0.0; 3],
+                dy: &[0.0; 2],
+                cols: 3,
+                dx: &mut [0.0; 6]
+            }
+            .run()
+        ),
         "norm: dy has 2 elements, expected 3"
     );
     assert_eq!(text(reduce::std_rows(&x, 3, 0, &mut [0.0; 3])), "std: y has 3 elements, expected 2");

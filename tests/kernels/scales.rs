@@ -387,8 +387,8 @@ fn gradients_of_powers_are_right_where_the_derivative_is_a_normal_number() {
         let dy: Vec<T> = scene.numbers(1, scene.cols);
         let [mut y, mut da, mut db] = [(); 3].map(|()| vec![T::NAN; a.len()]);
         map::binary(Binary::Pow, &a, &b, &mut y).unwrap();
-        pow::base_backward(&a, &b, &dy, &mut da).unwrap();
-        pow::exponent_backward(&a, &b, &y, &dy, &mut db).unwrap();
+        pow::BaseBackward { a: &a, b: &b, dy: &dy, da: &mut da }.run().unwrap();
+        pow::ExponentBackward { a: &a, b: &b, y: &y, dy: &dy, db: &mut db }.run().unwrap();
         let power = |i: usize, less: f64| -> Wide {
             let (a, b) = (a[i].to_f64(), b[i].to_f64() - less);
             (Wide::new(a.ln()) * b).exp()
@@ -442,8 +442,12 @@ fn gradients_of_losses_are_right_where_the_error_is_a_number() {
             scene.numbers(2, len)
         };
         let [mut dx, mut uniform, mut dt] = [(); 3].map(|()| vec![T::NAN; len]);
-        loss::backward(op, &x, &t, &g, &mut dx, Some(&mut dt)).unwrap();
-        loss::backward_uniform(op, &x, &t, g[0], &mut uniform, None).unwrap();
+        loss::Backward { op, x: &x, target: &t, dlosses: &g, dx: &mut dx, dtarget: Some(&mut dt) }
+            .run()
+            .unwrap();
+        loss::BackwardUniform { op, x: &x, target: &t, dloss: g[0], dx: &mut uniform, dtarget: None }
+            .run()
+            .unwrap();
         let errors: Vec<Wide> = wide(&x).iter().zip(wide(&t)).map(|(&x, t)| x - t).collect();
         let one = Wide::new(1.0);
         let slope = |i: usize| match op {
@@ -551,7 +555,16 @@ fn gradients_of_softmaxes_are_right_where_sums_of_gradients_are_numbers() {
 
         let targets: Vec<usize> = (0..rows).map(|r| (scene.pick + r) % cols).collect();
         let (weight, dlosses) = (scene.numbers::<T>(2, cols), scene.numbers::<T>(3, rows));
-        nll_loss::backward(&targets, cols, Some(&weight), None, &dlosses, &mut dx).unwrap();
+        nll_loss::Backward {
+            targets: &targets,
+            classes: cols,
+            weight: Some(&weight),
+            dlosses: &dlosses,
+            dlog_p: &mut dx,
+            ..Default::default()
+        }
+        .run()
+        .unwrap();
         let exact: Vec<Wide> = (0..len)
             .map(|i| {
                 let loss = Wide::new(dlosses[i / cols].to_f64());
@@ -571,7 +584,7 @@ fn gradients_of_norms_are_right_where_the_norm_is_a_number() {
         let (x, dy) = (scene.numbers::<T>(0, rows * cols), scene.numbers::<T>(1, rows));
         let (mut y, mut dx) = (vec![T::NAN; rows], vec![T::NAN; x.len()]);
         norm::rows(op, &x, cols, &mut y).unwrap();
-        norm::rows_backward(op, &x, &y, &dy, cols, &mut dx).unwrap();
+        norm::RowsBackward { op, x: &x, y: &y, dy: &dy, cols, dx: &mut dx }.run().unwrap();
         let w = wide(&x);
         let norms: Vec<Wide> = w
             .chunks(cols)
@@ -617,7 +630,7 @@ fn gradients_of_norms_are_right_where_the_norm_is_a_number() {
         let turned: Vec<T> = (0..x.len()).map(|i| x[i % rows * cols + i / rows]).collect();
         let mut columns = vec![T::NAN; x.len()];
         norm::cols(op, &turned, rows, &mut y).unwrap();
-        norm::cols_backward(op, &turned, &y, &dy, rows, &mut columns).unwrap();
+        norm::ColsBackward { op, x: &turned, y: &y, dy: &dy, cols: rows, dx: &mut columns }.run().unwrap();
         let back: Vec<T> = (0..x.len()).map(|i| columns[i % cols * rows + i / cols]).collect();
         claims.claim(&format!("columns of {op:?}"), &back, &exact, bound, holds);
     }
@@ -704,7 +717,15 @@ fn gradients_of_functions_of_three_are_right_where_differences_are_numbers() {
         let [a, b, c, dy] = [0, 1, 2, 3].map(|operand| scene.numbers::<T>(operand, n));
         let operands = [&a, &b, &c].map(|x| Operand::Matrix(&x[..], n));
         let [mut da, mut db, mut dc] = [(); 3].map(|()| vec![T::NAN; n]);
-        zip::ternary_backward(op, operands, &dy, [1, n], [&mut da, &mut db, &mut dc]).unwrap();
+        zip::TernaryBackward {
+            op,
+            abc: operands,
+            dy: &dy,
+            shape: [1, n],
+            gradients: [Some(&mut da), Some(&mut db), Some(&mut dc)],
+        }
+        .run()
+        .unwrap();
         let [a, b, c, g] = [&a, &b, &c, &dy].map(|x| wide(x));
         let one = Wide::new(1.0);
         let slopes = |i: usize| match op {

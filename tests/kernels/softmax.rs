@@ -79,7 +79,7 @@ fn check<T: Element>(x: &[f64], dy: &[f64], cols: usize) {
             both::<T>(cols, |d, u| (d + 4.0 + 5.0 * ln_n + expected[i].abs()) * u)
         });
 
-        logsumexp::backward(&x, &y, &dy[..rows], cols, &mut dx).unwrap();
+        logsumexp::Backward { x: &x, y: &y, dy: &dy[..rows], cols, dx: &mut dx }.run().unwrap();
         let y = widen(&y);
         let expected = reference::logsumexp_backward(&wide, &y, &wide_dy[..rows], cols);
         assert_within(&format!("{isa} logsumexp backward"), &dx, &expected, |i| {
@@ -149,7 +149,7 @@ fn pytorch_agrees() {
             close(&name, &dx, "dlog_softmax");
             let mut y = vec![0.0; x.len() / cols];
             logsumexp::forward(&x, cols, &mut y).unwrap();
-            logsumexp::backward(&x, &y, &first, cols, &mut dx).unwrap();
+            logsumexp::Backward { x: &x, y: &y, dy: &first, cols, dx: &mut dx }.run().unwrap();
             close(&name, &y, "logsumexp");
             close(&name, &dx, "dlogsumexp");
         });
@@ -175,9 +175,9 @@ fn the_same_bits_on_every_isa_and_number_of_threads() {
             let (by_col, rest) = rest.split_at_mut(cols);
             let (dx_by_col, y) = rest.split_at_mut(len);
             logsumexp::forward_cols(&x, cols, by_col).unwrap();
-            logsumexp::backward_cols(&x, by_col, &dy[..cols], cols, dx_by_col).unwrap();
+            logsumexp::BackwardCols { x: &x, y: by_col, dy: &dy[..cols], cols, dx: dx_by_col }.run().unwrap();
             logsumexp::forward(&x, cols, y).unwrap();
-            logsumexp::backward(&x, y, &dy[..y.len()], cols, dx).unwrap();
+            logsumexp::Backward { x: &x, y, dy: &dy[..y.len()], cols, dx }.run().unwrap();
             results
         });
     }
@@ -216,7 +216,7 @@ fn rows_of_infinities_and_nan_are_what_pytorch_makes_of_them() {
             assert!(lse[3].is_nan(), "{isa}");
 
             let mut dx = vec![T::ZERO; x.len()];
-            logsumexp::backward(&x, &lse, &[T::ONE; 4], cols, &mut dx).unwrap();
+            logsumexp::Backward { x: &x, y: &lse, dy: &[T::ONE; 4], cols, dx: &mut dx }.run().unwrap();
             assert_eq!(dx[0], T::ZERO, "{isa}");
             assert!(all_nan(&dx[cols..2 * cols]), "{isa}: −∞ − −∞");
             assert!(dx[2 * cols].is_nan(), "{isa}: ∞ − ∞");
@@ -239,12 +239,12 @@ fn nothing_is_fine() {
         log_softmax::forward(&none, cols, &mut []).unwrap();
         log_softmax::backward(&none, &none, cols, &mut []).unwrap();
         logsumexp::forward(&none, cols, &mut []).unwrap();
-        logsumexp::backward(&none, &none, &none, cols, &mut []).unwrap();
+        logsumexp::Backward { x: &none, y: &none, dy: &none, cols, dx: &mut [] }.run().unwrap();
     }
     let mut y = [0.0_f32; 2];
     logsumexp::forward(&none, 0, &mut y).unwrap();
     assert_eq!(y, [f32::NEG_INFINITY; 2]);
-    logsumexp::backward(&none, &y, &[1.0; 2], 0, &mut []).unwrap();
+    logsumexp::Backward { x: &none, y: &y, dy: &[1.0; 2], cols: 0, dx: &mut [] }.run().unwrap();
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn wrong_lengths_are_named() {
     );
     assert_eq!(text(logsumexp::forward(&x, 3, &mut [0.0; 6])), "logsumexp: y has 6 elements, expected 2");
     assert_eq!(
-        text(logsumexp::backward(&x, &[0.0; 2], &[0.0; 1], 3, &mut [0.0; 6])),
+        text(logsumexp::Backward { x: &x, y: &[0.0; 2], dy: &[0.0; 1], cols: 3, dx: &mut [0.0; 6] }.run()),
         "logsumexp: dy has 1 elements, expected 2"
     );
 }
@@ -290,7 +290,7 @@ fn columns_have_the_log_sum_exp_of_rows() {
             assert_within(&name, &y, &expected, |j| {
                 (depth + 4.0 + 5.0 * (rows as f64).ln() + expected[j].abs()) * units
             });
-            logsumexp::backward_cols(&x, &y, &dy, cols, &mut dx).unwrap();
+            logsumexp::BackwardCols { x: &x, y: &y, dy: &dy, cols, dx: &mut dx }.run().unwrap();
             let by_column = reference::logsumexp_backward(&transposed, &expected, &wide_dy, rows);
             let expected: Vec<f64> =
                 (0..rows * cols).map(|i| by_column[i % cols * rows + i / cols]).collect();
@@ -322,6 +322,9 @@ fn columns_have_the_log_sum_exp_of_rows() {
         logsumexp::forward_cols(&[], 2, &mut y).unwrap();
         assert_eq!(y, [-inf; 2]);
     });
-    let error = logsumexp::backward_cols(&[0.0_f32; 6], &[0.0; 3], &[0.0; 2], 3, &mut [0.0; 6]).unwrap_err();
+    let error =
+        logsumexp::BackwardCols { x: &[0.0_f32; 6], y: &[0.0; 3], dy: &[0.0; 2], cols: 3, dx: &mut [0.0; 6] }
+            .run()
+            .unwrap_err();
     assert_eq!(error.to_string(), "logsumexp: dy has 2 elements, expected 3");
 }

@@ -104,8 +104,8 @@ fn check<T: Element>(shape: [usize; 2], gap: usize, seed: u64) {
 
                 let dy = noise::<T>(len, 77);
                 let mut gradients = [vec![T::NAN; len], vec![T::NAN; len], vec![T::NAN; len]];
-                let each = gradients.each_mut().map(|x| &mut x[..]);
-                zip::ternary_backward(op, [a, b, c], &dy, shape, each).unwrap();
+                let each = gradients.each_mut().map(|x| Some(&mut x[..]));
+                zip::TernaryBackward { op, abc: [a, b, c], dy: &dy, shape, gradients: each }.run().unwrap();
                 let slopes: [&dyn Fn(usize) -> T; 3] = match op {
                     Ternary::MulAdd => [&|i| dy[i] * all_b[i], &|i| dy[i] * all_a[i], &|i| dy[i]],
                     Ternary::Lerp => [&|i| dy[i] * (T::ONE - all_c[i]), &|i| dy[i] * all_c[i], &|i| {
@@ -151,8 +151,16 @@ fn gradients_agree_with_differences_of_the_reference() {
         for abc in [[0.3, 1.7, 0.2], [-1.0, 0.4, 0.9]] {
             let h = 1e-6;
             let mut gradients = [[0.0_f64]; 3];
-            let each = gradients.each_mut().map(|x| &mut x[..]);
-            zip::ternary_backward(op, abc.map(Operand::Scalar), &[1.0], [1, 1], each).unwrap();
+            let each = gradients.each_mut().map(|x| Some(&mut x[..]));
+            zip::TernaryBackward {
+                op,
+                abc: abc.map(Operand::Scalar),
+                dy: &[1.0],
+                shape: [1, 1],
+                gradients: each,
+            }
+            .run()
+            .unwrap();
             for n in 0..3 {
                 let [mut left, mut right] = [abc; 2];
                 left[n] -= h;
@@ -214,18 +222,23 @@ fn wrong_lengths_are_named() {
         format!("unary: {}×2 elements are too many", usize::MAX)
     );
     assert_eq!(
-        text(zip::ternary_backward(
-            Ternary::Lerp,
-            [scalar; 3],
-            &x,
-            [2, 3],
-            [&mut [], &mut [0.0; 5], &mut []]
-        )),
+        text(
+            zip::TernaryBackward {
+                op: Ternary::Lerp,
+                abc: [scalar; 3],
+                dy: &x,
+                shape: [2, 3],
+                gradients: [None, Some(&mut [0.0; 5]), None]
+            }
+            .run()
+        ),
         "ternary_backward: db has 5 elements, expected 6"
     );
     // Also the gradient before it is left as it was.
     let mut da = [7.0; 6];
-    let gradients: [&mut [f32]; 3] = [&mut da, &mut [0.0; 5], &mut []];
-    zip::ternary_backward(Ternary::Lerp, [scalar; 3], &x, [2, 3], gradients).unwrap_err();
+    let gradients: [Option<&mut [f32]>; 3] = [Some(&mut da), Some(&mut [0.0; 5]), None];
+    zip::TernaryBackward { op: Ternary::Lerp, abc: [scalar; 3], dy: &x, shape: [2, 3], gradients }
+        .run()
+        .unwrap_err();
     assert_eq!(da, [7.0; 6]);
 }

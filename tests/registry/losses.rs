@@ -158,7 +158,7 @@ pub fn loss_backward_of<T: Element>(
         .output_per_item("dx", 1, len)
         .output_per_item("dtarget", targets, targets * len)
         .run(move |[x, target, dlosses], [], [dx, dtarget]| {
-            loss::backward(op, x, target, dlosses, dx, with_target.then_some(dtarget))
+            loss::Backward { op, x, target, dlosses, dx, dtarget: with_target.then_some(dtarget) }.run()
         })
         .expect(move |[x, target, dlosses], [], _: [&[f64]; 2]| {
             loss_gradients(op, [x, target], |i| dlosses[i], with_target)
@@ -166,12 +166,20 @@ pub fn loss_backward_of<T: Element>(
     let case = NO_DELTAS.into_iter().fold(case, |case, (why, delta)| {
         let op = Loss::Huber { delta: T::from_f64(delta) };
         case.refuses(why, move |[x, target, dlosses], [], [dx, _]| {
-            loss::backward(op, x, target, dlosses, dx, None)
+            loss::Backward { op, x, target, dlosses, dx, dtarget: None }.run()
         })
     });
     NO_PROBABILITIES.into_iter().fold(case, |case, (why, last)| {
         case.refuses(why, move |[x, target, dlosses], [], [dx, _]| {
-            loss::backward(Loss::BceWithLogits, x, &with_last(target, last), dlosses, dx, None)
+            loss::Backward {
+                op: Loss::BceWithLogits,
+                x,
+                target: &with_last(target, last),
+                dlosses,
+                dx,
+                dtarget: None,
+            }
+            .run()
         })
     })
 }
@@ -186,7 +194,7 @@ fn loss_backward_uniform<T: Element>(draw: &mut Draw) -> Case<T> {
         .output_per_item("dx", 1, len)
         .output_per_item("dtarget", targets, targets * len)
         .run(move |[x, target], [], [dx, dtarget]| {
-            loss::backward_uniform(op, x, target, dloss, dx, with_target.then_some(dtarget))
+            loss::BackwardUniform { op, x, target, dloss, dx, dtarget: with_target.then_some(dtarget) }.run()
         })
         .expect(move |[x, target], [], _: [&[f64]; 2]| {
             loss_gradients(op, [x, target], |_| dloss.to_f64(), with_target)
@@ -194,12 +202,20 @@ fn loss_backward_uniform<T: Element>(draw: &mut Draw) -> Case<T> {
     let case = NO_DELTAS.into_iter().fold(case, |case, (why, delta)| {
         let op = Loss::Huber { delta: T::from_f64(delta) };
         case.refuses(why, move |[x, target], [], [dx, _]| {
-            loss::backward_uniform(op, x, target, dloss, dx, None)
+            loss::BackwardUniform { op, x, target, dloss, dx, dtarget: None }.run()
         })
     });
     NO_PROBABILITIES.into_iter().fold(case, |case, (why, last)| {
         case.refuses(why, move |[x, target], [], [dx, _]| {
-            loss::backward_uniform(Loss::BceWithLogits, x, &with_last(target, last), dloss, dx, None)
+            loss::BackwardUniform {
+                op: Loss::BceWithLogits,
+                x,
+                target: &with_last(target, last),
+                dloss,
+                dx,
+                dtarget: None,
+            }
+            .run()
         })
     })
 }
@@ -338,7 +354,16 @@ pub fn cross_entropy_forward_of<T: Element>(
         .output_per_item("logsumexp", 1, rows)
         .output_per_item("rest", 1, rows)
         .run(move |[z, weight], [targets], [losses, lse, rest]| {
-            cross_entropy::forward(z, targets, classes, rule.options(weight), losses, lse, rest)
+            cross_entropy::Forward {
+                logits: z,
+                targets,
+                classes,
+                options: rule.options(weight),
+                losses,
+                logsumexp: lse,
+                rest,
+            }
+            .run()
         })
         .expect(move |[z, weight], [targets], _: [&[f64]; 3]| {
             let (s, w) = (rule.share::<T>().to_f64(), rule.all_weights(weight, classes));
@@ -362,20 +387,48 @@ pub fn cross_entropy_forward_of<T: Element>(
             ]
         })
         .refuses("absurd rows", move |[z, _], [targets], [losses, lse, rest]| {
-            cross_entropy::forward(z, targets, usize::MAX, Options::default(), losses, lse, rest)
+            cross_entropy::Forward {
+                logits: z,
+                targets,
+                classes: usize::MAX,
+                losses,
+                logsumexp: lse,
+                rest,
+                ..Default::default()
+            }
+            .run()
         })
         .refuses("a target that is no class", move |[z, weight], [targets], [losses, lse, rest]| {
-            cross_entropy::forward(z, &no_class(targets), classes, rule.options(weight), losses, lse, rest)
+            cross_entropy::Forward {
+                logits: z,
+                targets: &no_class(targets),
+                classes,
+                options: rule.options(weight),
+                losses,
+                logsumexp: lse,
+                rest,
+            }
+            .run()
         })
         .refuses("a weight too many", move |[z, _], [targets], [losses, lse, rest]| {
             let weight = vec![T::ONE; classes + 1];
             let options = Options { weight: Some(&weight), ..rule.options(&[]) };
-            cross_entropy::forward(z, targets, classes, options, losses, lse, rest)
+            cross_entropy::Forward { logits: z, targets, classes, options, losses, logsumexp: lse, rest }
+                .run()
         });
     WRONG_SMOOTHINGS.into_iter().fold(case, |case, (why, smoothing)| {
         case.refuses(why, move |[z, weight], [targets], [losses, lse, rest]| {
             let rule = Rule { smoothing, ..rule };
-            cross_entropy::forward(z, targets, classes, rule.options(weight), losses, lse, rest)
+            cross_entropy::Forward {
+                logits: z,
+                targets,
+                classes,
+                options: rule.options(weight),
+                losses,
+                logsumexp: lse,
+                rest,
+            }
+            .run()
         })
     })
 }
@@ -407,7 +460,17 @@ pub fn cross_entropy_backward_of<T: Element>(
         .index_per_item("targets", targets)
         .output_per_item("dlogits", classes, rows * classes)
         .run(move |[z, weight, lse, rest, dlosses], [targets], [dz]| {
-            cross_entropy::backward(z, targets, classes, rule.options(weight), lse, rest, dlosses, dz)
+            cross_entropy::Backward {
+                logits: z,
+                targets,
+                classes,
+                options: rule.options(weight),
+                logsumexp: lse,
+                rest,
+                dlosses,
+                dlogits: dz,
+            }
+            .run()
         })
         .expect(move |[z, weight, _, _, dlosses], [targets], [_]| {
             let (s, w) = (rule.share::<T>().to_f64(), rule.all_weights(weight, classes));
@@ -436,16 +499,46 @@ pub fn cross_entropy_backward_of<T: Element>(
             [claimed_unless(strictly(dz, bound), infinite)]
         })
         .refuses("absurd rows", move |[z, _, lse, rest, dlosses], [targets], [dz]| {
-            cross_entropy::backward(z, targets, usize::MAX, Options::default(), lse, rest, dlosses, dz)
+            cross_entropy::Backward {
+                logits: z,
+                targets,
+                classes: usize::MAX,
+                logsumexp: lse,
+                rest,
+                dlosses,
+                dlogits: dz,
+                ..Default::default()
+            }
+            .run()
         })
         .refuses("a target that is no class", move |[z, weight, lse, rest, dlosses], [targets], [dz]| {
             let targets = no_class(targets);
-            cross_entropy::backward(z, &targets, classes, rule.options(weight), lse, rest, dlosses, dz)
+            cross_entropy::Backward {
+                logits: z,
+                targets: &targets,
+                classes,
+                options: rule.options(weight),
+                logsumexp: lse,
+                rest,
+                dlosses,
+                dlogits: dz,
+            }
+            .run()
         });
     WRONG_SMOOTHINGS.into_iter().fold(case, |case, (why, smoothing)| {
         case.refuses(why, move |[z, weight, lse, rest, dlosses], [targets], [dz]| {
             let rule = Rule { smoothing, ..rule };
-            cross_entropy::backward(z, targets, classes, rule.options(weight), lse, rest, dlosses, dz)
+            cross_entropy::Backward {
+                logits: z,
+                targets,
+                classes,
+                options: rule.options(weight),
+                logsumexp: lse,
+                rest,
+                dlosses,
+                dlogits: dz,
+            }
+            .run()
         })
     })
 }
@@ -461,7 +554,8 @@ fn nll_loss_forward<T: Element>(draw: &mut Draw) -> Case<T> {
         .output_per_item("losses", 1, rows)
         .run(move |[log_p, weight], [targets], [losses]| {
             let weight = rule.weighted.then_some(weight);
-            nll_loss::forward(log_p, targets, classes, weight, rule.ignore_index, losses)
+            nll_loss::Forward { log_p, targets, classes, weight, ignore_index: rule.ignore_index, losses }
+                .run()
         })
         .expect(move |[log_p, weight], [targets], [_]| {
             let w = rule.all_weights(weight, classes);
@@ -469,10 +563,18 @@ fn nll_loss_forward<T: Element>(draw: &mut Draw) -> Case<T> {
             [strictly(losses.clone(), |i| unit::<T>() * losses[i].abs())]
         })
         .refuses("absurd rows", move |[log_p, _], [targets], [losses]| {
-            nll_loss::forward(log_p, targets, usize::MAX, None, None, losses)
+            nll_loss::Forward { log_p, targets, classes: usize::MAX, losses, ..Default::default() }.run()
         })
         .refuses("a target that is no class", move |[log_p, _], [targets], [losses]| {
-            nll_loss::forward(log_p, &no_class(targets), classes, None, rule.ignore_index, losses)
+            nll_loss::Forward {
+                log_p,
+                targets: &no_class(targets),
+                classes,
+                ignore_index: rule.ignore_index,
+                losses,
+                ..Default::default()
+            }
+            .run()
         })
 }
 
@@ -487,7 +589,8 @@ fn nll_loss_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .output_per_item("dlog_p", classes, rows * classes)
         .run(move |[dlosses, weight], [targets], [dlog_p]| {
             let weight = rule.weighted.then_some(weight);
-            nll_loss::backward(targets, classes, weight, rule.ignore_index, dlosses, dlog_p)
+            nll_loss::Backward { targets, classes, weight, ignore_index: rule.ignore_index, dlosses, dlog_p }
+                .run()
         })
         .expect(move |[dlosses, weight], [targets], [_]| {
             let w = rule.all_weights(weight, classes);
@@ -495,10 +598,18 @@ fn nll_loss_backward<T: Element>(draw: &mut Draw) -> Case<T> {
             [strictly(dlog_p.clone(), |i| unit::<T>() * dlog_p[i].abs())]
         })
         .refuses("absurd rows", move |[dlosses, _], [targets], [dlog_p]| {
-            nll_loss::backward(targets, usize::MAX, None, None, dlosses, dlog_p)
+            nll_loss::Backward { targets, classes: usize::MAX, dlosses, dlog_p, ..Default::default() }.run()
         })
         .refuses("a target that is no class", move |[dlosses, _], [targets], [dlog_p]| {
-            nll_loss::backward(&no_class(targets), classes, None, rule.ignore_index, dlosses, dlog_p)
+            nll_loss::Backward {
+                targets: &no_class(targets),
+                classes,
+                ignore_index: rule.ignore_index,
+                dlosses,
+                dlog_p,
+                ..Default::default()
+            }
+            .run()
         })
 }
 
@@ -522,7 +633,17 @@ fn soft_forward<T: Element>(draw: &mut Draw) -> Case<T> {
         .output_per_item("rest", 1, rows)
         .run(move |[z, t, weight], [], [losses, lse, rest]| {
             let weight = rule.weighted.then_some(weight);
-            soft_cross_entropy::forward(z, t, classes, rule.share(), weight, losses, lse, rest)
+            soft_cross_entropy::Forward {
+                logits: z,
+                targets: t,
+                classes,
+                label_smoothing: rule.share(),
+                weight,
+                losses,
+                logsumexp: lse,
+                rest,
+            }
+            .run()
         })
         .expect(move |[z, t, weight], [], _: [&[f64]; 3]| {
             let (s, w) = (rule.share::<T>().to_f64(), rule.all_weights(weight, classes));
@@ -543,11 +664,31 @@ fn soft_forward<T: Element>(draw: &mut Draw) -> Case<T> {
             ]
         })
         .refuses("absurd rows", move |[z, t, _], [], [losses, lse, rest]| {
-            soft_cross_entropy::forward(z, t, usize::MAX, T::ZERO, None, losses, lse, rest)
+            soft_cross_entropy::Forward {
+                logits: z,
+                targets: t,
+                classes: usize::MAX,
+                label_smoothing: T::ZERO,
+                losses,
+                logsumexp: lse,
+                rest,
+                ..Default::default()
+            }
+            .run()
         });
     WRONG_SMOOTHINGS.into_iter().fold(case, |case, (why, smoothing)| {
         case.refuses(why, move |[z, t, _], [], [losses, lse, rest]| {
-            soft_cross_entropy::forward(z, t, classes, T::from_f64(smoothing), None, losses, lse, rest)
+            soft_cross_entropy::Forward {
+                logits: z,
+                targets: t,
+                classes,
+                label_smoothing: T::from_f64(smoothing),
+                losses,
+                logsumexp: lse,
+                rest,
+                ..Default::default()
+            }
+            .run()
         })
     })
 }
@@ -571,7 +712,19 @@ fn soft_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .output_per_item("dtargets", targets, rows * targets)
         .run(move |[z, t, weight, lse, rest, dlosses], [], [dz, dt]| {
             let (weight, dt) = (rule.weighted.then_some(weight), with_targets.then_some(dt));
-            soft_cross_entropy::backward(z, t, classes, rule.share(), weight, lse, rest, dlosses, dz, dt)
+            soft_cross_entropy::Backward {
+                logits: z,
+                targets: t,
+                classes,
+                label_smoothing: rule.share(),
+                weight,
+                logsumexp: lse,
+                rest,
+                dlosses,
+                dlogits: dz,
+                dtargets: dt,
+            }
+            .run()
         })
         .expect(move |[z, t, weight, _, _, dlosses], [], _: [&[f64]; 2]| {
             let (s, w) = (rule.share::<T>().to_f64(), rule.all_weights(weight, classes));
@@ -600,12 +753,34 @@ fn soft_backward<T: Element>(draw: &mut Draw) -> Case<T> {
             [claimed_unless(dz, infinite), if with_targets { claimed_unless(dt, infinite) } else { vec![] }]
         })
         .refuses("absurd rows", move |[z, t, _, lse, rest, dlosses], [], [dz, _]| {
-            soft_cross_entropy::backward(z, t, usize::MAX, T::ZERO, None, lse, rest, dlosses, dz, None)
+            soft_cross_entropy::Backward {
+                logits: z,
+                targets: t,
+                classes: usize::MAX,
+                label_smoothing: T::ZERO,
+                logsumexp: lse,
+                rest,
+                dlosses,
+                dlogits: dz,
+                ..Default::default()
+            }
+            .run()
         });
     WRONG_SMOOTHINGS.into_iter().fold(case, |case, (why, smoothing)| {
         case.refuses(why, move |[z, t, _, lse, rest, dlosses], [], [dz, _]| {
             let smoothing = T::from_f64(smoothing);
-            soft_cross_entropy::backward(z, t, classes, smoothing, None, lse, rest, dlosses, dz, None)
+            soft_cross_entropy::Backward {
+                logits: z,
+                targets: t,
+                classes,
+                label_smoothing: smoothing,
+                logsumexp: lse,
+                rest,
+                dlosses,
+                dlogits: dz,
+                ..Default::default()
+            }
+            .run()
         })
     })
 }

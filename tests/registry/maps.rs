@@ -317,7 +317,7 @@ fn base_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .input_per_item("b", 1, b)
         .input_per_item("dy", 1, draw.values(len, -1.0, 1.0))
         .output_per_item("da", 1, len)
-        .run(move |[a, b, dy], [], [da]| pow::base_backward(a, b, dy, da))
+        .run(move |[a, b, dy], [], [da]| pow::BaseBackward { a, b, dy, da }.run())
         .expect(move |[a, b, dy], [], [_]| {
             let da = |i: usize| match b[i] {
                 0.0 => 0.0,
@@ -343,7 +343,7 @@ fn exponent_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .input_per_item("y", 1, y)
         .input_per_item("dy", 1, draw.values(len, -1.0, 1.0))
         .output_per_item("db", 1, len)
-        .run(move |[a, b, y, dy], [], [db]| pow::exponent_backward(a, b, y, dy, db))
+        .run(move |[a, b, y, dy], [], [db]| pow::ExponentBackward { a, b, y, dy, db }.run())
         .expect(move |[a, b, _, dy], [], [_]| {
             let db = |i: usize| match a[i] {
                 0.0 if b[i] >= 0.0 => 0.0,

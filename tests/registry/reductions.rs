@@ -576,12 +576,14 @@ fn norm_rows_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .input_per_item("y", 1, y)
         .input_per_item("dy", 1, draw.values(rows, -1.0, 1.0))
         .output_per_item("dx", cols, rows * cols)
-        .run(move |[x, y, dy], [], [dx]| norm::rows_backward(op, x, y, dy, cols, dx))
+        .run(move |[x, y, dy], [], [dx]| norm::RowsBackward { op, x, y, dy, cols, dx }.run())
         .expect(move |[x, _, dy], [], [_]| {
             let rows = x.chunks(cols).zip(dy);
             [rows.flat_map(|(x, &dy)| norm_gradient::<T>(op, x, dy)).collect()]
         })
-        .refuses("absurd rows", move |[x, y, dy], [], [dx]| norm::rows_backward(op, x, y, dy, usize::MAX, dx))
+        .refuses("absurd rows", move |[x, y, dy], [], [dx]| {
+            norm::RowsBackward { op, x, y, dy, cols: usize::MAX, dx }.run()
+        })
 }
 
 fn norm_cols_backward<T: Element>(draw: &mut Draw) -> Case<T> {
@@ -594,7 +596,7 @@ fn norm_cols_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .input("y", y)
         .input("dy", draw.values(cols, -1.0, 1.0))
         .output("dx", rows * cols)
-        .run(move |[x, y, dy], [], [dx]| norm::cols_backward(op, x, y, dy, cols, dx))
+        .run(move |[x, y, dy], [], [dx]| norm::ColsBackward { op, x, y, dy, cols, dx }.run())
         .expect(move |[x, _, dy], [], [_]| {
             let columns = reference::by_column(x, cols, <[f64]>::to_vec);
             let columns: Vec<Vec<Near>> =
@@ -603,7 +605,7 @@ fn norm_cols_backward<T: Element>(draw: &mut Draw) -> Case<T> {
             [(0..x.len()).map(|i| within(at(i).exact, at(i).bound)).collect()]
         })
         .refuses("absurd columns", move |[x, y, dy], [], [dx]| {
-            norm::cols_backward(op, x, y, dy, usize::MAX, dx)
+            norm::ColsBackward { op, x, y, dy, cols: usize::MAX, dx }.run()
         })
 }
 

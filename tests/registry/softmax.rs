@@ -143,7 +143,7 @@ fn logsumexp_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .input_per_item("y", 1, y)
         .input_per_item("dy", 1, draw.values(rows, -1.0, 1.0))
         .output_per_item("dx", cols, rows * cols)
-        .run(move |[x, y, dy], [], [dx]| logsumexp::backward(x, y, dy, cols, dx))
+        .run(move |[x, y, dy], [], [dx]| logsumexp::Backward { x, y, dy, cols, dx }.run())
         .expect(move |[x, y, dy], [], [_]| {
             let dx = reference::logsumexp_backward(x, y, dy, cols);
             [near(dx.clone(), |i| {
@@ -151,7 +151,9 @@ fn logsumexp_backward<T: Element>(draw: &mut Draw) -> Case<T> {
                 both::<T>(depth::<T>(cols), cols, |d, u| (distance + d + 8.0) * u * dx[i].abs())
             })]
         })
-        .refuses("absurd rows", move |[x, y, dy], [], [dx]| logsumexp::backward(x, y, dy, usize::MAX, dx))
+        .refuses("absurd rows", move |[x, y, dy], [], [dx]| {
+            logsumexp::Backward { x, y, dy, cols: usize::MAX, dx }.run()
+        })
 }
 
 /// Columns of a matrix as its rows.
@@ -194,7 +196,7 @@ fn logsumexp_backward_cols<T: Element>(draw: &mut Draw) -> Case<T> {
         .input("y", y)
         .input("dy", draw.values(cols, -1.0, 1.0))
         .output("dx", rows * cols)
-        .run(move |[x, y, dy], [], [dx]| logsumexp::backward_cols(x, y, dy, cols, dx))
+        .run(move |[x, y, dy], [], [dx]| logsumexp::BackwardCols { x, y, dy, cols, dx }.run())
         .expect(move |[x, y, dy], [], [_]| {
             let dx = reference::logsumexp_backward(&transposed(x, cols), y, dy, rows.max(1));
             let dx: Vec<f64> = (0..x.len()).map(|i| dx[i % cols * rows + i / cols]).collect();
@@ -204,6 +206,6 @@ fn logsumexp_backward_cols<T: Element>(draw: &mut Draw) -> Case<T> {
             })]
         })
         .refuses("absurd columns", move |[x, y, dy], [], [dx]| {
-            logsumexp::backward_cols(x, y, dy, usize::MAX, dx)
+            logsumexp::BackwardCols { x, y, dy, cols: usize::MAX, dx }.run()
         })
 }

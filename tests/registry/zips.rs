@@ -241,7 +241,9 @@ fn ternary_backward<T: Element>(draw: &mut Draw) -> Case<T> {
     }
     case.run(move |[a, b, c, dy], [], gradients| {
         let abc = [of(lies[0], a), of(lies[1], b), of(lies[2], c)];
-        zip::ternary_backward(op, abc, dy, shape.of(dy), gradients)
+        let mut wanted = wanted.into_iter();
+        let gradients = gradients.map(|gradient| wanted.next()?.then_some(gradient));
+        zip::TernaryBackward { op, abc, dy, shape: shape.of(dy), gradients }.run()
     })
     .expect(move |[a, b, c, dy], [], [..]: [&[f64]; 3]| {
         let abc = [(0, a), (1, b), (2, c)].map(|(n, x)| shape.gathered(lies[n], x));
@@ -257,6 +259,6 @@ fn ternary_backward<T: Element>(draw: &mut Draw) -> Case<T> {
     })
     .refuses("an absurd shape", move |[a, b, c, dy], [], gradients| {
         let abc = [of(lies[0], a), of(lies[1], b), of(lies[2], c)];
-        zip::ternary_backward(op, abc, dy, [usize::MAX, 2], gradients)
+        zip::TernaryBackward { op, abc, dy, shape: [usize::MAX, 2], gradients: gradients.map(Some) }.run()
     })
 }

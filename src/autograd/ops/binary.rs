@@ -52,13 +52,17 @@ impl<T: Element> Backward<T> for BinaryOp<T> {
                 let shape = Shape::broadcast("pow", &da, &db)?;
                 let [a, b, dy] = [a, b, &dy].map(|x| x.view_broadcast(shape).compact());
                 gradients.add(parents[0], || {
-                    Tensor::build(shape, |to| pow::base_backward(a.data(), b.data(), dy.data(), to))?
-                        .sum_to(da)
+                    Tensor::build(shape, |to| {
+                        pow::BaseBackward { a: a.data(), b: b.data(), dy: dy.data(), da: to }.run()
+                    })?
+                    .sum_to(da)
                 })?;
                 gradients.add(parents[1], || {
                     let y = apply(Binary::Pow, &a, &b)?;
-                    let gradient =
-                        |to: &mut [T]| pow::exponent_backward(a.data(), b.data(), y.data(), dy.data(), to);
+                    let gradient = |to: &mut [T]| {
+                        pow::ExponentBackward { a: a.data(), b: b.data(), y: y.data(), dy: dy.data(), db: to }
+                            .run()
+                    };
                     Tensor::build(shape, gradient)?.sum_to(db)
                 })
             }

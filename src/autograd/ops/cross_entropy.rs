@@ -58,7 +58,17 @@ impl<T: Element> Backward<T> for CrossEntropy<T> {
             Tensor::build(self.logits.dims(), |dlogits| {
                 let (targets, dlosses) = (&self.targets, dlosses.data());
                 let (lse, rest) = (&self.logsumexp, &self.rest);
-                cross_entropy::backward(logits, targets, classes, options, lse, rest, dlosses, dlogits)
+                cross_entropy::Backward {
+                    logits,
+                    targets,
+                    classes,
+                    options,
+                    logsumexp: lse,
+                    rest,
+                    dlosses,
+                    dlogits,
+                }
+                .run()
             })
         })
     }
@@ -83,18 +93,19 @@ impl<T: Element> Backward<T> for SoftCrossEntropy<T> {
         let mut dtargets = None;
         let dlogits = Tensor::build(self.logits.dims(), |dlogits| {
             let mut backward = |dtargets: Option<&mut [T]>| {
-                soft_cross_entropy::backward(
-                    self.logits.data(),
-                    self.targets.data(),
+                soft_cross_entropy::Backward {
+                    logits: self.logits.data(),
+                    targets: self.targets.data(),
                     classes,
-                    self.label_smoothing,
-                    self.weight.as_ref().map(Tensor::data),
-                    &self.logsumexp,
-                    &self.rest,
-                    dlosses.data(),
+                    label_smoothing: self.label_smoothing,
+                    weight: self.weight.as_ref().map(Tensor::data),
+                    logsumexp: &self.logsumexp,
+                    rest: &self.rest,
+                    dlosses: dlosses.data(),
                     dlogits,
                     dtargets,
-                )
+                }
+                .run()
             };
             if self.parents[1].is_none() {
                 return backward(None);
@@ -128,7 +139,15 @@ impl<T: Element> Backward<T> for NllLoss<T> {
             let weight = self.weight.as_ref().map(Tensor::data);
             Tensor::build(self.shape, |dlog_p| {
                 let (classes, dlosses) = (self.shape[1], dlosses.data());
-                nll_loss::backward(&self.targets, classes, weight, self.ignore_index, dlosses, dlog_p)
+                nll_loss::Backward {
+                    targets: &self.targets,
+                    classes,
+                    weight,
+                    ignore_index: self.ignore_index,
+                    dlosses,
+                    dlog_p,
+                }
+                .run()
             })
         })
     }
@@ -224,7 +243,16 @@ impl<T: Element> Tensor<T> {
         let (mut logsumexp, mut rest) = (Buffer::stale(rows), Buffer::stale(rows));
         let losses = Tensor::build(Shape::from_dims(&[rows]), |losses| {
             let (lse, rest) = (logsumexp.fresh_mut(), rest.fresh_mut());
-            cross_entropy::forward(logits.data(), targets, classes, options, losses, lse, rest)
+            cross_entropy::Forward {
+                logits: logits.data(),
+                targets,
+                classes,
+                options,
+                losses,
+                logsumexp: lse,
+                rest,
+            }
+            .run()
         })?;
         let total = total_weight(targets, weights, ignore_index)?;
         record(OP, reduction.join(losses, total)?, [self], |[parent], _| {
@@ -271,7 +299,17 @@ impl<T: Element> Tensor<T> {
             let (weight, lse, rest) =
                 (weight.as_ref().map(Tensor::data), logsumexp.fresh_mut(), rest.fresh_mut());
             let (logits, t) = (logits.data(), t.data());
-            soft_cross_entropy::forward(logits, t, classes, label_smoothing, weight, losses, lse, rest)
+            soft_cross_entropy::Forward {
+                logits,
+                targets: t,
+                classes,
+                label_smoothing,
+                weight,
+                losses,
+                logsumexp: lse,
+                rest,
+            }
+            .run()
         })?;
         let joined = reduction.join(losses, T::from_f64(rows as f64))?;
         record(OP, joined, [self, targets], |parents, _| {
@@ -309,7 +347,8 @@ impl<T: Element> Tensor<T> {
         let weights = weight.as_ref().map(Tensor::data);
         let x = self.compact();
         let losses = Tensor::build(Shape::from_dims(&[rows]), |losses| {
-            nll_loss::forward(x.data(), targets, classes, weights, ignore_index, losses)
+            nll_loss::Forward { log_p: x.data(), targets, classes, weight: weights, ignore_index, losses }
+                .run()
         })?;
         let total = total_weight(targets, weights, ignore_index)?;
         record(OP, reduction.join(losses, total)?, [self], |[parent], _| {

@@ -54,8 +54,24 @@ impl<T: Element> Backward<T> for LossOp<T> {
         let mut dtarget = None;
         let dx = Tensor::build(x.dims(), |dx| {
             let mut backward = |dtarget: Option<&mut [T]>| match self.reduction.each(&dy, x.len())? {
-                Some(dloss) => loss::backward_uniform(self.op, x.data(), target.data(), dloss, dx, dtarget),
-                None => loss::backward(self.op, x.data(), target.data(), dy.compact().data(), dx, dtarget),
+                Some(dloss) => loss::BackwardUniform {
+                    op: self.op,
+                    x: x.data(),
+                    target: target.data(),
+                    dloss,
+                    dx,
+                    dtarget,
+                }
+                .run(),
+                None => loss::Backward {
+                    op: self.op,
+                    x: x.data(),
+                    target: target.data(),
+                    dlosses: dy.compact().data(),
+                    dx,
+                    dtarget,
+                }
+                .run(),
             };
             if self.parents[1].is_none() {
                 return backward(None);

@@ -40,13 +40,13 @@ impl<T: Element> Backward<T> for Reduction<T> {
                 Kind::Prod => plan.spread(x, |x, cols, dx| reduce::prod_backward(x, d, cols, dx), None),
                 Kind::Norm(op) => plan.spread(
                     x,
-                    |x, cols, dx| norm::rows_backward(op, x, y, d, cols, dx),
-                    Some(&|x, cols, dx| norm::cols_backward(op, x, y, d, cols, dx)),
+                    |x, cols, dx| norm::RowsBackward { op, x, y, dy: d, cols, dx }.run(),
+                    Some(&|x, cols, dx| norm::ColsBackward { op, x, y, dy: d, cols, dx }.run()),
                 ),
                 Kind::LogSumExp => plan.spread(
                     x,
-                    |x, cols, dx| logsumexp::backward(x, y, d, cols, dx),
-                    Some(&|x, cols, dx| logsumexp::backward_cols(x, y, d, cols, dx)),
+                    |x, cols, dx| logsumexp::Backward { x, y, dy: d, cols, dx }.run(),
+                    Some(&|x, cols, dx| logsumexp::BackwardCols { x, y, dy: d, cols, dx }.run()),
                 ),
                 Kind::Std { correction } => {
                     let degrees = T::from_f64(plan.count as f64 - correction as f64);

@@ -32,7 +32,7 @@ impl<T: Element> Backward<T> for Softmax<T> {
                 Some(x) => {
                     let (dy, cols) = (dy.compact(), x.shape()[x.rank() - 1]);
                     Tensor::build(x.dims(), |dx| {
-                        logsumexp::backward(x.data(), y.data(), dy.data(), cols, dx)
+                        logsumexp::Backward { x: x.data(), y: y.data(), dy: dy.data(), cols, dx }.run()
                     })?
                 }
                 None => {

@@ -22,9 +22,15 @@ impl<T: Element> Backward<T> for TernaryOp<T> {
             gradients.add(parent, || {
                 Tensor::build(shape, |to| {
                     let mut to = Some(to);
-                    let wanted =
-                        std::array::from_fn(|i| if i == n { to.take().unwrap_or_default() } else { &mut [] });
-                    zip::ternary_backward(self.op, operands, dy.data(), matrix, wanted)
+                    let wanted = std::array::from_fn(|i| to.take_if(|_| i == n));
+                    zip::TernaryBackward {
+                        op: self.op,
+                        abc: operands,
+                        dy: dy.data(),
+                        shape: matrix,
+                        gradients: wanted,
+                    }
+                    .run()
                 })?
                 .sum_to(self.abc[n].dims())
             })?;

@@ -3,7 +3,7 @@
 use super::{Decay, Prepared, Progress, Rule, Update};
 use crate::context;
 use crate::error::{Error, Result};
-use crate::kernels::{compiled_once, lengths, same_len};
+use crate::kernels::{Operand as _, compiled_once, lengths};
 use crate::parallel::{self, Chunks, Rows, RowsMut};
 use crate::profile;
 use crate::simd::environment::{Environment, normal_or_zero};
@@ -160,7 +160,7 @@ impl<'a, T: Element> Step<'a, T> {
         }
         lengths!(R::NAME, param == grad.len());
         for (i, part) in R::STATE.iter().enumerate() {
-            same_len(R::NAME, part.name, state[i], if rule.uses(i) { grad.len() } else { 0 })?;
+            state[i].expect_len(R::NAME, part.name, if rule.uses(i) { grad.len() } else { 0 })?;
         }
         let (rule, start) = context::in_environment(|| {
             let start = Start::new(rule.lr_at(lr, at), weight_decay, decay);
