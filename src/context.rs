@@ -266,7 +266,7 @@ fn defaults() -> Result<Settings> {
     match defaults {
         Ok(Defaults { simd, threads, spin, subnormals }) => Ok(Settings {
             simd: *simd,
-            threads: threads.unwrap_or_else(crate::parallel::pool_threads),
+            threads: threads.unwrap_or_else(crate::threads::count),
             spin: *spin,
             subnormals: *subnormals,
         }),

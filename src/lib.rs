@@ -72,6 +72,7 @@ pub mod rng;
 pub mod simd;
 #[cfg(all(feature = "train", not(test)))]
 pub mod tensor;
+mod threads;
 #[cfg(all(feature = "train", not(test)))]
 pub mod train;
 #[cfg(feature = "train")]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::loader::nth_split;
 use super::transform::Transform;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -105,7 +104,7 @@ impl Pick<'_> {
     /// The sample's own generator: a function of the loader's generator, the epoch and the index; where a sampler gives
     /// an index more than once in an epoch, each time has another one.
     pub fn rng(&self) -> Rng {
-        nth_split(self.rng, self.split)
+        self.rng.nth_split(self.split)
     }
 }
 

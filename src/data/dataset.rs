@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::collate::{Collate, Picks};
-use super::loader::Batch;
 use crate::buffer::Buffer;
 use crate::context;
 use crate::error::{Error, Result};
@@ -14,6 +13,9 @@ use crate::tensor::{Shape, Tensor};
 /// How many images ahead of reading one the data set is told. In random order, a batch of 100 images of MNIST takes
 /// 22 µs instead of 52 µs with 2, 4 or 8 (AVX2, `cargo bench --bench criterion -- data`).
 const AHEAD: usize = 4;
+
+/// A batch of a [`Dataset`]: images of shape `[batch, …]` and their labels, a slice in recycled memory.
+pub type Batch = (Tensor<f32>, Buffer<usize>);
 
 /// Images of one shape, each with a label.
 ///

@@ -13,16 +13,11 @@ use super::collate::{Collate, Picks};
 use super::dataset::Dataset;
 use super::sampler::{RandomSampler, Sampler, SequentialSampler};
 use super::transform::Transform;
-use crate::buffer::Buffer;
 use crate::context::{self, Context};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
-use crate::tensor::Tensor;
 
 const OP: &str = "DataLoader";
-
-/// What a [`Dataset`] is handed out in: images of shape `[batch, …]` and their labels, a slice in recycled memory.
-pub type Batch = (Tensor<f32>, Buffer<usize>);
 
 /// Hands out a data set in batches; each `for batch in &loader` is a new epoch.
 ///
@@ -170,7 +165,7 @@ impl<D: Collate + 'static> DataLoader<D> {
         if self.dataset.samples() == 0 {
             return Err(Error::value(OP, "the data set is empty"));
         }
-        let mut rng = nth_split(&self.rng, epoch);
+        let mut rng = self.rng.nth_split(epoch);
         let (mut order_rng, sample_rng) = (rng.split(), rng.split());
         let samples = self.dataset.samples();
         let mut order = self.sampler.order(samples, &mut order_rng)?;
@@ -207,11 +202,6 @@ impl<D: Collate + 'static> IntoIterator for &DataLoader<D> {
     fn into_iter(self) -> Batches<D> {
         self.iter()
     }
-}
-
-/// What call `n` of `rng.split()` gives.
-pub(super) fn nth_split(rng: &Rng, n: u64) -> Rng {
-    Rng { position: rng.position.wrapping_add(n.wrapping_mul(2)), ..*rng }.split()
 }
 
 /// For each sample of an epoch which split of its generator it draws from: split `index`, or `index + n·samples` when

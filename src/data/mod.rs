@@ -40,9 +40,9 @@ mod transform;
 
 pub use collate::{Collate, Collated, Pick, Picks, Samples, VecDataset};
 pub use csv::{Csv, CsvFormat};
-pub use dataset::{Dataset, scale_pixels};
+pub use dataset::{Batch, Dataset, scale_pixels};
 pub use idx::{Idx, IdxElement, read_idx};
-pub use loader::{Batch, Batches, DataLoader};
+pub use loader::{Batches, DataLoader};
 pub use mnist::{FASHION_MNIST_CLASSES, Mnist, Split};
 pub use sampler::{RandomSampler, Sampler, SequentialSampler, WeightedRandomSampler};
 pub use split::{Lengths, Subset, random_split};

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::module::lock;
+use super::visit::lock;
 use super::{Follower, Mode, Module, Visitor};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Key;

@@ -1,7 +1,8 @@
 //! The derivatives of a module against central differences.
 
 use super::Module;
-use super::module::{parameters, self_visit};
+use super::module::self_visit;
+use super::visit::parameters;
 use crate::autograd::gradcheck::{compare, weighted};
 use crate::autograd::no_grad;
 use crate::error::Result;

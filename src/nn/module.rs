@@ -1,13 +1,12 @@
 //! What every layer can do.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Dropout, ModuleList, Parameter, State, Trace, checkpoint, summary};
+use super::visit::{each_under, generators, lock, parameters, set_generators, set_mode};
+use super::{Dropout, Item, Parameter, Trace, Visitor, file, summary, values};
 use crate::autograd::{Epilogue, short_type_name};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::rng::Rng;
 use crate::simd::Element;
 use crate::tensor::Tensor;
@@ -107,7 +106,7 @@ pub trait Module<T: Element = f32>: Send + Sync {
     /// The values of all parameters and states by name, such as `0.weight`; one that layers share comes once, under its
     /// first name.
     fn state_dict(&self) -> BTreeMap<String, Tensor<T>> {
-        checkpoint::state_dict(&mut self_visit(self))
+        values::state_dict(&mut self_visit(self))
     }
 
     /// Takes the values of a [`state_dict`](Module::state_dict); all of them or, on an error, none. What layers share may
@@ -117,7 +116,7 @@ pub trait Module<T: Element = f32>: Send + Sync {
     /// [`Error::Value`] or [`Error::Shape`] naming what is missing, unknown
     /// or of another shape.
     fn load_state_dict(&self, values: &BTreeMap<String, Tensor<T>>) -> Result<()> {
-        checkpoint::assign(&mut self_visit(self), values)
+        values::assign(&mut self_visit(self), values)
     }
 
     /// The generators of layers that draw random numbers, by name, such as `3.rng`.
@@ -231,7 +230,7 @@ pub trait Module<T: Element = f32>: Send + Sync {
     where
         Self: Sized,
     {
-        checkpoint::save(self, path)
+        file::save(&mut self_visit(self), path.as_ref())
     }
 
     /// Reads all parameters and states from a safetensors file; on an error the model is left as it was.
@@ -242,44 +241,8 @@ pub trait Module<T: Element = f32>: Send + Sync {
     where
         Self: Sized,
     {
-        checkpoint::load(self, path)
+        file::load(&mut self_visit(self), path.as_ref())
     }
-}
-
-/// All parameters with their names, in the order of the layers; one that several layers share comes once.
-pub(super) fn parameters<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Vec<(String, Parameter<T>)> {
-    let (mut parameters, mut known) = (Vec::new(), HashSet::new());
-    walk(visit, |path, item| {
-        if let Item::Parameter(parameter) = item
-            && known.insert(parameter.address())
-        {
-            parameters.push((path.to_owned(), parameter.clone()));
-        }
-    });
-    parameters
-}
-
-fn generators<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> BTreeMap<String, &'a Mutex<Rng>> {
-    let mut generators = BTreeMap::new();
-    walk(visit, |path, item| {
-        if let Item::Rng(rng) = item {
-            generators.insert(path.to_owned(), rng);
-        }
-    });
-    generators
-}
-
-fn set_generators<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>, new: &BTreeMap<String, Rng>) -> Result<()> {
-    let here = generators(visit);
-    let refused = |name: &str, what| Err(Error::value("set_rng_state", format!("{name} is {what}")));
-    if let Some(name) = here.keys().find(|&name| !new.contains_key(name)) {
-        return refused(name, "missing");
-    }
-    if let Some(name) = new.keys().find(|&name| !here.contains_key(name)) {
-        return refused(name, "not a generator of the model");
-    }
-    here.into_iter().for_each(|(name, rng)| *lock(rng) = new[&name].clone());
-    Ok(())
 }
 
 /// The module in the box.
@@ -313,78 +276,7 @@ impl<T: Element, M: Module<T> + ?Sized> Module<T> for Box<M> {
     }
 }
 
-/// Whether a layer is in training mode; it starts there.
-#[derive(Debug)]
-pub struct Mode(AtomicBool);
-
-impl Default for Mode {
-    fn default() -> Self {
-        Self(AtomicBool::new(true))
-    }
-}
-
-impl Mode {
-    /// Whether the layer is in training mode.
-    pub fn is_training(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set(&self, training: bool) {
-        self.0.store(training, Ordering::Relaxed);
-    }
-}
-
-/// One thing that a module holds.
-pub enum Item<'a, T: Element> {
-    /// A child module, by its description; what it holds follows.
-    Layer(String),
-    /// A tensor that is learned.
-    Parameter(&'a Parameter<T>),
-    /// A tensor that is carried along.
-    State(&'a State<T>),
-    /// A switch between training and evaluation.
-    Mode(&'a Mode),
-    /// A generator of random numbers.
-    Rng(&'a Mutex<Rng>),
-}
-
-/// What [`Module::visit`] shows its items to; it keeps the path, such as `3.inner.0`.
-pub struct Visitor<'v, 'a, T: Element = f32> {
-    path: String,
-    seen: &'v mut dyn FnMut(&str, Item<'a, T>),
-}
-
 impl<'a, T: Element> Visitor<'_, 'a, T> {
-    fn under(&mut self, name: &str, show: impl FnOnce(&mut Self)) {
-        let parent = self.path.len();
-        if parent > 0 {
-            self.path.push('.');
-        }
-        self.path.push_str(name);
-        show(self);
-        self.path.truncate(parent);
-    }
-
-    /// A parameter of the module.
-    pub fn parameter(&mut self, name: &str, parameter: &'a Parameter<T>) {
-        self.under(name, |this| (this.seen)(&this.path, Item::Parameter(parameter)));
-    }
-
-    /// A state of the module.
-    pub fn state(&mut self, name: &str, state: &'a State<T>) {
-        self.under(name, |this| (this.seen)(&this.path, Item::State(state)));
-    }
-
-    /// The module's switch between training and evaluation.
-    pub fn mode(&mut self, mode: &'a Mode) {
-        (self.seen)(&self.path, Item::Mode(mode));
-    }
-
-    /// A generator from which the module draws.
-    pub fn rng(&mut self, name: &str, rng: &'a Mutex<Rng>) {
-        self.under(name, |this| (this.seen)(&this.path, Item::Rng(rng)));
-    }
-
     /// A module inside the module, and all that it holds.
     pub fn child(&mut self, name: &str, module: &'a (impl Module<T> + ?Sized)) {
         self.under(name, |this| {
@@ -392,47 +284,7 @@ impl<'a, T: Element> Visitor<'_, 'a, T> {
             module.visit(this);
         });
     }
-
-    /// The modules of a list inside the module, under their numbers.
-    pub fn list(&mut self, name: &str, list: &'a ModuleList<T>) {
-        self.under(name, |this| {
-            (this.seen)(&this.path, Item::Layer("ModuleList".into()));
-            for (index, module) in list.iter().enumerate() {
-                this.child(&index.to_string(), module);
-            }
-        });
-    }
 }
-
-pub(super) fn lock(rng: &Mutex<Rng>) -> MutexGuard<'_, Rng> {
-    rng.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Does `change` to the parameters at or below a path; gives their number.
-fn each_under<'a, T: Element + 'a>(
-    visit: Visit<'_, 'a, T>,
-    under: &str,
-    change: fn(&Parameter<T>),
-) -> Result<usize> {
-    let mut known = HashSet::new();
-    walk(visit, |path, item| {
-        let inside = path.strip_prefix(under);
-        let inside = inside.is_some_and(|rest| under.is_empty() || rest.is_empty() || rest.starts_with('.'));
-        if let Item::Parameter(parameter) = item
-            && inside
-            && known.insert(parameter.address())
-        {
-            change(parameter);
-        }
-    });
-    if known.is_empty() {
-        return Err(Error::value("freeze", format!("there is no parameter under {under:?}")));
-    }
-    Ok(known.len())
-}
-
-/// The `visit` of a module: what a module does beside its forward pass takes this, and is compiled once for all modules.
-pub(super) type Visit<'f, 'a, T> = &'f mut dyn FnMut(&mut Visitor<'_, 'a, T>);
 
 /// The [`Visit`] of a module of any size, sized or not.
 pub(super) fn self_visit<'a, T: Element, M: Module<T> + ?Sized>(
@@ -441,15 +293,28 @@ pub(super) fn self_visit<'a, T: Element, M: Module<T> + ?Sized>(
     move |visitor| module.visit(visitor)
 }
 
-/// Calls `seen` with the path of each item, and the item.
-pub(super) fn walk<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>, mut seen: impl FnMut(&str, Item<'a, T>)) {
-    visit(&mut Visitor { path: String::new(), seen: &mut seen });
-}
+impl Trace {
+    /// Runs a child, under its name in [`Module::visit`], and notes the shape of its result and its operations. A child
+    /// that runs several times has the shape of its last result, and the operations of all runs.
+    ///
+    /// # Errors
+    /// The errors of the child's [`forward`](Module::forward), which then also name the child.
+    pub fn child<T: Element>(
+        &mut self,
+        name: &str,
+        module: &(impl Module<T> + ?Sized),
+        x: &Tensor<T>,
+    ) -> Result<Tensor<T>> {
+        self.under(name, |trace| trace.run(module, x)).map_err(|error| error.in_layer(name))
+    }
 
-fn set_mode<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>, training: bool) {
-    walk(visit, |_, item| {
-        if let Item::Mode(mode) = item {
-            mode.set(training);
-        }
-    });
+    pub(super) fn run<T: Element>(
+        &mut self,
+        module: &(impl Module<T> + ?Sized),
+        x: &Tensor<T>,
+    ) -> Result<Tensor<T>> {
+        let y = module.trace(x, self)?;
+        self.note(y.dims(), module.flops(x.shape()));
+        Ok(y)
+    }
 }

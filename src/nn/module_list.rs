@@ -1,6 +1,6 @@
 //! Modules in a list, without an order in which they run.
 
-use super::Module;
+use super::{Item, Module, Visitor};
 use crate::simd::Element;
 
 /// Modules that a module of one's own holds under the names `0`, `1`, …; its forward pass says what runs when.
@@ -72,5 +72,17 @@ impl<T: Element> ModuleList<T> {
 impl<T: Element, M: Module<T> + 'static> FromIterator<M> for ModuleList<T> {
     fn from_iter<I: IntoIterator<Item = M>>(modules: I) -> Self {
         modules.into_iter().fold(Self::new(), Self::add)
+    }
+}
+
+impl<'a, T: Element> Visitor<'_, 'a, T> {
+    /// The modules of a list inside the module, under their numbers.
+    pub fn list(&mut self, name: &str, list: &'a ModuleList<T>) {
+        self.under(name, |this| {
+            (this.seen)(&this.path, Item::Layer("ModuleList".into()));
+            for (index, module) in list.iter().enumerate() {
+                this.child(&index.to_string(), module);
+            }
+        });
     }
 }

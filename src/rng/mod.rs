@@ -161,6 +161,12 @@ impl Rng {
         Self { seed: self.seed, stream: self.next_u64(), position: 0 }
     }
 
+    /// The result of the `n`th call of [`split`](Rng::split), counted from 0.
+    #[cfg_attr(not(feature = "train"), allow(dead_code))]
+    pub(crate) fn nth_split(&self, n: u64) -> Rng {
+        Self { position: self.position.wrapping_add(n.wrapping_mul(2)), ..*self }.split()
+    }
+
     /// 32 random bits: one word.
     pub fn next_u32(&mut self) -> u32 {
         let word = word(self.seed, self.stream, self.position);
