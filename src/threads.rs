@@ -10,7 +10,8 @@ pub(crate) fn spawn(job: impl FnOnce() + Send + 'static) {
     rayon::spawn(job);
 }
 
-/// Runs one other job of the pool, if one is queued and the calling thread belongs to the pool; says whether it did.
+/// Runs one other job of the pool, if one is queued and the calling thread belongs to the pool; says whether
+/// it did.
 pub(crate) fn yield_now() -> bool {
     rayon::yield_now() == Some(rayon::Yield::Executed)
 }
