@@ -14,33 +14,36 @@ use crate::tensor::{Tensor, safetensors as files};
 /// The section of the model's generators.
 const GENERATORS: &str = "generators";
 
-/// Writes all parameters and states of a module to a safetensors file. A temporary file beside it is renamed at the
-/// end, so that the old file or the new one is there, whole.
+/// Writes all parameters and states of a module to a safetensors file. It is written to a temporary file in
+/// the same folder, which is then renamed: the path has either the old file or the whole new one.
 ///
 /// # Errors
-/// [`Error::File`] when the file cannot be written.
+/// [`Error::File`] if the file cannot be written.
 pub fn save<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path>) -> Result<()> {
     file::save(&mut self_visit(module), path.as_ref())
 }
 
-/// Reads a file written by [`save`], by [`Checkpoint::save`], or by PyTorch's safetensors from a model with the same
-/// names, into a module. The module takes all values or, on an error, none. Floating-point numbers of another type, such
-/// as bfloat16, F16 or F64, become the nearest of the module's; integers do not, since weights that are integers are
-/// quantised, and wrong without their scales. PyTorch's counters `num_batches_tracked` are passed over, and so is
-/// what a [`Checkpoint`] holds beside the model.
+/// Reads a file into a module: one written by [`save`], by [`Checkpoint::save`], or by PyTorch's safetensors
+/// from a model with the same names. The module takes all values or, on an error, none. Floating-point
+/// numbers of another type, such as bfloat16, F16 or F64, are rounded to the nearest number of the module's
+/// type. Integers are refused, since integer weights are quantised and wrong without their scales. PyTorch's
+/// counters `num_batches_tracked` are skipped, and so is everything in a [`Checkpoint`] except the model.
 ///
 /// # Errors
-/// [`Error::File`] naming the file and what is wrong with it, or the names and shapes that do not fit the module.
+/// [`Error::File`] naming the file and what is wrong with it, or the names and shapes that do not fit the
+/// module.
 pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path>) -> Result<()> {
     file::load(&mut self_visit(module), path.as_ref())
 }
 
-/// A model and what else a training needs to go on with the same bits: the state of the optimizer, the model's
-/// generators, the place in the data; all in one safetensors file, from which [`Module::load`] still reads the model.
+/// A model and everything else that a training run needs to continue with the same bits (the state of the
+/// optimizer, the model's generators, the position in the data) in one safetensors file, from which
+/// [`Module::load`] can still read the model.
 ///
-/// The place in the data is the caller's to keep: the number of the epoch, which each loader takes back by
-/// [`next_epoch`](crate::data::DataLoader::next_epoch), and generators of one's own. Gradients, hooks, which parameters
-/// are frozen and the mode are not in it. The chapter [resume](crate::guide::resume) of the guide has a whole training.
+/// Saving the position in the data is up to the caller: the number of the epoch, which each loader takes back
+/// through [`next_epoch`](crate::data::DataLoader::next_epoch), and generators of your own. Not included are
+/// gradients, hooks, the mode, and which parameters are frozen. The chapter [resume](crate::guide::resume) of
+/// the guide shows a whole training run.
 ///
 /// ```
 /// use gristmill::nn::{Checkpoint, Dropout, Linear, Module, Sequential, StateDict};
@@ -74,15 +77,15 @@ pub fn load<T: Element, M: Module<T> + ?Sized>(module: &M, path: impl AsRef<Path
 pub struct Checkpoint<T: Element = f32> {
     model: BTreeMap<String, Tensor<T>>,
     sections: BTreeMap<String, StateDict<T>>,
-    /// The file that it was read from, and what of it is no tensor.
+    /// The file that it was read from, and the entries of the file that are not tensors.
     file: Option<(PathBuf, BTreeMap<String, String>)>,
 }
 
 impl<T: Element> Checkpoint<T> {
-    /// The parameters, states and generators of a model as they are now.
+    /// The current parameters, states and generators of a model.
     ///
     /// # Errors
-    /// [`Error::Value`] when two of them have the same name.
+    /// [`Error::Value`] if two of them have the same name.
     pub fn new<M: Module<T> + ?Sized>(model: &M) -> Result<Self> {
         let mut generators = StateDict::new();
         for (name, rng) in model.rng_state() {
@@ -92,11 +95,11 @@ impl<T: Element> Checkpoint<T> {
         Ok(Self { model: named_values(&mut self_visit(model))?, sections, file: None })
     }
 
-    /// With a state under the name of a section, such as `optimizer`.
+    /// Adds a state under the name of a section, such as `optimizer`.
     ///
     /// # Errors
-    /// [`Error::Value`] when the section is there already or its name is empty or has a dot in it; when a name or a
-    /// value has more than one line, or a name an equals sign.
+    /// [`Error::Value`] if the section exists already, if its name is empty or contains a dot, if a name or a
+    /// value has more than one line, or if a name contains an equals sign.
     pub fn with(mut self, section: &str, state: StateDict<T>) -> Result<Self> {
         let refused = |message: String| Err(Error::value("Checkpoint", message));
         if section.is_empty() || section.contains(['.', '=', '\n']) {
@@ -116,7 +119,8 @@ impl<T: Element> Checkpoint<T> {
     /// The state of this section.
     ///
     /// # Errors
-    /// [`Error::Value`] when there is none; [`Error::File`] if the checkpoint was read from a file.
+    /// [`Error::Value`] if there is none; [`Error::File`] if there is none and the checkpoint was read from a
+    /// file.
     pub fn section(&self, section: &str) -> Result<&StateDict<T>> {
         self.sections.get(section).ok_or_else(|| match &self.file {
             Some((file, _)) => Error::file(file, format!("has no section {section}")),
@@ -124,12 +128,12 @@ impl<T: Element> Checkpoint<T> {
         })
     }
 
-    /// Gives a model its parameters, states and generators back; all of them or, on an error, none. An optimizer of the
-    /// model goes on with the values: its parameters are the same ones.
+    /// Restores the parameters, states and generators of a model; all of them or, on an error, none. An
+    /// optimizer of the model continues with the restored values, since its parameters stay the same objects.
     ///
     /// # Errors
-    /// [`Error::Value`] or [`Error::Shape`] naming what is missing, unknown or of another shape; [`Error::File`] with
-    /// the same words if the checkpoint was read from a file.
+    /// [`Error::Value`] or [`Error::Shape`] naming what is missing, unknown or of another shape;
+    /// [`Error::File`] with the same text if the checkpoint was read from a file.
     pub fn restore<M: Module<T> + ?Sized>(&self, model: &M) -> Result<()> {
         self.give(model).map_err(|error| match &self.file {
             Some((file, skipped)) => misfit(file, &error, skipped),
@@ -148,12 +152,12 @@ impl<T: Element> Checkpoint<T> {
         model.set_rng_state(&generators)
     }
 
-    /// Writes everything to a safetensors file: beside it first, then renamed. The model's tensors have their names,
-    /// those of a section `@section.name`; values stand in the metadata under `gristmill`, one line
-    /// `section.name=value` each.
+    /// Writes everything to a safetensors file, by way of a temporary file in the same folder. The model's
+    /// tensors keep their names, those of a section are called `@section.name`; values go into the metadata
+    /// under `gristmill`, as one line `section.name=value` each.
     ///
     /// # Errors
-    /// [`Error::File`] when the file cannot be written.
+    /// [`Error::File`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let (mut tensors, mut lines) = (self.model.clone(), String::new());
         for (section, state) in &self.sections {
@@ -167,8 +171,8 @@ impl<T: Element> Checkpoint<T> {
         file::write(path.as_ref(), &tensors, Some(lines))
     }
 
-    /// Reads a file written by [`save`](Checkpoint::save), or one with a model alone. Numbers of another type become the
-    /// nearest of this one.
+    /// Reads a file written by [`save`](Checkpoint::save), or one that only has a model. Numbers of another
+    /// type are rounded to the nearest of this one.
     ///
     /// # Errors
     /// [`Error::File`] naming the file and what is wrong with it.

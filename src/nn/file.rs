@@ -1,4 +1,4 @@
-//! Values of modules in safetensors files.
+//! Module values in safetensors files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -17,20 +17,20 @@ use crate::tensor::{Tensor, safetensors as files};
 /// The key in the file's metadata under which values that are not tensors are stored.
 pub(super) const VALUES: &str = "gristmill";
 
-/// [`save`](super::save) for what `visit` shows.
+/// [`save`](super::save) for the module behind `visit`.
 pub(super) fn save<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>, path: &Path) -> Result<()> {
     let values = named_values(visit).map_err(|error| cannot_be_written(path, &error))?;
     write(path, &values, None)
 }
 
-/// [`load`](super::load) for what `visit` shows.
+/// [`load`](super::load) for the module behind `visit`.
 pub(super) fn load<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>, path: &Path) -> Result<()> {
     let (values, _) =
         files::read(path, files::Integers::Skip, |name| name.starts_with(ASIDE) || is_counter(name))?;
     assign(visit, &values).map_err(|error| misfit(path, &error, values.skipped()))
 }
 
-/// A file whose values do not fit a model, with what could not be read of it.
+/// The error for a file whose values do not fit a model; it mentions tensors that could not be read.
 pub(super) fn misfit(path: &Path, error: &Error, skipped: &BTreeMap<String, String>) -> Error {
     let mut message = format!("does not fit the model: {error}");
     if let Some((name, why)) = skipped.first_key_value() {

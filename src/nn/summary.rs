@@ -9,11 +9,11 @@ use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// A module in the table.
+/// A row of the table: one module.
 struct Row {
     path: String,
     text: String,
-    /// Of its own, without those that a row above has.
+    /// The module's own parameters, without those that an earlier row counts.
     parameters: usize,
     frozen: usize,
     /// Elements of parameters and states.
@@ -52,7 +52,7 @@ fn rows<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -> Vec<Row> 
     rows
 }
 
-/// The table of a module: with shapes, operations and bytes if it was traced.
+/// The table of a module; with shapes, operations and bytes if it was traced.
 fn table(rows: &[Row], trace: Option<&Trace>, width: usize) -> String {
     let blank = |number: u64| if number > 0 { grouped(number) } else { String::new() };
     let seen = |row: &Row| trace.and_then(|trace| trace.seen.get(&row.path));
@@ -115,10 +115,10 @@ fn parameters(rows: &[Row]) -> String {
     format!("{} parameters{frozen}", grouped(sum(|row| row.parameters)))
 }
 
-/// A forward pass over an input that is traced.
+/// A traced forward pass over an input.
 type Run<'f, T> = &'f mut dyn FnMut(&Tensor<T>, &mut Trace) -> Result<Tensor<T>>;
 
-/// [`Module::summary_for`](super::Module::summary_for); `run` is [`Trace::run`] of the module.
+/// [`Module::summary_for`](super::Module::summary_for); `run` is `Trace::run` of the module.
 pub(super) fn summary_for<'a, T: Element + 'a>(
     root: String,
     visit: Visit<'_, 'a, T>,

@@ -1,13 +1,13 @@
-//! Shapes and operations that a forward pass notes for the summary.
+//! The shapes and operations that a traced forward pass records for the summary.
 
 use std::collections::BTreeMap;
 
 use crate::tensor::Shape;
 
-/// What a forward pass through [`Module::trace`] has noted: shapes and operations of each module.
+/// What a forward pass through [`Module::trace`](super::Module::trace) has recorded: shapes and operations of each module.
 ///
-/// A module with children runs them by [`child`](Trace::child), as its forward pass would, so that
-/// [`summary_for`](Module::summary_for) has figures for each of them:
+/// A module with children runs them through [`child`](Trace::child), in the same way as in its forward pass,
+/// so that [`summary_for`](super::Module::summary_for) has figures for each of them:
 ///
 /// ```
 /// use gristmill::{Result, Rng, Tensor, nn::{Linear, Module, Trace, Visitor}};
@@ -59,7 +59,7 @@ impl Trace {
         result
     }
 
-    /// Notes a run of the module at the current path.
+    /// Records a run of the module at the current path.
     pub(super) fn note(&mut self, output: Shape, flops: u64) {
         let seen = self.seen.entry(self.path.clone()).or_insert(Seen { output, flops: 0 });
         seen.output = output;

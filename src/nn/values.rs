@@ -10,15 +10,17 @@ use crate::tensor::Tensor;
 use crate::tensor::bytes::encode;
 use crate::tensor::named::list;
 
-/// The first character of the names of tensors that do not belong to the model: no path in a model starts with it.
+/// The first character of the names of tensors that do not belong to the model: no path in a model starts
+/// with it.
 pub(super) const ASIDE: char = '@';
 
-/// Whether it is PyTorch's count of the batches that a batch norm has seen, which nothing here needs.
+/// Whether this is PyTorch's count of the batches that a batch normalisation has seen, which is not needed
+/// here.
 pub(super) fn is_counter(name: &str) -> bool {
     name.rsplit('.').next() == Some("num_batches_tracked")
 }
 
-/// Something of a module that has a value.
+/// Something in a module that has a value.
 enum Place<'a, T: Element> {
     Parameter(&'a Parameter<T>),
     State(&'a State<T>),
@@ -47,7 +49,8 @@ impl<T: Element> Place<'_, T> {
     }
 }
 
-/// All places of a module in the order of the layers, with their names: more than one if layers share it.
+/// All places of a module in the order of the layers, with their names; a place that layers share has several
+/// names.
 fn places<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Vec<(Place<'a, T>, Vec<String>)> {
     let mut places: Vec<(Place<'a, T>, Vec<String>)> = Vec::new();
     let mut by_address = HashMap::new();
@@ -66,12 +69,12 @@ fn places<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Vec<(Place<'a, T>, Ve
     places
 }
 
-/// The values by name; one that layers share has the first of its names.
+/// The values by name; a value that layers share has the first of its names.
 pub(super) fn state_dict<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> BTreeMap<String, Tensor<T>> {
     places(visit).into_iter().map(|(place, mut names)| (names.swap_remove(0), place.value())).collect()
 }
 
-/// [`state_dict`], if the names are different.
+/// [`state_dict`]; an error if two different values have the same name.
 pub(super) fn named_values<'a, T: Element + 'a>(
     visit: Visit<'_, 'a, T>,
 ) -> Result<BTreeMap<String, Tensor<T>>> {
@@ -89,8 +92,8 @@ pub(super) fn named_values<'a, T: Element + 'a>(
     Ok(state_dict(visit))
 }
 
-/// Gives each parameter and state its value; all of them or, on an error, none. One that layers share takes the value
-/// of any of its names. What a file may hold beside a model is passed over: counters, and the sections of a
+/// Sets the value of each parameter and state; all of them or, on an error, none. A value that layers share
+/// may be given under any of its names. Other contents of a file are skipped: counters, and the sections of a
 /// [`Checkpoint`](super::Checkpoint).
 pub(super) fn assign<'a, T: Element + 'a>(
     visit: Visit<'_, 'a, T>,
@@ -152,10 +155,10 @@ pub(super) fn assign<'a, T: Element + 'a>(
     Err(if only_shapes { Error::shape(OP, problems) } else { Error::value(OP, problems) })
 }
 
-/// What turns the names of the one side into those of the other, if something simple does: wrappers of PyTorch put words
-/// before or into the names.
+/// Suggests how to turn one set of names into the other, if something simple does: wrappers in PyTorch add a
+/// prefix or words inside the names.
 fn renaming(missing: &[&str], unknown: &[&str]) -> Option<String> {
-    /// The words before each of `long` that leave all of `short`.
+    /// The prefix that, removed from names in `long`, leaves all names in `short`.
     fn prefix<'a>(long: &[&'a str], short: &[&str]) -> Option<&'a str> {
         let first = short.first()?;
         let all: BTreeSet<&str> = long.iter().copied().collect();

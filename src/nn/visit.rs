@@ -1,4 +1,4 @@
-//! What a module holds, and the walk over it.
+//! What a module holds, and how to iterate over it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::rng::Rng;
 use crate::simd::Element;
 
-/// Whether a layer is in training mode; it starts there.
+/// Whether a layer is in training mode, which is how it starts.
 #[derive(Debug)]
 pub struct Mode(AtomicBool);
 
@@ -32,11 +32,11 @@ impl Mode {
 
 /// One thing that a module holds.
 pub enum Item<'a, T: Element> {
-    /// A child module, by its description; what it holds follows.
+    /// A child module, by its description; the items that it holds follow.
     Layer(String),
-    /// A tensor that is learned.
+    /// A learned tensor.
     Parameter(&'a Parameter<T>),
-    /// A tensor that is carried along.
+    /// A tensor that is updated without being learned.
     State(&'a State<T>),
     /// A switch between training and evaluation.
     Mode(&'a Mode),
@@ -44,7 +44,7 @@ pub enum Item<'a, T: Element> {
     Rng(&'a Mutex<Rng>),
 }
 
-/// What [`Module::visit`] shows its items to; it keeps the path, such as `3.inner.0`.
+/// Receives the items of [`Module::visit`](super::Module::visit), and keeps the path, such as `3.inner.0`.
 pub struct Visitor<'v, 'a, T: Element = f32> {
     pub(super) path: String,
     pub(super) seen: &'v mut dyn FnMut(&str, Item<'a, T>),
@@ -61,22 +61,22 @@ impl<'a, T: Element> Visitor<'_, 'a, T> {
         self.path.truncate(parent);
     }
 
-    /// A parameter of the module.
+    /// Shows a parameter of the module.
     pub fn parameter(&mut self, name: &str, parameter: &'a Parameter<T>) {
         self.under(name, |this| (this.seen)(&this.path, Item::Parameter(parameter)));
     }
 
-    /// A state of the module.
+    /// Shows a state of the module.
     pub fn state(&mut self, name: &str, state: &'a State<T>) {
         self.under(name, |this| (this.seen)(&this.path, Item::State(state)));
     }
 
-    /// The module's switch between training and evaluation.
+    /// Shows the module's switch between training and evaluation.
     pub fn mode(&mut self, mode: &'a Mode) {
         (self.seen)(&self.path, Item::Mode(mode));
     }
 
-    /// A generator from which the module draws.
+    /// Shows a generator from which the module draws.
     pub fn rng(&mut self, name: &str, rng: &'a Mutex<Rng>) {
         self.under(name, |this| (this.seen)(&this.path, Item::Rng(rng)));
     }
@@ -86,7 +86,8 @@ pub(super) fn lock(rng: &Mutex<Rng>) -> MutexGuard<'_, Rng> {
     rng.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The `visit` of a module: what a module does beside its forward pass takes this, and is compiled once for all modules.
+/// The `visit` method of a module. Everything that a module does apart from its forward pass takes this type,
+/// and is therefore compiled once for all modules.
 pub(super) type Visit<'f, 'a, T> = &'f mut dyn FnMut(&mut Visitor<'_, 'a, T>);
 
 /// Calls `seen` with the path of each item, and the item.
@@ -102,7 +103,8 @@ pub(super) fn set_mode<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>, training: b
     });
 }
 
-/// All parameters with their names, in the order of the layers; one that several layers share comes once.
+/// All parameters with their names, in the order of the layers; a parameter that several layers share is
+/// listed once.
 pub(super) fn parameters<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Vec<(String, Parameter<T>)> {
     let (mut parameters, mut known) = (Vec::new(), HashSet::new());
     walk(visit, |path, item| {
@@ -141,7 +143,7 @@ pub(super) fn set_generators<'a, T: Element + 'a>(
     Ok(())
 }
 
-/// Does `change` to the parameters at or below a path; gives their number.
+/// Applies `change` to the parameters at or below a path; returns their number.
 pub(super) fn each_under<'a, T: Element + 'a>(
     visit: Visit<'_, 'a, T>,
     under: &str,
