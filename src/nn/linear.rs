@@ -155,7 +155,7 @@ impl<T: Element> Linear<T> {
     /// parameter.
     ///
     /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) if a `GRISTMILL_` variable has an invalid value.
+    /// [`Error::Setting`] if a `GRISTMILL_` variable has an invalid value.
     pub fn layout(mut self, layout: WeightLayout) -> Result<Self> {
         if layout != self.layout {
             self.weight = Parameter::new(&self.weight.value().t()?);

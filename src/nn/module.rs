@@ -57,7 +57,7 @@ pub trait Module<T: Element = f32>: Send + Sync {
     /// The result for an input.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the input does not fit.
+    /// [`Error::Shape`](crate::Error::Shape) if the input does not fit.
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>>;
 
     /// The result for an input, followed by further operations. Layers that can do both in one pass override
@@ -115,8 +115,8 @@ pub trait Module<T: Element = f32>: Send + Sync {
     /// that layers share may be given under any of its names, or under several if they agree.
     ///
     /// # Errors
-    /// [`Error::Value`] or [`Error::Shape`] naming what is missing, unknown
-    /// or of another shape.
+    /// [`Error::Value`](crate::Error::Value) or [`Error::Shape`](crate::Error::Shape) naming what is missing,
+    /// unknown or of another shape.
     fn load_state_dict(&self, values: &BTreeMap<String, Tensor<T>>) -> Result<()> {
         values::assign(&mut self_visit(self), values)
     }
@@ -129,7 +129,7 @@ pub trait Module<T: Element = f32>: Send + Sync {
     /// Restores the generators of an [`rng_state`](Module::rng_state); all of them or, on an error, none.
     ///
     /// # Errors
-    /// [`Error::Value`] naming what is missing or unknown.
+    /// [`Error::Value`](crate::Error::Value) naming what is missing or unknown.
     fn set_rng_state(&self, generators: &BTreeMap<String, Rng>) -> Result<()> {
         set_generators(&mut self_visit(self), generators)
     }
@@ -206,7 +206,7 @@ pub trait Module<T: Element = f32>: Send + Sync {
     /// still follow the mode.
     ///
     /// # Errors
-    /// [`Error::Value`] if the path has no parameters.
+    /// [`Error::Value`](crate::Error::Value) if the path has no parameters.
     fn freeze(&self, path: &str) -> Result<usize> {
         each_under(&mut self_visit(self), path, Parameter::freeze)
     }
@@ -214,7 +214,7 @@ pub trait Module<T: Element = f32>: Send + Sync {
     /// Lets the parameters under a path learn again, and returns their number.
     ///
     /// # Errors
-    /// [`Error::Value`] if the path has no parameters.
+    /// [`Error::Value`](crate::Error::Value) if the path has no parameters.
     fn unfreeze(&self, path: &str) -> Result<usize> {
         each_under(&mut self_visit(self), path, Parameter::unfreeze)
     }
@@ -231,7 +231,7 @@ pub trait Module<T: Element = f32>: Send + Sync {
     /// Writes all parameters and states to a safetensors file, by way of a temporary file in the same folder.
     ///
     /// # Errors
-    /// [`Error::File`] if the file cannot be written.
+    /// [`Error::File`](crate::Error::File) if the file cannot be written.
     fn save(&self, path: impl AsRef<Path>) -> Result<()>
     where
         Self: Sized,
@@ -242,7 +242,8 @@ pub trait Module<T: Element = f32>: Send + Sync {
     /// Reads all parameters and states from a safetensors file; on an error, the model is left unchanged.
     ///
     /// # Errors
-    /// [`Error::File`] naming the file and what is wrong with it or does not fit the model.
+    /// [`Error::File`](crate::Error::File) naming the file and what is wrong with it or does not fit the
+    /// model.
     fn load(&self, path: impl AsRef<Path>) -> Result<()>
     where
         Self: Sized,

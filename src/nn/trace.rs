@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::tensor::Shape;
 
-/// What a forward pass through [`Module::trace`](super::Module::trace) has recorded: shapes and operations of each module.
+/// What a forward pass through [`Module::trace`](super::Module::trace) has recorded: shapes and operations of
+/// each module.
 ///
 /// A module with children runs them through [`child`](Trace::child), in the same way as in its forward pass,
 /// so that [`summary_for`](super::Module::summary_for) has figures for each of them:
