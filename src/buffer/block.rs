@@ -22,8 +22,8 @@ pub(super) struct Header {
     pub class: u32,
     /// The next free block; only used while this block is free.
     pub next: Free,
-    /// The address of the free blocks of the thread that took this block; only compared, since that thread may have
-    /// ended.
+    /// The address of the free blocks of the thread that took this block; only compared, since that thread
+    /// may have ended.
     pub home: usize,
 }
 
@@ -68,7 +68,8 @@ pub(super) fn size(class: u32) -> usize {
     (class as usize % 4 + 5) << (class / 4 - 2)
 }
 
-/// Blocks of two huge pages and more begin with one: smaller ones would lose too much of the pages that they are cut from.
+/// Blocks of two huge pages and more begin with one: smaller ones would lose too much of the pages that they
+/// are cut from.
 fn layout(class: u32) -> Layout {
     let size = size(class);
     let align = if size < 2 * HUGE_PAGE { ALIGNMENT } else { HUGE_PAGE };
@@ -82,8 +83,8 @@ pub(super) fn allocate(class: u32, home: usize) -> Option<NonNull<Header>> {
     let block = NonNull::new(unsafe { alloc::alloc(layout) })?;
     #[cfg(all(target_os = "linux", not(miri)))]
     if layout.align() == HUGE_PAGE {
-        // SAFETY: the pages belong to the block, and their contents stay. A kernel without huge pages returns an error,
-        // which does no harm.
+        // SAFETY: the pages belong to the block, and their contents stay. A kernel without huge pages returns
+        // an error, which does no harm.
         unsafe { libc::madvise(block.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE) };
     }
     // SAFETY: the block is ours, has the size of the layout and begins with a header.

@@ -1,13 +1,14 @@
 //! Memory for elements: aligned to 64 bytes, taken from and returned to a pool.
 //!
-//! A block belongs to one size class; there are four classes from each power of two to the next. Blocks are zeroed when
-//! they come from the system and only ever hold plain numbers, so that the contents of a recycled block are valid, if
-//! stale. Large blocks ask Linux for huge pages: that makes going through them 5 to 25 % faster, and touching them for the
-//! first time takes a third of the time.
+//! A block belongs to one size class; there are four classes from each power of two to the next. Blocks are
+//! zeroed when they come from the system and only ever hold plain numbers, so that the contents of a recycled
+//! block are valid, if stale. Large blocks ask Linux for huge pages: that makes going through them 5 to 25 %
+//! faster, and touching them for the first time takes a third of the time.
 //!
-//! Each thread keeps some of the free blocks that it took itself, so that threads working on separate data do not wait for
-//! each other. All other free blocks, and those of a thread that ends, are in one pool for the whole process.
-//! [`free_memory`], [`limit_free_memory`] and [`release_memory`] count and reach the blocks of all threads.
+//! Each thread keeps some of the free blocks that it took itself, so that threads working on separate data do
+//! not wait for each other. All other free blocks, and those of a thread that ends, are in one pool for the
+//! whole process. [`free_memory`], [`limit_free_memory`] and [`release_memory`] count and reach the blocks of
+//! all threads.
 
 mod block;
 mod own;
@@ -47,8 +48,8 @@ pub(crate) fn has_room(bytes: usize) -> bool {
         return true;
     }
     let Ok(layout) = Layout::from_size_align(bytes, block::ALIGNMENT) else { return false };
-    // SAFETY: the layout is not empty; the memory goes back untouched. Without the black box a compiler may remove the
-    // allocation and its release together.
+    // SAFETY: the layout is not empty; the memory goes back untouched. Without the black box a compiler may
+    // remove the allocation and its release together.
     unsafe {
         let memory = std::hint::black_box(alloc::alloc(layout));
         if !memory.is_null() {
@@ -64,11 +65,12 @@ pub fn free_memory() -> usize {
     FREE_BYTES.load(Ordering::Relaxed).saturating_sub(unused)
 }
 
-/// Sets the most bytes that the free blocks of all threads may have together, 1 GiB by default; blocks that are freed
-/// beyond it go back to the system. With 0 no block is kept, and every buffer comes from the system.
+/// Sets the most bytes that the free blocks of all threads may have together, 1 GiB by default; blocks that
+/// are freed beyond it go back to the system. With 0 no block is kept, and every buffer comes from the
+/// system.
 ///
-/// A thread keeps up to 16 MiB of its free blocks for itself. What counts for it is the most that it has kept since the
-/// last [`release_memory`].
+/// A thread keeps up to 16 MiB of its free blocks for itself. What counts for it is the most that it has kept
+/// since the last [`release_memory`].
 pub fn limit_free_memory(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
     if FREE_BYTES.load(Ordering::Relaxed) > bytes {
@@ -159,8 +161,8 @@ impl<T: Number> Buffer<T> {
     /// The numbers, if this is the only owner.
     #[inline]
     pub fn get_mut(&mut self) -> Option<&mut [T]> {
-        // SAFETY: an owner keeps the block alive; a count of one, read with `Acquire`, means that no other owner is
-        // left to read, and none can appear while `self` is borrowed.
+        // SAFETY: an owner keeps the block alive; a count of one, read with `Acquire`, means that no other
+        // owner is left to read, and none can appear while `self` is borrowed.
         unsafe {
             (self.block.as_ref().owners.load(Ordering::Acquire) == 1)
                 .then(|| std::slice::from_raw_parts_mut(self.data(), self.len))
@@ -315,7 +317,8 @@ mod tests {
         });
     }
 
-    /// Drops a buffer while thread-local variables are destroyed, before and after the free blocks of the thread.
+    /// Drops a buffer while thread-local variables are destroyed, before and after the free blocks of the
+    /// thread.
     #[test]
     fn buffers_may_outlive_the_free_blocks_of_their_thread() {
         struct Late(std::cell::RefCell<Vec<Buffer<f32>>>);

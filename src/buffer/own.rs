@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use super::block::{self, FIRST, Free, Header, size};
 use super::shared::{self, FREE_BYTES, count_free, lock};
 
-/// How many classes a thread keeps blocks of: those up to 1 MiB. Computing on larger blocks takes so long that locking
-/// the process's pool does not matter.
+/// How many classes a thread keeps blocks of: those up to 1 MiB. Computing on larger blocks takes so long
+/// that locking the process's pool does not matter.
 const OWN_CLASSES: usize = 80 - FIRST;
 /// The most blocks of one class that a thread keeps.
 const MOST_OWN_BLOCKS: u32 = 256;
@@ -19,12 +19,12 @@ const MOST_OWN_BYTES: usize = 16 << 20;
 /// The free blocks of each running thread.
 static OWNERS: Mutex<Vec<Arc<Own>>> = Mutex::new(Vec::new());
 
-/// The free blocks of one thread, all of which it took itself: blocks that other threads free go to the process's pool, so
-/// that a thread that only frees does not hoard what another one keeps taking.
+/// The free blocks of one thread, all of which it took itself: blocks that other threads free go to the
+/// process's pool, so that a thread that only frees does not hoard what another one keeps taking.
 #[repr(align(128))]
 struct Own {
-    /// Set by the thread itself for a few instructions at a time, and by others while they count or release free memory.
-    /// Only those others wait for it.
+    /// Set by the thread itself for a few instructions at a time, and by others while they count or release
+    /// free memory. Only those others wait for it.
     busy: AtomicBool,
     blocks: UnsafeCell<OwnBlocks>,
 }
@@ -36,8 +36,8 @@ struct OwnBlocks {
     free: [Free; OWN_CLASSES],
     counts: [u32; OWN_CLASSES],
     bytes: usize,
-    /// The bytes that [`FREE_BYTES`] counts for this thread: the most that it has kept, so that the shared counter is
-    /// written only when the thread keeps more.
+    /// The bytes that [`FREE_BYTES`] counts for this thread: the most that it has kept, so that the shared
+    /// counter is written only when the thread keeps more.
     reserved: usize,
 }
 
@@ -82,15 +82,15 @@ impl Own {
         if self.busy.swap(true, Ordering::Acquire) {
             return None;
         }
-        // SAFETY: `busy` was not set, and other threads leave the blocks alone until it is cleared. `f` does not panic:
-        // every closure passed here only works on lists and numbers.
+        // SAFETY: `busy` was not set, and other threads leave the blocks alone until it is cleared. `f` does
+        // not panic: every closure passed here only works on lists and numbers.
         let result = f(unsafe { &mut *self.blocks.get() });
         self.busy.store(false, Ordering::Release);
         Some(result)
     }
 
-    /// [`try_use`](Own::try_use) that waits, but not for ever: after a `fork` the thread that holds it may not exist in
-    /// this process.
+    /// [`try_use`](Own::try_use) that waits, but not for ever: after a `fork` the thread that holds it may
+    /// not exist in this process.
     fn wait_and_use<R>(&self, mut f: impl FnMut(&mut OwnBlocks) -> R) -> Option<R> {
         (0..100_000).find_map(|_| {
             let result = self.try_use(&mut f);
@@ -150,8 +150,8 @@ fn is_own(class: usize) -> bool {
     (FIRST..FIRST + OWN_CLASSES).contains(&class)
 }
 
-/// A block of this class from the thread's own free ones, with one owner, or else the address that marks new blocks as
-/// taken by this thread.
+/// A block of this class from the thread's own free ones, with one owner, or else the address that marks new
+/// blocks as taken by this thread.
 #[inline]
 pub(super) fn take(class: u32) -> Result<NonNull<Header>, usize> {
     let mut home = 0;
@@ -203,7 +203,8 @@ mod tests {
     use super::super::{ALONE, Buffer, release_memory};
     use super::*;
 
-    /// How many blocks of the class of buffers with this many elements this thread keeps, and its bytes in all classes.
+    /// How many blocks of the class of buffers with this many elements this thread keeps, and its bytes in
+    /// all classes.
     fn own(numbers: usize) -> (u32, usize) {
         let class = block::class(4 * numbers + size_of::<Header>()).unwrap() as usize - FIRST;
         with_own(|own| own.wait_and_use(|blocks| (blocks.counts[class], blocks.bytes))).flatten().unwrap()

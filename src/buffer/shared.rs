@@ -37,7 +37,8 @@ pub(super) fn push(class: usize, block: NonNull<Header>) {
     lock(&FREE[class].0).push(block);
 }
 
-/// A block with one owner, the thread whose own blocks are at `home`: from the process's free blocks or from the system.
+/// A block with one owner, the thread whose own blocks are at `home`: from the process's free blocks or from
+/// the system.
 #[inline(never)]
 pub(super) fn take(class: u32, home: usize) -> Option<NonNull<Header>> {
     let Some(block) = lock(&FREE[class as usize].0).pop() else { return block::allocate(class, home) };

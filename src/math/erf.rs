@@ -4,12 +4,12 @@
 //! errors of q small against the result.
 //!
 //! |x| ≥ b: erf |x| = 1 − erfc(b)·exp(−u·h(u)) with u = |x| − b, where h is the minimax polynomial to
-//! ln(erfc(b)/erfc(b + u))/u, weighted with u·erfc(b + u). The error of the exponential counts only as far as erfc reaches, so
-//! that no square has to be formed exactly and one exponential serves the whole range. N. Juffa used this form for single
-//! precision (NVIDIA developer forum, 2014); that the factor erfc(b) stands before the exponential, and not its logarithm
-//! in the polynomial, keeps the argument of the exponential, and with it its rounding, small where erfc is large. From 4
-//! (f32) and 6 (f64) on the result is 1. b is 13/16 (f32) or 1; the coefficients are the fits `erf …` of
-//! `tools/minimax.py`.
+//! ln(erfc(b)/erfc(b + u))/u, weighted with u·erfc(b + u). The error of the exponential is scaled by erfc, so
+//! that no square has to be formed exactly and one exponential serves the whole range. N. Juffa used this
+//! form for single precision (NVIDIA developer forum, 2014). Having the factor erfc(b) before the
+//! exponential, and not its logarithm in the polynomial, keeps the argument of the exponential, and with it
+//! its rounding error, small where erfc is large. From 4 (f32) and 6 (f64) on the result is 1. b is 13/16
+//! (f32) or 1; the coefficients are the fits `erf …` of `tools/minimax.py`.
 
 use super::{Format, exp, horner, polynomial, power_of_two};
 use crate::simd::{Float, Simd};

@@ -1,16 +1,17 @@
 //! Splitting work over threads.
 //!
-//! Work is cut into chunks whose bounds do not depend on the number of threads. The threads take chunks from one shared
-//! queue: the caller from its front, helpers from its back, so that in a series of calls each thread keeps working on the
-//! same end of the same memory, which it finds in its cache. The caller never waits for a thread that has not started:
-//! a helper that arrives late finds no chunks left.
+//! Work is cut into chunks whose bounds do not depend on the number of threads. The threads take chunks from
+//! one shared queue: the caller from its front, helpers from its back, so that in a series of calls each
+//! thread keeps working on the same end of the same memory, which it finds in its cache. The caller never
+//! waits for a thread that has not started: a helper that arrives late finds no chunks left.
 //!
-//! A helper is a job in rayon's pool. After a task it spins for [`Settings::spin`], waiting for more work from the same
-//! caller, as the threads of OpenMP do: waking a parked thread takes 20 to 60 µs, handing work to a spinning one 0.2 µs.
-//! Without spinning, only the largest products of a training step would run on two threads; with it, most of the step
-//! does.
+//! A helper is a job in rayon's pool. After a task it spins for [`Settings::spin`], waiting for more work
+//! from the same caller, as the threads of OpenMP do: waking a parked thread takes 20 to 60 µs, handing work
+//! to a spinning one 0.2 µs. Without spinning, only the largest products of a training step would run on two
+//! threads; with it, most of the step does.
 //!
-//! During a task, helpers run in the floating-point environment of the settings, as the caller does during its kernel.
+//! During a task, helpers run in the floating-point environment of the settings, as the caller does during
+//! its kernel.
 
 mod chunks;
 mod queue;
@@ -24,19 +25,20 @@ use crate::context::{Context, Settings};
 use crate::error::Result;
 use crate::profile;
 
-/// The least work of one job, in nanoseconds, when other threads spin: some ten times the cost of handing it over and of
-/// moving the data between caches.
+/// The least work of one job, in nanoseconds, when other threads spin: some ten times the cost of handing it
+/// over and of moving the data between caches.
 const NANOSECONDS_PER_JOB: usize = 5_000;
 /// The most chunks that threads share, so that the queue's counts stay far below 32 bits.
 const MOST_CHUNKS: usize = 1 << 31;
 
-/// How many jobs are worth splitting work into that takes this many nanoseconds on one thread; at most one per chunk.
+/// The number of jobs into which to split work that takes this many nanoseconds on one thread; at most one
+/// per chunk.
 pub(crate) fn jobs(settings: Settings, chunks: usize, nanoseconds: usize) -> usize {
     (nanoseconds / NANOSECONDS_PER_JOB).min(settings.threads).min(chunks).max(1)
 }
 
-/// Whether work of this many nanoseconds should be shared: because helpers spin, because it is worth waking them, or
-/// because calls come so close together that spinning will pay.
+/// Whether work of this many nanoseconds should be shared: because helpers spin, because it is worth waking
+/// them, or because calls come so close together that spinning will pay.
 pub(crate) fn pays(settings: Settings, nanoseconds: usize) -> bool {
     jobs(settings, usize::MAX, nanoseconds) > 1
         && with_team(|team| team.pays(settings.spin(), nanoseconds)).unwrap_or(false)
@@ -60,8 +62,8 @@ pub(crate) fn for_each_index(
     }
 }
 
-/// Calls `a` and `b`, which together take `nanoseconds`, on two threads if a second one is available. Kernels inside them
-/// stay on their thread.
+/// Calls `a` and `b`, which together take `nanoseconds`, on two threads if a second one is available. Kernels
+/// inside them stay on their thread.
 #[cfg_attr(not(feature = "train"), allow(dead_code))]
 pub(crate) fn both<A: Send, B: Send>(
     settings: Settings,

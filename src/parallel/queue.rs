@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A value alone on its cache lines, so that threads that use its neighbours do not slow each other down. 128 bytes:
-/// processors fetch lines in pairs.
+/// A value alone on its cache lines, so that threads that use its neighbours do not slow each other down. 128
+/// bytes: processors fetch lines in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct Line<T>(pub T);
@@ -50,8 +50,8 @@ impl Queue {
     }
 }
 
-/// Controls which helpers take part in a task: the number of helpers inside (16 bits), free places (16 bits) and the
-/// number of the task (32 bits) in one word.
+/// Controls which helpers take part in a task: the number of helpers inside (16 bits), free places (16 bits)
+/// and the number of the task (32 bits) in one word.
 #[derive(Default)]
 pub(super) struct Entrance(Line<AtomicU64>);
 
@@ -68,7 +68,8 @@ impl Entrance {
         state / Self::PLACE % Self::PLACE
     }
 
-    /// Admits up to `places` helpers to the next task. Only for the owner, while no helper is inside and no place free.
+    /// Admits up to `places` helpers to the next task. Only for the owner, while no helper is inside and no
+    /// place free.
     #[inline]
     pub fn open(&self, places: usize) {
         let task = self.0.0.load(Ordering::Relaxed) / Self::TASK;

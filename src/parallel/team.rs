@@ -15,8 +15,8 @@ use crate::threads;
 
 /// The least work, in nanoseconds, for which a parked thread is woken: about what waking it costs.
 pub(super) const NANOSECONDS_TO_WAKE: usize = 40_000;
-/// The longest that a helper stays. A pool thread that waits for something of its own may have picked up the job of
-/// helping, and only learns that its wait is over once it leaves.
+/// The longest that a helper stays. A pool thread that is waiting for something else may have picked up the
+/// job of helping, and only notices the end of its wait after the job has ended.
 const STAY: Duration = Duration::from_millis(5);
 /// Polls between two readings of the clock.
 const LOOKS: usize = 64;
@@ -84,7 +84,8 @@ impl Owner {
         self.missed.replace(Some(now)).is_some_and(|last| now.duration_since(last) < spin)
     }
 
-    /// Calls `work` with each of `0..chunks`, helped by up to `wanted` other threads: as many as arrive in time.
+    /// Calls `work` with each of `0..chunks`, helped by up to `wanted` other threads: as many as arrive in
+    /// time.
     pub fn run(
         &self,
         settings: Settings,
