@@ -1,9 +1,9 @@
 //! The error function 2/√π ∫₀ˣ e^(−t²) dt, within 1 ULP in f32 and 1.5 ULP in f64.
 //!
-//! |x| < b: erf x = x + x·q(x²), where q is the minimax polynomial to erf(x)/x − 1; adding x last keeps the rounding
-//! errors of q small against the result.
+//! For |x| < b, erf x = x + x·q(x²), where q is the minimax polynomial to erf(x)/x − 1; adding x last keeps
+//! the rounding errors of q small compared with the result.
 //!
-//! |x| ≥ b: erf |x| = 1 − erfc(b)·exp(−u·h(u)) with u = |x| − b, where h is the minimax polynomial to
+//! For |x| ≥ b, erf |x| = 1 − erfc(b)·exp(−u·h(u)) with u = |x| − b, where h is the minimax polynomial to
 //! ln(erfc(b)/erfc(b + u))/u, weighted with u·erfc(b + u). The error of the exponential is scaled by erfc, so
 //! that no square has to be formed exactly and one exponential serves the whole range. N. Juffa used this
 //! form for single precision (NVIDIA developer forum, 2014). Having the factor erfc(b) before the

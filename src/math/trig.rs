@@ -2,10 +2,10 @@
 //!
 //! x = n·π/2 + r with |r| ≤ π/4; n mod 4 chooses between ± the sine and ± the cosine of r.
 //!
-//! |x| < 2²⁰: n is the nearest integer to x·2/π. π/2 has four parts; the products of n with the first three, of 33 bits
-//! each, are exact, and the rounding errors of their differences are kept (D. Knuth's sum; W. Cody and W.
-//! Waite, 1980). No f64 in that range is nearer to a multiple of π/2 than about 2⁻⁵⁸, so that r + c has at
-//! least 70 correct bits. f32 is computed in f64, where two parts of π/2 are enough.
+//! For |x| < 2²⁰, n is the nearest integer to x·2/π. π/2 has four parts; the products of n with the first
+//! three, of 33 bits each, are exact, and the rounding errors of their differences are kept (D. Knuth's sum;
+//! W. Cody and W. Waite, 1980). No f64 in that range is nearer to a multiple of π/2 than about 2⁻⁵⁸, so that
+//! r + c has at least 70 correct bits. f32 is computed in f64, where two parts of π/2 are enough.
 //!
 //! Larger x, one lane at a time: x = m·2ᵉ with an integer m, and of m·2ᵉ·2/π only the value modulo 4 matters,
 //! so that all bits of 2/π that give multiples of 4 are skipped (M. Payne and R. Hanek, 1983). The next 256
@@ -48,7 +48,7 @@ const HALF_PI_REST: f64 = 6.077100506506192e-11;
 /// From here on the products with n are not exact.
 const LARGE: f64 = 1_048_576.0;
 
-/// The part of r that the format can represent.
+/// Which function to compute.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Wave {
     Sine,
