@@ -1,5 +1,5 @@
-//! What the kernels run with: the instruction set, the number of jobs that they split their work into, how long helping
-//! threads spin, and what becomes of subnormal numbers.
+//! What kernels run with: the instruction set, the number of jobs that they split their work into, how long
+//! helper threads spin, and how subnormal numbers are treated.
 //!
 //! | | default | variable of the process | for one closure on one thread |
 //! |---|---|---|---|
@@ -8,10 +8,10 @@
 //! | spinning | 200 µs | `GRISTMILL_SPIN`: microseconds, 0 to park at once | [`Context::spin`] |
 //! | subnormal numbers | kept | `GRISTMILL_SUBNORMALS`: `keep`, `flush` | [`Context::subnormals`] |
 //!
-//! Results depend on the last one only, except that the portable build rounds differently on a target without fused
-//! multiply-add. They do not depend on the floating-point environment that the process has set: every kernel rounds to
-//! nearest, traps nothing and treats subnormal numbers as said here, on all its threads, and leaves the control bits
-//! (MXCSR, FPCR) of the caller as they were.
+//! Results only depend on the last of these, except that the portable build rounds differently on a target
+//! without fused multiply-add. They do not depend on the floating-point environment that the process has set:
+//! on all its threads, every kernel rounds to nearest, traps nothing and treats subnormal numbers as its
+//! settings say, and it restores the caller's control bits (MXCSR, FPCR) when it ends.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -21,18 +21,18 @@ use crate::error::{Error, Result};
 use crate::simd::environment::{self, Entered, Environment};
 use crate::simd::{Dispatcher, Isa};
 
-/// What kernels do with subnormal numbers, those between 0 and the smallest normal number (1.2e-38 in f32, 2.2e-308 in
-/// f64).
+/// How kernels treat subnormal numbers, those between 0 and the smallest normal number (1.2e-38 in f32,
+/// 2.2e-308 in f64).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Subnormals {
-    /// They are numbers like any other, as IEEE 754 asks. Many processors take a hundred times as long for each.
+    /// Like any other number, as IEEE 754 requires. Many processors take a hundred times as long for each.
     #[default]
     Keep,
-    /// Operands and results of arithmetic that are subnormal count as 0 of their sign. What only moves numbers or looks at
-    /// their bits (copies, `neg`, `abs`) keeps them.
+    /// Subnormal operands and results of arithmetic are replaced by 0 of the same sign. Operations that only
+    /// move numbers or change single bits (copies, `neg`, `abs`) keep them.
     ///
-    /// x86 decides after rounding whether a result is subnormal, ARM before: results that round up to the smallest normal
-    /// number differ between the two. Other architectures do not offer it, and nor does Miri.
+    /// x86 decides after rounding whether a result is subnormal, ARM before: results that round up to the
+    /// smallest normal number differ between the two. Not available on other architectures or under Miri.
     Flush,
 }
 
@@ -52,7 +52,7 @@ impl Subnormals {
         }
     }
 
-    /// Itself where it can be had.
+    /// `self` if this machine supports it.
     fn available(self, setting: &'static str) -> Result<Self> {
         match self.environment() {
             Some(_) => Ok(self),
@@ -64,27 +64,28 @@ impl Subnormals {
     }
 }
 
-/// How long helping threads spin unless told otherwise; see [`Context::spin`].
+/// How long helper threads spin by default; see [`Context::spin`].
 pub const DEFAULT_SPIN: Duration = Duration::from_micros(200);
 
 /// What a kernel call runs with; resolved once per call, then passed down by value.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The instruction set, as a value that proves that the CPU has it.
+    /// The instruction set, as a value that proves that the CPU supports it.
     pub simd: Dispatcher,
     /// The largest number of jobs a kernel splits its work into.
     pub threads: usize,
-    /// What becomes of subnormal numbers.
+    /// How subnormal numbers are treated.
     pub subnormals: Subnormals,
     pub(crate) spin: Spin,
 }
 
-/// Microseconds, so that settings are two words: small kernels wait for every copy of more.
+/// Microseconds in 32 bits, so that settings fit in two words: small kernels are slowed down by every further
+/// word that is copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spin(u32);
 
 impl Spin {
-    /// Rounded up, so that only 0 is 0.
+    /// Rounded up, so that only 0 becomes 0.
     const fn new(spin: Duration) -> Self {
         let microseconds = spin.as_nanos().div_ceil(1000);
         Self(if microseconds > u32::MAX as u128 { u32::MAX } else { microseconds as u32 })
@@ -92,12 +93,12 @@ impl Spin {
 }
 
 impl Settings {
-    /// How long threads that helped spin before they park.
+    /// How long helper threads spin before they park.
     pub const fn spin(self) -> Duration {
         Duration::from_micros(self.spin.0 as u64)
     }
 
-    /// The same, but subnormal numbers are flushed where they can be.
+    /// The same settings, but with subnormal numbers flushed where the machine can do so.
     pub(crate) fn flushing(self) -> Self {
         match Environment::FLUSH {
             Some(_) => Self { subnormals: Subnormals::Flush, ..self },
@@ -105,13 +106,14 @@ impl Settings {
         }
     }
 
-    /// The environment that kernels with these settings run in.
+    /// The floating-point environment of kernels with these settings.
     pub(crate) fn environment(self) -> Environment {
         self.subnormals.environment().unwrap_or(Environment::KEEP)
     }
 }
 
-/// A choice of instruction set, threads, spinning and subnormal numbers for the kernels called inside [`Context::run`].
+/// A choice of instruction set, threads, spinning and subnormal numbers for the kernels called inside
+/// [`Context::run`].
 ///
 /// ```
 /// use gristmill::{Context, Isa};
@@ -130,17 +132,18 @@ pub struct Context {
 
 thread_local! {
     static OVERRIDE: Cell<Option<Settings>> = const { Cell::new(None) };
-    /// That of the settings in force, once it was asked for: kernels need it before their settings.
+    /// The environment of the settings in force, cached after the first use: kernels need it before their
+    /// settings.
     static ENVIRONMENT: Cell<Option<Environment>> = const { Cell::new(None) };
 }
 
 impl Context {
-    /// Changes nothing until told otherwise.
+    /// A context that changes nothing.
     pub const fn new() -> Self {
         Self { isa: None, threads: None, spin: None, subnormals: None }
     }
 
-    /// Exactly these settings, with another number of jobs.
+    /// Exactly these settings, except for the number of jobs.
     pub(crate) const fn of(settings: Settings, threads: usize) -> Self {
         Self {
             isa: Some(settings.simd.isa()),
@@ -162,28 +165,29 @@ impl Context {
         self
     }
 
-    /// How long a thread that helped with a kernel spins in wait for the next kernel of the same caller before it parks;
-    /// 200 µs unless set, in whole microseconds up to some 71 minutes; [`Duration::ZERO`] parks it at once. To hand work to a thread that spins takes 0.2 µs, to
-    /// wake one 20 to 60 µs: with 0, only kernels of more than 80 µs are shared. A spinning thread uses its core.
+    /// Sets how long a helper thread spins, waiting for the next kernel of the same caller, before it parks:
+    /// 200 µs by default, in whole microseconds up to some 71 minutes; with [`Duration::ZERO`] it parks at
+    /// once. Handing work to a spinning thread takes 0.2 µs, waking a parked one 20 to 60 µs: without
+    /// spinning, only kernels of more than 80 µs are shared. A spinning thread uses its core.
     pub const fn spin(mut self, spin: Duration) -> Self {
         self.spin = Some(Spin::new(spin));
         self
     }
 
-    /// What becomes of subnormal numbers.
+    /// Sets how subnormal numbers are treated.
     pub const fn subnormals(mut self, subnormals: Subnormals) -> Self {
         self.subnormals = Some(subnormals);
         self
     }
 
-    /// Runs `f` on this thread with these settings and puts the old ones back, also after a panic.
+    /// Runs `f` on this thread with these settings, then restores the previous ones, even after a panic.
     ///
-    /// All of `f` runs in the floating-point environment of the kernels, its own arithmetic, too: a whole training in it
-    /// has the same bits in a process that rounds upwards.
+    /// All of `f` runs in the floating-point environment of the kernels, including its own arithmetic: a
+    /// whole training run inside it is bit-identical even in a process that rounds upwards.
     ///
     /// # Errors
-    /// [`Error::Setting`] when the CPU lacks the instruction set, when the number of threads is zero, or when subnormal
-    /// numbers cannot be flushed here.
+    /// [`Error::Setting`] if the CPU lacks the instruction set, the number of threads is zero, or subnormal
+    /// numbers cannot be flushed on this machine.
     pub fn run<R>(self, f: impl FnOnce() -> R) -> Result<R> {
         let mut settings = settings()?;
         if let Some(isa) = self.isa {
@@ -212,15 +216,16 @@ impl Context {
     }
 }
 
-/// Enters the floating-point environment of the kernels called here and now, until the result is dropped.
+/// Enters the floating-point environment of kernels called at this point, until the result is dropped.
 ///
-/// A bad setting is not told here: the kernel asks for its [`settings`] next.
+/// Invalid settings are not reported here: the kernel asks for its [`settings`] next.
 #[inline(always)]
 pub(crate) fn enter_environment() -> Entered {
     present_environment().enter()
 }
 
-/// Runs `f`, which does arithmetic outside of kernels, in the environment that they have here and now.
+/// Runs `f`, whose arithmetic is outside of kernels, in the floating-point environment that kernels would
+/// have.
 pub(crate) fn in_environment<R>(f: impl FnOnce() -> R) -> R {
     environment::within(present_environment(), f)
 }
@@ -237,10 +242,10 @@ fn first_environment() -> Environment {
     environment
 }
 
-/// The settings that a kernel called here and now runs with.
+/// The settings of a kernel called at this point.
 ///
 /// # Errors
-/// [`Error::Setting`] when one of the `GRISTMILL_` variables holds something unknown or unsupported.
+/// [`Error::Setting`] if one of the `GRISTMILL_` variables has an unknown or unsupported value.
 #[inline]
 pub fn settings() -> Result<Settings> {
     match OVERRIDE.get() {
@@ -249,7 +254,7 @@ pub fn settings() -> Result<Settings> {
     }
 }
 
-/// What the variables say; the number of threads is that of the pool unless they do.
+/// The values of the variables. If the number of threads is not set, it is that of the current pool.
 #[derive(Clone, Copy, Debug)]
 struct Defaults {
     simd: Dispatcher,
@@ -266,7 +271,7 @@ fn defaults() -> Result<Settings> {
     match defaults {
         Ok(Defaults { simd, threads, spin, subnormals }) => Ok(Settings {
             simd: *simd,
-            threads: threads.unwrap_or_else(crate::parallel::pool_threads),
+            threads: threads.unwrap_or_else(crate::threads::count),
             spin: *spin,
             subnormals: *subnormals,
         }),

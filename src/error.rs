@@ -1,4 +1,4 @@
-//! What can go wrong, said so that the reader can mend it.
+//! Errors, worded so that the reader can fix the cause.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -40,15 +40,15 @@ pub enum Error {
         /// What is missing.
         message: String,
     },
-    /// An instruction set or a number of threads that cannot be had.
+    /// An instruction set or a number of threads that is not available.
     #[error("{setting}: {message}")]
     Setting {
         /// The environment variable or the setter.
         setting: &'static str,
-        /// What was asked for, and what there is.
+        /// What was requested, and what is available.
         message: String,
     },
-    /// A file that cannot be read or written, or does not hold what it should.
+    /// A file that cannot be read or written, or does not contain what it should.
     #[error("{}: {message}", path.display())]
     File {
         /// The file.
@@ -58,7 +58,7 @@ pub enum Error {
     },
 }
 
-/// As it reads: this is what `fn main() -> gristmill::Result<()>` and `unwrap` print.
+/// The same text as `Display`: what `fn main() -> gristmill::Result<()>` and `unwrap` print.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
@@ -76,17 +76,17 @@ impl Error {
         Self::Value { op, message: message.into() }
     }
 
-    /// A derivative that `op` cannot give.
+    /// A derivative that `op` does not have or can no longer compute.
     pub fn autograd(op: &'static str, message: impl Into<String>) -> Self {
         Self::Autograd { op, message: message.into() }
     }
 
-    /// A `setting` that cannot be had on this machine.
+    /// A `setting` that is not available on this machine.
     pub fn setting(setting: &'static str, message: impl Into<String>) -> Self {
         Self::Setting { setting, message: message.into() }
     }
 
-    /// The error of a layer, with the layer's name in the module around it.
+    /// Adds the name of a layer, as seen from the module that contains it, to its error.
     #[cfg(feature = "train")]
     pub(crate) fn in_layer(mut self, name: &str) -> Self {
         const IN: &str = ", in layer ";

@@ -1,4 +1,5 @@
-//! Writing files so that they are never half written, and knowing the files of others by their first bytes.
+//! Writing files so that they are never left half written, and recognising foreign files by their first
+//! bytes.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Writes a file beside `path` and renames it to `path` once it is complete.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    /// Sets apart the files that this process writes at the same time.
+    /// Distinguishes files that this process writes at the same time.
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let beside = path.with_file_name(format!(".gristmill-{}-{count}.tmp", std::process::id()));
@@ -22,8 +23,8 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
 #[cfg(feature = "train")]
 pub(crate) const START: usize = 512;
 
-/// What a file is whose first bytes are these, where it is something that is often given in place of another file. A
-/// reader says it of what it cannot read.
+/// Recognises a file by its first bytes, if it is of a kind that is often given by mistake. Readers mention
+/// it when they cannot read a file.
 #[cfg(feature = "train")]
 pub(crate) fn recognise(start: &[u8]) -> Option<&'static str> {
     const ZIP: &[u8] = b"PK\x03\x04";
@@ -77,7 +78,7 @@ pub(crate) fn recognise(start: &[u8]) -> Option<&'static str> {
     begins(b"<?xml").then_some("an XML document, such as a server's message in place of the file")
 }
 
-/// [`recognise`] for the end of a message.
+/// [`recognise`], worded for the end of an error message.
 #[cfg(feature = "train")]
 pub(crate) fn it_is(start: &[u8]) -> Option<String> {
     recognise(start).map(|what| format!("it is {what}"))

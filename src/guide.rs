@@ -1,4 +1,4 @@
-//! Chapters: one thing each, with a program that runs.
+//! Chapters, each on one topic and with a program that runs.
 
 #[doc = include_str!("../docs/guide/tensors.md")]
 pub mod tensors {}

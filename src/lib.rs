@@ -1,9 +1,9 @@
-//! CPU kernels for deep learning, forward **and backward**: matrix multiplication, maps, reductions, softmax, losses,
-//! normalisation, dropout and optimizer steps, under a thin tape-based autograd with layers, optimizers and data
-//! loading.
+//! CPU kernels for deep learning, forward **and backward**: matrix multiplication, maps, reductions, softmax,
+//! losses, normalisation, dropout and optimizer steps, under a thin tape-based autograd with layers,
+//! optimizers and data loading.
 //!
-//! Results are the same bits for any number of threads and on every instruction set with fused multiply-add; each
-//! kernel states its error bound and what NaN and infinities do.
+//! Results are bit-identical for any number of threads and on every instruction set with fused multiply-add;
+//! each kernel documents its error bound and how it treats NaN and infinities.
 //!
 //! ```
 //! use gristmill::nn::{Linear, Module, ReLU, Sequential};
@@ -26,22 +26,26 @@
 //! # Ok::<(), gristmill::Error>(())
 //! ```
 //!
-//! Types that are generic over `T = f32` need it said once, `let x: Tensor = …`, as Rust does not infer a type from a
-//! default. Of a crate that is built without optimisation the kernels are a hundred times slower: use `--release`.
+//! Types that are generic over `T = f32` need an annotation once, `let x: Tensor = …`, since Rust does not
+//! infer a type from a default. Without optimisation the kernels are a hundred times slower: use `--release`.
 //!
-//! - [`kernels`]: slices in, slices out. All there is with `default-features = false`, but for what they stand on.
-//! - [`Tensor`] and [`autograd`]: arrays with gradients. [`nn`], [`optim`], [`data`]: layers, optimizers, batches.
-//! - [`metrics`], [`train`]: accuracy and confusion; early stopping, history, checkpoints. [`plot`]: pictures.
+//! - [`kernels`]: slices in, slices out. With `default-features = false`, these and the modules that they use
+//!   are the whole crate.
+//! - [`Tensor`] and [`autograd`]: arrays with gradients. [`nn`], [`optim`], [`data`]: layers, optimizers,
+//!   batches.
+//! - [`metrics`], [`train`]: accuracy and confusion matrices; early stopping, history, checkpoints. [`plot`]:
+//!   pictures.
 //! - [`Context`]: instruction set and threads, also through `GRISTMILL_ISA` and `GRISTMILL_THREADS`.
-//! - [`guide`]: chapters on tensors, gradients, layers, data sets, optimizers and kernels of one's own, saving and
-//!   resuming, serving. [`coming_from`]: PyTorch's names, tensor operations included, and what they are here.
-//! - [`reference`](mod@reference): the naive twin of every kernel.
+//! - [`guide`]: chapters on tensors, gradients, layers, data sets, optimizers and kernels of your own, saving
+//!   and resuming, serving. [`coming_from`]: PyTorch's names, including tensor operations, and their
+//!   equivalents here.
+//! - [`reference`](mod@reference): the naive reference of every kernel.
 //!
 //! Features: `train` (default) is everything above the kernels; `npz` reads and writes NumPy's archives
-//! (`tensor::save_npz`), `ndarray` takes arrays of that crate.
+//! (`tensor::save_npz`), `ndarray` converts from and to the arrays of that crate.
 #![cfg_attr(not(feature = "train"), allow(rustdoc::broken_intra_doc_links))]
-// Floors 2 to 5 are tested from outside. Without them the tests of the floors below compile in seconds: to compile all
-// kernels once more for these few took minutes.
+// Floors 2 to 5 are tested from outside. Leaving them out lets the unit tests of the lower floors compile in
+// seconds; compiling all kernels once more for these few tests took minutes.
 #![cfg_attr(test, allow(dead_code, unused_imports))]
 
 #[cfg(all(feature = "train", not(test)))]
@@ -72,6 +76,7 @@ pub mod rng;
 pub mod simd;
 #[cfg(all(feature = "train", not(test)))]
 pub mod tensor;
+mod threads;
 #[cfg(all(feature = "train", not(test)))]
 pub mod train;
 #[cfg(feature = "train")]
@@ -84,12 +89,12 @@ pub use simd::{Element, Isa};
 #[cfg(all(feature = "train", not(test)))]
 pub use tensor::Tensor;
 
-/// Names and differences for who comes from PyTorch or needle.
+/// Names and differences for users who come from PyTorch or needle.
 #[cfg(feature = "train")]
 #[doc = include_str!("../docs/COMING_FROM.md")]
 pub mod coming_from {}
 
-/// The snippets of the README.
+/// Compiles and runs the snippets of the README.
 #[cfg(all(doctest, feature = "train"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

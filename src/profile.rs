@@ -1,18 +1,19 @@
 //! Where the time goes: a table per operation at the end of the process, or a trace for Perfetto and Chrome.
 //!
-//! `GRISTMILL_PROFILE=1` prints the table to standard error when the process ends, `GRISTMILL_PROFILE=shapes` has one
-//! row for each shape of a product, and `GRISTMILL_PROFILE=trace.json` (any name that ends so) writes every call with
-//! its begin and end, to be opened in <https://ui.perfetto.dev> or `chrome://tracing`. A program can do the same with
-//! [`start`] and [`finish`]. Off, a kernel call pays for one load and one branch.
+//! `GRISTMILL_PROFILE=1` prints the table to standard error when the process ends, `GRISTMILL_PROFILE=shapes`
+//! has one row for each shape of a product, and `GRISTMILL_PROFILE=trace.json` (any name with that extension)
+//! writes the start and end of every call to a file that <https://ui.perfetto.dev> and `chrome://tracing`
+//! open. A program can do the same with [`start`] and [`finish`]. While profiling is off, it costs a kernel
+//! call one load and one branch.
 //!
-//! A row's *own* time is what its calls did not spend in rows below them: that of `backward` is
-//! what the tape costs, and waiting for a thread that works on the other of two products.
-//! Bytes are those of the operands that threads share chunk by chunk, each counted once; operations are counted for
-//! products only.
+//! A row's *own* time is the time that its calls did not spend in rows nested in them: for `backward`, that
+//! is the cost of the tape and the time spent waiting for a thread that works on the other of two products.
+//! Bytes are those of the operands that threads share chunk by chunk, each counted once; operations are
+//! counted for products only.
 //!
-//! A last line says how many calls met subnormal numbers, as an operand or as a result that lost digits, and how much
-//! longer they took than at the pace of the other calls of their rows: that is what
-//! [`Subnormals::Flush`](crate::Subnormals::Flush) may save. ARM processors tell of results only.
+//! A last line says how many calls met subnormal numbers, as an operand or as a result that lost digits, and
+//! how much longer they took than they would have at the pace of the other calls of their rows: that is what
+//! [`Subnormals::Flush`](crate::Subnormals::Flush) may save. On ARM only results are detected.
 //!
 //! ```
 //! use gristmill::{kernels::softmax, profile};
@@ -39,18 +40,18 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::simd::environment;
 
-/// What is kept of each call.
+/// What is recorded of each call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Sums for each name.
+    /// Totals per name.
     Table,
-    /// Sums for each name and shape of a product.
+    /// Totals per name and shape of a product.
     Shapes,
-    /// The same as `Shapes`, and begin and end of the first million calls.
+    /// The same as `Shapes`, plus the start and end of the first million calls.
     Trace,
 }
 
-/// Calls that a trace keeps.
+/// The most calls that a trace records.
 const MOST_EVENTS: usize = 1_000_000;
 
 const UNKNOWN: u8 = 0;
@@ -72,13 +73,13 @@ struct Thread {
     open: Vec<Open>,
 }
 
-/// A call that runs.
+/// A call in progress.
 struct Open {
     name: &'static str,
     start: Instant,
-    /// Time in the calls inside it.
+    /// Time spent in nested calls.
     inside: Duration,
-    /// Whether its own arithmetic met subnormal numbers before the call inside it that runs now.
+    /// Whether the call's own arithmetic met subnormal numbers before the nested call that is running now.
     met_subnormals: bool,
     work: Work,
 }
@@ -97,18 +98,18 @@ struct Record {
     events: Vec<Event>,
 }
 
-/// The sums of one row of the table.
+/// The totals of one row of the table.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The operation, or what [`scope`] was given.
+    /// The operation, or the name given to [`scope`].
     pub name: &'static str,
-    /// m, k and n of a product, if shapes were asked for.
+    /// m, k and n of a product, if shapes were recorded.
     pub shape: Option<[usize; 3]>,
-    /// How often it was called.
+    /// The number of calls.
     pub calls: u64,
-    /// From begin to end.
+    /// From start to end.
     pub total: Duration,
-    /// Without the rows below it.
+    /// Without nested rows.
     pub own: Duration,
     /// Multiplications and additions of products.
     pub flops: f64,
@@ -116,20 +117,20 @@ pub struct Row {
     pub bytes: f64,
     /// Calls whose own arithmetic met a subnormal number.
     pub subnormal_calls: u64,
-    /// The part of `own` of these calls.
+    /// The share of these calls in `own`.
     pub subnormal_own: Duration,
-    /// The part of [`work`](Row::work) of these calls.
+    /// The share of these calls in [`work`](Row::work).
     subnormal_work: f64,
 }
 
 impl Row {
-    /// How much there was to do in all calls, so that long and short ones compare.
+    /// The amount of work in all calls, so that long and short ones can be compared.
     fn work(&self) -> f64 {
         Work { shape: None, flops: self.flops, bytes: self.bytes }.amount(self.calls)
     }
 
-    /// How much longer the calls that met subnormal numbers took than the others would have for the same work; `None`
-    /// without either kind.
+    /// How much longer the calls that met subnormal numbers took than the others would have taken for the
+    /// same work; `None` if either kind is missing.
     fn subnormal_cost(&self) -> Option<f64> {
         let rest = self.work() - self.subnormal_work;
         let rate = (self.own - self.subnormal_own).as_secs_f64() / rest;
@@ -139,7 +140,7 @@ impl Row {
 }
 
 impl Work {
-    /// Operations of products, else bytes, else calls.
+    /// Operations for products, otherwise bytes, otherwise calls.
     fn amount(self, calls: u64) -> f64 {
         match self {
             Self { flops, .. } if flops > 0.0 => flops,
@@ -161,9 +162,9 @@ struct Event {
 /// What was recorded between [`start`] and [`finish`].
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// From the most own time to the least.
+    /// In descending order of own time.
     pub rows: Vec<Row>,
-    /// From start to finish.
+    /// From [`start`] to [`finish`].
     pub elapsed: Duration,
     events: Vec<Event>,
 }
@@ -172,19 +173,21 @@ fn record() -> MutexGuard<'static, Option<Record>> {
     RECORD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins to record all threads, from nothing; what `GRISTMILL_PROFILE` asked for is given up.
+/// Starts recording on all threads and discards earlier records, including those that `GRISTMILL_PROFILE`
+/// asked for.
 pub fn start(mode: Mode) {
     is_on();
     begin(&mut record(), mode);
 }
 
-/// The state changes under the lock of the record only.
+/// The state only changes while the record is locked.
 fn begin(record: &mut Option<Record>, mode: Mode) {
     *record = Some(Record { mode, start: Instant::now(), rows: HashMap::new(), events: Vec::new() });
     STATE.store(ON, Ordering::Relaxed);
 }
 
-/// Ends the recording and gives what it has; nothing if there was none. Calls that still run are not in it.
+/// Stops recording and returns the record, which is empty if nothing was being recorded. Calls still in
+/// progress are not included.
 pub fn finish() -> Profile {
     is_on();
     end().unwrap_or_default()
@@ -201,7 +204,7 @@ fn end() -> Option<Profile> {
     Some(Profile { rows, elapsed: record.start.elapsed(), events: record.events })
 }
 
-/// Whether calls are recorded now.
+/// Whether calls are being recorded.
 #[inline]
 pub(crate) fn is_on() -> bool {
     match STATE.load(Ordering::Relaxed) {
@@ -211,8 +214,9 @@ pub(crate) fn is_on() -> bool {
     }
 }
 
-/// Records the time until it is dropped under this name. Kernels, backward passes, optimizer steps and waits for a
-/// batch do so themselves. Scopes of a thread end in the reverse order of their beginnings, as those of blocks do.
+/// Records the time until the result is dropped under this name. Kernels, backward passes, optimizer steps
+/// and waits for a batch do this themselves. Nested scopes of a thread must end in reverse order, as blocks
+/// do.
 #[inline]
 #[must_use = "the time until it is dropped is recorded"]
 pub fn scope(name: &'static str) -> Scope {
@@ -222,7 +226,7 @@ pub fn scope(name: &'static str) -> Scope {
 /// See [`scope`].
 pub struct Scope {
     recorded: bool,
-    /// It ends on the thread where it began.
+    /// Not `Send`: a scope ends on the thread where it started.
     thread: std::marker::PhantomData<*const ()>,
 }
 
@@ -299,7 +303,7 @@ fn close() {
     });
 }
 
-/// Adds to what the innermost call on this thread works on.
+/// Adds to the work of the innermost call on this thread.
 #[cold]
 pub(crate) fn add_work(shape: Option<[usize; 3]>, flops: usize, bytes: usize) {
     let _ = THREAD.try_with(|thread| {
@@ -311,7 +315,7 @@ pub(crate) fn add_work(shape: Option<[usize; 3]>, flops: usize, bytes: usize) {
     });
 }
 
-/// `GRISTMILL_PROFILE`, read once.
+/// The value of `GRISTMILL_PROFILE`, read once.
 #[cold]
 fn read_variable() -> bool {
     let mut record = record();
@@ -331,7 +335,8 @@ fn read_variable() -> bool {
 /// The file that a trace goes to when the process ends.
 static TRACE_TO: OnceLock<Option<PathBuf>> = OnceLock::new();
 
-/// What a value of the variable asks for; a word that means nothing is a table, too: who sets it wants to see something.
+/// What a value of the variable asks for. An unknown word asks for a table, since whoever set the variable
+/// wants to see something.
 fn wanted(text: &str) -> Option<(Mode, Option<PathBuf>)> {
     match text {
         "" | "0" => None,
@@ -341,14 +346,15 @@ fn wanted(text: &str) -> Option<(Mode, Option<PathBuf>)> {
     }
 }
 
-/// Has [`report`] called when the process ends, if the platform has a way.
+/// Registers [`report`] to be called when the process ends, where the platform supports that.
 fn at_exit() -> bool {
     #[cfg(any(unix, windows))]
     {
         unsafe extern "C" {
             fn atexit(callback: extern "C" fn()) -> std::ffi::c_int;
         }
-        // SAFETY: the function of the C library that the standard library links, with a callback that does not unwind.
+        // SAFETY: the function is part of the C library that the standard library links, and the callback
+        // does not unwind.
         unsafe { atexit(report) == 0 }
     }
     #[cfg(not(any(unix, windows)))]
@@ -371,17 +377,18 @@ extern "C" fn report() {
 }
 
 impl Profile {
-    /// Writes the trace, in the format of Chrome's trace events, beside `path` and renames it.
+    /// Writes the trace, in the format of Chrome's trace events, to a temporary file next to `path`, then
+    /// renames it.
     ///
     /// # Errors
-    /// [`Error::File`] that names it.
+    /// [`Error::File`] if the file cannot be written.
     pub fn write_trace(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         crate::files::replace(path, |file| file.write_all(self.trace().as_bytes()))
             .map_err(|error| Error::file(path, error.to_string()))
     }
 
-    /// The trace as JSON; only the brackets if the mode was not [`Mode::Trace`].
+    /// The trace as JSON; empty brackets if the mode was not [`Mode::Trace`].
     pub fn trace(&self) -> String {
         let mut json = String::from("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[");
         for (i, event) in self.events.iter().enumerate() {
@@ -411,7 +418,7 @@ impl Profile {
 }
 
 impl fmt::Display for Profile {
-    /// A table; "share" is that of a row's own time in all rows.
+    /// A table; "share" is a row's share of the own times of all rows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let own: f64 = self.rows.iter().map(|row| row.own.as_secs_f64()).sum();
         let name = |row: &Row| match row.shape {
@@ -510,7 +517,7 @@ mod tests {
             text.contains("outer             2       2.000       1.000    1000.000    25.0     2.0"),
             "{text}"
         );
-        // 3 of 4 ms in two of four calls; the others took 1 ms for as much work.
+        // 3 of 4 ms were spent in two of four calls; the others took 1 ms for the same amount of work.
         assert!(
             text.ends_with(
                 "\n2 of 4 calls met subnormal numbers: 3.000 ms, 2.000 ms more than at the pace of the others"

@@ -1,10 +1,11 @@
-//! A value, such as the present tensor of a parameter, that any number of threads read and one at a time changes.
+//! A value, such as a parameter's current tensor, that any number of threads read and one thread at a time
+//! changes.
 //!
-//! Threads that run one model must not wait for each other, nor even write to the same cache line: a counter of readers
-//! would cost them as much as a small layer. So a reader notes in a list of its own thread what it reads (a hazard
-//! pointer: Michael 2004), and who changes the value looks through the lists first. If somebody reads it, the change is
-//! made in a copy, and the old value is kept until nobody does: who changes it does not wait for readers, and a reader waits
-//! only for a change that is being made.
+//! Threads that run one model must not wait for each other, nor even write to the same cache line: a counter
+//! of readers would cost them as much as a small layer. So each thread publishes what it reads in a list of
+//! its own (hazard pointers: Michael 2004), and a writer scans these lists first. If the value is being read,
+//! the change is made in a copy, and the old value is kept until its last reader is done. Writers never wait
+//! for readers, and readers only wait while a change is being made.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -13,32 +14,35 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Values that a thread may read at the same time: those of a batch normalisation. Further ones are copied.
+/// Values that a thread may read at the same time: as many as a batch normalisation has. Further ones are
+/// copied.
 const PINS: usize = 4;
 
-/// What one thread reads.
+/// What one thread is reading.
 #[repr(align(128))]
 struct Pins {
     read: [AtomicPtr<()>; PINS],
-    /// Whether a thread that lives has it.
+    /// Whether a running thread uses these pins.
     taken: AtomicBool,
     next: *const Pins,
 }
 
-// SAFETY: `next` is written before others see it, and what it points to lives for ever.
+// SAFETY: `next` is written before other threads see it, and what it points to is never freed.
 unsafe impl Sync for Pins {}
 
-/// The pins of all threads: a list that only grows, since a thread that ends leaves its pins to another one.
+/// The pins of all threads: a list that only grows, since the pins of a thread that ended are reused by a new
+/// one.
 static PINS_OF_ALL: AtomicPtr<Pins> = AtomicPtr::new(ptr::null_mut());
 
 fn all_pins() -> impl Iterator<Item = &'static Pins> {
-    // SAFETY: pins in the list live for ever.
+    // SAFETY: pins in the list are never freed.
     let first = unsafe { PINS_OF_ALL.load(Ordering::Acquire).as_ref() };
     // SAFETY: as above.
     std::iter::successors(first, |pins| unsafe { pins.next.as_ref() })
 }
 
-/// Whether somebody reads what is at this address. Who begins after this has looked finds what was written before.
+/// Whether any thread is reading the value at this address. A reader that starts after this check sees
+/// everything that was written before it.
 fn is_read(address: *mut ()) -> bool {
     fence(Ordering::SeqCst);
     all_pins().any(|pins| pins.read.iter().any(|pin| pin.load(Ordering::Acquire) == address))
@@ -58,7 +62,7 @@ impl Drop for Mine {
     }
 }
 
-/// A pin of this thread that is free, if it has one.
+/// A free pin of this thread, if there is one.
 fn free_pin() -> Option<&'static AtomicPtr<()>> {
     let pins = MINE.try_with(|mine| {
         mine.0.get().unwrap_or_else(|| {
@@ -87,21 +91,21 @@ fn claim() -> &'static Pins {
     }
 }
 
-/// A value that can be changed while others read it.
+/// A value that can be changed while other threads read it.
 pub(crate) struct Value<V> {
-    /// From a box; never null.
+    /// From a `Box`; never null.
     current: AtomicPtr<V>,
-    /// Whether the current one may be changed in place: nobody begins to read it then.
+    /// Whether the current value may be changed in place: no new reads start then.
     closed: AtomicBool,
-    /// Whether anybody ever read without the lock.
+    /// Whether the value was ever read without the lock.
     was_read: AtomicBool,
-    /// Earlier ones that somebody may still read, from boxes.
+    /// Earlier values, each from a `Box`, that may still be read.
     earlier: Mutex<Vec<*mut V>>,
 }
 
 // SAFETY: the pointers are the only owners of values that may be sent and shared.
 unsafe impl<V: Send + Sync> Send for Value<V> {}
-// SAFETY: as above; who changes the current value holds the lock and is alone with it.
+// SAFETY: as above; a writer of the current value holds the lock and is alone with it.
 unsafe impl<V: Send + Sync> Sync for Value<V> {}
 
 impl<V> Value<V> {
@@ -114,27 +118,27 @@ impl<V> Value<V> {
         }
     }
 
-    /// Keeps others from changing it; waits for who does.
+    /// Locks the value against changes by other threads, after waiting for a change in progress.
     pub fn lock(&self) -> Locked<'_, V> {
         let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
         Locked { value: self, closed: false, earlier }
     }
 
-    /// The value for as long as it is read, without a lock; `None` while it is changed, and when this thread reads many
-    /// others.
+    /// Reads the value without a lock; `None` while it is being changed, or if this thread already reads
+    /// several others.
     pub fn read(&self) -> Option<Read<'_, V>> {
         let pin = free_pin()?;
         let current = self.current.load(Ordering::Acquire);
-        // Also tells who finds this pin what was read with it before.
+        // `Release`: a writer that finds this pin also sees which reads through the pin have ended.
         pin.store(current.cast(), Ordering::Release);
         if !self.was_read.load(Ordering::Relaxed) {
             self.was_read.store(true, Ordering::Relaxed);
         }
-        // Who closes the value after this sees the pin; if it was closed before, or another one put in place, that is
-        // seen here.
+        // A writer that closes the value after this fence sees the pin; if the value was closed or replaced
+        // before, the loads below see that.
         fence(Ordering::SeqCst);
         let closed = self.closed.load(Ordering::Acquire);
-        // This pointer, and not the first: another value may have come to lie at the same address.
+        // This pointer, not the first one: another value may have been allocated at the same address.
         let pinned = self.current.load(Ordering::Acquire);
         let read = Read { current: pinned, pin, value: PhantomData };
         (!closed && pinned == current).then_some(read)
@@ -145,17 +149,17 @@ impl<V> Drop for Value<V> {
     fn drop(&mut self) {
         let earlier = self.earlier.get_mut().unwrap_or_else(PoisonError::into_inner);
         for value in earlier.drain(..).chain([*self.current.get_mut()]) {
-            // SAFETY: from a box; who reads one borrows this.
+            // SAFETY: from a `Box`; every reader of these values borrows `self`.
             drop(unsafe { Box::from_raw(value) });
         }
     }
 }
 
-/// A value that stays as it is meanwhile.
+/// A value that stays unchanged while it is read.
 pub(crate) struct Read<'a, V> {
     current: *const V,
     pin: &'static AtomicPtr<()>,
-    /// The pin is of this thread.
+    /// Not `Send`: the pin belongs to this thread.
     value: PhantomData<(&'a Value<V>, *const ())>,
 }
 
@@ -163,7 +167,7 @@ impl<V> Deref for Read<'_, V> {
     type Target = V;
     #[inline]
     fn deref(&self) -> &V {
-        // SAFETY: pinned: nobody changes or frees it.
+        // SAFETY: the value is pinned, so that no thread changes or frees it.
         unsafe { &*self.current }
     }
 }
@@ -175,7 +179,7 @@ impl<V> Drop for Read<'_, V> {
     }
 }
 
-/// A value that nobody else changes meanwhile.
+/// A value that no other thread can change.
 pub(crate) struct Locked<'a, V> {
     value: &'a Value<V>,
     closed: bool,
@@ -183,8 +187,8 @@ pub(crate) struct Locked<'a, V> {
 }
 
 impl<V: Clone> Locked<'_, V> {
-    /// The value, to be changed. Who reads it now goes on reading the old one, who wants to read it waits for the lock. A
-    /// clone of it must not change when it does.
+    /// The value, for changing it. Threads that are reading the old value keep reading it; new readers wait
+    /// for the lock. A clone of the value must not change together with it.
     pub fn change(&mut self) -> &mut V {
         let value = self.value;
         let current = value.current.load(Ordering::Relaxed);
@@ -198,7 +202,7 @@ impl<V: Clone> Locked<'_, V> {
                 self.earlier.push(current);
             }
         }
-        // SAFETY: locked, closed, and not read by anybody.
+        // SAFETY: the value is locked, closed and not being read.
         unsafe { &mut *value.current.load(Ordering::Relaxed) }
     }
 }
@@ -206,7 +210,7 @@ impl<V: Clone> Locked<'_, V> {
 impl<V> Deref for Locked<'_, V> {
     type Target = V;
     fn deref(&self) -> &V {
-        // SAFETY: only who has the lock changes it, and `change` borrows the lock.
+        // SAFETY: only the holder of the lock changes the value, and `change` borrows the lock.
         unsafe { &*self.value.current.load(Ordering::Relaxed) }
     }
 }
@@ -218,7 +222,7 @@ impl<V> Drop for Locked<'_, V> {
             self.earlier.retain(|&value| {
                 let read = is_read(value.cast());
                 if !read {
-                    // SAFETY: from a box, no longer the current one, and not read by anybody.
+                    // SAFETY: from a `Box`, no longer current and not being read.
                     drop(unsafe { Box::from_raw(value) });
                 }
                 read
@@ -285,11 +289,11 @@ mod tests {
         many();
         let pins = all_pins().count();
         many();
-        // Other tests have threads of their own.
+        // Other tests run on threads of their own.
         assert!(all_pins().count() < pins + 20);
     }
 
-    /// Each value has one number three times: nobody sees a half of one change.
+    /// Each value holds the same number three times, so that a half-finished change would be visible.
     #[test]
     fn threads_that_read_see_whole_changes_in_their_order() {
         let value = Value::new([0; 3]);

@@ -1,14 +1,14 @@
-//! Operations of the user's own.
+//! Custom operations.
 
 use super::{Gradients, Op, Parent, record_many};
 use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// The backward pass of an operation written by the user, for a result that is there already.
+/// The backward pass of a custom operation whose result has already been computed.
 ///
-/// [`Function`](super::Function) has both passes in one place and is what most operations want; this is for a result
-/// that comes from elsewhere, or whose inputs are known only after it was computed.
+/// Most operations should implement [`Function`](super::Function), which has both passes in one place; this
+/// trait is for results that are computed elsewhere, or whose inputs are known only afterwards.
 ///
 /// ```
 /// use gristmill::{Result, Tensor, autograd::CustomOp};
@@ -28,22 +28,22 @@ use crate::tensor::Tensor;
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 pub trait CustomOp<T: Element>: Send {
-    /// The gradients of the inputs, in their order and shapes, from the gradient of the result. `None` stands for an
-    /// input that requires no gradient. Nothing is recorded.
+    /// The gradients of the inputs, in their order and shapes, from the gradient of the result. `None` for an
+    /// input that requires no gradient. Nothing is recorded meanwhile.
     ///
     /// # Errors
-    /// Whatever the computation gives; it ends the backward pass.
+    /// Any error of the computation; it ends the backward pass.
     fn backward(&self, dy: &Tensor<T>) -> Result<Vec<Option<Tensor<T>>>>;
 }
 
 impl<T: Element> Tensor<T> {
-    /// This tensor's numbers as the result of an operation on `inputs` whose backward is `op`; `name` is that of the
-    /// operation in errors. What recorded this tensor before is cut off. Without an input that requires a gradient,
-    /// nothing is recorded.
+    /// This tensor's numbers as the result of an operation on `inputs` whose backward pass is `op`; `name` is
+    /// the name of the operation in errors. Earlier records of this tensor are dropped. If no input requires
+    /// a gradient, nothing is recorded.
     ///
     /// # Errors
-    /// [`Error::Autograd`] when an input was recorded on another thread. The backward pass ends with an error if `op`
-    /// does not give one gradient per input, each of the input's shape.
+    /// [`Error::Autograd`] if an input was recorded on another thread. The backward pass ends with an error
+    /// if `op` does not return one gradient per input, each of the input's shape.
     #[track_caller]
     pub fn record_custom(
         &self,

@@ -1,13 +1,13 @@
-//! Operations of the user's own: forward and backward in one place.
+//! Custom operations with forward and backward passes in one place.
 
 use super::{CustomOp, no_grad};
 use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// A differentiable operation written by the user, to be run by [`apply`]. What it depends on beside its inputs are
-/// fields of the type. `impl<T: Element> Function<T>` makes it one for `f32` and `f64`; [`gradcheck`](super::gradcheck)
-/// needs `f64`.
+/// A custom differentiable operation, to be run by [`apply`]. Everything that it depends on apart from its
+/// inputs is a field of the type. Implemented as `impl<T: Element> Function<T>`, it works for `f32` and
+/// `f64`; [`gradcheck`](super::gradcheck) needs `f64`.
 ///
 /// ```
 /// use gristmill::{Result, Tensor, autograd::{Function, apply, gradcheck}};
@@ -30,43 +30,44 @@ use crate::tensor::Tensor;
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 pub trait Function<T: Element = f32>: Send + 'static {
-    /// What the backward pass needs of the forward pass.
+    /// What the backward pass needs from the forward pass.
     type Saved: Send + 'static;
 
-    /// The result, and what is kept of it. The inputs are not tracked, and nothing is recorded.
+    /// The result, and what is kept for the backward pass. The inputs are not tracked, and nothing is
+    /// recorded.
     ///
     /// # Errors
-    /// Whatever the computation gives.
+    /// Any error of the computation.
     fn forward(&self, inputs: &[Tensor<T>]) -> Result<(Tensor<T>, Self::Saved)>;
 
-    /// The gradients of the inputs, in their order and shapes, from the gradient of the result. `None` stands for an
+    /// The gradients of the inputs, in their order and shapes, from the gradient of the result. `None` for an
     /// input that requires no gradient.
     ///
     /// # Errors
-    /// Whatever the computation gives; it ends the backward pass.
+    /// Any error of the computation; it ends the backward pass.
     fn backward(&self, saved: &Self::Saved, dy: &Tensor<T>) -> Result<Vec<Option<Tensor<T>>>>;
 
-    /// The name of the operation in errors; that of the type by default.
+    /// The name of the operation in errors; by default that of the type.
     fn name(&self) -> &'static str {
         short_type_name::<Self>()
     }
 }
 
-/// The name of a type without its path and what it is generic over.
+/// The name of a type without its path and its generic parameters.
 pub(crate) fn short_type_name<F: ?Sized>() -> &'static str {
     let name = std::any::type_name::<F>();
     let path = name.split('<').next().unwrap_or(name);
     path.rsplit("::").next().unwrap_or(path)
 }
 
-/// Runs a function on these inputs and records it, if one of them requires a gradient.
+/// Runs a function on these inputs, and records it if one of them requires a gradient.
 ///
-/// After a panic in the function the tape can be used as before.
+/// If the function panics, the tape stays usable.
 ///
 /// # Errors
-/// Those of the function's forward; [`Error::Autograd`](crate::Error::Autograd) when an input was recorded on another
-/// thread. Its backward must give one gradient per input, each of the input's shape, or the backward pass ends with an
-/// error.
+/// Any error of the function's forward pass; [`Error::Autograd`](crate::Error::Autograd) if an input was
+/// recorded on another thread. Its backward pass must return one gradient per input, each of the input's
+/// shape, or else the backward pass ends with an error.
 #[track_caller]
 pub fn apply<T: Element, F: Function<T>>(function: F, inputs: &[&Tensor<T>]) -> Result<Tensor<T>> {
     let untracked: Vec<_> = inputs.iter().map(|input| input.detach()).collect();

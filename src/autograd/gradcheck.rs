@@ -1,14 +1,15 @@
-//! Derivatives against central differences.
+//! Comparing derivatives with central differences.
 
 use super::no_grad;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// Compares the gradients that [`Tensor::backward`] gives for `f` with central differences, in f64.
+/// Compares the gradients that [`Tensor::backward`] computes for `f` with central differences, in f64.
 ///
-/// `f` may give a tensor of any shape; it is weighted with fixed, irregular numbers so that every output counts. The
-/// step is 1e-6·max(1, |x|), the tolerance 1e-5 relative, plus 1e-7 of the largest gradient, plus 1e-9 of the weighted
-/// sum: about what central differences can tell for functions of moderate curvature. `f` must be smooth near its inputs.
+/// `f` may return a tensor of any shape; it is weighted with fixed, irregular numbers so that every output
+/// counts. The step is 1e-6·max(1, |x|); the tolerance is 1e-5 relative, plus 1e-7 of the largest gradient,
+/// plus 1e-9 of the weighted sum: about the accuracy of central differences for functions of moderate
+/// curvature. `f` must be smooth near its inputs.
 ///
 /// ```
 /// use gristmill::{Tensor, autograd::gradcheck};
@@ -18,14 +19,14 @@ use crate::tensor::Tensor;
 /// ```
 ///
 /// # Errors
-/// [`Error::Autograd`] naming the input, the element and both derivatives; errors of `f`.
+/// [`Error::Autograd`] naming the input, the element and both derivatives; any error of `f`.
 pub fn gradcheck(f: impl Fn(&[Tensor<f64>]) -> Result<Tensor<f64>>, inputs: &[Tensor<f64>]) -> Result<()> {
     check(&f, inputs)
 }
 
 type Function<'a> = dyn Fn(&[Tensor<f64>]) -> Result<Tensor<f64>> + 'a;
 
-/// Compiled here, once for all functions.
+/// Not generic over the function, so that it is compiled once for all of them, in this crate.
 fn check(f: &Function<'_>, inputs: &[Tensor<f64>]) -> Result<()> {
     let weighted = |inputs: &[Tensor<f64>]| weighted(&f(inputs)?);
     let leaves: Vec<_> = inputs.iter().map(|input| input.detach().requires_grad()).collect();
@@ -41,14 +42,14 @@ fn check(f: &Function<'_>, inputs: &[Tensor<f64>]) -> Result<()> {
     Ok(())
 }
 
-/// One number of all of a result.
+/// Combines all elements of a result into one number.
 pub(crate) fn weighted(out: &Tensor<f64>) -> Result<Tensor<f64>> {
     let weights: Vec<f64> = (0..out.len()).map(|i| 0.5 + (i as f64 * 0.618).fract()).collect();
     out.mul(&Tensor::from_slice(&weights, out.shape())?)?.sum()
 }
 
-/// The gradient of what is called `name`, with these values, against differences of the total, which `at` gives for
-/// values one of which has moved.
+/// Compares the gradient of the input `name` at `values` with differences of the total, which `at` computes
+/// with one of the values changed.
 pub(crate) fn compare(
     name: &str,
     gradient: Option<Tensor<f64>>,
@@ -59,7 +60,7 @@ pub(crate) fn compare(
     let Some(gradient) = gradient else {
         return Err(Error::autograd("gradcheck", format!("{name} received no gradient")));
     };
-    // What the difference of two totals cannot tell, over the step.
+    // The resolution of the difference of two totals, divided by the step.
     let rounding = 1e-9 * total.abs().max(1.0);
     let (gradient, shape, values) = (gradient.to_vec(), values.dims(), values.to_vec());
     let largest = gradient.iter().fold(0.0, |largest: f64, g| largest.max(g.abs()));

@@ -1,19 +1,20 @@
-//! Recording switched off for the rest of a block.
+//! Switching recording off for the rest of a block.
 
 use std::marker::PhantomData;
 
 use super::RECORDING;
 
-/// While it lives nothing is recorded on this thread; from [`no_grad_guard`].
+/// As long as this guard exists, nothing is recorded on this thread; returned by [`no_grad_guard`].
 #[must_use = "recording goes on as soon as it is dropped"]
 #[derive(Debug)]
 pub struct NoGrad {
     before: bool,
-    /// It belongs to this thread.
+    /// Not `Send`: the guard belongs to its thread.
     _here: PhantomData<*const ()>,
 }
 
-/// [`no_grad`](super::no_grad) until the end of the block that holds the guard. Guards end in the reverse order.
+/// [`no_grad`](super::no_grad) until the end of the block that holds the guard. Nested guards must be dropped
+/// in reverse order.
 ///
 /// ```
 /// use gristmill::{Tensor, autograd::{is_recording, no_grad_guard}};

@@ -1,4 +1,4 @@
-//! Functions of the user's that gradients pass through.
+//! User functions that gradients pass through.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,13 @@ use crate::tensor::track::{Hook, HookFunction, Hooks, Leaf, Track};
 
 const OP: &str = "register_hook";
 
-/// A registered hook, to be taken away again; it stays when this is dropped.
+/// A registered hook, which [`remove`](HookHandle::remove) unregisters; dropping the handle leaves it
+/// registered.
 #[derive(Debug)]
 pub struct HookHandle(Arc<AtomicBool>);
 
 impl HookHandle {
-    /// Takes the hook away.
+    /// Unregisters the hook.
     pub fn remove(self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -42,9 +43,9 @@ impl<T: Element> Hooks<T> {
         HookHandle(live)
     }
 
-    /// What the hooks make of a gradient, one after the other.
+    /// Passes a gradient through the hooks, one after the other.
     pub fn run(&self, gradient: Tensor<T>) -> Result<Tensor<T>> {
-        // A copy: no lock is held while they run.
+        // A copy, so that no lock is held while the hooks run.
         let hooks = self.lock().clone();
         let mut gradient = gradient;
         for hook in hooks.iter().filter(|hook| hook.live.load(Ordering::Relaxed)) {
@@ -73,14 +74,15 @@ impl<T: Element> Backward<T> for Hooked<T> {
 }
 
 impl<T: Element> Leaf<T> {
-    /// What the hooks make of a gradient.
+    /// Passes a gradient through the hooks.
     pub fn hooked(&self, gradient: Tensor<T>) -> Result<Tensor<T>> {
         self.hooks.get().map_or(Ok(gradient.clone()), |hooks| hooks.run(gradient))
     }
 }
 
 impl<T: Element> Gradients<T> {
-    /// A gradient arrives at one place where a leaf was used. With hooks it waits for those of the other places.
+    /// Adds a gradient that arrives at one use of a leaf. If the leaf has hooks, the gradient is held back
+    /// until those of all other uses have arrived.
     pub(crate) fn arrive(&mut self, leaf: &Arc<Leaf<T>>, gradient: Tensor<T>) -> Result<()> {
         if leaf.hooks.get().is_none() {
             return add_to_leaf(leaf, gradient);
@@ -92,17 +94,17 @@ impl<T: Element> Gradients<T> {
         Ok(())
     }
 
-    /// After a sweep: the sums for leaves with hooks go through them and on to the leaves.
+    /// After a sweep: passes the sums for leaves with hooks through them and on to the leaves.
     pub(super) fn settle(&mut self) -> Result<()> {
         self.hooked.drain(..).try_for_each(|(leaf, sum)| add_to_leaf(&leaf, leaf.hooked(sum)?))
     }
 }
 
 impl<T: Element> Tensor<T> {
-    /// Lets every gradient of this tensor pass through `hook`, which gives what takes its place. In a backward pass it
-    /// runs once, on the sum of what all uses of the tensor contribute: for a leaf before that is added to
-    /// [`grad`](Tensor::grad), for a recorded tensor before it goes further back. Hooks run in the order in which they
-    /// were registered, without being recorded.
+    /// Passes every gradient of this tensor through `hook`, which returns its replacement. In a backward pass
+    /// it runs once, on the sum of the contributions of all uses of the tensor: for a leaf before the sum is
+    /// added to [`grad`](Tensor::grad), for a recorded tensor before it propagates further back. Hooks run in
+    /// the order in which they were registered, and are not recorded.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -117,8 +119,9 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Autograd`] when the tensor requires no gradient, was recorded on another thread, or its part of the tape
-    /// is freed. A hook's own errors, or [`Error::Shape`] when it changes the shape, end the backward pass.
+    /// [`Error::Autograd`] if the tensor requires no gradient, was recorded on another thread, or its part of
+    /// the tape has been freed. An error returned by a hook, or [`Error::Shape`] if it changes the shape,
+    /// ends the backward pass.
     pub fn register_hook(
         &self,
         hook: impl Fn(&Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static,

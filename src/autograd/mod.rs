@@ -1,9 +1,10 @@
 //! Reverse-mode differentiation on a tape.
 //!
-//! Each thread has one tape per element type: a `Vec` of nodes in the order in which the operations ran. An operation
-//! whose input wants a gradient appends a node with its parents' indices and what its backward needs;
-//! [`Tensor::backward`] runs once over the nodes from the last to the first. Nodes are freed as they run, and the
-//! whole tape when no recorded tensor is alive any more, so that forgetting `backward` leaks nothing.
+//! Each thread has one tape per element type: a `Vec` of nodes in the order in which the operations ran. An
+//! operation with an input that requires a gradient appends a node with the indices of its parents and the
+//! data that its backward pass needs; [`Tensor::backward`] runs once over the nodes from last to first. Nodes
+//! are freed as they run, and the whole tape once no recorded tensor is left, so that a forgotten `backward`
+//! does not leak memory.
 //!
 //! ```
 //! use gristmill::Tensor;
@@ -49,7 +50,7 @@ use ops::Op;
 struct Tape<T: Element> {
     nodes: Vec<Node<T>>,
     token: Arc<Token>,
-    /// Gradients by node, kept between sweeps for its memory.
+    /// Gradients by node; kept between sweeps to reuse the memory.
     gradients: Vec<Option<Tensor<T>>>,
 }
 
@@ -58,20 +59,20 @@ struct Node<T: Element> {
     at: &'static Location<'static>,
 }
 
-/// A parent of a node; `None` when it wants no gradient.
+/// A parent of a node; `None` if it requires no gradient.
 pub(crate) type Parent = Option<usize>;
 
 /// The gradients of one sweep.
 pub(crate) struct Gradients<T: Element> {
     /// By node.
     slots: Vec<Option<Tensor<T>>>,
-    /// What has arrived at leaves with hooks.
+    /// Sums that have arrived at leaves with hooks.
     hooked: Vec<(Arc<Leaf<T>>, Tensor<T>)>,
 }
 
 impl<T: Element> Gradients<T> {
-    /// Adds what `make` computes to the gradient of `parent`; computes nothing when nobody wants it. The first
-    /// contribution moves in.
+    /// Adds the result of `make` to the gradient of `parent`; does not call it if the parent requires no
+    /// gradient. The first contribution is moved in.
     pub(crate) fn add(&mut self, parent: Parent, make: impl FnOnce() -> Result<Tensor<T>>) -> Result<()> {
         let Some(parent) = parent else { return Ok(()) };
         let contribution = make()?;
@@ -84,7 +85,7 @@ impl<T: Element> Gradients<T> {
     }
 }
 
-/// The sum of two gradients, in the memory of one of them if nobody else shares it.
+/// The sum of two gradients, computed in place in one of them if it has no other owner.
 fn accumulate<T: Element>(sum: Tensor<T>, more: Tensor<T>) -> Result<Tensor<T>> {
     let (mut sum, mut more) = (sum, more);
     if let Some(data) = sum.data_mut() {
@@ -117,7 +118,7 @@ impl<T: Element> Tape<T> {
         Self { nodes: Vec::new(), token: Arc::new(token), gradients: Vec::new() }
     }
 
-    /// Appends a node for a leaf, or finds the node of a recorded tensor.
+    /// Appends a node for a leaf, or returns the node of a recorded tensor.
     fn parent_of(
         &mut self,
         op: &'static str,
@@ -139,7 +140,7 @@ impl<T: Element> Tape<T> {
     }
 }
 
-/// Runs `f` with this thread's tape for `T`; `None` while the thread shuts down.
+/// Runs `f` with this thread's tape for `T`; `None` while the thread is shutting down.
 fn with_tape<T: Element, R>(f: impl FnOnce(&RefCell<Tape<T>>) -> R) -> Option<R> {
     TAPES
         .try_with(|tapes| {
@@ -149,7 +150,7 @@ fn with_tape<T: Element, R>(f: impl FnOnce(&RefCell<Tape<T>>) -> R) -> Option<R>
         .ok()
 }
 
-/// Frees all nodes; called when the last recorded tensor of a tape goes.
+/// Frees all nodes; called when the last recorded tensor of a tape is dropped.
 fn reset<T: Element>(token: &Token) {
     if token.thread != std::thread::current().id() {
         return;
@@ -158,7 +159,7 @@ fn reset<T: Element>(token: &Token) {
         Ok(mut tape) => std::mem::take(&mut tape.nodes),
         Err(_) => Vec::new(),
     });
-    // What the nodes hold is dropped while the tape is free; the memory of the list is kept.
+    // The contents of the nodes are dropped while the tape is not borrowed; the memory of the list is kept.
     if let Some(mut nodes) = nodes {
         nodes.clear();
         with_tape::<T, _>(|tape| {
@@ -171,7 +172,7 @@ fn reset<T: Element>(token: &Token) {
     }
 }
 
-/// Runs `f` without recording: its results are plain numbers.
+/// Runs `f` without recording, so that its results are not tracked.
 ///
 /// ```
 /// use gristmill::{Tensor, autograd::no_grad};
@@ -184,13 +185,14 @@ pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
     with_flag(&RECORDING, false, f)
 }
 
-/// Whether operations are recorded here and now.
+/// Whether operations are currently recorded on this thread.
 pub fn is_recording() -> bool {
     RECORDING.get()
 }
 
-/// Runs `f` in anomaly mode: the first recorded operation whose result is not finite gives an error that names its
-/// line, and so does the first one whose backward makes a gradient that is not. It looks at every number: slow.
+/// Runs `f` in anomaly mode: the first recorded operation whose result is not finite returns an error that
+/// names its source line, and so does the backward pass at the first operation that makes a gradient that is
+/// not finite. Slow, since every number is checked.
 pub fn detect_anomaly<R>(f: impl FnOnce() -> R) -> R {
     with_flag(&DETECT_ANOMALY, true, f)
 }
@@ -206,8 +208,8 @@ fn with_flag<R>(flag: &'static std::thread::LocalKey<Cell<bool>>, value: bool, f
     f()
 }
 
-/// Appends the node that `make` builds from the parents of `inputs`, if recording is on and one of them wants a
-/// gradient; gives `out` its place on the tape. An input that is `None` has no parent.
+/// Appends the node that `make` builds from the parents of `inputs`, if recording is on and one of them
+/// requires a gradient, and sets the position of `out` on the tape. An input that is `None` has no parent.
 #[track_caller]
 pub(crate) fn record<'a, T: Element, I: Into<Option<&'a Tensor<T>>>, const N: usize>(
     name: &'static str,
@@ -248,7 +250,7 @@ pub(crate) fn record_many<T: Element>(
     })
 }
 
-/// Appends the node that `make` builds, after the leaves that it adds.
+/// Appends the node that `make` builds, after any leaves that it adds.
 #[inline]
 fn append<T: Element>(
     name: &'static str,
@@ -278,14 +280,14 @@ fn append<T: Element>(
     Ok(out)
 }
 
-/// Whether an operation on these inputs is to be recorded.
+/// Whether an operation on these inputs must be recorded.
 #[inline]
 fn wants_grad<'a, T: Element>(mut inputs: impl Iterator<Item = &'a Tensor<T>>) -> bool {
     RECORDING.get() && inputs.any(|input| input.track.is_some())
 }
 
 impl<T: Element> Tape<T> {
-    /// Frees the nodes if the last recorded tensor went on another thread, which could not.
+    /// Frees the nodes if the last recorded tensor was dropped on another thread, which could not free them.
     fn drop_if_forgotten(&mut self) {
         if Arc::strong_count(&self.token) == 1 {
             self.nodes.clear();
@@ -298,9 +300,9 @@ fn all_finite<T: Element>(tensor: &Tensor<T>) -> bool {
 }
 
 impl<T: Element> Tensor<T> {
-    /// This tensor as a leaf: [`backward`](Tensor::backward) will leave its gradient in [`grad`](Tensor::grad).
-    /// Clones share the gradient. A tensor that is recorded or a leaf already is given back as it is; after
-    /// [`detach`](Tensor::detach) it is a new leaf.
+    /// This tensor as a leaf: [`backward`](Tensor::backward) will accumulate its gradient in
+    /// [`grad`](Tensor::grad). Clones share the gradient. A tensor that is recorded or already a leaf is
+    /// returned as it is; after [`detach`](Tensor::detach) it becomes a new leaf.
     #[must_use]
     pub fn requires_grad(&self) -> Self {
         if self.is_tracked() {
@@ -323,13 +325,13 @@ impl<T: Element> Tensor<T> {
         }
     }
 
-    /// The gradient that the backward passes since the last [`zero_grad`](Tensor::zero_grad) left in this leaf, if
-    /// any did.
+    /// The gradient that backward passes have accumulated in this leaf since the last
+    /// [`zero_grad`](Tensor::zero_grad), if there is one.
     pub fn grad(&self) -> Option<Tensor<T>> {
         self.leaf()?.grad.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets the gradient of this leaf.
+    /// Clears the gradient of this leaf.
     pub fn zero_grad(&self) {
         self.set_grad(None);
     }
@@ -340,36 +342,38 @@ impl<T: Element> Tensor<T> {
         }
     }
 
-    /// A leaf that shares the gradient of this one, with other numbers.
+    /// A leaf with other numbers that shares the gradient of this one.
     pub(crate) fn with_leaf_of(mut self, leaf: &Tensor<T>) -> Self {
         self.track = leaf.track.clone();
         self
     }
 
-    /// Computes the gradient of this number with respect to every leaf it was made from, and adds it to theirs. What
-    /// the tape held for it is freed.
+    /// Computes the gradient of this one-element tensor with respect to every leaf that it depends on, and
+    /// adds it to the gradient of the leaf. Frees the part of the tape that it used.
     ///
     /// # Errors
-    /// [`Error::Autograd`] when this tensor was not recorded, has more than one element, was recorded on another
-    /// thread, or was run through before; errors of the backward passes.
+    /// [`Error::Autograd`] if this tensor was not recorded, has more than one element, was recorded on
+    /// another thread, or has already been run backward; any error of a backward pass.
     pub fn backward(&self) -> Result<()> {
         self.sweep(self.unit_gradient()?, false)
     }
 
-    /// [`backward`](Tensor::backward) that keeps the tape, so that it can run again.
+    /// [`backward`](Tensor::backward), but keeps the tape, so that it can run again.
     pub fn backward_retain_graph(&self) -> Result<()> {
         self.sweep(self.unit_gradient()?, true)
     }
 
-    /// [`backward`](Tensor::backward) from a tensor of any shape, with the gradient that arrives at it.
+    /// [`backward`](Tensor::backward) for a tensor of any shape, given the gradient of the final result with
+    /// respect to it.
     ///
     /// # Errors
-    /// As [`backward`](Tensor::backward), and [`Error::Shape`] when the shapes differ.
+    /// [`Error::Shape`] if the shapes differ; [`Error::Autograd`] if this tensor was not recorded, was
+    /// recorded on another thread, or has already been run backward; any error of a backward pass.
     pub fn backward_with(&self, gradient: &Tensor<T>) -> Result<()> {
         self.sweep(self.fitting(gradient)?, false)
     }
 
-    /// A gradient for this tensor, not tracked, if its shape is right.
+    /// The gradient for this tensor, not tracked; an error if its shape differs.
     fn fitting(&self, gradient: &Tensor<T>) -> Result<Tensor<T>> {
         if gradient.shape() == self.shape() {
             return Ok(gradient.detach().compact());
@@ -405,14 +409,15 @@ fn not_recorded(op: &'static str) -> Error {
     Error::autograd(op, "the tensor was not recorded: no input required a gradient, or recording was off")
 }
 
-/// The nodes and gradients of a tape while a backward pass runs; they go back to it in the end, also after a panic.
+/// The nodes and gradients of a tape during a backward pass; they return to the tape at the end, even after a
+/// panic.
 struct Sweep<T: Element> {
     nodes: Vec<Node<T>>,
     gradients: Gradients<T>,
 }
 
 impl<T: Element> Sweep<T> {
-    /// Takes the nodes out of this thread's tape; `gradient` arrives at the last one.
+    /// Takes the nodes out of this thread's tape; `gradient` is the gradient of the last one.
     fn start(handle: &Handle, gradient: Tensor<T>) -> Result<Self> {
         let taken = with_tape::<T, _>(|tape| {
             let mut tape = tape.borrow_mut();
@@ -439,7 +444,7 @@ impl<T: Element> Drop for Sweep<T> {
         self.gradients.slots.clear();
         with_tape::<T, _>(|tape| {
             let mut tape = tape.borrow_mut();
-            // A pass inside this one has left the tape empty.
+            // A backward pass nested in this one leaves the tape empty.
             if tape.nodes.is_empty() {
                 tape.nodes = std::mem::take(&mut self.nodes);
                 tape.gradients = std::mem::take(&mut self.gradients.slots);

@@ -1,4 +1,4 @@
-//! The backward pass that looks at every gradient: for [`grad`] and for anomaly mode.
+//! The backward pass that checks every gradient: for [`grad`] and for anomaly mode.
 
 use std::sync::Arc;
 
@@ -10,12 +10,13 @@ use crate::simd::Element;
 use crate::tensor::Tensor;
 use crate::tensor::track::{Leaf, Track};
 
-/// How [`grad_with`] starts and ends.
+/// Options of [`grad_with`].
 #[derive(Clone, Copy)]
 pub struct GradOptions<'a, T: Element = f32> {
-    /// What arrives at the result, in its shape; by default the result must be one number, at which 1 arrives.
+    /// The gradient of the final result with respect to this one, of its shape; by default the result must be
+    /// a single number, with gradient 1.
     pub gradient: Option<&'a Tensor<T>>,
-    /// Whether the tape is kept, so that it can run again; it is freed by default.
+    /// Whether the tape is kept, so that it can run again; by default it is freed.
     pub retain_graph: bool,
 }
 
@@ -25,7 +26,8 @@ impl<T: Element> Default for GradOptions<'_, T> {
     }
 }
 
-/// The gradients of a number with respect to these tensors, leaves or recorded ones; no leaf accumulates anything.
+/// The gradients of a single number with respect to these tensors, which may be leaves or recorded; no
+/// gradients are accumulated in leaves.
 ///
 /// ```
 /// use gristmill::{Tensor, autograd::grad};
@@ -38,17 +40,21 @@ impl<T: Element> Default for GradOptions<'_, T> {
 /// ```
 ///
 /// # Errors
-/// As [`Tensor::backward`]; [`Error::Autograd`] when the result does not depend on an input, naming it.
+/// [`Error::Autograd`] if the result was not recorded, has more than one element, was recorded on another
+/// thread or has already been run backward, or if it does not depend on an input, which is named; any error
+/// of a backward pass.
 pub fn grad<T: Element>(result: &Tensor<T>, inputs: &[&Tensor<T>]) -> Result<Vec<Tensor<T>>> {
     let gradients = grad_with(result, inputs, GradOptions::default())?;
     let unused = |i| Error::autograd("grad", format!("the result does not depend on input {i}"));
     gradients.into_iter().enumerate().map(|(i, gradient)| gradient.ok_or_else(|| unused(i))).collect()
 }
 
-/// [`grad`] from a result of any shape; `None` for an input on which it does not depend.
+/// [`grad`] for a result of any shape; `None` for an input that the result does not depend on.
 ///
 /// # Errors
-/// As [`Tensor::backward`], and [`Error::Shape`] when the gradient given has not the result's shape.
+/// [`Error::Autograd`] if the result was not recorded, was recorded on another thread or has already been run
+/// backward; [`Error::Shape`] if `options.gradient` does not have the result's shape; any error of a backward
+/// pass.
 pub fn grad_with<T: Element>(
     result: &Tensor<T>,
     inputs: &[&Tensor<T>],
@@ -93,7 +99,7 @@ enum Place<T: Element> {
     Elsewhere,
 }
 
-/// Where gradients are caught, and those that were.
+/// The tensors whose gradients are wanted, and the gradients that have arrived.
 struct Wanted<T: Element>(Vec<(Place<T>, Option<Tensor<T>>)>);
 
 impl<T: Element> Wanted<T> {
@@ -117,7 +123,7 @@ impl<T: Element> Wanted<T> {
         }
     }
 
-    /// The gradients, those of leaves through their hooks.
+    /// The gradients; those of leaves are passed through their hooks.
     fn settle(self) -> Result<Vec<Option<Tensor<T>>>> {
         let each = |(place, caught): (Place<T>, Option<Tensor<T>>)| match (place, caught) {
             (Place::Leaf(leaf), Some(sum)) => Ok(Some(leaf.hooked(sum)?.compact())),
@@ -136,7 +142,7 @@ pub(super) fn run_backward<T: Element>(
     run(nodes, gradients, retain, None)
 }
 
-/// A backward pass that gives gradients to those who want them, and to the leaves if nobody does.
+/// A backward pass that delivers gradients to the tensors in `wanted`, or to the leaves if there is none.
 fn run<T: Element>(
     nodes: &mut [Node<T>],
     gradients: &mut Gradients<T>,
@@ -165,7 +171,7 @@ fn run<T: Element>(
             (Op::Leaf(leaf), Some(wanted)) => wanted.at_leaf(leaf, gradient)?,
             _ => op.backward(gradient, gradients)?,
         }
-        // All gradients on their way were finite before this node.
+        // All pending gradients were finite before this node.
         let made = &gradients.slots[..index];
         if detect && made.iter().flatten().any(|gradient| !all_finite(gradient)) {
             return not_finite(format!("the gradient that the operation at {} passes on", node.at));

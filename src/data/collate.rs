@@ -1,17 +1,16 @@
-//! How samples of any type become batches.
+//! Making batches from samples of any type.
 
 use std::sync::Arc;
 
-use super::loader::nth_split;
 use super::transform::Transform;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
-/// What a [`DataLoader`](super::DataLoader) makes batches of.
+/// The source from which a [`DataLoader`](super::DataLoader) makes batches.
 ///
-/// Every [`Dataset`](super::Dataset) of images is one, [`TensorDataset`](super::TensorDataset) is one, and
-/// [`Samples::collate`] makes one of samples of any type. Implement it where a batch is made as a whole: a query, a
-/// kernel, a file that is read in one piece.
+/// Implemented by every [`Dataset`](super::Dataset) of images and by [`TensorDataset`](super::TensorDataset);
+/// [`Samples::collate`] makes one from samples of any type. Implement it yourself if a batch is made as a
+/// whole: by a query, a kernel, or from a file that is read in one piece.
 ///
 /// ```
 /// use gristmill::{Result, data::{Collate, DataLoader, Picks}};
@@ -38,20 +37,20 @@ pub trait Collate: Send + Sync {
     /// The number of samples.
     fn samples(&self) -> usize;
 
-    /// Makes the batch of these samples, at least one, in their order.
+    /// Makes the batch of these samples, of which there is at least one, in their order.
     ///
     /// # Errors
-    /// Whatever keeps a sample from being read; it ends the epoch.
+    /// Any error in reading a sample; it ends the epoch.
     fn collate(&self, picks: &mut Picks<'_>) -> Result<Self::Batch>;
 }
 
-/// The samples of one batch, one after the other. What panics is blamed on the sample that was taken last.
+/// The samples of one batch, one after the other. A panic is attributed to the sample that was taken last.
 pub struct Picks<'a> {
-    /// The rest of the epoch: first this batch, then what follows it.
+    /// The rest of the epoch: first this batch, then the batches after it.
     pub(super) order: &'a [usize],
-    /// Which split of `rng` a sample draws from, unless it is that of its index.
+    /// The split of `rng` from which each sample draws, if that is not the one with its index.
     pub(super) draws: &'a [u64],
-    /// How many of `order` are in the batch.
+    /// How many of `order` are in this batch.
     pub(super) count: usize,
     pub(super) taken: usize,
     pub(super) rng: &'a Rng,
@@ -59,12 +58,12 @@ pub struct Picks<'a> {
 }
 
 impl<'a> Picks<'a> {
-    /// The indices of all samples of the batch, also of those that were taken.
+    /// The indices of all samples of the batch, including those already taken.
     pub fn indices(&self) -> &'a [usize] {
         &self.order[..self.count]
     }
 
-    /// The sample `ahead` places behind the next one, also of a later batch.
+    /// The sample `ahead` positions after the next one, which may be in a later batch.
     pub(super) fn later(&self, ahead: usize) -> Option<usize> {
         self.order.get(self.taken + ahead).copied()
     }
@@ -95,21 +94,21 @@ impl ExactSizeIterator for Picks<'_> {}
 
 /// One sample of a batch.
 pub struct Pick<'a> {
-    /// Which sample, below the number of samples.
+    /// The index of the sample, below the number of samples.
     pub index: usize,
     split: u64,
     rng: &'a Rng,
 }
 
 impl Pick<'_> {
-    /// The sample's own generator: a function of the loader's generator, the epoch and the index; where a sampler gives
-    /// an index more than once in an epoch, each time has another one.
+    /// The sample's own generator: a function of the loader's generator, the epoch and the index. If a
+    /// sampler returns an index more than once in an epoch, each occurrence has its own.
     pub fn rng(&self) -> Rng {
-        nth_split(self.rng, self.split)
+        self.rng.nth_split(self.split)
     }
 }
 
-/// Samples of a type of one's own, to be read one by one.
+/// Samples of your own type, read one by one.
 ///
 /// ```
 /// use gristmill::{Result, Rng, Tensor, data::{DataLoader, Samples}};
@@ -141,7 +140,7 @@ impl Pick<'_> {
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 pub trait Samples: Send + Sync {
-    /// What there is at an index.
+    /// The type of a sample.
     type Sample;
 
     /// The number of samples.
@@ -152,14 +151,14 @@ pub trait Samples: Send + Sync {
         self.len() == 0
     }
 
-    /// Sample `index`, below [`len`](Samples::len). What is random about it comes from `rng`, which belongs to this
-    /// sample in this epoch.
+    /// Sample `index`, below [`len`](Samples::len). Anything random in it must be drawn from `rng`, which
+    /// belongs to this sample in this epoch.
     ///
     /// # Errors
-    /// Whatever keeps the sample from being read; it ends the epoch.
+    /// Any error in reading the sample; it ends the epoch.
     fn get(&self, index: usize, rng: &mut Rng) -> Result<Self::Sample>;
 
-    /// Batches made by `batch` from the samples of each, in their order.
+    /// A source of batches, each made by `batch` from its samples, in their order.
     fn collate<B, F>(self, batch: F) -> Collated<Self, F>
     where
         Self: Sized,
@@ -169,7 +168,7 @@ pub trait Samples: Send + Sync {
     }
 }
 
-/// Samples and what makes a batch of them; see [`Samples::collate`].
+/// Samples and the function that makes batches of them; see [`Samples::collate`].
 #[derive(Clone, Debug)]
 pub struct Collated<S, F> {
     samples: S,
@@ -192,7 +191,7 @@ where
 }
 
 impl<S: Samples, F> Collated<S, F> {
-    /// The batch of the samples at the places of these indices.
+    /// The batch of the samples at `place` of these indices.
     pub(super) fn gather<B>(&self, picks: &mut Picks<'_>, place: impl Fn(usize) -> usize) -> Result<B>
     where
         F: Fn(Vec<S::Sample>) -> Result<B>,
@@ -241,7 +240,7 @@ impl<S: Clone + Send + Sync> Samples for VecDataset<S> {
     }
 
     /// # Errors
-    /// [`Error::Value`] when there is no such sample.
+    /// [`Error::Value`] if there is no such sample.
     fn get(&self, index: usize, _: &mut Rng) -> Result<S> {
         self.0.get(index).cloned().ok_or_else(|| {
             Error::value("VecDataset", format!("there is no sample {index} among {}", self.0.len()))

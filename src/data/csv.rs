@@ -1,4 +1,4 @@
-//! Tables of numbers in text: CSV.
+//! Tables of numbers as text: CSV.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -29,12 +29,12 @@ use crate::tensor::{Shape, Tensor};
 pub struct Csv<T: Element = f32> {
     path: PathBuf,
     names: Vec<String>,
-    /// The line of each row, the first is 1.
+    /// The line number of each row, counted from 1.
     lines: Vec<usize>,
     values: Tensor<T>,
 }
 
-/// How a file is to be read.
+/// The options of a CSV file.
 ///
 /// ```no_run
 /// use gristmill::data::{Csv, CsvFormat};
@@ -43,15 +43,15 @@ pub struct Csv<T: Element = f32> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CsvFormat {
-    /// What stands between two fields, an ASCII character; a comma by default.
+    /// The separator of fields, an ASCII character; a comma by default.
     pub delimiter: u8,
-    /// Whether the first line names the columns; yes by default. Without it they are called `0`, `1`, …
+    /// Whether the first line names the columns; true by default. Otherwise they are called `0`, `1`, …
     pub header: bool,
-    /// What stands for a missing number beside an empty field, such as `NA`; by default missing numbers are errors.
-    /// They become NaN.
+    /// A text for missing numbers, such as `NA`, in addition to empty fields. Missing numbers are errors by
+    /// default; with this option they become NaN.
     pub missing: Option<&'static str>,
-    /// Whether the first column is an index, such as the row names of pandas and R: it is left out then, whatever it
-    /// holds. No by default, but a first column without a name is an error that says so.
+    /// Whether the first column is an index, such as the row names of pandas and R, which is then skipped,
+    /// whatever it contains. False by default, but a first column without a name is an error that says so.
     pub index: bool,
 }
 
@@ -65,7 +65,7 @@ impl<T: Element> Csv<T> {
     /// Reads a file with commas and a header; see [`CsvFormat::read`].
     ///
     /// # Errors
-    /// As [`CsvFormat::read`].
+    /// [`Error::File`] if the file cannot be read or parsed; [`CsvFormat::read`] lists the reasons.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         CsvFormat::default().read(path)
     }
@@ -80,10 +80,10 @@ impl<T: Element> Csv<T> {
         &self.values
     }
 
-    /// The columns of these names in this order, `[rows, names]`.
+    /// The columns with these names in this order, `[rows, names]`.
     ///
     /// # Errors
-    /// [`Error::File`] naming a column that is not there.
+    /// [`Error::File`] naming a column that does not exist.
     pub fn columns(&self, names: &[&str]) -> Result<Tensor<T>> {
         let places = names.iter().map(|name| self.place(name)).collect::<Result<Vec<_>>>()?;
         self.pick(&places)
@@ -92,22 +92,23 @@ impl<T: Element> Csv<T> {
     /// All other columns, `[rows, others]`, and the targets, `[rows, targets]`.
     ///
     /// # Errors
-    /// [`Error::File`] naming a column that is not there.
+    /// [`Error::File`] naming a column that does not exist.
     pub fn split(&self, targets: &[&str]) -> Result<(Tensor<T>, Tensor<T>)> {
         let places = targets.iter().map(|name| self.place(name)).collect::<Result<Vec<_>>>()?;
         let others: Vec<usize> = (0..self.names.len()).filter(|place| !places.contains(place)).collect();
         Ok((self.pick(&others)?, self.pick(&places)?))
     }
 
-    /// All other columns, `[rows, others]`, and a column of class numbers 0, 1, ….
+    /// All other columns, `[rows, others]`, and a column of class indices 0, 1, ….
     ///
     /// # Errors
-    /// [`Error::File`] when the column is not there, or naming the line of what is not a whole number ≥ 0.
+    /// [`Error::File`] if the column does not exist, or naming the line of a number that is not an integer ≥
+    /// 0.
     pub fn split_labels(&self, target: &str) -> Result<(Tensor<T>, Vec<usize>)> {
         let (others, labels) = self.split(&[target])?;
         let label = |(x, line): (T, &usize)| {
             let x = x.to_f64();
-            // Above 2³², a class number is a mistake.
+            // Class indices above 2³² are certainly mistakes.
             if x >= 0.0 && x.fract() == 0.0 && x <= f64::from(u32::MAX) {
                 return Ok(x as usize);
             }
@@ -147,28 +148,29 @@ fn contents(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The lines of a text, which end in LF, CR LF or, as on old Macs and in some exports, CR.
+/// The lines of a text, which may end in LF, CR LF or, as on old Macs and in some exports, CR.
 fn lines_of(text: &str) -> impl Iterator<Item = &str> {
     text.split_terminator('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
 
 impl CsvFormat {
-    /// Reads a file of numbers, as it is or in gzip.
+    /// Reads a file of numbers, plain or compressed with gzip.
     ///
-    /// Lines end in LF, CR LF or CR. Fields may be quoted, with `""` for a quote, but not go over several lines; blanks around them and empty lines do
-    /// not count. Numbers are what Rust's `f32` and `f64` parse, rounded to the nearest: `1`, `-2.5e3`, `NaN`, `inf`.
+    /// Lines end in LF, CR LF or CR. Fields may be quoted, with `""` for a quote, but may not span several
+    /// lines; blanks around fields and empty lines are ignored. Numbers are those that Rust's `f32` and `f64`
+    /// parse, rounded to the nearest: `1`, `-2.5e3`, `NaN`, `inf`.
     ///
     /// # Errors
-    /// [`Error::File`] when the file cannot be read or is not UTF-8; naming the line when it has another number of
-    /// fields than the first one or a quote is not closed; naming line and column when a field is not a number, is
-    /// missing, or is too large for the element type; when there are no columns, two have the same name, or one has none;
-    /// when the line of the names holds numbers (other than 0, 1, …, which pandas gives to columns without names), since
-    /// a row would get lost.
+    /// [`Error::File`] if the file cannot be read or is not UTF-8; if a line, which is named, has a different
+    /// number of fields than the first one or an unclosed quote; if a field, named by line and column, is not
+    /// a number, is missing, or is too large for the element type; if there are no columns, two have the same
+    /// name, or one has none; or if the line of names contains numbers (other than 0, 1, …, which pandas
+    /// gives to columns without names), since a row would get lost.
     pub fn read<T: Element>(self, path: impl AsRef<Path>) -> Result<Csv<T>> {
         self.read_named(path.as_ref(), Self::check_names)
     }
 
-    /// [`read`](CsvFormat::read) with another opinion on what may be a line of names.
+    /// [`read`](CsvFormat::read) with a different test of whether a line can be the line of names.
     pub(crate) fn read_named<T: Element>(
         self,
         path: &Path,
@@ -200,7 +202,7 @@ impl CsvFormat {
 
         let Some(&(number, first)) = lines.peek() else { return Err("holds no columns".into()) };
         let first = self.fields(number, first)?;
-        // The fields before this one are left out.
+        // The number of leading fields to skip.
         let start = usize::from(self.index).min(first.len());
         let names = match self.header {
             true => {
@@ -235,7 +237,7 @@ impl CsvFormat {
         Ok(Csv { path: path.to_owned(), names, lines: numbers, values })
     }
 
-    /// Refuses a line of names that would make a row of numbers, or an index, something else without a word.
+    /// Rejects a line of names that would silently turn a row of numbers, or an index, into something else.
     fn check_names(self, line: usize, names: &[String]) -> Result<(), String> {
         let number = |name: &String| name.parse::<f64>().is_ok();
         let skip = usize::from(self.index);
@@ -248,7 +250,7 @@ impl CsvFormat {
                  with `header: false` it is the first row"
             ));
         }
-        // What pandas calls an index that was written and read again.
+        // The name that pandas gives to an index that was written and read again.
         let nameless = |place: usize, name: &str| name.is_empty() || place == 0 && name == "Unnamed: 0";
         match names.iter().enumerate().skip(skip).find(|(place, name)| nameless(*place, name)) {
             Some((0, name)) => Err(format!(
@@ -267,7 +269,8 @@ impl CsvFormat {
         if field.is_empty() {
             return Err("a number is missing".into());
         }
-        // Through f64, a number could be rounded twice. The parser multiplies and divides.
+        // Parsed in its own type, since by way of f64 a number could be rounded twice; in a fixed
+        // environment, since the parser does floating-point arithmetic.
         let value = environment::within(Environment::KEEP, || {
             if simd::is::<T, f32>() {
                 field.parse::<f32>().map(|x| T::from_f64(x.into()))

@@ -1,9 +1,8 @@
-//! Where images and labels come from.
+//! Images with labels.
 
 use std::sync::Arc;
 
 use super::collate::{Collate, Picks};
-use super::loader::Batch;
 use crate::buffer::Buffer;
 use crate::context;
 use crate::error::{Error, Result};
@@ -11,14 +10,17 @@ use crate::kernels::Operand as _;
 use crate::simd::{Kernel, Simd};
 use crate::tensor::{Shape, Tensor};
 
-/// How many images ahead of reading one the data set is told. In random order, a batch of 100 images of MNIST takes
-/// 22 µs instead of 52 µs with 2, 4 or 8 (AVX2, `cargo bench --bench criterion -- data`).
+/// How many images in advance the data set is told what will be read. With 2, 4 or 8, a batch of 100 images
+/// of MNIST in random order takes 22 µs instead of 52 µs (AVX2, `cargo bench --bench criterion -- data`).
 const AHEAD: usize = 4;
+
+/// A batch of a [`Dataset`]: images of shape `[batch, …]` and their labels, a slice in recycled memory.
+pub type Batch = (Tensor<f32>, Buffer<usize>);
 
 /// Images of one shape, each with a label.
 ///
-/// A data set is read through `&self`, from the worker thread of a [`DataLoader`](super::DataLoader), image by image
-/// straight into the batch.
+/// A data set is read through `&self` by the thread that makes the batches of a
+/// [`DataLoader`](super::DataLoader), image by image and straight into the batch.
 ///
 /// ```
 /// use gristmill::{Result, data::{DataLoader, Dataset}};
@@ -57,28 +59,28 @@ pub trait Dataset: Send + Sync {
     /// The shape of one image, for [transforms](super::Transform) `[height, width, channels]`.
     fn shape(&self) -> &[usize];
 
-    /// The number of classes: every label is below it.
+    /// The number of classes; every label is less than this.
     fn classes(&self) -> usize;
 
     /// Writes image `index`, below [`len`](Dataset::len), to `out`, which has as many elements as the shape.
     ///
-    /// Every element must be written: `out` holds numbers of other images.
+    /// Every element must be written: `out` still holds the numbers of other images.
     ///
     /// # Errors
-    /// Whatever keeps the image from being read; it ends the epoch.
+    /// Any error in reading the image; it ends the epoch.
     fn read(&self, index: usize, out: &mut [f32]) -> Result<()>;
 
     /// The class of image `index`, below [`len`](Dataset::len).
     fn label(&self, index: usize) -> usize;
 
-    /// Told a few images ahead that image `index`, below [`len`](Dataset::len), is going to be read: a chance to ask for
-    /// its memory. Does nothing unless implemented.
+    /// Called a few images before image `index`, below [`len`](Dataset::len), is read: an opportunity to
+    /// prefetch its memory. Does nothing by default.
     fn read_soon(&self, index: usize) {
         let _ = index;
     }
 }
 
-/// A shared data set, also `Arc<dyn Dataset>`.
+/// A shared data set, which may be an `Arc<dyn Dataset>`.
 impl<D: Dataset + ?Sized> Dataset for Arc<D> {
     fn len(&self) -> usize {
         (**self).len()
@@ -109,7 +111,8 @@ impl<D: Dataset + ?Sized> Dataset for Arc<D> {
     }
 }
 
-/// A batch is `(images, labels)`: the images are read straight into it, then each transform changes them in place.
+/// A batch is `(images, labels)`: the images are read straight into it, then each transform changes them in
+/// place.
 impl<D: Dataset> Collate for D {
     type Batch = Batch;
 
@@ -154,7 +157,7 @@ impl<D: Dataset> Collate for D {
     }
 }
 
-/// An error unless there is an image `index` among `len`.
+/// Checks that there is an image `index` among `len`.
 pub(super) fn check_index(op: &'static str, index: usize, len: usize) -> Result<()> {
     if index < len {
         return Ok(());
@@ -165,7 +168,7 @@ pub(super) fn check_index(op: &'static str, index: usize, len: usize) -> Result<
 /// `out[i] = pixels[i] / 255`, rounded once: for the [`read`](Dataset::read) of images stored as bytes.
 ///
 /// # Errors
-/// [`Error::Shape`] when the lengths differ.
+/// [`Error::Shape`] if the lengths differ.
 pub fn scale_pixels(pixels: &[u8], out: &mut [f32]) -> Result<()> {
     out.expect_len("scale_pixels", "out", pixels.len())?;
     let simd = context::settings()?.simd;
@@ -182,8 +185,8 @@ struct Scale<'a> {
 impl Kernel for Scale<'_> {
     type Output = ();
 
-    /// 1/255 = 257/2¹⁶ + 1/255/2¹⁶. The first product is exact, and the error of the second one is too small to
-    /// change how the sum of any of the 256 pixels is rounded: the quotients without a division.
+    /// 1/255 = 257/2¹⁶ + 1/255/2¹⁶. The first product is exact, and the error of the second one is too small
+    /// to change how the sum is rounded for any of the 256 pixels: correct quotients without a division.
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         const HIGH: f32 = 257.0 / 65_536.0;

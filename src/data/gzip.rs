@@ -1,19 +1,19 @@
-//! Gzip files: members one after the other, and zeros behind them.
+//! Gzip files: a series of members, possibly followed by zeros.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// What a gzip file begins with.
+/// The first bytes of a gzip file.
 pub(super) const MAGIC: [u8; 2] = [0x1F, 0x8B];
 
-/// Unpacks all members of a gzip file, as `gzip` and Python do: zero bytes between and behind them, with which tapes and
-/// downloads are padded, count for nothing. Whatever else stands behind the last one is an error of the kind
+/// Unpacks all members of a gzip file, as `gzip` and Python do: zero bytes between and after them, with which
+/// tapes and downloads are padded, are ignored. Anything else after the last member is an error of the kind
 /// [`InvalidData`](ErrorKind::InvalidData).
 pub(super) struct Gunzip<R: BufRead> {
-    /// `None` behind the last one.
+    /// `None` after the last member.
     member: Option<GzDecoder<R>>,
-    /// It is not the first: it may turn out to be no member but other bytes.
+    /// Not the first member: these may turn out to be other bytes.
     later: bool,
 }
 
@@ -22,7 +22,7 @@ impl<R: BufRead> Gunzip<R> {
         Self { member: Some(GzDecoder::new(file)), later: false }
     }
 
-    /// What follows a member that has ended.
+    /// The bytes after the end of a member.
     fn next(mut file: R) -> io::Result<Option<GzDecoder<R>>> {
         loop {
             let rest = match file.fill_buf() {

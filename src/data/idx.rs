@@ -1,7 +1,8 @@
-//! The idx format of the MNIST database, in gzip or plain.
+//! The idx format of the MNIST database, plain or compressed with gzip.
 //!
-//! Two zero bytes, a byte for the type of the elements (8: `u8`), a byte for the number of dimensions, each dimension
-//! in four bytes, the highest first, then the elements, the last dimension running fastest, their highest byte first.
+//! Two zero bytes, a byte for the element type (8: `u8`), a byte for the number of dimensions, each dimension
+//! as a big-endian number of four bytes, then the elements, the last dimension varying fastest, big-endian as
+//! well.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
@@ -16,7 +17,7 @@ use crate::files::{it_is, replace};
 use crate::simd::Element;
 use crate::tensor::{Shape, Tensor};
 
-/// The types of elements by their codes.
+/// The element types by their codes.
 const KINDS: [(u8, &str); 6] =
     [(0x08, "u8"), (0x09, "i8"), (0x0B, "i16"), (0x0C, "i32"), (0x0D, "f32"), (0x0E, "f64")];
 
@@ -24,7 +25,7 @@ mod sealed {
     pub trait Sealed: Sized {
         /// The code of the type.
         const KIND: u8;
-        /// The numbers in whole elements, the highest byte first.
+        /// Parses bytes of whole big-endian numbers.
         fn decode(bytes: Vec<u8>) -> Vec<Self>;
         fn encode(self, bytes: &mut Vec<u8>);
         fn to_f64(self) -> f64;
@@ -32,7 +33,7 @@ mod sealed {
 }
 use sealed::Sealed;
 
-/// The types of elements that the format has: `u8`, `i8`, `i16`, `i32`, `f32` and `f64`.
+/// The element types of the format: `u8`, `i8`, `i16`, `i32`, `f32` and `f64`.
 pub trait IdxElement: Sealed + Copy {}
 
 impl IdxElement for u8 {}
@@ -89,20 +90,20 @@ elements!(i8: 0x09, i16: 0x0B, i32: 0x0C, f32: 0x0D, f64: 0x0E);
 pub struct Idx<T = u8> {
     /// The length of each dimension, the outermost first.
     pub dims: Vec<usize>,
-    /// The elements, the last dimension running fastest: as many as the product of `dims`.
+    /// The elements, the last dimension varying fastest: as many as the product of `dims`.
     pub data: Vec<T>,
 }
 
 impl<T: IdxElement> Idx<T> {
-    /// Reads a file with elements of this type, gzip or plain.
+    /// Reads a file with elements of this type, plain or compressed.
     ///
-    /// The whole file is read and its checksums are verified; zero bytes behind gzip's end are padding. What a header declares is not believed: memory grows
-    /// with the bytes that are really there, up to the declared number.
+    /// The whole file is read and its checksums are verified; zero bytes after the gzip data are padding. The
+    /// header is not trusted: memory grows with the bytes that are actually there, up to the declared number.
     ///
     /// # Errors
-    /// [`Error::File`] when the file is missing, unreadable, neither gzip nor idx, damaged, truncated or followed by
-    /// more; when it is not idx, or idx of another type; when the header declares more elements than can be counted, or
-    /// another number than the file holds.
+    /// [`Error::File`] if the file is missing, unreadable, neither gzip nor idx, damaged, truncated or too
+    /// long; if its elements have another type; or if the header declares more elements than can be counted,
+    /// or another number than the file holds.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let raw = open(path, |kind| {
@@ -119,11 +120,12 @@ impl<T: IdxElement> Idx<T> {
         Ok(Self { dims: raw.dims, data: T::decode(raw.bytes) })
     }
 
-    /// Writes a gzip file: under another name in the same folder, then renamed, so that `path` never holds half a file.
+    /// Writes a gzip file, by way of a temporary file in the same folder, so that `path` never holds half a
+    /// file.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `data` does not have as many elements as `dims` say or the format cannot hold `dims`;
-    /// [`Error::File`] when the file cannot be written.
+    /// [`Error::Shape`] if `data` does not have as many elements as `dims` say or the format cannot hold
+    /// `dims`; [`Error::File`] if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut bytes = self.header()?;
         self.data.iter().for_each(|x| x.encode(&mut bytes));
@@ -158,10 +160,11 @@ fn elements(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim))
 }
 
-/// Reads a file of any of the types as a tensor; each number is rounded once where `T` does not hold it.
+/// Reads a file of any of the types as a tensor; each number is rounded once if `T` cannot represent it.
 ///
 /// # Errors
-/// As [`Idx::read`], and [`Error::File`] when there are more dimensions than a tensor has axes.
+/// [`Error::File`] for the reasons given at [`Idx::read`] (of any type, though), and if there are more
+/// dimensions than a tensor can have axes.
 pub fn read_idx<T: Element>(path: impl AsRef<Path>) -> Result<Tensor<T>> {
     fn numbers<E: IdxElement, T: Element>(bytes: Vec<u8>) -> Vec<T> {
         E::decode(bytes).into_iter().map(|x| T::from_f64(x.to_f64())).collect()
@@ -180,14 +183,14 @@ pub fn read_idx<T: Element>(path: impl AsRef<Path>) -> Result<Tensor<T>> {
     Tensor::from_slice(&values, &dims)
 }
 
-/// A file as it is: whole elements of a type that the format has, as many as the dimensions say.
+/// A parsed file: whole elements of a type of the format, as many as the dimensions say.
 struct Raw {
     kind: u8,
     dims: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-/// Reads a file if `accept` takes the type of its elements.
+/// Reads a file if `accept` accepts its element type.
 fn open(path: &Path, accept: impl Fn(u8) -> Result<(), String>) -> Result<Raw> {
     let file = File::open(path).map_err(|error| Error::file(path, format!("cannot be opened: {error}")))?;
     unpack(BufReader::new(file), accept).map_err(|reason| Error::file(path, reason))
@@ -206,7 +209,7 @@ fn unpack(mut file: impl BufRead, accept: impl Fn(u8) -> Result<(), String>) -> 
     }
 }
 
-/// The array, or what is wrong with it.
+/// The array, or a description of what is wrong with it.
 fn decode(mut file: impl Read, accept: impl Fn(u8) -> Result<(), String>) -> Result<Raw, String> {
     let mut magic = [0; 4];
     file.read_exact(&mut magic).map_err(|error| unreadable("the header", error))?;
@@ -232,7 +235,8 @@ fn decode(mut file: impl Read, accept: impl Fn(u8) -> Result<(), String>) -> Res
         .and_then(|declared| Some((declared, declared.checked_mul(size)?)))
         .ok_or_else(|| format!("declares the dimensions {dims:?}: more elements than can be counted"))?;
 
-    // One byte more shows that there is more; reaching the end makes a decoder of gzip verify the checksum.
+    // Asking for one byte more detects excess data; reaching the end makes the gzip decoder verify the
+    // checksum.
     let mut bytes = Vec::new();
     let limit = (needed as u64).saturating_add(1);
     file.take(limit).read_to_end(&mut bytes).map_err(|error| unreadable("the elements", error))?;

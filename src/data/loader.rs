@@ -13,25 +13,22 @@ use super::collate::{Collate, Picks};
 use super::dataset::Dataset;
 use super::sampler::{RandomSampler, Sampler, SequentialSampler};
 use super::transform::Transform;
-use crate::buffer::Buffer;
 use crate::context::{self, Context};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
-use crate::tensor::Tensor;
 
 const OP: &str = "DataLoader";
 
-/// What a [`Dataset`] is handed out in: images of shape `[batch, …]` and their labels, a slice in recycled memory.
-pub type Batch = (Tensor<f32>, Buffer<usize>);
-
 /// Hands out a data set in batches; each `for batch in &loader` is a new epoch.
 ///
-/// With [`shuffle`](DataLoader::shuffle) or a [`sampler`](DataLoader::sampler) each epoch has an order of its own. Order
-/// and contents are a function of the generator and the number of the epoch; random transforms draw from a generator for
-/// each image of each epoch. Neither depends on the size of a batch or on [`prefetch`](DataLoader::prefetch).
+/// With [`shuffle`](DataLoader::shuffle) or a [`sampler`](DataLoader::sampler), each epoch has its own order.
+/// Order and contents are a function of the generator and the number of the epoch; random transforms draw
+/// from a separate generator for each image of each epoch. Neither depends on the batch size or on
+/// [`prefetch`](DataLoader::prefetch).
 ///
-/// The epoch of a loader with a batch size of 0 or an empty data set consists of an error. An error of the data set or
-/// of a transform is the last item of its epoch, and so is a panic, as [`Error::Value`]; the loader stays usable.
+/// If the batch size is 0 or the data set is empty, the only item of an epoch is an error. An error of the
+/// data set or of a transform, or a panic (as [`Error::Value`]), is the last item of its epoch; the loader
+/// stays usable.
 ///
 /// ```
 /// use gristmill::{Rng, Tensor, data::{DataLoader, LabeledTensors}};
@@ -54,7 +51,7 @@ pub struct DataLoader<D> {
     transforms: Chain,
     batch_size: usize,
     drop_last: bool,
-    /// `None`: made ahead if it pays.
+    /// `None`: a thread makes batches ahead if that pays.
     prefetch: Option<usize>,
     sampler: Box<dyn Sampler>,
     rng: Rng,
@@ -62,7 +59,8 @@ pub struct DataLoader<D> {
 }
 
 impl<D: Dataset + 'static> DataLoader<D> {
-    /// Changes each image, after the transforms given before; images must be `[height, width, channels]`.
+    /// Adds a transform, which is applied to each image after those added before; images must be
+    /// `[height, width, channels]`.
     pub fn transform(mut self, transform: impl Transform + 'static) -> Self {
         self.transforms.push(Arc::new(transform));
         self
@@ -70,9 +68,9 @@ impl<D: Dataset + 'static> DataLoader<D> {
 }
 
 impl<D: Collate + 'static> DataLoader<D> {
-    /// One sample per batch, in the order of the data set.
+    /// A loader with one sample per batch, in the order of the data set.
     ///
-    /// An `Arc` of a data set is a data set too.
+    /// An `Arc` of a data set is also a data set.
     pub fn new(dataset: D) -> Self {
         Self {
             dataset: Arc::new(dataset),
@@ -86,45 +84,47 @@ impl<D: Collate + 'static> DataLoader<D> {
         }
     }
 
-    /// The number of samples in a batch; the last batch of an epoch has what is left.
+    /// Sets the number of samples in a batch; the last batch of an epoch may have fewer.
     pub fn batch_size(mut self, samples: usize) -> Self {
         self.batch_size = samples;
         self
     }
 
-    /// Puts the samples of every epoch in another random order. The generator serves random transforms too.
+    /// Takes the samples in a new random order in every epoch. Random transforms also use this generator.
     pub fn shuffle(self, rng: Rng) -> Self {
         self.sampler(RandomSampler::new()).rng(rng)
     }
 
-    /// Chooses the samples of every epoch and their order; a sampler draws from the generator given to
-    /// [`rng`](DataLoader::rng).
+    /// Sets the sampler, which chooses the samples of every epoch and their order; it draws from the
+    /// generator given to [`rng`](DataLoader::rng).
     pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
         self.sampler = Box::new(sampler);
         self
     }
 
-    /// The generator of samplers and random transforms; without it, `Rng::seed(0)`.
+    /// Sets the generator of samplers and random transforms; `Rng::seed(0)` by default.
     pub fn rng(mut self, rng: Rng) -> Self {
         self.rng = rng;
         self
     }
 
-    /// Whether a last batch with fewer samples is left out.
+    /// Whether to skip a last batch with fewer samples; false by default.
     pub fn drop_last(mut self, drop_last: bool) -> Self {
         self.drop_last = drop_last;
         self
     }
 
-    /// How many batches a thread makes ahead; 0 makes each on the caller's thread when it is asked for. Without this call
-    /// the first batches of an epoch are made on the caller's thread, and the others too unless several took longer than
-    /// 100 µs: below that a batch costs less than to hand it over. Then a thread makes two ahead.
+    /// Sets how many batches a thread makes ahead; with 0, each batch is made on the caller's thread when it
+    /// is requested. By default, batches are made on the caller's thread until several of an epoch took
+    /// longer than 100 µs: a shorter batch costs less than handing it over. From then on a thread makes two
+    /// batches ahead.
     pub fn prefetch(mut self, batches: usize) -> Self {
         self.prefetch = Some(batches);
         self
     }
 
-    /// The number of the next epoch, 0 at first: to go on with the order and the transforms of an interrupted training.
+    /// Sets the number of the next epoch, initially 0, to continue with the order and the transforms of an
+    /// interrupted training run.
     pub fn next_epoch(mut self, epoch: u64) -> Self {
         self.epoch = AtomicU64::new(epoch);
         self
@@ -148,13 +148,13 @@ impl<D: Collate + 'static> DataLoader<D> {
         &self.dataset
     }
 
-    /// Starts the next epoch, as `&loader` does in a `for`.
+    /// Starts the next epoch, as does iterating over `&loader` with `for`.
     pub fn iter(&self) -> Batches<D> {
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
         Batches(self.start(epoch).unwrap_or_else(|error| Source::Failed(Some(error))))
     }
 
-    /// How many of the samples of an epoch are handed out.
+    /// The number of an epoch's samples that end up in batches.
     fn whole_batches(&self, samples: usize) -> usize {
         match (self.batch_size, self.drop_last) {
             (0, _) => 0,
@@ -170,7 +170,7 @@ impl<D: Collate + 'static> DataLoader<D> {
         if self.dataset.samples() == 0 {
             return Err(Error::value(OP, "the data set is empty"));
         }
-        let mut rng = nth_split(&self.rng, epoch);
+        let mut rng = self.rng.nth_split(epoch);
         let (mut order_rng, sample_rng) = (rng.split(), rng.split());
         let samples = self.dataset.samples();
         let mut order = self.sampler.order(samples, &mut order_rng)?;
@@ -192,7 +192,7 @@ impl<D: Collate + 'static> DataLoader<D> {
             None => Source::Watched(epoch, PATIENCE),
             Some(0) => Source::Here(epoch),
             Some(ahead) => {
-                // The order itself: a sampler of one's own may count otherwise.
+                // The actual length: the sampler's count may be wrong.
                 let batches = epoch.order.len().div_ceil(self.batch_size);
                 Source::Ahead(Worker::start(epoch, ahead.min(batches))?)
             }
@@ -209,13 +209,8 @@ impl<D: Collate + 'static> IntoIterator for &DataLoader<D> {
     }
 }
 
-/// What call `n` of `rng.split()` gives.
-pub(super) fn nth_split(rng: &Rng, n: u64) -> Rng {
-    Rng { position: rng.position.wrapping_add(n.wrapping_mul(2)), ..*rng }.split()
-}
-
-/// For each sample of an epoch which split of its generator it draws from: split `index`, or `index + n·samples` when
-/// it comes for the `n`th time again. Empty when no sample comes again.
+/// For each sample of an epoch, the split of the generator from which it draws: split `index`, or
+/// `index + n·samples` for its `n`th repetition. Empty if no sample is repeated.
 fn draws(order: &[usize], samples: usize) -> Vec<u64> {
     let mut seen = vec![0_u64; samples];
     let mut draw = |&index: &usize| {
@@ -227,27 +222,28 @@ fn draws(order: &[usize], samples: usize) -> Vec<u64> {
     if seen.iter().all(|&times| times <= 1) { Vec::new() } else { draws }
 }
 
-/// The batches of one epoch. Dropped early, it waits for the batch in the making and ends the worker.
+/// The batches of one epoch. Dropping it early waits for the batch in progress and stops the worker.
 pub struct Batches<D: Collate>(Source<D>);
 
 enum Source<D: Collate> {
     Failed(Option<Error>),
     Here(Epoch<D>),
-    /// Here until so many more batches took long.
+    /// Made here until this many more batches took long.
     Watched(Epoch<D>, u32),
     Ahead(Worker<D::Batch>),
 }
 
-/// What it takes to get a batch from another thread, which has to be woken for the next one: 30 to 130 µs were measured.
+/// The cost of getting a batch from another thread, which has to be woken for the next one: measured as 30 to
+/// 130 µs.
 const HAND_OVER: Duration = Duration::from_micros(100);
-/// Batches of an epoch that may take longer before a thread makes them ahead: the first ones touch memory for the first
-/// time.
+/// The number of slow batches in an epoch after which a thread makes batches ahead: the first ones are slow
+/// because they touch memory for the first time.
 const PATIENCE: u32 = 3;
-/// Batches that it then makes ahead.
+/// How many batches that thread makes ahead.
 const AHEAD: usize = 2;
 
 impl<D: Collate + 'static> Batches<D> {
-    /// The next batch made here; if batches take long, a thread makes those after it.
+    /// The next batch, made here; if batches take long, a thread makes the later ones.
     fn watched(&mut self) -> Option<Result<D::Batch>> {
         let Source::Watched(epoch, patience) = &mut self.0 else { return None };
         let start = Instant::now();
@@ -270,7 +266,7 @@ impl<D: Collate + 'static> Iterator for Batches<D> {
         let _scope = crate::profile::scope("DataLoader::next");
         match &mut self.0 {
             Source::Failed(error) => error.take().map(Err),
-            // As on a thread of its own.
+            // The environment that a worker thread would have.
             Source::Here(epoch) => context::in_environment(|| epoch.next()),
             Source::Watched(..) => self.watched(),
             Source::Ahead(worker) => worker.next(),
@@ -286,11 +282,11 @@ type Chain = Vec<Arc<dyn Transform>>;
 struct Epoch<D> {
     dataset: Arc<D>,
     transforms: Chain,
-    /// Sample `i` draws from the split `i` of this, or from that in `draws`, if there are any.
+    /// Sample `i` draws from split `i` of this generator, or from the split in `draws`, if that is not empty.
     rng: Rng,
     order: Vec<usize>,
     draws: Vec<u64>,
-    /// How many of `order` have been handed out.
+    /// How many of `order` are done.
     done: usize,
     batch_size: usize,
 }
@@ -310,7 +306,7 @@ impl<D: Collate> Epoch<D> {
             rng: &self.rng,
             transforms: &self.transforms,
         };
-        // A panic leaves behind a half-written batch only, which is dropped.
+        // A panic only leaves a half-written batch behind, which is dropped.
         let collate = AssertUnwindSafe(|| self.dataset.collate(&mut picks));
         let batch = catch_unwind(collate)
             .unwrap_or_else(|panic| Err(panicked(&format!("sample {}", picks.latest()), &*panic)));
@@ -335,9 +331,9 @@ struct Worker<B> {
 impl<B: Send + 'static> Worker<B> {
     /// Keeps up to `ahead` batches ready, at least one.
     fn start<D: Collate<Batch = B> + 'static>(mut epoch: Epoch<D>, ahead: usize) -> Result<Self> {
-        // One batch more waits in the hands of the worker.
+        // The worker itself holds one more finished batch.
         let (sender, batches) = sync_channel(ahead.saturating_sub(1));
-        // Kernels called by the data set or a transform run as they would on the caller's thread.
+        // Kernels called by the data set or a transform use the settings of the caller's thread.
         let settings = context::settings()?;
         let context = Context::of(settings, settings.threads);
         let work = move || {
@@ -371,7 +367,7 @@ impl<B: Send + 'static> Worker<B> {
 
 impl<B> Drop for Worker<B> {
     fn drop(&mut self) {
-        // Without a receiver the worker ends.
+        // Dropping the receiver makes the worker stop.
         self.batches = None;
         if let Some(thread) = self.thread.take() {
             drop(thread.join());

@@ -1,4 +1,4 @@
-//! The MNIST database of handwritten digits, and others in its format.
+//! The MNIST database of handwritten digits, and others in the same format.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,23 +11,23 @@ use crate::simd::prefetch;
 /// The digits.
 const CLASSES: usize = 10;
 
-/// What the classes of Fashion-MNIST are.
+/// The names of Fashion-MNIST's classes.
 pub const FASHION_MNIST_CLASSES: [&str; 10] =
     ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
 
-/// Which part of a database.
+/// A part of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// To learn from: 60,000 images of MNIST.
+    /// Training images: 60,000 in MNIST.
     Train,
-    /// To be judged by: 10,000 images of MNIST.
+    /// Test images: 10,000 in MNIST.
     Test,
 }
 
-/// Grey images in classes, one byte per pixel, in memory: MNIST, and with the same code Fashion-MNIST, KMNIST, EMNIST and
-/// whatever has images `[n, rows, cols]` and labels `[n]` in idx files.
+/// Grey images with labels, one byte per pixel, in memory: MNIST, and with the same code Fashion-MNIST,
+/// KMNIST, EMNIST and anything that has images `[n, rows, cols]` and labels `[n]` in idx files.
 ///
-/// As a [`Dataset`], an image is `[rows, cols, 1]` of numbers in [0, 1]: pixel / 255.
+/// As a [`Dataset`], an image consists of `[rows, cols, 1]` numbers in [0, 1]: pixel / 255.
 ///
 /// ```no_run
 /// use gristmill::data::{Mnist, Split};
@@ -44,14 +44,14 @@ pub struct Mnist {
 }
 
 impl Mnist {
-    /// Reads the images and labels of a folder: `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or `t10k-…` for
-    /// the test split, with or without `.gz`. Fashion-MNIST and KMNIST have the same names.
+    /// Reads images and labels from a folder: `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or
+    /// `t10k-…` for the test split, with or without `.gz`. Fashion-MNIST and KMNIST use the same names.
     ///
-    /// Kaggle's names are known, too, `train-images.idx3-ubyte` and files in a folder of their own name, and so is the
-    /// place where torchvision keeps them, under `MNIST/raw` or `raw`.
+    /// Kaggle's names are also recognised (`train-images.idx3-ubyte`, and files in a folder of the same
+    /// name), and so is the place where torchvision stores them, `MNIST/raw` or `raw`.
     ///
     /// # Errors
-    /// [`Error::File`] naming every path that was tried when a file is not there; else as
+    /// [`Error::File`] naming every path that was tried if a file is missing, or for the reasons given at
     /// [`from_files`](Mnist::from_files).
     pub fn load(dir: impl AsRef<Path>, split: Split) -> Result<Self> {
         let dir = dir.as_ref();
@@ -60,7 +60,7 @@ impl Mnist {
             Split::Test => "t10k",
         };
         let mut missing = Missing::default();
-        // Both in one folder: images of one set and labels of another are as many.
+        // Both from the same folder: the labels of another set could have the same number.
         for folder in [dir.to_owned(), dir.join("MNIST/raw"), dir.join("raw")] {
             if folder != dir && !folder.is_dir() {
                 missing.tried.push(format!("{} (no such folder)", folder.display()));
@@ -78,7 +78,8 @@ impl Mnist {
     /// Reads images `[n, rows, cols]` and labels `[n]` below 10 from idx files.
     ///
     /// # Errors
-    /// As [`from_files_with_classes`](Mnist::from_files_with_classes).
+    /// [`Error::File`] if a file is not a valid idx file, has another number of dimensions, or if the numbers
+    /// of images and labels differ or a label is 10 or more.
     pub fn from_files(images: impl AsRef<Path>, labels: impl AsRef<Path>) -> Result<Self> {
         Self::from_files_with_classes(images, labels, CLASSES)
     }
@@ -86,8 +87,8 @@ impl Mnist {
     /// Reads images `[n, rows, cols]` and labels `[n]` below `classes` from idx files.
     ///
     /// # Errors
-    /// [`Error::File`] when [`Idx::read`] fails, a file has another number of dimensions, the files hold different
-    /// numbers of images and labels, or a label is not one of the classes.
+    /// [`Error::File`] if [`Idx::read`] fails, a file has another number of dimensions, the numbers of images
+    /// and labels differ, or a label is not below `classes`.
     pub fn from_files_with_classes(
         images: impl AsRef<Path>,
         labels: impl AsRef<Path>,
@@ -162,14 +163,14 @@ impl Mnist {
     }
 }
 
-/// The paths where a file was looked for.
+/// The paths where a file was searched.
 #[derive(Default)]
 struct Missing {
     tried: Vec<String>,
 }
 
 impl Missing {
-    /// The file of this name in a folder, under the names that others give it.
+    /// The file of this name in a folder, under any of its usual names.
     fn find(&mut self, folder: &Path, name: &str, kind: &str) -> Option<PathBuf> {
         let before = self.tried.len();
         for name in [format!("{name}-{kind}"), format!("{name}.{kind}")] {

@@ -1,14 +1,14 @@
-//! Data sets, what is done to their images, and the batches made of them.
+//! Data sets, transforms of their images, and batches.
 //!
-//! A [`Dataset`] writes image `i` as numbers into a slice it is given; [`Mnist`] and [`LabeledTensors`] are two. A
-//! [`DataLoader`] puts the images of an epoch in order, lets each [`Transform`] change them and hands them out in
-//! batches, which a worker thread makes ahead where that pays. What is drawn at random for an image depends on the
-//! loader's generator, the epoch and the index of the image only: the same epoch is the same on every machine,
-//! whatever the size of a batch and however many are made ahead.
+//! A [`Dataset`] writes image `i` as numbers into a slice that it is given; examples are [`Mnist`] and
+//! [`LabeledTensors`]. A [`DataLoader`] puts the images of an epoch in order, applies each [`Transform`] to
+//! them and returns them in batches, which a worker thread makes ahead where that pays. The random numbers
+//! for an image only depend on the loader's generator, the epoch and the index of the image: an epoch is the
+//! same on every machine, for any batch size and however many batches are made ahead.
 //!
-//! Data without labels and samples of any other type go the same way: a [`TensorDataset`] hands out rows of several
-//! tensors, and [`Samples::collate`] makes batches of one's own type from samples of one's own type. [`random_split`]
-//! cuts a data set in parts; a [`Sampler`] says which samples an epoch has.
+//! Data without labels and samples of other types work the same way: a [`TensorDataset`] returns rows of
+//! several tensors, and [`Samples::collate`] makes batches of your own type from samples of your own type.
+//! [`random_split`] divides a data set into parts; a [`Sampler`] chooses the samples of an epoch.
 //!
 //! ```no_run
 //! use gristmill::{Rng, data};
@@ -40,9 +40,9 @@ mod transform;
 
 pub use collate::{Collate, Collated, Pick, Picks, Samples, VecDataset};
 pub use csv::{Csv, CsvFormat};
-pub use dataset::{Dataset, scale_pixels};
+pub use dataset::{Batch, Dataset, scale_pixels};
 pub use idx::{Idx, IdxElement, read_idx};
-pub use loader::{Batch, Batches, DataLoader};
+pub use loader::{Batches, DataLoader};
 pub use mnist::{FASHION_MNIST_CLASSES, Mnist, Split};
 pub use sampler::{RandomSampler, Sampler, SequentialSampler, WeightedRandomSampler};
 pub use split::{Lengths, Subset, random_split};

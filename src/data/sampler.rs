@@ -1,4 +1,4 @@
-//! In which order an epoch takes its samples, and which.
+//! Which samples an epoch has, and in which order.
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -26,16 +26,16 @@ pub trait Sampler: Send + Sync {
     /// The indices of one epoch, each below `samples`. `rng` belongs to the epoch.
     ///
     /// # Errors
-    /// [`Error::Value`] for settings that give no epoch.
+    /// [`Error::Value`] if the settings do not allow an epoch.
     fn order(&self, samples: usize, rng: &mut Rng) -> Result<Vec<usize>>;
 
-    /// How many indices [`order`](Sampler::order) gives: `samples`, unless implemented.
+    /// How many indices [`order`](Sampler::order) returns; `samples` by default.
     fn count(&self, samples: usize) -> usize {
         samples
     }
 }
 
-/// An empty order with room for so many indices.
+/// An empty order with room for this many indices.
 fn room(op: &'static str, count: usize) -> Result<Vec<usize>> {
     let mut order = Vec::new();
     let none = |_| Error::value(op, format!("there is no memory for the indices of {count} samples"));
@@ -55,7 +55,7 @@ impl Sampler for SequentialSampler {
     }
 }
 
-/// All samples in random order; with replacement, each index drawn from all.
+/// All samples in random order; with replacement, each index is drawn from all samples.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RandomSampler {
     replacement: bool,
@@ -68,15 +68,15 @@ impl RandomSampler {
         Self { replacement: false, num_samples: None }
     }
 
-    /// Whether each index is drawn from all samples, so that it may come again; no by default.
+    /// Whether each index is drawn from all samples, so that it may be repeated; false by default.
     #[must_use]
     pub const fn replacement(mut self, replacement: bool) -> Self {
         self.replacement = replacement;
         self
     }
 
-    /// How many samples an epoch has, by default as many as the data set. Without replacement, those beyond a whole
-    /// round are from the next round, in an order of its own.
+    /// Sets the number of samples in an epoch; by default that of the data set. Without replacement, samples
+    /// beyond a whole round come from another round, in its own order.
     #[must_use]
     pub const fn num_samples(mut self, num_samples: usize) -> Self {
         self.num_samples = Some(num_samples);
@@ -111,9 +111,9 @@ impl Sampler for RandomSampler {
 
 /// Samples drawn with probabilities in proportion to their weights.
 ///
-/// Without replacement the order is that of drawing one after the other from those that are left: sample `i` gets the
-/// key −ln(u)/wᵢ, and the smallest keys come first (Efraimidis and Spirakis, *Weighted random sampling with a
-/// reservoir*, 2006).
+/// Without replacement, the distribution is that of drawing one sample after the other from the remaining
+/// ones: sample `i` gets the key −ln(u)/wᵢ, and the smallest keys come first (Efraimidis and Spirakis,
+/// *Weighted random sampling with a reservoir*, 2006).
 ///
 /// ```
 /// use gristmill::data::WeightedRandomSampler;
@@ -131,10 +131,11 @@ pub struct WeightedRandomSampler {
 }
 
 impl WeightedRandomSampler {
-    /// One weight for each sample of the data set; as many samples in an epoch as there are weights, with replacement.
+    /// One weight for each sample of the data set; an epoch has as many samples as there are weights, drawn
+    /// with replacement.
     ///
     /// # Errors
-    /// [`Error::Value`] when a weight is negative or not finite, or their sum is not finite and positive.
+    /// [`Error::Value`] if a weight is negative or not finite, or their sum is not finite and positive.
     pub fn new(weights: impl Into<Vec<f64>>) -> Result<Self> {
         let weights = weights.into();
         if let Some((index, weight)) =
@@ -151,24 +152,25 @@ impl WeightedRandomSampler {
         Ok(Self { num_samples: weights.len(), weights, replacement: true })
     }
 
-    /// Weights that give each class that occurs the same probability: 1 / (number of samples with this label).
+    /// Weights that give each class that occurs the same probability: 1 / (number of samples with this
+    /// label).
     ///
     /// # Errors
-    /// [`Error::Value`] when there are no labels.
+    /// [`Error::Value`] if there are no labels.
     pub fn balanced(labels: &[usize]) -> Result<Self> {
         let mut counts = std::collections::HashMap::new();
         labels.iter().for_each(|&label| *counts.entry(label).or_insert(0_u32) += 1);
         Self::new(labels.iter().map(|label| 1.0 / f64::from(counts[label])).collect::<Vec<_>>())
     }
 
-    /// How many samples an epoch has.
+    /// Sets the number of samples in an epoch.
     #[must_use]
     pub const fn num_samples(mut self, num_samples: usize) -> Self {
         self.num_samples = num_samples;
         self
     }
 
-    /// Whether a sample may come again in an epoch; yes by default.
+    /// Whether a sample may occur more than once in an epoch; true by default.
     #[must_use]
     pub const fn replacement(mut self, replacement: bool) -> Self {
         self.replacement = replacement;
@@ -191,7 +193,8 @@ impl WeightedRandomSampler {
         let last = self.weights.iter().rposition(|&weight| weight > 0.0).unwrap_or(0);
         let draw = |_| {
             let place = rng.uniform() * sum;
-            // The first end above the place: a weight of 0 has none. The product may round to the sum.
+            // The first cumulative weight above the position, so that samples of weight 0 are never chosen.
+            // The product may round to the sum.
             ends.partition_point(|&end| end <= place).min(last)
         };
         order.extend((0..self.num_samples).map(draw));
@@ -201,7 +204,7 @@ impl WeightedRandomSampler {
     fn without_replacement(&self, rng: &mut Rng) -> Result<Vec<usize>> {
         let mut keys: Vec<(f64, usize)> = Vec::new();
         for (index, &weight) in self.weights.iter().enumerate() {
-            // One number for each, so that a weight of 0 does not change what the others draw.
+            // One number for each sample, so that a weight of 0 does not change what the others draw.
             let key = rng.exponential() / weight;
             if weight > 0.0 {
                 keys.push((key, index));

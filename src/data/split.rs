@@ -11,15 +11,16 @@ use crate::simd::Element;
 use crate::tensor::Tensor;
 
 const OP: &str = "random_split";
-/// How far fractions may be from a sum of 1: they are often written with two digits.
+/// How far the sum of fractions may be from 1: they are often written with two digits.
 const ROUNDING: f64 = 1e-9;
 
-/// How many samples each part gets, out of all: counts `[50_000, 10_000]` or fractions `[0.8, 0.2]`.
+/// The number of samples in each part: counts `[50_000, 10_000]` or fractions `[0.8, 0.2]`.
 pub trait Lengths<const N: usize> {
     /// The counts for a data set of `len` samples.
     ///
     /// # Errors
-    /// [`Error::Value`] when counts do not sum to `len`, a fraction is not in [0, 1] or fractions do not sum to 1.
+    /// [`Error::Value`] if counts do not sum to `len`, a fraction is not in [0, 1] or fractions do not sum to
+    /// 1.
     fn counts(&self, len: usize) -> Result<[usize; N]>;
 }
 
@@ -33,7 +34,7 @@ impl<const N: usize> Lengths<N> for [usize; N] {
     }
 }
 
-/// Each part gets its share rounded down; the samples left over go one each to the first parts.
+/// Each part gets its fraction rounded down; the remaining samples go to the first parts, one each.
 impl<const N: usize> Lengths<N> for [f64; N] {
     fn counts(&self, len: usize) -> Result<[usize; N]> {
         if let Some(fraction) = self.iter().find(|fraction| !(0.0..=1.0).contains(*fraction)) {
@@ -45,18 +46,18 @@ impl<const N: usize> Lengths<N> for [f64; N] {
         }
         let mut left = len;
         let mut counts = self.map(|fraction| {
-            // A share such as 0.7 of 10 is meant as 7, also where the product is a little less.
+            // A fraction such as 0.7 of 10 means 7, even if the product is slightly less.
             let count = (fraction * len as f64 * (1.0 + f64::EPSILON)) as usize;
             left -= count.min(left);
             count
         });
-        // Those left over in turn, if there are parts.
+        // Distributes the remaining ones in turn, if there are parts.
         (0..left).for_each(|i| counts[i % N] += 1);
         Ok(counts)
     }
 }
 
-/// Cuts a data set into parts at random: each sample is in one of them. The parts share the data set.
+/// Divides a data set into random parts: each sample is in exactly one of them. The parts share the data set.
 ///
 /// The order of the samples is `rng.permutation(len)`; the first part takes the first of them, and so on.
 ///
@@ -70,8 +71,8 @@ impl<const N: usize> Lengths<N> for [f64; N] {
 /// ```
 ///
 /// # Errors
-/// [`Error::Value`] when counts do not sum to the number of samples, a fraction is not in [0, 1] or fractions do not
-/// sum to 1.
+/// [`Error::Value`] if counts do not sum to the number of samples, a fraction is not in [0, 1] or fractions
+/// do not sum to 1.
 pub fn random_split<D: Collate, const N: usize>(
     dataset: D,
     lengths: impl Lengths<N>,
@@ -83,8 +84,9 @@ pub fn random_split<D: Collate, const N: usize>(
     Ok(counts.map(|count| Subset { whole: whole.clone(), indices: order.by_ref().take(count).collect() }))
 }
 
-/// Some samples of a data set, in an order of their own; the data set is shared. A part of images is a [`Dataset`]
-/// again; parts of [`TensorDataset`]s and of [`Collated`] samples make the same batches as the whole.
+/// Selected samples of a data set in a given order; the data set is shared. A subset of images is also a
+/// [`Dataset`]; subsets of [`TensorDataset`]s and of [`Collated`] samples make the same kind of batches as
+/// the whole.
 #[derive(Debug)]
 pub struct Subset<D> {
     whole: Arc<D>,
@@ -98,7 +100,7 @@ impl<D> Clone for Subset<D> {
 }
 
 impl<D: Collate> Subset<D> {
-    /// The samples at these indices; an index may come again.
+    /// The samples at these indices; an index may occur more than once.
     ///
     /// # Errors
     /// [`Error::Value`] naming an index that does not exist.
@@ -108,17 +110,17 @@ impl<D: Collate> Subset<D> {
         Ok(Self { whole, indices })
     }
 
-    /// The number of samples in the part.
+    /// The number of samples in the subset.
     pub fn len(&self) -> usize {
         self.indices.len()
     }
 
-    /// Whether the part is empty.
+    /// Whether the subset is empty.
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
     }
 
-    /// Where the samples lie in the whole.
+    /// The indices of the samples in the whole data set.
     pub fn indices(&self) -> &[usize] {
         &self.indices
     }

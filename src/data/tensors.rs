@@ -7,7 +7,8 @@ use crate::kernels::Operand as _;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// Tensors with the same first axis: sample `i` is row `i` of each. A batch is an array of as many tensors.
+/// Tensors with the same first axis: sample `i` consists of row `i` of each. A batch is an array of as many
+/// tensors.
 ///
 /// ```
 /// use gristmill::{Tensor, data::{DataLoader, TensorDataset}};
@@ -29,7 +30,7 @@ impl<const N: usize, T: Element> TensorDataset<N, T> {
     /// The rows of these tensors, whose numbers are shared.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are no tensors, one has no axes, or their first axes differ.
+    /// [`Error::Shape`] if there are no tensors, one has no axes, or their first axes differ.
     pub fn new(tensors: [&Tensor<T>; N]) -> Result<Self> {
         let firsts = tensors.map(|tensor| tensor.shape().first().copied());
         match firsts.first() {
@@ -54,12 +55,12 @@ impl<const N: usize, T: Element> TensorDataset<N, T> {
         self.len == 0
     }
 
-    /// The tensors, all rows.
+    /// The whole tensors.
     pub fn tensors(&self) -> &[Tensor<T>; N] {
         &self.tensors
     }
 
-    /// These rows of each tensor, in this order; an index may come again.
+    /// These rows of each tensor, in this order; an index may occur more than once.
     ///
     /// # Errors
     /// [`Error::Value`] for an index that does not exist.
@@ -84,7 +85,7 @@ impl<const N: usize, T: Element> Collate for TensorDataset<N, T> {
     }
 }
 
-/// Images, or points, that lie in memory as numbers, each with a label: a [`Dataset`].
+/// Labelled images, or points, in memory: a [`Dataset`].
 ///
 /// ```
 /// use gristmill::{Tensor, data::{Dataset, LabeledTensors}};
@@ -101,12 +102,12 @@ pub struct LabeledTensors {
 }
 
 impl LabeledTensors {
-    /// The images `images[0]`, `images[1]`, … of a tensor `[n, …]`, whose numbers are shared, with `n` labels below
-    /// `classes`.
+    /// The images `images[0]`, `images[1]`, … of a tensor `[n, …]`, whose numbers are shared, with `n` labels
+    /// below `classes`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `images` has no axes or another number of images than there are labels;
-    /// [`Error::Value`] when a label is not one of the classes.
+    /// [`Error::Shape`] if `images` has no axes or the number of images is not that of the labels;
+    /// [`Error::Value`] if a label is not one of the classes.
     pub fn new(images: &Tensor<f32>, labels: Vec<usize>, classes: usize) -> Result<Self> {
         const OP: &str = "LabeledTensors";
         if images.shape().first() != Some(&labels.len()) {

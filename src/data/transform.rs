@@ -1,4 +1,4 @@
-//! What is done to an image on its way into a batch.
+//! Changes of images on their way into a batch.
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -24,20 +24,20 @@ pub trait Transform: Send + Sync {
     /// `rng` belongs to this image in this epoch: what is drawn from it does not depend on other images.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the image does not fit the shape, and whatever else keeps it from being changed; it ends
-    /// the epoch.
+    /// [`Error::Shape`] if the image does not fit the shape, and any other error in changing it; it ends the
+    /// epoch.
     fn apply(&self, image: &mut [f32], shape: [usize; 3], rng: &mut Rng) -> Result<()>;
 }
 
-/// A closure is a transform, too.
+/// A closure is also a transform.
 impl<F: Fn(&mut [f32], [usize; 3], &mut Rng) -> Result<()> + Send + Sync> Transform for F {
     fn apply(&self, image: &mut [f32], shape: [usize; 3], rng: &mut Rng) -> Result<()> {
         self(image, shape, rng)
     }
 }
 
-/// Several transforms in their order as one. They draw from one generator, one after the other, as transforms given
-/// to a loader one by one do.
+/// Several transforms applied in order. They draw from one generator, one after the other, like transforms
+/// added to a loader one by one.
 ///
 /// ```
 /// use gristmill::{Rng, data::{Compose, Normalize, RandomCrop, Transform}};
@@ -51,12 +51,12 @@ impl<F: Fn(&mut [f32], [usize; 3], &mut Rng) -> Result<()> + Send + Sync> Transf
 pub struct Compose(Vec<Box<dyn Transform>>);
 
 impl Compose {
-    /// Changes nothing until something is added.
+    /// An empty sequence, which changes nothing.
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// Does this after the others.
+    /// Appends a transform.
     #[must_use]
     #[allow(clippy::should_implement_trait)]
     pub fn add(mut self, transform: impl Transform + 'static) -> Self {
@@ -71,7 +71,7 @@ impl Transform for Compose {
     }
 }
 
-/// Mirrors an image, left for right, with a probability.
+/// Mirrors an image horizontally with a given probability.
 #[derive(Clone, Debug)]
 pub struct RandomFlipHorizontal {
     p: f64,
@@ -81,7 +81,7 @@ impl RandomFlipHorizontal {
     /// Mirrors with probability `p`.
     ///
     /// # Errors
-    /// [`Error::Value`] when `p` is not in [0, 1].
+    /// [`Error::Value`] if `p` is not in [0, 1].
     pub fn new(p: f64) -> Result<Self> {
         if !(0.0..=1.0).contains(&p) {
             return Err(Error::value("RandomFlipHorizontal", format!("{p} is not a probability")));
@@ -98,7 +98,7 @@ impl Transform for RandomFlipHorizontal {
         }
         let [_, width, channels] = shape;
         for row in image.chunks_exact_mut(width * channels) {
-            // Reversing the row reverses the channels of each pixel too: put them back.
+            // Reversing the row also reverses the channels of each pixel: restore their order.
             row.reverse();
             row.chunks_exact_mut(channels).for_each(<[f32]>::reverse);
         }
@@ -106,15 +106,16 @@ impl Transform for RandomFlipHorizontal {
     }
 }
 
-/// Shifts an image by up to `padding` pixels along both axes and fills up with zeros: pads with zeros on all sides and
-/// cuts out a random window of the old size.
+/// Shifts an image by up to `padding` pixels along both axes and fills the gap with zeros: pads with zeros on
+/// all sides and crops a random window of the old size.
 #[derive(Clone, Debug)]
 pub struct RandomCrop {
     padding: usize,
 }
 
 impl RandomCrop {
-    /// `new[y][x] = old[y + dy][x + dx]`, zero outside, with `dy`, then `dx` drawn from −`padding`..=`padding`.
+    /// `new[y][x] = old[y + dy][x + dx]`, zero outside, with `dy`, then `dx` drawn from
+    /// −`padding`..=`padding`.
     pub const fn new(padding: usize) -> Self {
         Self { padding }
     }
@@ -162,7 +163,7 @@ impl Normalize {
     /// One mean and one standard deviation for each channel. For the pixels of MNIST: 0.1307 and 0.3081.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are none, or more of one than of the other; [`Error::Value`] when a mean is not
+    /// [`Error::Shape`] if there are none, or if their numbers differ; [`Error::Value`] if a mean is not
     /// finite or a standard deviation is not finite and positive.
     pub fn new(mean: &[f32], std: &[f32]) -> Result<Self> {
         if mean.is_empty() || mean.len() != std.len() {
@@ -187,7 +188,7 @@ impl Transform for Normalize {
             return Err(Error::shape("Normalize", message));
         }
         match self.channels[..] {
-            // A loop that the compiler makes vectors of.
+            // A loop that the compiler vectorises.
             [(mean, std)] => image.iter_mut().for_each(|x| *x = (*x - mean) / std),
             ref channels => {
                 for pixel in image.chunks_exact_mut(channels.len()) {
@@ -199,7 +200,7 @@ impl Transform for Normalize {
     }
 }
 
-/// An error unless the image has as many elements as the shape.
+/// Checks that the image has as many elements as the shape.
 fn check(op: &'static str, image: &[f32], shape: [usize; 3]) -> Result<()> {
     let [height, width, channels] = shape;
     let elements = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(channels));

@@ -1,15 +1,15 @@
 //! The error function 2/√π ∫₀ˣ e^(−t²) dt, within 1 ULP in f32 and 1.5 ULP in f64.
 //!
-//! |x| < b: erf x = x + x·q(x²), where q is the minimax polynomial to erf(x)/x − 1; adding x last keeps the rounding
-//! errors of q small against the result.
+//! For |x| < b, erf x = x + x·q(x²), where q is the minimax polynomial to erf(x)/x − 1; adding x last keeps
+//! the rounding errors of q small compared with the result.
 //!
-//! |x| ≥ b: erf |x| = 1 − erfc(b)·exp(−u·h(u)) with u = |x| − b, where h is the minimax polynomial to
-//! ln(erfc(b)/erfc(b + u))/u, weighted with u·erfc(b + u). The error of the exponential counts only as far as erfc reaches, so
-//! that no square has to be formed exactly and one exponential serves the whole range. N. Juffa used this form for single
-//! precision (NVIDIA developer forum, 2014); that the factor erfc(b) stands before the exponential, and not its logarithm
-//! in the polynomial, keeps the argument of the exponential, and with it its rounding, small where erfc is large. From 4
-//! (f32) and 6 (f64) on the result is 1. b is 13/16 (f32) or 1; the coefficients are the fits `erf …` of
-//! `tools/minimax.py`.
+//! For |x| ≥ b, erf |x| = 1 − erfc(b)·exp(−u·h(u)) with u = |x| − b, where h is the minimax polynomial to
+//! ln(erfc(b)/erfc(b + u))/u, weighted with u·erfc(b + u). The error of the exponential is scaled by erfc, so
+//! that no square has to be formed exactly and one exponential serves the whole range. N. Juffa used this
+//! form for single precision (NVIDIA developer forum, 2014). Having the factor erfc(b) before the
+//! exponential, and not its logarithm in the polynomial, keeps the argument of the exponential, and with it
+//! its rounding error, small where erfc is large. From 4 (f32) and 6 (f64) on the result is 1. b is 13/16
+//! (f32) or 1; the coefficients are the fits `erf …` of `tools/minimax.py`.
 
 use super::{Format, exp, horner, polynomial, power_of_two};
 use crate::simd::{Float, Simd};

@@ -1,10 +1,11 @@
 //! eˣ, within 1 ULP.
 //!
-//! With n the nearest integer to x / ln 2 and r = x − n·ln 2, eˣ = 2ⁿ·eʳ and |r| ≤ ln 2 / 2. The product of n and the
-//! front of ln 2 is exact and so is its difference from x, so that r is rounded once. Then eʳ = 1 + r·(1 + r·q(r)), where q
-//! is the minimax polynomial to (eʳ − 1 − r)/r² (`tools/minimax.py`, fits `exp f32` and `exp f64`): the roundings of r and
-//! of the bracket count a quarter and a sixth of an ULP at most, the last one half. The factor 2ⁿ is applied by one
-//! rounding, so that subnormal and infinite results are right.
+//! With n the nearest integer to x / ln 2 and r = x − n·ln 2, eˣ = 2ⁿ·eʳ and |r| ≤ ln 2 / 2. The product of n
+//! and the high part of ln 2 is exact and so is its difference from x, so that r is rounded once. Then eʳ = 1
+//! + r·(1 + r·q(r)), where q is the minimax polynomial to (eʳ − 1 − r)/r² (`tools/minimax.py`, fits `exp f32`
+//! and `exp f64`): the rounding errors of r and of the bracket contribute at most a quarter and a sixth of an
+//! ULP, the last one half. The factor 2ⁿ is applied with one rounding, so that subnormal and infinite results
+//! are correct.
 
 use super::{Format, scale};
 use crate::simd::{Float, Simd};
@@ -38,7 +39,7 @@ pub fn f64<S: Simd>(s: S, x: S::F64) -> S::F64 {
 /// Below `EXP_LOW` the result is 0, above `EXP_HIGH` it is infinite.
 #[inline(always)]
 fn exp<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    // The bounds come first: `min` and `max` give the second operand when it is NaN.
+    // The bounds come first: `min` and `max` return the second operand if it is NaN.
     let x = s.splat(T::EXP_LOW).max(s.splat(T::EXP_HIGH).min(x));
     let (n, r) = reduce::<T, S>(s, x);
     scale::<T, S>(s, near::<T, S>(s, r), n)
@@ -50,7 +51,7 @@ pub(super) fn near<T: Format, S: Simd>(s: S, r: T::Vector<S>) -> T::Vector<S> {
     slope::<T, S>(s, r).mul_add(r, s.splat(T::ONE))
 }
 
-/// eʳ for |r| ≤ ln 2 / 2, and what rounding took from it.
+/// eʳ for |r| ≤ ln 2 / 2, and its rounding error.
 #[inline(always)]
 pub(super) fn near_in_parts<T: Format, S: Simd>(s: S, r: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
     let (slope, one) = (slope::<T, S>(s, r), s.splat(T::ONE));
@@ -64,7 +65,7 @@ fn slope<T: Format, S: Simd>(s: S, r: T::Vector<S>) -> T::Vector<S> {
     T::exp_tail(s, r).mul_add(r, s.splat(T::ONE))
 }
 
-/// `(n, r)` with x = n·ln 2 + r; n has the magic number added.
+/// `(n, r)` with x = n·ln 2 + r; n is returned with the magic number added.
 #[inline(always)]
 pub(super) fn reduce<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
     let (biased, n) = nearest::<T, S>(s, x);
@@ -72,7 +73,7 @@ pub(super) fn reduce<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>
     (biased, n.neg_mul_add(s.splat(T::LN_2_LOW), r))
 }
 
-/// `(n, r)` with −x = −n·ln 2 + r; n has the magic number added.
+/// `(n, r)` with −x = −n·ln 2 + r; n is returned with the magic number added.
 #[inline(always)]
 pub(super) fn reduce_negated<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
     let (biased, n) = nearest::<T, S>(s, x);
@@ -80,7 +81,7 @@ pub(super) fn reduce_negated<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::V
     (biased, n.mul_add(s.splat(T::LN_2_LOW), r))
 }
 
-/// The nearest integer to x / ln 2, with the magic number added and without.
+/// The nearest integer to x / ln 2, with and without the magic number added.
 #[inline(always)]
 fn nearest<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
     let magic = s.splat(T::MAGIC);

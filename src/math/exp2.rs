@@ -1,8 +1,8 @@
 //! 2ˣ, within 1 ULP.
 //!
-//! With n the nearest integer to x and r = x − n, exactly, 2ˣ = 2ⁿ·2ʳ and 2ʳ = 1 + r·(ln 2 + r·q(r)), where q is the
-//! minimax polynomial to (2ʳ − 1 − r·ln 2)/r² (`tools/minimax.py`, fits `exp2 f32` and `exp2 f64`). Roundings count and the
-//! factor 2ⁿ is applied as in [`exp`](super::exp).
+//! With n the nearest integer to x and r = x − n, which is exact, 2ˣ = 2ⁿ·2ʳ and 2ʳ = 1 + r·(ln 2 + r·q(r)),
+//! where q is the minimax polynomial to (2ʳ − 1 − r·ln 2)/r² (`tools/minimax.py`, fits `exp2 f32` and
+//! `exp2 f64`). Rounding errors contribute, and the factor 2ⁿ is applied, as in [`exp`](super::exp).
 
 use super::{Format, scale};
 use crate::simd::{Float, Simd};

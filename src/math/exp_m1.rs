@@ -1,10 +1,11 @@
-//! eˣ − 1, within 1 ULP, also near 0 where the difference cancels.
+//! eˣ − 1, within 1 ULP, even near 0, where the difference cancels.
 //!
-//! As in [`exp`](super::exp), x = n·ln 2 + r, and c is what rounding took from r; then eˣ − 1 = (2ⁿ − 1) + 2ⁿ·r + 2ⁿ·(c + r²/2 + r³·q(r)). The first two
-//! terms and their sum are formed with what rounding takes from them; that joins the third, which is the smallest. To
-//! stay in range for large n, everything is divided by one half of 2ⁿ first and multiplied by it at last. 1/2 + r·q(r)
-//! is fitted for a relative error of eʳ − 1 (`tools/minimax.py`, fits `exp_m1 f32`, `exp_m1 f64`); the half is apart
-//! because the rounding of a polynomial with it would be a quarter of an ULP where n = 1 and r is smallest.
+//! As in [`exp`](super::exp), x = n·ln 2 + r, and c is the rounding error of r; then eˣ − 1 = (2ⁿ − 1) + 2ⁿ·r
+//! + 2ⁿ·(c + r²/2 + r³·q(r)). The first two terms and their sum are computed together with their rounding
+//! errors, which are added to the third term, the smallest. To stay in range for large n, everything is first
+//! divided by one half of 2ⁿ and multiplied by it at the end. 1/2 + r·q(r) is fitted for a relative error of
+//! eʳ − 1 (`tools/minimax.py`, fits `exp_m1 f32`, `exp_m1 f64`). The 1/2 is kept separate because including
+//! it in the polynomial would cause a rounding error of a quarter of an ULP for n = 1 and the smallest r.
 
 use super::{Format, fast_two_sum, polynomial, power_of_two, round};
 use crate::simd::{Float, Simd};
@@ -47,7 +48,7 @@ fn exp_m1<T: Format, S: Simd, const N: usize>(
     let (magic, one_half) = (s.splat(T::MAGIC), s.splat(T::from_f64(0.5)));
     let inside = s.splat(low).max(s.splat(high).min(x));
     let n = round::<T, S>(s, inside * s.splat(T::LOG2_E));
-    // What rounding takes from r is c.
+    // The rounding error of r is c.
     let (high, low) = (n.neg_mul_add(s.splat(T::LN_2_HIGH), inside), n * s.splat(T::LN_2_LOW));
     let r = high - low;
     let c = (high - r) - low;
@@ -56,7 +57,7 @@ fn exp_m1<T: Format, S: Simd, const N: usize>(
     let factor = power_of_two::<T, S>(s, half + magic);
     let one = power_of_two::<T, S>(s, magic - rest);
     let (whole, whole_lost) = fast_two_sum::<T, S>(s, factor, -one);
-    // Without the whole part, n = 0, the sum is exact too.
+    // For n = 0, without the integer part, the sum is exact too.
     let (front, lost) = fast_two_sum::<T, S>(s, whole, r * factor);
     let square = r * r;
     let small = (square * r).mul_add(polynomial(s, r, tail), square.mul_add(one_half, c));

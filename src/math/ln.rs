@@ -1,20 +1,22 @@
 //! The natural logarithm and ln(1 + x), and the binary logarithm, within 1 ULP.
 //!
-//! x = 2ᵏ·(1 + f) with ¾ ≤ 1 + f < 1½, so that ln x = k·ln 2 + ln(1 + f) loses nothing where x is near 1 (k = 0).
-//! Subnormal x are multiplied by 2^mantissa first. ln(1 + f) is f and a small rest; the product of k and the front of
-//! ln 2 is exact, and what rounding takes from its sum with f joins the rest (T. Dekker, 1971).
+//! x = 2ᵏ·(1 + f) with ¾ ≤ 1 + f < 1½, so that ln x = k·ln 2 + ln(1 + f) loses nothing where x is near 1 (k =
+//! 0). Subnormal x are first multiplied by 2^mantissa. ln(1 + f) is f plus a small rest; the product of k and
+//! the high part of ln 2 is exact, and the rounding error of its sum with f is added to the rest (T. Dekker,
+//! 1971).
 //!
-//! f32: the rest is f²·(f·P(f) − ½), P the minimax polynomial (fit `ln f32` of `tools/minimax.py`); no division.
-//! f64: a polynomial in f would need 20 terms. With s = f/(2 + f), ln(1 + f) = 2 atanh s = 2s + s·R, where
-//! R = z·P(z) and z = s² (fit `ln f64`). Because 2s = f − s·f = f − f²/2 + s·f²/2, the rounding of s touches small terms
-//! only in ln(1 + f) = f − (f²/2 − s·(f²/2 + R)).
+//! f32: the rest is f²·(f·P(f) − ½), P the minimax polynomial (fit `ln f32` of `tools/minimax.py`); no
+//! division. f64: a polynomial in f would need 20 terms. With s = f/(2 + f), ln(1 + f) = 2 atanh s = 2s +
+//! s·R, where R = z·P(z) and z = s² (fit `ln f64`). Because 2s = f − s·f = f − f²/2 + s·f²/2, the rounding
+//! error of s only affects small terms in ln(1 + f) = f − (f²/2 − s·(f²/2 + R)).
 //!
-//! ln(1 + x): with u the rounded sum and c what rounding took from it, ln(u + c) = ln u + c/u, since (c/u)² is far below
-//! an ULP.
+//! ln(1 + x): with u the rounded sum and c its rounding error, ln(u + c) = ln u + c/u, since (c/u)² is far
+//! below an ULP.
 //!
-//! log₂ x = k + (f + rest)·log₂ e, where the product f·log₂ e keeps what rounding takes from it, and log₂ e has two parts.
-//! Near 1½, where k and f cancel, the roundings of f²/2 would be half an ULP together; f − f²/2 and what rounding takes
-//! from both are formed exactly (with fused multiply-add) and stand for f.
+//! log₂ x = k + (f + rest)·log₂ e, where the product f·log₂ e keeps its rounding error, and log₂ e has two
+//! parts. Near 1½, where k and f cancel, the rounding errors of f²/2 would add up to half an ULP; there, f −
+//! f²/2 is computed exactly, together with both rounding errors (with fused multiply-add), and takes the
+//! place of f.
 
 use super::{Format, fast_two_sum, horner, polynomial, two_sum};
 use crate::simd::{Float, Int, Mask, Simd};
@@ -38,14 +40,14 @@ pub(super) fn rest_f32<S: Simd>(s: S, f: S::F32, plus: S::F32) -> S::F32 {
     (f * f).mul_add(f.mul_add(horner(s, f, TAIL_F32), s.splat(-0.5_f32)), plus)
 }
 
-/// ln(1 + f) = front + rest of 16 × f32, with the front f − f²/2.
+/// ln(1 + f) = high part + rest of 16 × f32, with the high part f − f²/2.
 #[inline(always)]
 pub(super) fn parts_f32<S: Simd>(s: S, f: S::F32) -> (S::F32, S::F32) {
     let (front, lost, _) = front_in_parts::<f32, S>(s, f);
     (front, (f * f * f).mul_add(polynomial(s, f, TAIL_F32), lost))
 }
 
-/// ln(1 + f) = front + rest of 8 × f64, with the front f − f²/2.
+/// ln(1 + f) = high part + rest of 8 × f64, with the high part f − f²/2.
 #[inline(always)]
 pub(super) fn parts_f64<S: Simd>(s: S, f: S::F64) -> (S::F64, S::F64) {
     let (front, lost, half_square) = front_in_parts::<f64, S>(s, f);
@@ -53,7 +55,7 @@ pub(super) fn parts_f64<S: Simd>(s: S, f: S::F64) -> (S::F64, S::F64) {
     (front, quotient.mul_add(bracket, lost))
 }
 
-/// f − f²/2, what rounding takes from it, and f²/2.
+/// f − f²/2, its rounding error, and f²/2.
 #[inline(always)]
 fn front_in_parts<T: Format, S: Simd>(s: S, f: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>, T::Vector<S>) {
     let half = f * s.splat(T::from_f64(0.5));
@@ -71,7 +73,7 @@ pub(super) fn rest_f64<S: Simd>(s: S, f: S::F64, plus: S::F64) -> S::F64 {
     quotient.mul_add(bracket, plus - half_square)
 }
 
-/// s = f/(2 + f) and f²/2 + R, the product of which is ln(1 + f) − f + f²/2.
+/// s = f/(2 + f) and f²/2 + R, whose product is ln(1 + f) − f + f²/2.
 #[inline(always)]
 fn atanh_parts<S: Simd>(s: S, f: S::F64, half_square: S::F64) -> (S::F64, S::F64) {
     let quotient = f / (f + s.splat(2.0_f64));
@@ -94,7 +96,7 @@ pub(crate) fn ln_1p<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     value.copysign(x)
 }
 
-/// ln x, plus a correction, of a positive finite x.
+/// ln x, plus a correction, for a positive finite x.
 #[inline(always)]
 pub(super) fn positive<T: Format, S: Simd>(
     s: S,
@@ -102,7 +104,7 @@ pub(super) fn positive<T: Format, S: Simd>(
     correction: Option<T::Vector<S>>,
 ) -> T::Vector<S> {
     let (k, f) = split::<T, S>(s, x);
-    // The product of k and the front of ln 2 is exact.
+    // The product of k and the high part of ln 2 is exact.
     let ln_2 = s.splat(T::LN_2_HIGH);
     let front = k.mul_add(ln_2, f);
     let lost = k.mul_sub(ln_2, front) + f;
@@ -140,14 +142,15 @@ pub(super) fn split<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> (T::Vector<S>,
     (T::Vector::from_int(k) - shift, f)
 }
 
-/// `value` where x is positive and finite; else −∞ of zeros, NaN of negative numbers and NaN, +∞ of +∞.
+/// `value` where x is positive and finite; otherwise −∞ for zeros, NaN for negative numbers and NaN, +∞ for
+/// +∞.
 #[inline(always)]
 fn with_special_values<T: Format, S: Simd>(s: S, x: T::Vector<S>, value: T::Vector<S>) -> T::Vector<S> {
     if let Some(value) = x.logarithm_or(value) {
         return value;
     }
     let (zero, infinity) = (s.splat(T::ZERO), s.splat(T::INFINITY));
-    // The NaN that x86 gives for invalid operations, as above.
+    // The NaN that x86 returns for invalid operations, as above.
     let special = T::Vector::select(x.lt(zero), -s.splat(T::NAN), x);
     let special = T::Vector::select(x.eq(zero), -infinity, special);
     T::Vector::select(zero.lt(x).and(x.lt(infinity)), value, special)

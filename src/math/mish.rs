@@ -1,8 +1,9 @@
 //! x·tanh(ln(1 + eˣ)), within 1.2 ULP.
 //!
-//! With f = exp(−|x|) ≤ 1, which cannot overflow, tanh(ln(1 + eˣ)) is A/(A + 2f²) with A = 1 + 2f for x ≥ 0, and A/(A + 2)
-//! with A = f·(2 + f) for x < 0: sums of positive terms only. f is 2ⁿ·(v + v′) with what rounding took from it, and A and
-//! the divisor are kept in two parts. The quotient's correction and the factor 2ⁿ are applied as in [`sigmoid`].
+//! With f = exp(−|x|) ≤ 1, which cannot overflow, tanh(ln(1 + eˣ)) is A/(A + 2f²) with A = 1 + 2f for x ≥ 0,
+//! and A/(A + 2) with A = f·(2 + f) for x < 0: sums of positive terms only. f is 2ⁿ·(v + v′), where v′ is the
+//! rounding error, and A and the divisor are kept in two parts. The quotient's correction and the factor 2ⁿ
+//! are applied as in [`sigmoid`].
 //!
 //! [`sigmoid`]: super::sigmoid
 
@@ -42,7 +43,7 @@ pub(crate) fn mish<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     let (product, product_rest) = two_product::<T, S>(s, quotient, divisor);
     let remainder = ((dividend - product) - product_rest) + quotient.neg_mul_add(divisor_rest, dividend_rest);
     let correction = remainder * reciprocal;
-    // As in silu: −∞·0 is no number, and a product that vanishes keeps the sign.
+    // As in silu: −∞·0 would be NaN, and a product that underflows keeps the sign.
     let factor = s.splat(T::EXP_LOW).max(x);
     let value = factor.mul_add(quotient, factor * correction);
     let value = T::Vector::select(negative, scale::<T, S>(s, value, n), value);

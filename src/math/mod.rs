@@ -1,11 +1,13 @@
-//! Functions on registers: exp, exp2, exp_m1, ln, log2, ln_1p, pow, sin, cos, tanh, sigmoid, silu, mish, softplus, erf.
+//! Functions on registers: exp, exp2, exp_m1, ln, log2, ln_1p, pow, sin, cos, tanh, sigmoid, silu, mish,
+//! softplus, erf.
 //!
-//! They use additions, multiplications and at most one division, no tables and no branches; only sin and cos of |x| ≥ 2²⁰
-//! go another way, a lane at a time. A lane does not depend on its neighbours, and every instruction set with fused
-//! multiply-add gives the same bits.
+//! They use additions, multiplications and at most one division, but no tables and no branches; only sin and
+//! cos of |x| ≥ 2²⁰ take another path, one lane at a time. A lane does not depend on its neighbours, and
+//! every instruction set with fused multiply-add gives the same bits.
 //!
-//! The promise is in ULP of the exact value, for every argument, subnormal results included, in f32 and f64 alike.
-//! `docs/NUMERICS.md` has the largest error that was measured, over all 2³² arguments in f32, and says where it is.
+//! The error bound is in ULP of the exact value, for every argument, including subnormal results, in both f32
+//! and f64. `docs/NUMERICS.md` has the largest measured errors, in f32 over all 2³² arguments, and where they
+//! occur.
 //!
 //! | function | ULP | without FMA | at −∞, −0, +∞ |
 //! |---|---|---|---|
@@ -25,10 +27,10 @@
 //! | [`softplus`] | 2 | 2 | 0, ln 2, +∞ |
 //! | [`erf`] | 1 (f64: 1.5) | 2 | −1, −0, 1 |
 //!
-//! NaN gives NaN; the logarithms of a negative number are NaN and of zero −∞. Where a sum would lose what the bound
-//! needs, it keeps what rounding takes from it (T. Dekker, 1971) and adds that with the smallest term. The coefficients
-//! are minimax fits printed by `tools/minimax.py`; J.-M. Muller, *Elementary Functions*, 3rd edition, describes the
-//! methods.
+//! NaN gives NaN; the logarithm of a negative number is NaN and that of zero −∞. Where a sum would lose
+//! accuracy that the bound requires, its rounding error is computed (T. Dekker, 1971) and added to the
+//! smallest term. The coefficients are minimax fits printed by `tools/minimax.py`; J.-M. Muller, *Elementary
+//! Functions*, 3rd edition, describes the methods.
 
 pub mod erf;
 pub mod exp;
@@ -48,30 +50,30 @@ use crate::simd::{Element, Float, Int, Simd};
 pub(crate) trait Format: Element {
     /// Stored bits of the significand.
     const MANTISSA_BITS: u32;
-    /// 1.5 · 2^[`MANTISSA_BITS`](Self::MANTISSA_BITS): a number added to it is rounded to the nearest integer, which
-    /// then stands in the low bits.
+    /// 1.5 · 2^[`MANTISSA_BITS`](Self::MANTISSA_BITS): adding it to a number rounds that to the nearest
+    /// integer, which is then in the low bits.
     const MAGIC: Self;
     /// The smallest normal number.
     const MIN_POSITIVE: Self;
     /// log₂ e.
     const LOG2_E: Self;
-    /// The front of ln 2, with so many trailing zeros that its product with any exponent is exact.
+    /// The high part of ln 2, with so many trailing zeros that its product with any exponent is exact.
     const LN_2_HIGH: Self;
     /// The rest of ln 2.
     const LN_2_LOW: Self;
-    /// ln 2 rounded, and what rounding took from it.
+    /// ln 2 rounded, and its rounding error.
     const LN_2: [Self; 2];
-    /// What rounding took from log₂ e.
+    /// The rounding error of log₂ e.
     const LOG2_E_REST: Self;
-    /// From here down eˣ is 0, and so is x·eˣ.
+    /// For arguments up to this one eˣ is 0, and so is x·eˣ.
     const EXP_LOW: Self;
-    /// From here on eˣ is infinite.
+    /// From this argument on eˣ is infinite.
     const EXP_HIGH: Self;
-    /// From here on 1 / (1 + e⁻ˣ) is 1, and so is tanh of half of it.
+    /// From this argument on 1 / (1 + e⁻ˣ) is 1, and so is tanh of half of it.
     const SIGMOID_ONE: Self;
-    /// From here down 2ˣ is 0.
+    /// For arguments up to this one 2ˣ is 0.
     const EXP2_LOW: Self;
-    /// From here on 2ˣ is infinite.
+    /// From this argument on 2ˣ is infinite.
     const EXP2_HIGH: Self;
 
     /// (eʳ − 1 − r)/r² for |r| ≤ ln 2 / 2.
@@ -80,9 +82,10 @@ pub(crate) trait Format: Element {
     fn exp2_tail<S: Simd>(s: S, r: Self::Vector<S>) -> Self::Vector<S>;
     /// ln(1 + f) − f + `plus` for ¾ ≤ 1 + f < 1½.
     fn ln_rest<S: Simd>(s: S, f: Self::Vector<S>, plus: Self::Vector<S>) -> Self::Vector<S>;
-    /// The front of ln(1 + f), not far from f, and a small rest that does not cancel it.
+    /// The high part of ln(1 + f), close to f, and a small rest that does not cancel it.
     fn ln_parts<S: Simd>(s: S, f: Self::Vector<S>) -> (Self::Vector<S>, Self::Vector<S>);
-    /// 2 to half the bits of the significand, and 1: splits a number in two parts whose products are exact.
+    /// 2 to half the bits of the significand, plus 1: splits a number into two parts whose products are
+    /// exact.
     const SPLITTER: Self;
 }
 
@@ -154,7 +157,7 @@ impl Format for f64 {
     }
 }
 
-/// `c[0] + c[1]·x + c[2]·x² + …` of at least two terms, as one chain of even powers and one of odd powers.
+/// `c[0] + c[1]·x + c[2]·x² + …` with at least two terms, as one chain of even powers and one of odd powers.
 #[inline(always)]
 fn polynomial<T: Element, S: Simd, const N: usize>(s: S, x: T::Vector<S>, c: [T; N]) -> T::Vector<S> {
     let square = x * x;
@@ -167,7 +170,7 @@ fn polynomial<T: Element, S: Simd, const N: usize>(s: S, x: T::Vector<S>, c: [T;
     odd.mul_add(x, even)
 }
 
-/// The same of few terms, by W. Horner: one chain, and the fewest operations.
+/// The same for few terms, by Horner's method: a single chain, with the fewest operations.
 #[inline(always)]
 fn horner<T: Element, S: Simd, const N: usize>(s: S, x: T::Vector<S>, c: [T; N]) -> T::Vector<S> {
     let mut sum = s.splat(c[N - 1]);
@@ -177,14 +180,14 @@ fn horner<T: Element, S: Simd, const N: usize>(s: S, x: T::Vector<S>, c: [T; N])
     sum
 }
 
-/// The nearest integer to each lane, halves to the even one; for magnitudes below a quarter of the magic number.
+/// The nearest integer to each lane, ties to even; for magnitudes below a quarter of the magic number.
 #[inline(always)]
 fn round<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     let magic = s.splat(T::MAGIC);
     (x + magic) - magic
 }
 
-/// `(sum, lost)`: a + b rounded, and what rounding took from it; exact where |a| ≥ |b| or a = 0.
+/// `(sum, lost)`: a + b rounded, and its rounding error; exact if |a| ≥ |b| or a = 0.
 #[inline(always)]
 fn fast_two_sum<T: Element, S: Simd>(
     _s: S,
@@ -195,7 +198,7 @@ fn fast_two_sum<T: Element, S: Simd>(
     (sum, (a - sum) + b)
 }
 
-/// `(sum, lost)`: a + b rounded, and what rounding took from it (D. Knuth).
+/// `(sum, lost)`: a + b rounded, and its rounding error (D. Knuth).
 #[inline(always)]
 fn two_sum<T: Element, S: Simd>(_s: S, a: T::Vector<S>, b: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
     let sum = a + b;
@@ -203,8 +206,8 @@ fn two_sum<T: Element, S: Simd>(_s: S, a: T::Vector<S>, b: T::Vector<S>) -> (T::
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// `(product, lost)`: a·b rounded, and what rounding took from it; in two halves (T. Dekker) where there is no fused
-/// multiply-add, and then not for numbers whose product with [`Format::SPLITTER`] overflows.
+/// `(product, lost)`: a·b rounded, and its rounding error; without fused multiply-add it is computed from two
+/// halves (T. Dekker), which excludes numbers whose product with [`Format::SPLITTER`] overflows.
 #[inline(always)]
 fn two_product<T: Format, S: Simd>(s: S, a: T::Vector<S>, b: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
     let product = a * b;
@@ -218,7 +221,7 @@ fn two_product<T: Format, S: Simd>(s: S, a: T::Vector<S>, b: T::Vector<S>) -> (T
     (product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low)
 }
 
-/// 2ⁿ with a normal result, from n plus the magic number: n stands in the low bits and is shifted to the exponent.
+/// 2ⁿ for a normal result, from n plus the magic number: n is in the low bits and is shifted to the exponent.
 #[inline(always)]
 fn power_of_two<T: Format, S: Simd>(s: S, biased: T::Vector<S>) -> T::Vector<S> {
     let one = s.splat(T::ONE).to_bits();
@@ -232,15 +235,16 @@ fn inverse_power_of_two<T: Format, S: Simd>(s: S, biased: T::Vector<S>) -> T::Ve
     T::Vector::from_bits(one - biased.to_bits().shl(T::MANTISSA_BITS))
 }
 
-/// `value`·2ⁿ from n plus the magic number, rounded once. Without an instruction for it, 2ⁿ is applied in two halves that
-/// are normal: a result beyond the normal range comes from the last multiplication alone.
+/// `value`·2ⁿ from n plus the magic number, rounded once. Without an instruction for it, 2ⁿ is applied as two
+/// normal factors: only the last multiplication can leave the normal range.
 #[inline(always)]
 fn scale<T: Format, S: Simd>(s: S, value: T::Vector<S>, biased: T::Vector<S>) -> T::Vector<S> {
     if let Some(scaled) = value.scaled(biased - s.splat(T::MAGIC)) {
         return scaled;
     }
     let (n, one) = (biased.to_bits(), s.splat(T::ONE).to_bits());
-    // n/2 rounded down: the bits of −∞ are sign and exponent, without the bit that n/2 leaves in the mantissa.
+    // n/2 rounded down: the bits of −∞ are sign and exponent, without the bit that n/2 leaves in the
+    // mantissa.
     let half = n.shl(T::MANTISSA_BITS - 1).and(s.splat(-T::INFINITY).to_bits());
     let rest = n.shl(T::MANTISSA_BITS) - half;
     value * T::Vector::from_bits(half + one) * T::Vector::from_bits(rest + one)

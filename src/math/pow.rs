@@ -1,17 +1,18 @@
 //! xʸ, within 1 ULP in f32 and f64, for all x and y; the special cases are those of C99.
 //!
-//! xʸ = 2^(y·log₂ |x|): an error of the logarithm counts |y·log₂ x| times, up to a thousand times, so that it needs ten more
-//! bits than the result.
+//! xʸ = 2^(y·log₂ |x|): an error of the logarithm is multiplied by |y·log₂ x|, which is up to a thousand, so
+//! that it needs ten more bits than the result.
 //!
-//! f32: the logarithm and the power are those of f64.
+//! f32: the logarithm and the power are computed in f64.
 //!
-//! f64: the logarithm has two parts. |x| = 2ᵏ·(1 + f) as in [`ln`], s = f/(2 + f), z = s², and ln(1 + f) = 2·atanh s =
-//! s·(2 + z·(2/3 + z·P(z))). s, z, the brackets and the products have two parts; the rounding errors of z·P(z) are
-//! 2⁻¹² of those of the logarithm, so that one part is enough there (fit `pow f64` of `tools/minimax.py`): the relative
-//! error is about 2⁻⁶⁵. y times both parts is e + e′, and 2^(e + e′) = 2ᵉ + e′·ln 2·2ᵉ. Products in two parts are exact by
-//! fused multiply-add, and by T. Dekker's splitting (1971) where there is none.
+//! f64: the logarithm has two parts. |x| = 2ᵏ·(1 + f) as in [`ln`], s = f/(2 + f), z = s², and ln(1 + f) =
+//! 2·atanh s = s·(2 + z·(2/3 + z·P(z))). s, z, the brackets and the products have two parts; the rounding
+//! errors of z·P(z) are 2⁻¹² of those of the logarithm, so that one part is enough there (fit `pow f64` of
+//! `tools/minimax.py`): the relative error is about 2⁻⁶⁵. y times both parts is e + e′, and 2^(e + e′) = 2ᵉ +
+//! e′·ln 2·2ᵉ. Products in two parts are exact: by fused multiply-add, or by T. Dekker's splitting (1971)
+//! where there is none.
 //!
-//! Whole exponents that are constant, f32: multiplications in f64, up to an exponent of 65536.
+//! Constant integer exponents, f32: multiplications in f64, up to an exponent of 65536.
 //!
 //! [`ln`]: super::ln
 
@@ -30,9 +31,9 @@ const TAIL: [f64; 9] = [
     0.10349593957085494,
     0.11499444552748883,
 ];
-/// 2/3, and what rounding took from it.
+/// 2/3, and its rounding error.
 const TWO_THIRDS: [f64; 2] = [0.6666666666666666, 3.700743415417188e-17];
-/// From here on a constant exponent is not done by multiplications.
+/// From this value on, constant exponents are not computed by multiplications.
 const LARGEST_PRODUCT: u64 = 65536;
 
 /// xʸ of 16 × f32.
@@ -70,7 +71,7 @@ pub(crate) fn whole_f64<S: Simd>(s: S, x: S::F64, n: i64) -> S::F64 {
     signed::<f64, S>(s, x, n, positive(s, x.abs(), s.splat(n as f64)))
 }
 
-/// xⁿ by multiplications. Beyond the range of f64 a product is 0 or infinite for f32, too.
+/// xⁿ by multiplications. A product that leaves the range of f64 is 0 or infinite in f32, too.
 #[inline(always)]
 fn product<S: Simd>(s: S, x: S::F64, n: i64) -> S::F64 {
     let one = s.splat(1.0_f64);
@@ -93,13 +94,13 @@ fn signed<T: Element, S: Simd>(s: S, x: T::Vector<S>, n: i64, value: T::Vector<S
     if n % 2 == 0 { value } else { value.copysign(x) }
 }
 
-/// xʸ of x ≥ 0 to the accuracy of f32.
+/// xʸ for x ≥ 0, accurate to f32.
 #[inline(always)]
 fn in_f64<S: Simd>(s: S, x: S::F64, y: S::F64) -> S::F64 {
     exp2::exp2::<f64, S>(s, y * log2_rounded::<f64, S>(s, x))
 }
 
-/// xʸ of x ≥ 0; not a number where x is 1 and y infinite.
+/// xʸ for x ≥ 0; NaN if x is 1 and y infinite.
 #[inline(always)]
 fn positive<S: Simd>(s: S, x: S::F64, y: S::F64) -> S::F64 {
     let (zero, infinity) = (s.splat(0.0_f64), s.splat(f64::INFINITY));
@@ -107,7 +108,7 @@ fn positive<S: Simd>(s: S, x: S::F64, y: S::F64) -> S::F64 {
     let front = S::F64::select(x.eq(zero), -infinity, S::F64::select(x.lt(infinity), front, x));
     let (e, lost) = two_product::<f64, S>(s, y, front);
     let lost = y.mul_add(rest, lost);
-    // Beyond the range the rest, which may be no number, does not count.
+    // Beyond the range the rest, which may be NaN, is ignored.
     let lost = S::F64::select(e.abs().lt(s.splat(1100.0)), lost, zero);
 
     let (one, magic, ln_2) = (s.splat(1.0_f64), s.splat(f64::MAGIC), s.splat(f64::LN_2[0]));
@@ -154,7 +155,8 @@ fn product_of<S: Simd>(s: S, a: (S::F64, S::F64), b: (S::F64, S::F64)) -> (S::F6
     fast_two_sum::<f64, S>(s, front, a.0.mul_add(b.1, a.1.mul_add(b.0, lost)))
 }
 
-/// C99, F.9.4.4, from |x|ʸ: x⁰ = 1ʸ = (−1)^±∞ = 1 also with NaN; of x < 0 the sign for odd y, NaN where y is not whole.
+/// C99, F.9.4.4, computed from |x|ʸ: x⁰ = 1ʸ = (−1)^±∞ = 1 even with NaN; for x < 0, negative if y is odd,
+/// NaN if y is not an integer.
 #[inline(always)]
 fn with_special_cases<T: Element, S: Simd>(
     s: S,

@@ -1,7 +1,7 @@
 //! ln(1 + eˣ), within 2 ULP.
 //!
-//! It is max(x, 0) + ln(1 + e) with e = exp(−|x|) ≤ 1, which cannot overflow; both terms are positive. e is kept with
-//! what rounding took from it, and so is 1 + e; the logarithm takes that as in [`ln`].
+//! It is max(x, 0) + ln(1 + e) with e = exp(−|x|) ≤ 1, which cannot overflow; both terms are positive. e and
+//! 1 + e are kept with their rounding errors, which the logarithm takes into account as in [`ln`].
 
 use super::{Format, exp, fast_two_sum, ln, scale};
 use crate::simd::{Float, Simd};

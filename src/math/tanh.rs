@@ -1,10 +1,10 @@
 //! The hyperbolic tangent, within 1 ULP (f64: 1.5).
 //!
-//! tanh |x| = (e²ˣ − 1)/(e²ˣ + 1) = ((1 − p) + w)/((1 + p) + w), where e²ˣ = 2ⁿ·eʳ as in [`exp`], w = eʳ − 1 and
-//! p = 2⁻ⁿ: near 0, where n = 0, the dividend is w alone and nothing cancels. w = r + r²·q(r), both sums and 1 + p keep what
-//! rounding takes from them (T. Dekker, 1971); the quotient is off by what is left of the dividend, divided by the divisor,
-//! which is added last. Where 1 + p is rounded, at results within some ULP of 1, 1 − p is 2 minus it and lacks as much.
-//! From 10 (f32) and 20 (f64) on the result is 1.
+//! tanh |x| = (e²ˣ − 1)/(e²ˣ + 1) = ((1 − p) + w)/((1 + p) + w), where e²ˣ = 2ⁿ·eʳ as in [`exp`], w = eʳ − 1
+//! and p = 2⁻ⁿ: near 0, where n = 0, the dividend is w alone and nothing cancels. w = r + r²·q(r), both sums
+//! and 1 + p keep their rounding errors (T. Dekker, 1971); the error of the quotient is the remainder divided
+//! by the divisor, which is added last. Where 1 + p is rounded, at results within some ULP of 1, 1 − p is 2
+//! minus it and has the same error. From 10 (f32) and 20 (f64) on the result is 1.
 
 use super::{Format, exp, fast_two_sum, inverse_power_of_two};
 use crate::simd::{Float, Simd};
@@ -21,7 +21,7 @@ pub(crate) fn tanh<T: Format, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     let plus_lost = power - (plus - one);
     let (dividend, dividend_lost) = fast_two_sum::<T, S>(s, two - plus, w);
     let (divisor, divisor_lost) = fast_two_sum::<T, S>(s, plus, w);
-    // Lost from the divisor, and as much from the dividend: the quotient is 1 there.
+    // The divisor and the dividend have the same rounding error there: the quotient is 1.
     let divisor_lost = two.mul_add(plus_lost, divisor_lost);
 
     let reciprocal = one / divisor;

@@ -2,17 +2,19 @@
 //!
 //! x = n·π/2 + r with |r| ≤ π/4; n mod 4 chooses between ± the sine and ± the cosine of r.
 //!
-//! |x| < 2²⁰: n is the nearest integer to x·2/π. π/2 has four parts; the products of n with the first three, of 33 bits
-//! each, are exact, and what rounding takes from their differences is kept (D. Knuth's sum; W. Cody and W. Waite, 1980).
-//! No f64 in that range is nearer to a multiple of π/2 than about 2⁻⁵⁸, so that r + c has at least 70 right bits. f32 is
-//! computed in f64, where two parts of π/2 are enough.
+//! For |x| < 2²⁰, n is the nearest integer to x·2/π. π/2 has four parts; the products of n with the first
+//! three, of 33 bits each, are exact, and the rounding errors of their differences are kept (D. Knuth's sum;
+//! W. Cody and W. Waite, 1980). No f64 in that range is nearer to a multiple of π/2 than about 2⁻⁵⁸, so that
+//! r + c has at least 70 correct bits. f32 is computed in f64, where two parts of π/2 are enough.
 //!
-//! Larger x, a lane at a time: x = m·2ᵉ with an integer m, and of m·2ᵉ·2/π only the value modulo 4 counts, so that all bits
-//! of 2/π that give multiples of 4 are left out (M. Payne and R. Hanek, 1983). 256 bits of 2/π behind them, in integer
-//! arithmetic, leave at least 120 right bits where x is nearest to a multiple of π/2 (2⁻⁶² for f64).
+//! Larger x, one lane at a time: x = m·2ᵉ with an integer m, and of m·2ᵉ·2/π only the value modulo 4 matters,
+//! so that all bits of 2/π that give multiples of 4 are skipped (M. Payne and R. Hanek, 1983). The next 256
+//! bits of 2/π, in integer arithmetic, leave at least 120 correct bits where x is nearest to a multiple of
+//! π/2 (2⁻⁶² for f64).
 //!
-//! sin(r + c) = r + (r³·P(r²) + c·(1 − r²/2)) and cos(r + c) = 1 − r²/2 + (r⁴·Q(r²) − r·c), where what rounding takes from
-//! 1 − r²/2 is kept; P and Q are the fits `sin …` and `cos …` of `tools/minimax.py`, which prints the bits of 2/π, too.
+//! sin(r + c) = r + (r³·P(r²) + c·(1 − r²/2)) and cos(r + c) = 1 − r²/2 + (r⁴·Q(r²) − r·c), where the
+//! rounding error of 1 − r²/2 is kept; P and Q are the fits `sin …` and `cos …` of `tools/minimax.py`, which
+//! also prints the bits of 2/π.
 
 use super::{Format, fast_two_sum, polynomial, two_sum};
 use crate::simd::{Float, Int, Mask, Simd};
@@ -43,10 +45,10 @@ const HALF_PI: [f64; 4] =
     [1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21, 8.4784276603689e-32];
 /// π/2 without the first part.
 const HALF_PI_REST: f64 = 6.077100506506192e-11;
-/// From here on the products of n are not exact.
+/// From here on the products with n are not exact.
 const LARGE: f64 = 1_048_576.0;
 
-/// What is to be had of r.
+/// Which function to compute.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Wave {
     Sine,
@@ -62,7 +64,7 @@ pub(crate) fn f32<S: Simd>(s: S, x: S::F32, wave: Wave) -> S::F32 {
     if wave == Wave::Sine { S::F32::select(x.eq(s.splat(0.0_f32)), x, value) } else { value }
 }
 
-/// sin x or cos x to the accuracy of f32.
+/// sin x or cos x, accurate to f32.
 #[inline(always)]
 fn in_f64<S: Simd>(s: S, x: S::F64, wave: Wave) -> S::F64 {
     let n = nearest(s, x);
@@ -133,7 +135,7 @@ fn with_large_lanes<S: Simd>(s: S, x: S::F64, nrc: [S::F64; 3]) -> [S::F64; 3] {
     [s.load(&lanes[1]), s.load(&lanes[2]), s.load(&lanes[3])]
 }
 
-/// Sets n, r and c of the lanes in `which`, from x; the lanes are `[x, n, r, c]`.
+/// Sets n, r and c of the lanes in `which`, from x; `lanes` is `[x, n, r, c]`.
 #[cold]
 #[inline(never)]
 fn reduce_large(which: u32, lanes: &mut [[f64; 8]; 4]) {
@@ -145,7 +147,7 @@ fn reduce_large(which: u32, lanes: &mut [[f64; 8]; 4]) {
     }
 }
 
-/// 64 zeros, for the integer part, and the first 1280 bits of 2/π behind the point.
+/// 64 zeros, for the integer part, and the first 1280 bits of 2/π after the binary point.
 const TWO_OVER_PI: [u64; 21] = [
     0,
     0xA2F9836E4E441529,
@@ -176,7 +178,8 @@ const HALF_PI_BITS: u128 = 0xC90FDAA22168C234C4C6628B80DC1CD1;
 fn large(x: f64) -> (f64, f64, f64) {
     let exponent = (x.to_bits() >> 52) as i64 - 1075;
     let m = x.to_bits() << 12 >> 12 | 1 << 52;
-    // The first bit of 2/π whose product with m·2ᵉ is not a multiple of 4 is bit e − 2 behind the point.
+    // The first bit of 2/π whose product with m·2ᵉ is not a multiple of 4 is bit e − 2 after the binary
+    // point.
     let start = (exponent - 2 + 64) as usize;
     let word = |i: usize| {
         let (word, shift) = (start / 64 + i, start % 64);
@@ -191,18 +194,18 @@ fn large(x: f64) -> (f64, f64, f64) {
         carry >>= 64;
     }
     let mut n = product[3] >> 62;
-    // The fraction, times 2²⁵⁶, the highest 192 bits of which are enough.
+    // The fraction, times 2²⁵⁶; its highest 192 bits are enough.
     let mut high = product[3] << 2 | product[2] >> 62;
     let mut low =
         u128::from(product[2] << 2 | product[1] >> 62) << 64 | u128::from(product[1] << 2 | product[0] >> 62);
     let above_half = high >> 63 == 1;
     if above_half {
-        // The next quadrant, from the other side.
+        // Reduces to the next quadrant, from its other side.
         n += 1;
         let (negated, borrow) = 0_u128.overflowing_sub(low);
         (high, low) = (0_u64.wrapping_sub(high).wrapping_sub(borrow.into()), negated);
     }
-    // The first 128 bits from the highest that is set: at most some 66 zeros stand before it.
+    // The first 128 bits from the highest set bit on: it is preceded by at most some 66 zeros.
     let zeros = if high == 0 { 64 + low.leading_zeros() } else { high.leading_zeros() };
     let fraction = match zeros {
         0 => u128::from(high) << 64 | low >> 64,
@@ -212,7 +215,7 @@ fn large(x: f64) -> (f64, f64, f64) {
     let angle = high_half(fraction, HALF_PI_BITS);
     let front = angle as f64;
     let rest = angle.wrapping_sub(front as u128) as i128 as f64;
-    // angle is r times 2 to the 127 + zeros.
+    // `angle` is r times 2 to the 127 + zeros.
     let scale = f64::from_bits((1023 - 127 - u64::from(zeros)) << 52);
     let scale = if above_half { -scale } else { scale };
     (n as f64, front * scale, rest * scale)

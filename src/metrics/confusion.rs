@@ -1,4 +1,4 @@
-//! Which class is taken for which.
+//! Which classes are confused with which.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// Counts of predictions by class: a row for each actual class, a column for each predicted one.
 ///
-/// A share whose denominator is 0, such as the recall of a class that does not occur, is NaN.
+/// A ratio whose denominator is 0, such as the recall of a class that does not occur, is NaN.
 ///
 /// ```
 /// use gristmill::metrics::ConfusionMatrix;
@@ -24,7 +24,7 @@ pub struct ConfusionMatrix {
 }
 
 impl ConfusionMatrix {
-    /// Nothing counted; the classes are called `0`, `1`, ….
+    /// An empty matrix; the classes are called `0`, `1`, ….
     pub fn new(classes: usize) -> Self {
         Self {
             counts: vec![0; classes * classes],
@@ -32,10 +32,10 @@ impl ConfusionMatrix {
         }
     }
 
-    /// Calls the classes by these names.
+    /// Sets the names of the classes.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are more or fewer names than classes.
+    /// [`Error::Shape`] if there are more or fewer names than classes.
     pub fn names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<Self> {
         let names: Vec<String> = names.into_iter().map(Into::into).collect();
         if names.len() != self.classes() {
@@ -46,10 +46,10 @@ impl ConfusionMatrix {
         Ok(self)
     }
 
-    /// Counts predictions and the labels that would have been right; all of them or, on an error, none.
+    /// Counts predictions and the correct labels; all of them or, on an error, none.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are more of one than of the other; [`Error::Value`] when one is not a class.
+    /// [`Error::Shape`] if their numbers differ; [`Error::Value`] if one is not a class.
     pub fn add(&mut self, predictions: &[usize], labels: &[usize]) -> Result<()> {
         const OP: &str = "ConfusionMatrix::add";
         if predictions.len() != labels.len() {
@@ -70,7 +70,7 @@ impl ConfusionMatrix {
         self.names.len()
     }
 
-    /// What a class is called.
+    /// The name of a class.
     ///
     /// # Panics
     /// If there is no such class.
@@ -78,7 +78,7 @@ impl ConfusionMatrix {
         &self.names[class]
     }
 
-    /// How many samples of class `actual` were taken for class `predicted`.
+    /// How many samples of class `actual` were predicted as class `predicted`.
     ///
     /// # Panics
     /// If there is no such class.
@@ -92,7 +92,7 @@ impl ConfusionMatrix {
         self.counts.iter().sum()
     }
 
-    /// The number of samples that were taken for another class.
+    /// The number of misclassified samples.
     pub fn wrong(&self) -> u64 {
         self.total() - (0..self.classes()).map(|class| self.count(class, class)).sum::<u64>()
     }
@@ -106,28 +106,28 @@ impl ConfusionMatrix {
         (0..self.classes()).map(|actual| self.count(actual, class)).sum()
     }
 
-    /// The share of samples that were taken for another class.
+    /// The fraction of misclassified samples.
     pub fn error(&self) -> f64 {
         self.wrong() as f64 / self.total() as f64
     }
 
-    /// The share of samples that were taken for what they are.
+    /// The fraction of correctly classified samples.
     pub fn accuracy(&self) -> f64 {
         (self.total() - self.wrong()) as f64 / self.total() as f64
     }
 
-    /// Of the samples of a class, the share that was taken for another one: 1 − recall.
+    /// The fraction of the samples of a class that were classified as another one: 1 − recall.
     pub fn class_error(&self, class: usize) -> f64 {
         let support = self.support(class);
         (support - self.count(class, class)) as f64 / support as f64
     }
 
-    /// Of the samples that were taken for a class, the share that belongs to it.
+    /// Of the samples classified as a class, the fraction that belongs to it.
     pub fn precision(&self, class: usize) -> f64 {
         self.count(class, class) as f64 / self.predicted(class) as f64
     }
 
-    /// Of the samples of a class, the share that was taken for it.
+    /// The fraction of the samples of a class that were classified as such.
     pub fn recall(&self, class: usize) -> f64 {
         self.count(class, class) as f64 / self.support(class) as f64
     }
@@ -137,15 +137,16 @@ impl ConfusionMatrix {
         2.0 * self.count(class, class) as f64 / (self.support(class) + self.predicted(class)) as f64
     }
 
-    /// The mean of the F1 of all classes, each with the same weight. Classes that neither occur nor are predicted do not
-    /// count.
+    /// The mean of the F1 of all classes, with equal weights. Classes that neither occur nor are predicted
+    /// are ignored.
     pub fn macro_f1(&self) -> f64 {
         let scores: Vec<f64> =
             (0..self.classes()).map(|class| self.f1(class)).filter(|f1| !f1.is_nan()).collect();
         scores.iter().sum::<f64>() / scores.len() as f64
     }
 
-    /// A table of the classes: precision, recall, F1, error, number of samples, and for what a class is taken most often.
+    /// A table of the classes: precision, recall, F1, error, number of samples, and the class that a class is
+    /// most often confused with.
     pub fn report(&self) -> String {
         let wide = self.widest();
         let row = |cells: [&str; 7]| {
@@ -182,7 +183,8 @@ impl ConfusionMatrix {
     }
 }
 
-/// The counts, a row for each actual class; names that are longer than the counts are cut in the columns' heads.
+/// The counts, a row for each actual class; names that are longer than the counts are truncated in the column
+/// heads.
 impl fmt::Display for ConfusionMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wide = self.widest();

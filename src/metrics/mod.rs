@@ -1,4 +1,5 @@
-//! How good predictions are: accuracy, top-k, the confusion matrix with precision, recall and F1, running means.
+//! The quality of predictions: accuracy, top-k, the confusion matrix with precision, recall and F1, running
+//! means.
 //!
 //! ```
 //! use gristmill::{Tensor, metrics::{ConfusionMatrix, accuracy, top_k_accuracy}};
@@ -20,21 +21,22 @@ use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// The share of rows of `[n, classes]` whose largest number is at the label; NaN without rows. Of equal numbers the
-/// first counts, and NaN as the largest.
+/// The fraction of rows of `[n, classes]` whose largest number is at the label; NaN if there are no rows. Of
+/// equal numbers the first counts as the largest; NaN counts as larger than any number.
 ///
 /// # Errors
-/// As [`top_k_accuracy`].
+/// [`Error::Shape`] if the shape is not `[labels, classes]`; [`Error::Value`] if a label is not one of the
+/// classes.
 pub fn accuracy<T: Element>(logits: &Tensor<T>, labels: &[usize]) -> Result<f64> {
     top_k_accuracy(logits, labels, 1)
 }
 
-/// The share of rows of `[n, classes]` in which the label is among the `k` largest numbers; NaN without rows. Of equal
-/// numbers the first counts, and NaN as the largest.
+/// The fraction of rows of `[n, classes]` in which the label is among the `k` largest numbers; NaN if there
+/// are no rows. Of equal numbers the first counts as the largest; NaN counts as larger than any number.
 ///
 /// # Errors
-/// [`Error::Shape`] when the shape is not `[labels, classes]`; [`Error::Value`] when a label is not one of the classes
-/// or `k` is 0.
+/// [`Error::Shape`] if the shape is not `[labels, classes]`; [`Error::Value`] if a label is not one of the
+/// classes or `k` is 0.
 pub fn top_k_accuracy<T: Element>(logits: &Tensor<T>, labels: &[usize], k: usize) -> Result<f64> {
     const OP: &str = "top_k_accuracy";
     let &[rows, classes] = logits.shape() else {
@@ -63,7 +65,7 @@ pub fn top_k_accuracy<T: Element>(logits: &Tensor<T>, labels: &[usize], k: usize
     Ok(right as f64 / rows as f64)
 }
 
-/// A mean with weights that grows: a loss over batches of different sizes.
+/// A running weighted mean: for a loss over batches of different sizes.
 ///
 /// ```
 /// use gristmill::metrics::Mean;
@@ -79,13 +81,13 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// Takes in a value, such as the mean of a batch, with a weight, such as its size.
+    /// Adds a value, such as the mean of a batch, with a weight, such as its size.
     pub fn add(&mut self, value: f64, weight: f64) {
         self.sum += value * weight;
         self.weight += weight;
     }
 
-    /// The mean so far; NaN when there is nothing.
+    /// The mean so far; NaN if nothing has been added.
     pub fn mean(&self) -> f64 {
         self.sum / self.weight
     }
@@ -96,7 +98,7 @@ impl Mean {
     }
 }
 
-/// An error unless each label is below `classes`.
+/// Checks that each label is below `classes`.
 fn check_labels(op: &'static str, labels: &[usize], classes: usize) -> Result<()> {
     match labels.iter().enumerate().find(|&(_, &label)| label >= classes) {
         None => Ok(()),

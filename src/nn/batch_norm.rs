@@ -10,7 +10,7 @@ use crate::kernels::batch_norm::Running;
 use crate::simd::Element;
 use crate::tensor::{Shape, Tensor};
 
-/// Which variance the running one follows.
+/// Which variance the running variance estimates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunningVar {
     /// Σ(x − mean)²/(n − 1): PyTorch's.
@@ -20,17 +20,17 @@ pub enum RunningVar {
     Biased,
 }
 
-/// `(x − mean) / sqrt(var + eps) · weight + bias` of each feature of x of `[rows, features]` (Ioffe and Szegedy
-/// 2015): over the batch in training, with running statistics at evaluation.
+/// `(x − mean) / sqrt(var + eps) · weight + bias` for each feature of x of `[rows, features]` (Ioffe and
+/// Szegedy 2015): with the statistics of the batch in training, with running statistics in evaluation.
 ///
-/// x may be `[samples, features, length]`, too: its statistics are over samples and length, and it takes a copy each way
-/// to have the features last (see [`Tensor::batch_norm`]).
+/// x may also be `[samples, features, length]`: its statistics are over samples and length. The features have
+/// to come last for that, which takes a copy each way (see [`Tensor::batch_norm`]).
 ///
-/// Threads may train one layer at the same time: the batches follow each other in the running statistics, in no fixed
-/// order.
+/// Threads may train one layer at the same time: their batches enter the running statistics one after the
+/// other, in no fixed order.
 ///
-/// Defaults are PyTorch's: eps 1e-5, momentum 0.1 (the weight of the new batch), unbiased running variance, weight 1,
-/// bias 0.
+/// Defaults are PyTorch's: eps 1e-5, momentum 0.1 (the weight of the new batch), unbiased running variance,
+/// weight 1, bias 0.
 pub struct BatchNorm1d<T: Element = f32> {
     weight: Parameter<T>,
     bias: Parameter<T>,
@@ -43,7 +43,7 @@ pub struct BatchNorm1d<T: Element = f32> {
     affine: bool,
     track_running_stats: bool,
     mode: Mode,
-    /// Who holds it changes the running statistics.
+    /// Locked by the thread that changes the running statistics.
     turn: Mutex<()>,
 }
 
@@ -51,7 +51,7 @@ impl<T: Element> BatchNorm1d<T> {
     /// A layer for this number of features.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the number is too large.
+    /// [`Error::Shape`] if the number is too large.
     pub fn new(features: usize) -> Result<Self> {
         let (zeros, ones) = (Tensor::zeros([features])?, Tensor::ones([features])?);
         Ok(Self {
@@ -70,16 +70,16 @@ impl<T: Element> BatchNorm1d<T> {
         })
     }
 
-    /// What is added to the variance before the root.
+    /// Sets the number that is added to the variance before the square root.
     #[must_use]
     pub fn eps(self, eps: f64) -> Self {
         Self { eps, ..self }
     }
 
-    /// The weight of the new batch in the running statistics.
+    /// Sets the weight of the new batch in the running statistics.
     ///
     /// # Errors
-    /// [`Error::Value`] when it is not in [0, 1].
+    /// [`Error::Value`] if it is not in [0, 1].
     pub fn momentum(self, momentum: f64) -> Result<Self> {
         if !(0.0..=1.0).contains(&momentum) {
             return Err(Error::value("BatchNorm1d", format!("momentum {momentum} is not in [0, 1]")));
@@ -87,55 +87,55 @@ impl<T: Element> BatchNorm1d<T> {
         Ok(Self { momentum, ..self })
     }
 
-    /// The weight of the old value in the running statistics, as other libraries count it: one minus
-    /// [`momentum`](BatchNorm1d::momentum).
+    /// Sets the weight of the old value in the running statistics, which is how other libraries define it:
+    /// one minus [`momentum`](BatchNorm1d::momentum).
     ///
     /// # Errors
-    /// [`Error::Value`] when it is not in [0, 1].
+    /// [`Error::Value`] if it is not in [0, 1].
     pub fn momentum_of_old(self, momentum: f64) -> Result<Self> {
         self.momentum(1.0 - momentum)
     }
 
-    /// Which variance the running one follows.
+    /// Sets which variance the running variance estimates.
     #[must_use]
     pub fn running_var(self, kind: RunningVar) -> Self {
         Self { unbiased: kind == RunningVar::Unbiased, ..self }
     }
 
-    /// Whether there are a weight and a bias to learn; yes by default.
+    /// Whether the layer learns a weight and a bias; it does by default.
     #[must_use]
     pub fn affine(self, affine: bool) -> Self {
         Self { affine, ..self }
     }
 
-    /// Whether running statistics are kept for evaluation; yes by default. Without them a batch's own are used in
-    /// evaluation, too, and neither they nor anything in their place is in a state dict.
+    /// Whether running statistics are kept for evaluation; they are by default. Without them, evaluation also
+    /// uses the statistics of the batch, and a state dict has no entries for them.
     #[must_use]
     pub fn track_running_stats(self, track: bool) -> Self {
         Self { track_running_stats: track, ..self }
     }
 
-    /// The scale γ, `[features]`; of no effect, and no parameter of the layer, if it is not
-    /// [`affine`](BatchNorm1d::affine).
+    /// The scale γ, `[features]`; if the layer is not [`affine`](BatchNorm1d::affine), it has no effect and
+    /// is not among the layer's parameters.
     pub fn weight(&self) -> &Parameter<T> {
         &self.weight
     }
 
-    /// The shift β, `[features]`; as [`weight`](BatchNorm1d::weight).
+    /// The shift β, `[features]`; otherwise like [`weight`](BatchNorm1d::weight).
     pub fn bias(&self) -> &Parameter<T> {
         &self.bias
     }
 
-    /// Running mean and variance, `[features]` each; 0 and 1 for ever if they are not
+    /// Running mean and variance, `[features]` each; always 0 and 1 if they are not
     /// [tracked](BatchNorm1d::track_running_stats).
     pub fn running_stats(&self) -> (Tensor<T>, Tensor<T>) {
         (self.running_mean.value(), self.running_var.value())
     }
 
-    /// Running mean 0 and variance 1 again.
+    /// Resets the running mean to 0 and the running variance to 1.
     ///
     /// # Errors
-    /// None that can happen.
+    /// In practice none: the shapes always fit.
     pub fn reset_running_stats(&self) -> Result<()> {
         self.running_mean.set(&Tensor::zeros([self.features])?)?;
         self.running_var.set(&Tensor::ones([self.features])?)
@@ -158,8 +158,8 @@ impl<T: Element> BatchNorm1d<T> {
             let (mean, var) = (self.running_mean.read(), self.running_var.read());
             return run(BatchStatistics::Running { mean: mean.data(), var: var.data() });
         }
-        // Threads that train one layer take turns, so that no batch is lost. The kernel works on copies: who reads the
-        // statistics does not wait for it.
+        // Threads that train one layer take turns, so that no batch is lost. The kernel works on copies, so
+        // that readers of the statistics do not wait for it.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (mean, var) = self.running_stats();
         let (mut mean, mut var) = (Buffer::copy_of(mean.data()), Buffer::copy_of(var.data()));

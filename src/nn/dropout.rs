@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::module::lock;
+use super::visit::lock;
 use super::{Follower, Mode, Module, Visitor};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Key;
@@ -10,9 +10,9 @@ use crate::rng::Rng;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// In training, each element becomes 0 with probability p and is divided by 1 − p otherwise (Srivastava et al. 2014,
-/// inverted); at evaluation nothing happens. Each forward pass has a mask of its own, also on threads that share the layer:
-/// the masks are the same ones in any case, but which thread gets which is not fixed.
+/// In training, each element becomes 0 with probability p and is divided by 1 − p otherwise (Srivastava et
+/// al. 2014, inverted); in evaluation nothing happens. Each forward pass has a mask of its own, even on
+/// threads that share the layer: the sequence of masks is fixed, but which thread gets which mask is not.
 pub struct Dropout {
     p: f64,
     mode: Mode,
@@ -23,7 +23,7 @@ impl Dropout {
     /// A layer with its own stream of random numbers, split off from `rng`.
     ///
     /// # Errors
-    /// [`Error::Value`] when `p` is not in [0, 1].
+    /// [`Error::Value`] if `p` is not in [0, 1].
     pub fn new(p: f64, rng: &mut Rng) -> Result<Self> {
         if !(0.0..=1.0).contains(&p) {
             return Err(Error::value("Dropout", format!("{p} is not a probability")));
@@ -33,7 +33,7 @@ impl Dropout {
 }
 
 impl Dropout {
-    /// The probability and the mask of the next forward pass, if something is dropped in it.
+    /// The probability and the mask of the next forward pass, if it drops anything.
     pub(super) fn draw(&self) -> Option<(f64, Key)> {
         let drops = self.mode.is_training() && self.p > 0.0;
         drops.then(|| (self.p, lock(&self.rng).split().into()))

@@ -7,9 +7,9 @@ use crate::rng::Rng;
 use crate::simd::Element;
 use crate::tensor::{Shape, Tensor};
 
-/// A learned vector for each of some indices; weight is `[num_embeddings, embedding_dim]`.
+/// A learned vector for each index; weight is `[num_embeddings, embedding_dim]`.
 ///
-/// The weights start normal with mean 0 and deviation 1, PyTorch's default.
+/// Initial weights are normally distributed with mean 0 and standard deviation 1, PyTorch's default.
 ///
 /// ```
 /// use gristmill::{Rng, nn::Embedding};
@@ -28,15 +28,15 @@ impl<T: Element> Embedding<T> {
     /// A layer for the indices below `num_embeddings`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the table is too large.
+    /// [`Error::Shape`] if the table is too large.
     pub fn new(num_embeddings: usize, embedding_dim: usize, rng: &mut Rng) -> Result<Self> {
         Self::from_tensor(&Tensor::randn([num_embeddings, embedding_dim], 0.0, 1.0, rng)?)
     }
 
-    /// A layer that starts with this table, `[num_embeddings, embedding_dim]`.
+    /// A layer whose initial weights are this table, `[num_embeddings, embedding_dim]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless it has two axes.
+    /// [`Error::Shape`] if the table does not have two axes.
     pub fn from_tensor(weight: &Tensor<T>) -> Result<Self> {
         let &[rows, dim] = weight.shape() else {
             let message = format!("weight must be [num_embeddings, embedding_dim], got {:?}", weight.shape());
@@ -45,10 +45,10 @@ impl<T: Element> Embedding<T> {
         Ok(Self { weight: Parameter::new(weight), rows, dim, padding_idx: None })
     }
 
-    /// Makes one index that of padding: its vector becomes 0 and does not learn.
+    /// Makes one index the padding index: its vector becomes 0 and does not learn.
     ///
     /// # Errors
-    /// [`Error::Value`] when it is not one of the indices.
+    /// [`Error::Value`] if it is not one of the indices.
     pub fn padding_idx(self, index: usize) -> Result<Self> {
         check_padding("Embedding", Some(index), self.rows)?;
         let mut weight = self.weight.value().to_vec();
@@ -65,7 +65,7 @@ impl<T: Element> Embedding<T> {
     /// The vectors of these indices, `[indices, embedding_dim]`.
     ///
     /// # Errors
-    /// [`Error::Value`] naming an index that the table lacks, and its position.
+    /// [`Error::Value`] naming an index that is not in the table, and its position.
     #[track_caller]
     pub fn embed(&self, indices: &[usize]) -> Result<Tensor<T>> {
         self.weight.read().embedding(indices, self.padding_idx)
@@ -73,11 +73,12 @@ impl<T: Element> Embedding<T> {
 }
 
 impl<T: Element> Module<T> for Embedding<T> {
-    /// The vectors of indices that come as numbers: `[…]` to `[…, embedding_dim]`. They are exact up to 2²⁴ in `f32`.
+    /// The vectors of indices that are given as floating-point numbers: `[…]` to `[…, embedding_dim]`. In
+    /// `f32`, indices are exact up to 2²⁴.
     ///
     /// # Errors
-    /// [`Error::Value`] for a number that is no index of the table; [`Error::Autograd`] when x wants a gradient, which
-    /// indices do not have.
+    /// [`Error::Value`] for a number that is not an index of the table; [`Error::Autograd`] if x requires a
+    /// gradient, which indices do not have.
     #[track_caller]
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         if x.is_tracked() {
@@ -85,7 +86,7 @@ impl<T: Element> Module<T> for Embedding<T> {
         }
         let index = |(position, x): (usize, T)| {
             let x = x.to_f64();
-            // The conversion takes fractions off, and what is outside to an end.
+            // The conversion cuts off fractions and saturates numbers out of range.
             let index = x as usize;
             if index as f64 == x && index < self.rows {
                 return Ok(index);

@@ -1,16 +1,17 @@
-//! The derivatives of a module against central differences.
+//! Checks the derivatives of a module against central differences.
 
 use super::Module;
-use super::module::{parameters, self_visit};
+use super::module::self_visit;
+use super::visit::parameters;
 use crate::autograd::gradcheck::{compare, weighted};
 use crate::autograd::no_grad;
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-/// Compares the gradients of a module's input and of its parameters, those that are not frozen, with central differences,
-/// as [`autograd::gradcheck`](crate::autograd::gradcheck) does. A module that draws random numbers draws the same in each
-/// pass. Afterwards parameters and generators are as they were, gradients are forgotten; states, such as running means,
-/// have moved.
+/// Compares the gradients of a module's input and of its parameters (except frozen ones) with central
+/// differences, as [`autograd::gradcheck`](crate::autograd::gradcheck) does. A module that draws random
+/// numbers draws the same ones in each pass. Afterwards, parameters and generators are as they were before
+/// and gradients are cleared, but states, such as running means, have changed.
 ///
 /// ```
 /// use gristmill::{Rng, Tensor, nn::{GELU, Linear, Sequential, gradcheck}};
@@ -21,8 +22,8 @@ use crate::tensor::Tensor;
 /// ```
 ///
 /// # Errors
-/// [`Error::Autograd`](crate::Error::Autograd) naming the input or the parameter, the element and both derivatives; errors
-/// of the module.
+/// [`Error::Autograd`](crate::Error::Autograd) naming the input or the parameter, the element and both
+/// derivatives; any error of the module itself.
 pub fn gradcheck<M: Module<f64> + ?Sized>(module: &M, x: &Tensor<f64>) -> Result<()> {
     let generators = module.rng_state();
     let total = |x: &Tensor<f64>| {

@@ -5,11 +5,12 @@ use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// `(x − mean) / sqrt(var + eps) · weight + bias` for x of `[samples, channels, …]` (Wu and He 2018), mean and biased
-/// variance of each group of neighbouring channels of each sample; eps 1e-5, weight 1 and bias 0 to start with.
+/// `(x − mean) / sqrt(var + eps) · weight + bias` for x of `[samples, channels, …]` (Wu and He 2018), with
+/// the mean and the biased variance of each group of neighbouring channels of each sample. eps is 1e-5 by
+/// default; weights start as 1, biases as 0.
 ///
-/// One group is layer normalisation over all but the first axis with parameters per channel, as many groups as channels
-/// instance normalisation.
+/// With one group, it is layer normalisation over all axes but the first, with parameters per channel; with
+/// as many groups as channels, it is instance normalisation.
 ///
 /// ```
 /// use gristmill::{Tensor, nn::{GroupNorm, Module}};
@@ -25,10 +26,11 @@ pub struct GroupNorm<T: Element = f32> {
 }
 
 impl<T: Element> GroupNorm<T> {
-    /// A layer for so many groups of so many channels in all.
+    /// A layer that divides `channels` channels into `groups` groups.
     ///
     /// # Errors
-    /// [`Error::Value`] unless the channels fall into equal groups, [`Error::Shape`] when there are too many.
+    /// [`Error::Value`] if the channels cannot be divided into equal groups, [`Error::Shape`] if there are
+    /// too many.
     pub fn new(num_groups: usize, num_channels: usize) -> Result<Self> {
         if num_groups == 0 || !num_channels.is_multiple_of(num_groups) {
             let message = format!("{num_channels} channels do not fall into {num_groups} equal groups");
@@ -39,13 +41,13 @@ impl<T: Element> GroupNorm<T> {
         Ok(Self { affine: Some((weight, bias)), groups: num_groups, channels: num_channels, eps: 1e-5 })
     }
 
-    /// What is added to the variance before the root.
+    /// Sets the number that is added to the variance before the square root.
     #[must_use]
     pub fn eps(self, eps: f64) -> Self {
         Self { eps, ..self }
     }
 
-    /// Takes weight and bias away.
+    /// Removes weight and bias.
     #[must_use]
     pub fn without_affine(self) -> Self {
         Self { affine: None, ..self }

@@ -1,17 +1,17 @@
-//! Starting values of parameters.
+//! Initial values of parameters.
 //!
-//! For a weight of `[outputs, inputs, …]`, as PyTorch lays it out, fan-in is inputs and fan-out outputs, times what
-//! further axes hold.
+//! For a weight of `[outputs, inputs, …]`, which is PyTorch's layout, fan-in is inputs and fan-out is
+//! outputs, each times the size of the further axes.
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// The function after a layer, which decides how much its weights must make up for.
+/// The function after a layer, which determines the gain of its weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Nonlinearity {
-    /// None; gain 1.
+    /// No function; gain 1.
     Linear,
     /// Gain 1.
     Sigmoid,
@@ -24,7 +24,7 @@ pub enum Nonlinearity {
 }
 
 impl Nonlinearity {
-    /// What the standard deviation of the weights is multiplied with.
+    /// The factor on the standard deviation of the weights.
     pub fn gain(self) -> f64 {
         match self {
             Self::Linear | Self::Sigmoid => 1.0,
@@ -35,13 +35,13 @@ impl Nonlinearity {
     }
 }
 
-/// Whose variance Kaiming initialisation keeps.
+/// Which variance Kaiming initialisation preserves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fan {
-    /// That of the outputs of the forward pass.
+    /// The variance of the outputs in the forward pass.
     #[default]
     In,
-    /// That of the gradients of the backward pass.
+    /// The variance of the gradients in the backward pass.
     Out,
 }
 
@@ -60,7 +60,7 @@ fn fans(op: &'static str, shape: &[usize]) -> Result<(f64, f64)> {
 /// All elements equal to `value`.
 ///
 /// # Errors
-/// [`Error::Shape`] for a shape that is too large.
+/// [`Error::Shape`] if the shape is too large.
 pub fn constant<T: Element>(shape: impl AsRef<[usize]>, value: T) -> Result<Tensor<T>> {
     Tensor::full(shape, value)
 }
@@ -68,7 +68,7 @@ pub fn constant<T: Element>(shape: impl AsRef<[usize]>, value: T) -> Result<Tens
 /// Uniform in [low, high).
 ///
 /// # Errors
-/// [`Error::Value`] when a bound is not finite or `high < low`.
+/// [`Error::Value`] if a bound is not finite or `high < low`.
 pub fn uniform<T: Element>(
     shape: impl AsRef<[usize]>,
     low: f64,
@@ -78,10 +78,10 @@ pub fn uniform<T: Element>(
     Tensor::rand(shape, low, high, rng)
 }
 
-/// Normal with this mean and standard deviation.
+/// Normally distributed with this mean and standard deviation.
 ///
 /// # Errors
-/// [`Error::Value`] when a parameter is not finite or `std < 0`.
+/// [`Error::Value`] if `mean` or `std` is not finite, or if `std < 0`.
 pub fn normal<T: Element>(
     shape: impl AsRef<[usize]>,
     mean: f64,
@@ -94,17 +94,17 @@ pub fn normal<T: Element>(
 /// Uniform in ±gain·√(6 / (fan-in + fan-out)) (Glorot and Bengio 2010).
 ///
 /// # Errors
-/// [`Error::Shape`] for a shape without fans.
+/// [`Error::Shape`] if the shape has no fan-in and fan-out.
 pub fn xavier_uniform<T: Element>(shape: impl AsRef<[usize]>, gain: f64, rng: &mut Rng) -> Result<Tensor<T>> {
     let (fan_in, fan_out) = fans("xavier_uniform", shape.as_ref())?;
     let bound = gain * (6.0 / (fan_in + fan_out)).sqrt();
     Tensor::rand(shape, -bound, bound, rng)
 }
 
-/// Normal with standard deviation gain·√(2 / (fan-in + fan-out)) (Glorot and Bengio 2010).
+/// Normally distributed with standard deviation gain·√(2 / (fan-in + fan-out)) (Glorot and Bengio 2010).
 ///
 /// # Errors
-/// [`Error::Shape`] for a shape without fans.
+/// [`Error::Shape`] if the shape has no fan-in and fan-out.
 pub fn xavier_normal<T: Element>(shape: impl AsRef<[usize]>, gain: f64, rng: &mut Rng) -> Result<Tensor<T>> {
     let (fan_in, fan_out) = fans("xavier_normal", shape.as_ref())?;
     Tensor::randn(shape, 0.0, gain * (2.0 / (fan_in + fan_out)).sqrt(), rng)
@@ -113,7 +113,7 @@ pub fn xavier_normal<T: Element>(shape: impl AsRef<[usize]>, gain: f64, rng: &mu
 /// Uniform in ±gain·√(3 / fan) (He et al. 2015).
 ///
 /// # Errors
-/// [`Error::Shape`] for a shape without fans.
+/// [`Error::Shape`] if the shape has no fan-in and fan-out.
 pub fn kaiming_uniform<T: Element>(
     shape: impl AsRef<[usize]>,
     fan: Fan,
@@ -124,10 +124,10 @@ pub fn kaiming_uniform<T: Element>(
     Tensor::rand(shape, -bound, bound, rng)
 }
 
-/// Normal with standard deviation gain/√fan (He et al. 2015).
+/// Normally distributed with standard deviation gain/√fan (He et al. 2015).
 ///
 /// # Errors
-/// [`Error::Shape`] for a shape without fans.
+/// [`Error::Shape`] if the shape has no fan-in and fan-out.
 pub fn kaiming_normal<T: Element>(
     shape: impl AsRef<[usize]>,
     fan: Fan,

@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// `(x − mean) / sqrt(var + eps) · weight + bias` over the last axis (Ba, Kiros and Hinton 2016), with the biased
-/// variance; eps 1e-5, weight 1 and bias 0 to start with.
+/// `(x − mean) / sqrt(var + eps) · weight + bias` over the last axis (Ba, Kiros and Hinton 2016), with the
+/// biased variance. eps is 1e-5 by default; weights start as 1, biases as 0.
 pub struct LayerNorm<T: Element = f32> {
     weight: Parameter<T>,
     bias: Parameter<T>,
@@ -18,14 +18,14 @@ impl<T: Element> LayerNorm<T> {
     /// A layer for a last axis of this length.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the length is too large.
+    /// [`Error::Shape`](crate::Error::Shape) if the length is too large.
     pub fn new(features: usize) -> Result<Self> {
         let weight = Parameter::new(&Tensor::ones([features])?);
         let bias = Parameter::new(&Tensor::zeros([features])?);
         Ok(Self { weight, bias, features, eps: 1e-5 })
     }
 
-    /// What is added to the variance before the root.
+    /// Sets the number that is added to the variance before the square root.
     #[must_use]
     pub fn eps(self, eps: f64) -> Self {
         Self { eps, ..self }

@@ -9,25 +9,25 @@ use crate::rng::Rng;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// The starting values of a [`Linear`].
+/// The initial values of a [`Linear`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinearInit {
     /// Weight and bias uniform in ±1/√inputs, in this order.
     #[default]
     PyTorch,
-    /// The weight uniform in ±√(6/inputs), then the bias in ±√(6/outputs): Kaiming's for a ReLU, where the bias counts as
-    /// a weight whose fan-in is the number of outputs.
+    /// The weight uniform in ±√(6/inputs), then the bias in ±√(6/outputs): Kaiming initialisation for a ReLU,
+    /// where the bias is treated as a weight whose fan-in is the number of outputs.
     Needle,
 }
 
-/// What may differ between one [`Linear`] and another; the default is PyTorch's.
+/// Options of a [`Linear`]; the defaults are PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearOptions {
-    /// Which axis of the weight is which; `[outputs, inputs]` by default. The weight is drawn in this layout.
+    /// The order of the weight's axes; `[outputs, inputs]` by default. The weight is drawn in this layout.
     pub layout: WeightLayout,
-    /// The starting values.
+    /// The initial values.
     pub init: LinearInit,
-    /// Whether there is a bias; there is by default.
+    /// Whether there is a bias; true by default.
     pub bias: bool,
 }
 
@@ -40,12 +40,12 @@ impl Default for LinearOptions {
 /// `y = x · weightᵀ + bias` for x of `[…, inputs]`; weight is `[outputs, inputs]`, as in PyTorch, unless
 /// [`layout`](Linear::layout) says otherwise.
 ///
-/// Weight and bias start uniform in ±1/√inputs, PyTorch's default.
+/// Initial values of weight and bias are uniform in ±1/√inputs, PyTorch's default.
 ///
-/// A layer that runs again and again on few rows while nothing is recorded (inference in [`no_grad`]) keeps a copy of the
-/// weight in the order in which products read it, which takes as much memory as the weight: one row then takes a third to
-/// a half of the time, with the same bits. The copy goes with the first pass that is recorded, and is made anew when the
-/// weight has changed.
+/// A layer that is called repeatedly with few rows while nothing is recorded (inference in [`no_grad`]) keeps
+/// a copy of the weight in the order in which products read it, which takes as much memory as the weight
+/// itself. One row then takes a third to a half of the time, with the same bits. The first recorded pass
+/// drops the copy, and it is made anew when the weight has changed.
 ///
 /// [`no_grad`]: crate::autograd::no_grad
 ///
@@ -72,15 +72,15 @@ impl<T: Element> Linear<T> {
     /// A layer with a bias.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are no inputs or no outputs.
+    /// [`Error::Shape`] if there are no inputs or no outputs.
     pub fn new(inputs: usize, outputs: usize, rng: &mut Rng) -> Result<Self> {
         Self::with_options(inputs, outputs, LinearOptions::default(), rng)
     }
 
-    /// A layer with another layout, other starting values or no bias.
+    /// A layer with a different layout, different initial values or no bias.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are no inputs or no outputs.
+    /// [`Error::Shape`] if there are no inputs or no outputs.
     pub fn with_options(
         inputs: usize,
         outputs: usize,
@@ -92,7 +92,7 @@ impl<T: Element> Linear<T> {
             WeightLayout::OutIn => ([outputs, inputs], Fan::In),
             WeightLayout::InOut => ([inputs, outputs], Fan::Out),
         };
-        // Kaiming with slope √5 is 1/√inputs, which PyTorch takes for the bias too.
+        // Kaiming with slope √5 is 1/√inputs, which PyTorch also uses for the bias.
         let (after, bound) = match init {
             LinearInit::PyTorch => (Nonlinearity::LeakyReLU(5.0_f64.sqrt()), 1.0 / (inputs as f64).sqrt()),
             LinearInit::Needle => (Nonlinearity::ReLU, (6.0 / outputs as f64).sqrt()),
@@ -103,17 +103,17 @@ impl<T: Element> Linear<T> {
         Self::from_parameters(&Parameter::new(&weight), bias.as_ref(), layout)
     }
 
-    /// A layer with these starting values: weight of `[outputs, inputs]`, bias of `[outputs]` or none.
+    /// A layer with these initial values: weight of `[outputs, inputs]`, bias of `[outputs]` or none.
     ///
     /// # Errors
-    /// [`Error::Shape`] when they do not fit.
+    /// [`Error::Shape`] if the shapes do not fit each other.
     pub fn from_tensors(weight: &Tensor<T>, bias: Option<&Tensor<T>>) -> Result<Self> {
         let bias = bias.map(Parameter::new);
         Self::from_parameters(&Parameter::new(weight), bias.as_ref(), WeightLayout::OutIn)
     }
 
-    /// A layer that shares these parameters with whoever else has them: tied weights. A gradient sums up what all of
-    /// them contribute; the parameter is counted, saved and stepped once.
+    /// A layer that shares these parameters with other layers: tied weights. The gradient is the sum of the
+    /// contributions of all of them; the parameter is counted, saved and stepped once.
     ///
     /// ```
     /// use gristmill::{Rng, autograd::WeightLayout, nn::{Linear, Module, Sequential, Tanh}};
@@ -126,7 +126,7 @@ impl<T: Element> Linear<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when they do not fit.
+    /// [`Error::Shape`] if the shapes do not fit each other.
     pub fn from_parameters(
         weight: &Parameter<T>,
         bias: Option<&Parameter<T>>,
@@ -151,11 +151,11 @@ impl<T: Element> Linear<T> {
         })
     }
 
-    /// The same layer with the weight in this layout. If it was in the other one, it is copied into a parameter of its
-    /// own.
+    /// The same layer with the weight in this layout. If the layout changes, the weight is copied into a new
+    /// parameter.
     ///
     /// # Errors
-    /// Only those of a bad setting.
+    /// [`Error::Setting`] if a `GRISTMILL_` variable has an invalid value.
     pub fn layout(mut self, layout: WeightLayout) -> Result<Self> {
         if layout != self.layout {
             self.weight = Parameter::new(&self.weight.value().t()?);
@@ -164,13 +164,13 @@ impl<T: Element> Linear<T> {
         Ok(self)
     }
 
-    /// Takes the bias away.
+    /// Removes the bias.
     #[must_use]
     pub fn without_bias(self) -> Self {
         Self { bias: None, ..self }
     }
 
-    /// The weight, `[outputs, inputs]` or as [`layout`](Linear::layout) says.
+    /// The weight, in the order that [`layout`](Linear::layout) gives; `[outputs, inputs]` by default.
     pub fn weight(&self) -> &Parameter<T> {
         &self.weight
     }

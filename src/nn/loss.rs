@@ -1,11 +1,12 @@
-//! Losses as objects with their options.
+//! Losses as objects with options.
 
 use crate::autograd::{CrossEntropyOptions, Reduction};
 use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// Cross-entropy of logits with class indices or probabilities; by default their mean, with all classes and rows alike.
+/// Cross-entropy of logits with class indices or probabilities; by default the mean over the rows, with all
+/// classes weighted equally.
 ///
 /// ```
 /// use gristmill::{Tensor, nn::CrossEntropyLoss};
@@ -35,25 +36,25 @@ impl<T: Element> CrossEntropyLoss<T> {
         Self { reduction: Reduction::Mean, label_smoothing: 0.0, ignore_index: None, weight: None }
     }
 
-    /// What becomes of the losses of the rows.
+    /// How the losses of the rows are combined.
     #[must_use]
     pub fn reduction(self, reduction: Reduction) -> Self {
         Self { reduction, ..self }
     }
 
-    /// The share of the target that goes to all classes alike, from 0 to 1.
+    /// The part of the target that is spread evenly over all classes, from 0 to 1.
     #[must_use]
     pub fn label_smoothing(self, label_smoothing: f64) -> Self {
         Self { label_smoothing, ..self }
     }
 
-    /// Rows with this class index do not count.
+    /// Rows with this class index are ignored.
     #[must_use]
     pub fn ignore_index(self, index: usize) -> Self {
         Self { ignore_index: Some(index), ..self }
     }
 
-    /// The weight of each class, `[classes]`; without a gradient.
+    /// The weight of each class, `[classes]`; it receives no gradient.
     #[must_use]
     pub fn weight(self, weight: &Tensor<T>) -> Self {
         Self { weight: Some(weight.detach()), ..self }
@@ -62,20 +63,22 @@ impl<T: Element> CrossEntropyLoss<T> {
     /// The loss of logits of `[rows, classes]` for one class index per row.
     ///
     /// # Errors
-    /// As [`Tensor::cross_entropy_with`].
+    /// The errors of [`Tensor::cross_entropy_with`]: [`Error::Shape`](crate::Error::Shape) and
+    /// [`Error::Value`](crate::Error::Value).
     pub fn forward(&self, logits: &Tensor<T>, targets: &[usize]) -> Result<Tensor<T>> {
         logits.cross_entropy_with(targets, self.options())
     }
 
-    /// The loss of logits of `[rows, classes]` for as many class probabilities.
+    /// The loss of logits of `[rows, classes]` for class probabilities of the same shape.
     ///
     /// # Errors
-    /// As [`Tensor::soft_cross_entropy`].
+    /// The errors of [`Tensor::soft_cross_entropy`]: [`Error::Shape`](crate::Error::Shape) and
+    /// [`Error::Value`](crate::Error::Value).
     pub fn forward_soft(&self, logits: &Tensor<T>, targets: &Tensor<T>) -> Result<Tensor<T>> {
         logits.soft_cross_entropy(targets, self.options())
     }
 
-    /// The loss in a few words: what differs from the defaults.
+    /// A short description of the loss: the options that differ from the defaults.
     pub fn describe(&self) -> String {
         let mut options = vec![];
         if self.reduction != Reduction::Mean {
@@ -122,7 +125,7 @@ macro_rules! loss {
             /// The loss of an input for a target of the same shape.
             ///
             /// # Errors
-            /// [`Error::Shape`](crate::Error::Shape) when the shapes differ;
+            /// [`Error::Shape`](crate::Error::Shape) if the shapes differ;
             /// [`Error::Value`](crate::Error::Value) for a target or option outside its domain.
             pub fn forward<T: Element>(&self, $x: &Tensor<T>, $target: &Tensor<T>) -> Result<Tensor<T>> {
                 let $loss = self;

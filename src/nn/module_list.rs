@@ -1,9 +1,10 @@
-//! Modules in a list, without an order in which they run.
+//! Modules in a list, which does not say in which order they run.
 
-use super::Module;
+use super::{Item, Module, Visitor};
 use crate::simd::Element;
 
-/// Modules that a module of one's own holds under the names `0`, `1`, …; its forward pass says what runs when.
+/// Submodules of your own module under the names `0`, `1`, …; its forward pass decides when each of them
+/// runs.
 ///
 /// ```
 /// use gristmill::{Result, Rng, Tensor, nn::{Linear, Module, ModuleList, Visitor}};
@@ -40,7 +41,7 @@ impl<T: Element> ModuleList<T> {
         Self { modules: Vec::new() }
     }
 
-    /// With `module` at the end.
+    /// Appends `module`.
     #[must_use]
     #[allow(clippy::should_implement_trait)]
     pub fn add(mut self, module: impl Module<T> + 'static) -> Self {
@@ -53,7 +54,7 @@ impl<T: Element> ModuleList<T> {
         self.modules.iter().map(|module| &**module)
     }
 
-    /// Module `index`, if there are as many.
+    /// Module `index`; `None` if the list is shorter.
     pub fn get(&self, index: usize) -> Option<&dyn Module<T>> {
         self.modules.get(index).map(|module| &**module)
     }
@@ -63,7 +64,7 @@ impl<T: Element> ModuleList<T> {
         self.modules.len()
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.modules.is_empty()
     }
@@ -72,5 +73,17 @@ impl<T: Element> ModuleList<T> {
 impl<T: Element, M: Module<T> + 'static> FromIterator<M> for ModuleList<T> {
     fn from_iter<I: IntoIterator<Item = M>>(modules: I) -> Self {
         modules.into_iter().fold(Self::new(), Self::add)
+    }
+}
+
+impl<'a, T: Element> Visitor<'_, 'a, T> {
+    /// Shows the modules of a list under their indices.
+    pub fn list(&mut self, name: &str, list: &'a ModuleList<T>) {
+        self.under(name, |this| {
+            (this.seen)(&this.path, Item::Layer("ModuleList".into()));
+            for (index, module) in list.iter().enumerate() {
+                this.child(&index.to_string(), module);
+            }
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! A layer's weight in the order in which products read it, kept while the layer is not learning.
+//! A layer's weight in the order in which products read it, kept while the layer is not being trained.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,20 +8,21 @@ use crate::simd::Element;
 use crate::tensor::{Numbers, Tensor};
 use crate::value::{Read, Value};
 
-/// Calls from which a copy of the weight is kept: it takes as long to make as two products with one row.
+/// The number of calls after which a copy of the weight is kept: making it takes as long as two products with
+/// one row.
 const CALLS: usize = 4;
-/// Rows up to which products gain from it.
+/// The most rows for which products gain from it.
 const ROWS: usize = 64;
 
-/// The packed weight of a layer, if it has one.
+/// The packed weight of a layer, if there is one.
 pub(super) struct Packed<T: Element> {
     kept: Value<Kept<T>>,
-    /// Calls since a weight was packed or forgotten.
+    /// Calls since a weight was packed or dropped.
     calls: AtomicUsize,
 }
 
-/// The weight and what was packed of it. Its buffer cannot be written while it is kept here, since it has two owners; so
-/// a weight in the same place has the same numbers.
+/// The weight and its packed copy. While it is kept here, the weight's buffer has two owners and cannot be
+/// written, so that the same address implies the same numbers.
 #[derive(Clone)]
 pub(super) struct Kept<T: Element>(Option<(Numbers<T>, PackedB<T>)>);
 
@@ -42,7 +43,7 @@ impl<T: Element> Default for Packed<T> {
 }
 
 impl<T: Element> Packed<T> {
-    /// Drops what is kept.
+    /// Drops the packed weight.
     pub fn forget(&self) {
         if self.calls.load(Ordering::Relaxed) > 0 {
             self.calls.store(0, Ordering::Relaxed);
@@ -50,15 +51,15 @@ impl<T: Element> Packed<T> {
         }
     }
 
-    /// The packed transpose of this `[outputs, inputs]` weight, for a product with so many rows: if it pays, and if it has
-    /// been called often enough.
+    /// The packed transpose of this `[outputs, inputs]` weight for a product with this many rows, if that
+    /// pays and the layer has been called often enough.
     pub fn read(&self, weight: &Tensor<T>, rows: usize) -> Option<Read<'_, Kept<T>>> {
         if rows > ROWS || weight.shape()[0] == 1 || !weight.is_contiguous() {
             return None;
         }
         let current = || self.kept.read().filter(|kept| kept.is_of(weight));
         current().or_else(|| {
-            // Once the weight is packed, threads that share the layer write nothing that others read.
+            // Once the weight is packed, threads that share the layer write nothing that other threads read.
             let calls = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
             if calls < CALLS {
                 return None;

@@ -1,4 +1,4 @@
-//! What a layer holds: parameters that are learned and states that are not.
+//! What a layer holds: parameters, which are learned, and states, which are not.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use crate::simd::Element;
 use crate::tensor::Tensor;
 use crate::value::{Locked, Read, Value};
 
-/// A tensor that is learned: a leaf of the tape whose numbers an optimizer changes. Clones are the same parameter.
+/// A learned tensor: a leaf of the tape whose numbers an optimizer changes. Clones refer to the same
+/// parameter.
 #[derive(Clone)]
 pub struct Parameter<T: Element = f32>(Arc<Shared<T>>);
 
@@ -21,7 +22,7 @@ struct Shared<T: Element> {
 }
 
 impl<T: Element> Parameter<T> {
-    /// A parameter that starts as `value`.
+    /// A parameter with the initial value `value`.
     pub fn new(value: &Tensor<T>) -> Self {
         Self(Arc::new(Shared { tensor: Value::new(value.requires_grad()), frozen: AtomicBool::new(false) }))
     }
@@ -30,49 +31,51 @@ impl<T: Element> Parameter<T> {
         self.0.tensor.lock()
     }
 
-    /// [`tensor`](Parameter::tensor) for a forward pass, which leaves alone what threads share if it is not recorded.
+    /// [`tensor`](Parameter::tensor) for a forward pass; if the pass is not recorded, this does not touch any
+    /// shared data.
     pub(super) fn read(&self) -> Present<'_, T> {
         let read = if is_recording() { None } else { self.0.tensor.read() };
         read.map_or_else(|| Present::Copy(self.tensor()), Present::Read)
     }
 
-    /// The present value as a leaf: operations on it are recorded, unless the parameter is frozen.
+    /// The current value as a leaf: operations on it are recorded, unless the parameter is frozen.
     pub fn tensor(&self) -> Tensor<T> {
         if self.is_frozen() { self.value() } else { self.lock().clone() }
     }
 
-    /// The present value, not tracked.
+    /// The current value, not tracked.
     pub fn value(&self) -> Tensor<T> {
         self.lock().detach()
     }
 
-    /// The gradient accumulated since the last [`zero_grad`](Parameter::zero_grad), if any arrived.
+    /// The gradient accumulated since the last [`zero_grad`](Parameter::zero_grad), if there is one.
     pub fn grad(&self) -> Option<Tensor<T>> {
         self.lock().grad()
     }
 
-    /// Forgets the gradient.
+    /// Clears the gradient.
     pub fn zero_grad(&self) {
         self.lock().zero_grad();
     }
 
-    /// Stops it from learning: it loses its gradient, gets none any more, and no optimizer changes it.
+    /// Freezes the parameter: its gradient is cleared, it receives no more gradients, and no optimizer
+    /// changes it.
     pub fn freeze(&self) {
         self.0.frozen.store(true, Ordering::Relaxed);
         self.zero_grad();
     }
 
-    /// Lets it learn again.
+    /// Lets the parameter learn again.
     pub fn unfreeze(&self) {
         self.0.frozen.store(false, Ordering::Relaxed);
     }
 
-    /// Whether it is kept from learning.
+    /// Whether the parameter is frozen.
     pub fn is_frozen(&self) -> bool {
         self.0.frozen.load(Ordering::Relaxed)
     }
 
-    /// Lets every gradient of the parameter pass through `hook`: see [`Tensor::register_hook`].
+    /// Passes every gradient of the parameter through `hook`: see [`Tensor::register_hook`].
     pub fn register_hook(
         &self,
         hook: impl Fn(&Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static,
@@ -80,10 +83,10 @@ impl<T: Element> Parameter<T> {
         self.lock().register_hook(hook).expect("a parameter is a leaf")
     }
 
-    /// Puts other numbers of the same shape in place.
+    /// Replaces the numbers by others of the same shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes differ.
+    /// [`Error::Shape`] if the shapes differ.
     pub fn set(&self, value: &Tensor<T>) -> Result<()> {
         let mut tensor = self.lock();
         same_shape("Parameter::set", &tensor, value)?;
@@ -97,11 +100,12 @@ impl<T: Element> Parameter<T> {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Lets `f` change the numbers, given the gradient; does nothing without a gradient. Who still holds the old
-    /// value keeps it. The parameter is locked meanwhile: `f` must not use it otherwise.
+    /// Lets `f` change the numbers, given the gradient; does nothing without a gradient. Other holders of the
+    /// old value keep it unchanged. The parameter is locked meanwhile, so that `f` must not access it in any
+    /// other way.
     ///
     /// # Errors
-    /// Those of `f`.
+    /// The error that `f` returns.
     pub fn update(&self, f: impl FnOnce(&mut [T], &[T]) -> Result<()>) -> Result<()> {
         self.hold().numbers().map_or(Ok(()), |(values, grad)| f(values, grad))
     }
@@ -113,7 +117,7 @@ impl<T: Element> Parameter<T> {
         Held { tensor, grad }
     }
 
-    /// Where the parameter lives: the order in which to lock several.
+    /// The parameter's address, which gives the order in which to lock several parameters.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
@@ -125,7 +129,7 @@ impl<T: Element> Parameter<T> {
     }
 }
 
-/// A parameter that nobody else can use meanwhile, and its gradient.
+/// A locked parameter and its gradient.
 pub(crate) struct Held<'a, T: Element> {
     tensor: Locked<'a, Tensor<T>>,
     grad: Option<Tensor<T>>,
@@ -140,7 +144,7 @@ impl<T: Element> Held<'_, T> {
         self.grad.is_some()
     }
 
-    /// The numbers, to be changed, and the gradient if there is one.
+    /// The numbers, mutable, and the gradient if there is one.
     pub fn numbers(&mut self) -> Option<(&mut [T], &[T])> {
         let grad = self.grad.as_ref()?;
         let tensor = self.tensor.change();
@@ -152,35 +156,35 @@ impl<T: Element> Held<'_, T> {
     }
 }
 
-/// A tensor that a layer carries along without learning it, such as a running mean. Clones are the same state.
+/// A tensor that a layer updates without learning it, such as a running mean. Clones refer to the same state.
 #[derive(Clone)]
 pub struct State<T: Element = f32>(Arc<Value<Tensor<T>>>);
 
 impl<T: Element> State<T> {
-    /// A state that starts as `value`.
+    /// A state with the initial value `value`.
     pub fn new(value: &Tensor<T>) -> Self {
         Self(Arc::new(Value::new(value.detach())))
     }
 
-    /// Where the state lives.
+    /// The state's address.
     pub(super) fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// The present value.
+    /// The current value.
     pub fn value(&self) -> Tensor<T> {
         self.0.lock().clone()
     }
 
-    /// [`value`](State::value) for a forward pass, which leaves alone what threads share.
+    /// [`value`](State::value) for a forward pass, which does not touch any shared data.
     pub(super) fn read(&self) -> Present<'_, T> {
         self.0.read().map_or_else(|| Present::Copy(self.value()), Present::Read)
     }
 
-    /// Puts other numbers of the same shape in place.
+    /// Replaces the numbers by others of the same shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes differ.
+    /// [`Error::Shape`] if the shapes differ.
     pub fn set(&self, value: &Tensor<T>) -> Result<()> {
         let mut tensor = self.0.lock();
         same_shape("State::set", &tensor, value)?;
@@ -189,7 +193,7 @@ impl<T: Element> State<T> {
     }
 }
 
-/// What a parameter or a state is during a forward pass.
+/// The value of a parameter or a state during a forward pass.
 pub(super) enum Present<'a, T: Element> {
     Read(Read<'a, Tensor<T>>),
     Copy(Tensor<T>),

@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// x where x > 0, else weight · x, with a weight that is learned (He et al. 2015): one for all, or one for each channel
-/// of x of `[samples, channels, …]`. Weights start as 0.25.
+/// x where x > 0, else weight · x, with a learned weight (He et al. 2015): a single one, or one for each
+/// channel of x of `[samples, channels, …]`. Weights start as 0.25.
 ///
 /// ```
 /// use gristmill::{Tensor, nn::{Module, PReLU}};
@@ -19,10 +19,10 @@ pub struct PReLU<T: Element = f32> {
 }
 
 impl<T: Element> PReLU<T> {
-    /// A layer with one weight, or with as many as x has channels.
+    /// A layer with one weight, or with as many weights as x has channels.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are none, or too many.
+    /// [`Error::Shape`] if `num_parameters` is 0 or too large.
     pub fn new(num_parameters: usize) -> Result<Self> {
         Self::with_init(num_parameters, T::from_f64(0.25))
     }
@@ -30,7 +30,7 @@ impl<T: Element> PReLU<T> {
     /// A layer whose weights start as `init`.
     ///
     /// # Errors
-    /// As [`new`](PReLU::new).
+    /// [`Error::Shape`] if `num_parameters` is 0 or too large.
     pub fn with_init(num_parameters: usize, init: T) -> Result<Self> {
         if num_parameters == 0 {
             return Err(Error::shape("PReLU", "there must be a parameter"));

@@ -1,4 +1,4 @@
-//! The conventions of other frameworks, all at once.
+//! The conventions of other frameworks as presets.
 
 use super::{BatchNorm1d, Linear, LinearInit, LinearOptions, RunningVar};
 use crate::autograd::WeightLayout;
@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::rng::Rng;
 use crate::simd::Element;
 
-/// Whose conventions layers and optimizers follow where frameworks differ; each is an option with a name, too.
+/// The framework whose conventions layers and optimizers follow where frameworks differ; each difference is
+/// also an option with a name.
 ///
 /// | | PyTorch | Needle |
 /// |---|---|---|
@@ -35,12 +36,12 @@ pub enum Preset {
     /// PyTorch's: the defaults of this crate.
     #[default]
     PyTorch,
-    /// Those of needle, the framework of the course CMU 10-414.
+    /// The conventions of needle, the framework of the course CMU 10-414.
     Needle,
 }
 
 impl Preset {
-    /// Layout and starting values of a linear layer.
+    /// The layout and initial values of a linear layer.
     pub fn linear_options(self) -> LinearOptions {
         match self {
             Self::PyTorch => LinearOptions::default(),
@@ -53,12 +54,12 @@ impl Preset {
     /// A linear layer.
     ///
     /// # Errors
-    /// Those of [`Linear::new`].
+    /// [`Error::Shape`](crate::Error::Shape) if there are no inputs or no outputs; see [`Linear::new`].
     pub fn linear<T: Element>(self, inputs: usize, outputs: usize, rng: &mut Rng) -> Result<Linear<T>> {
         Linear::with_options(inputs, outputs, self.linear_options(), rng)
     }
 
-    /// Which variance the running one of a batch normalisation follows.
+    /// Which variance the running variance of a batch normalisation estimates.
     pub fn running_var(self) -> RunningVar {
         match self {
             Self::PyTorch => RunningVar::Unbiased,
@@ -66,10 +67,11 @@ impl Preset {
         }
     }
 
-    /// Batch normalisation of `[rows, features]`; both call 0.1 the weight of the new batch.
+    /// Batch normalisation of `[rows, features]`; in both frameworks 0.1 is the weight of the new batch.
     ///
     /// # Errors
-    /// Those of [`BatchNorm1d::new`].
+    /// [`Error::Shape`](crate::Error::Shape) if the number of features is too large; see
+    /// [`BatchNorm1d::new`].
     pub fn batch_norm<T: Element>(self, features: usize) -> Result<BatchNorm1d<T>> {
         Ok(BatchNorm1d::new(features)?.running_var(self.running_var()))
     }

@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// `x / sqrt(mean(x²) + eps) · weight` over the last axis (Zhang and Sennrich 2019); weight 1 to start with, eps the
-/// machine epsilon of the element type: PyTorch's defaults.
+/// `x / sqrt(mean(x²) + eps) · weight` over the last axis (Zhang and Sennrich 2019). Weights start as 1, and
+/// eps is the machine epsilon of the element type: PyTorch's defaults.
 ///
 /// ```
 /// use gristmill::{Tensor, nn::{Module, RMSNorm}};
@@ -25,12 +25,12 @@ impl<T: Element> RMSNorm<T> {
     /// A layer for a last axis of this length.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the length is too large.
+    /// [`Error::Shape`](crate::Error::Shape) if the length is too large.
     pub fn new(features: usize) -> Result<Self> {
         Ok(Self { weight: Parameter::new(&Tensor::ones([features])?), features, eps: None })
     }
 
-    /// What is added to the mean of the squares before the root.
+    /// Sets the number that is added to the mean of the squares before the square root.
     #[must_use]
     pub fn eps(self, eps: f64) -> Self {
         Self { eps: Some(eps), ..self }

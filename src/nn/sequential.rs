@@ -1,4 +1,4 @@
-//! One module after the other.
+//! Modules that run one after the other.
 
 use super::{Follower, Module, Trace, Visitor};
 use crate::autograd::Epilogue;
@@ -6,19 +6,19 @@ use crate::error::Result;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// Modules of which each gets the result of the one before; named `0`, `1`, … .
+/// Modules named `0`, `1`, …, each of which takes the result of the previous one.
 #[derive(Default)]
 pub struct Sequential<T: Element = f32> {
     layers: Vec<Box<dyn Module<T>>>,
 }
 
 impl<T: Element> Sequential<T> {
-    /// No module: the input itself.
+    /// A network without modules, which returns its input.
     pub fn new() -> Self {
         Self { layers: Vec::new() }
     }
 
-    /// With `layer` at the end.
+    /// Appends `layer`.
     #[must_use]
     #[allow(clippy::should_implement_trait)]
     pub fn add(mut self, layer: impl Module<T> + 'static) -> Self {
@@ -28,7 +28,8 @@ impl<T: Element> Sequential<T> {
 }
 
 impl<T: Element> Sequential<T> {
-    /// Runs the layers; the last of them does `then`, too. A ReLU, and dropout behind it, are left to the layer before.
+    /// Runs the layers; the last one also runs `then`. A ReLU, and dropout behind it, are handed to the layer
+    /// before them.
     fn run(&self, x: &Tensor<T>, then: Option<Epilogue<'_, T>>) -> Result<Tensor<T>> {
         let _scope = crate::profile::scope("forward");
         let mut x = x.clone();

@@ -10,12 +10,12 @@ macro_rules! softmax {
         $(#[$doc])+
         #[derive(Clone, Copy, Debug)]
         pub struct $name {
-            /// The axis; −1, the last one, by default.
+            /// The axis; by default −1, the last one.
             pub dim: isize,
         }
 
         impl $name {
-            /// Along this axis, counted from the end if negative.
+            /// Sets the axis, counted from the end if negative.
             pub fn new(dim: isize) -> Self {
                 Self { dim }
             }
@@ -43,11 +43,11 @@ macro_rules! softmax {
 }
 
 softmax! {
-    /// `exp(x) / Σ exp(x)` along one axis. For [`CrossEntropyLoss`](super::CrossEntropyLoss), which takes logits, there is
-    /// no need of it.
+    /// `exp(x) / Σ exp(x)` along one axis. Not needed before [`CrossEntropyLoss`](super::CrossEntropyLoss),
+    /// which takes logits.
     Softmax, softmax
 }
 softmax! {
-    /// The logarithm of [`Softmax`], along one axis; what [`nll_loss`](Tensor::nll_loss) takes.
+    /// The logarithm of [`Softmax`], along one axis; the input that [`nll_loss`](Tensor::nll_loss) expects.
     LogSoftmax, log_softmax
 }

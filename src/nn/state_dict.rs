@@ -1,4 +1,4 @@
-//! What is remembered beside a model's parameters: moments, counts, settings, generators.
+//! State beside a model's parameters: moments, counts, settings, generators.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -8,9 +8,10 @@ use crate::rng::Rng;
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// Tensors and single values by name: the state of an optimizer, of a schedule, or the place where a training stands.
+/// Tensors and single values by name: the state of an optimizer, of a schedule, or the position in a training
+/// run.
 ///
-/// Values are kept as text, as they print; numbers print so that they read back to the same bits.
+/// Values are stored as text; numbers are printed so that they read back as the same bits.
 ///
 /// ```
 /// use gristmill::{Rng, nn::StateDict};
@@ -38,12 +39,12 @@ impl<T: Element> Default for StateDict<T> {
 const OP: &str = "StateDict";
 
 impl<T: Element> StateDict<T> {
-    /// With nothing in it.
+    /// An empty state.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Puts a value under a name, in place of the one that was there.
+    /// Sets the value of a name, replacing an earlier one.
     pub fn set(&mut self, name: impl Into<String>, value: impl ToString) {
         self.values.insert(name.into(), value.to_string());
     }
@@ -51,7 +52,7 @@ impl<T: Element> StateDict<T> {
     /// The value of this name.
     ///
     /// # Errors
-    /// [`Error::Value`] when there is none, or when it is not a `V`.
+    /// [`Error::Value`] if there is none, or if it does not parse as a `V`.
     pub fn get<V: FromStr>(&self, name: &str) -> Result<V> {
         let text = self.values.get(name).ok_or_else(|| Error::value(OP, format!("{name} is missing")))?;
         text.parse().map_err(|_| {
@@ -60,7 +61,7 @@ impl<T: Element> StateDict<T> {
         })
     }
 
-    /// Puts a tensor under a name, in place of the one that was there.
+    /// Sets the tensor of a name, replacing an earlier one.
     pub fn set_tensor(&mut self, name: impl Into<String>, tensor: &Tensor<T>) {
         self.tensors.insert(name.into(), tensor.detach());
     }
@@ -68,7 +69,7 @@ impl<T: Element> StateDict<T> {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// [`Error::Value`] when there is none, [`Error::Shape`] when it has another shape.
+    /// [`Error::Value`] if there is none, [`Error::Shape`] if it has another shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<&Tensor<T>> {
         let tensor = self.tensors.get(name).ok_or_else(|| Error::value(OP, format!("{name} is missing")))?;
         if tensor.shape() != shape {
@@ -78,7 +79,8 @@ impl<T: Element> StateDict<T> {
         Ok(tensor)
     }
 
-    /// Puts the place of a generator under a name, as three values `name.seed`, `name.stream` and `name.position`.
+    /// Stores the state of a generator under a name, as three values `name.seed`, `name.stream` and
+    /// `name.position`.
     pub fn set_rng(&mut self, name: &str, rng: &Rng) {
         self.set(format!("{name}.seed"), rng.seed);
         self.set(format!("{name}.stream"), rng.stream);
@@ -88,7 +90,7 @@ impl<T: Element> StateDict<T> {
     /// The generator of this name.
     ///
     /// # Errors
-    /// [`Error::Value`] when one of its values is missing or no number.
+    /// [`Error::Value`] if one of its values is missing or not a number.
     pub fn rng(&self, name: &str) -> Result<Rng> {
         Ok(Rng {
             seed: self.get(&format!("{name}.seed"))?,

@@ -1,100 +1,19 @@
 //! Modules as text: the tree, and the table with shapes and costs.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 
-use super::module::{Visit, walk};
-use super::{
-    BatchNorm1d, Dropout, Embedding, Flatten, GELU, GroupNorm, Identity, Item, LayerNorm, LeakyReLU, Linear,
-    LogSoftmax, Mode, Module, PReLU, RMSNorm, ReLU, Residual, Sequential, SiLU, Sigmoid, Softmax, Tanh,
-};
+use super::visit::{Visit, walk};
+use super::{Item, Mode, Trace};
 use crate::autograd::no_grad;
 use crate::error::Result;
 use crate::simd::Element;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Tensor;
 
-/// What a forward pass through [`Module::trace`] has noted: shapes and operations of each module.
-///
-/// A module with children runs them by [`child`](Trace::child), as its forward pass would, so that
-/// [`summary_for`](Module::summary_for) has figures for each of them:
-///
-/// ```
-/// use gristmill::{Result, Rng, Tensor, nn::{Linear, Module, Trace, Visitor}};
-///
-/// struct TwoLayers(Linear, Linear);
-///
-/// impl Module for TwoLayers {
-///     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-///         self.1.forward(&self.0.forward(x)?.relu()?)
-///     }
-///     fn trace(&self, x: &Tensor, trace: &mut Trace) -> Result<Tensor> {
-///         let y = trace.child("first", &self.0, x)?.relu()?;
-///         trace.child("second", &self.1, &y)
-///     }
-///     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a>) {
-///         visitor.child("first", &self.0);
-///         visitor.child("second", &self.1);
-///     }
-/// }
-///
-/// let mut rng = Rng::seed(4);
-/// let model = TwoLayers(Linear::new(8, 4, &mut rng)?, Linear::new(4, 1, &mut rng)?);
-/// let summary = model.summary_for(&[32, 8])?;
-/// assert_eq!(summary.lines().nth(2).unwrap(), "  Linear(8 → 4)  [32, 4]          36  2,048    144");
-/// assert!(summary.contains("41 parameters, 2,304 FLOPs"));
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-#[derive(Default)]
-pub struct Trace {
-    path: String,
-    seen: BTreeMap<String, Seen>,
-}
-
-struct Seen {
-    output: Shape,
-    flops: u64,
-}
-
-impl Trace {
-    /// Runs a child, under its name in [`Module::visit`], and notes what it makes of `x`. A child that runs several
-    /// times has the shape of its last result, and the operations of all.
-    ///
-    /// # Errors
-    /// Those of the child's forward.
-    pub fn child<T: Element>(
-        &mut self,
-        name: &str,
-        module: &(impl Module<T> + ?Sized),
-        x: &Tensor<T>,
-    ) -> Result<Tensor<T>> {
-        let parent = self.path.len();
-        if parent > 0 {
-            self.path.push('.');
-        }
-        self.path.push_str(name);
-        let y = self.run(module, x);
-        self.path.truncate(parent);
-        y.map_err(|error| error.in_layer(name))
-    }
-
-    pub(super) fn run<T: Element>(
-        &mut self,
-        module: &(impl Module<T> + ?Sized),
-        x: &Tensor<T>,
-    ) -> Result<Tensor<T>> {
-        let y = module.trace(x, self)?;
-        let seen = self.seen.entry(self.path.clone()).or_insert(Seen { output: y.dims(), flops: 0 });
-        seen.output = y.dims();
-        seen.flops += module.flops(x.shape());
-        Ok(y)
-    }
-}
-
-/// A module in the table.
+/// A row of the table: one module.
 struct Row {
     path: String,
     text: String,
-    /// Of its own, without those that a row above has.
+    /// The module's own parameters, without those that an earlier row counts.
     parameters: usize,
     frozen: usize,
     /// Elements of parameters and states.
@@ -133,7 +52,7 @@ fn rows<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -> Vec<Row> 
     rows
 }
 
-/// The table of a module: with shapes, operations and bytes if it was traced.
+/// The table of a module; with shapes, operations and bytes if it was traced.
 fn table(rows: &[Row], trace: Option<&Trace>, width: usize) -> String {
     let blank = |number: u64| if number > 0 { grouped(number) } else { String::new() };
     let seen = |row: &Row| trace.and_then(|trace| trace.seen.get(&row.path));
@@ -181,7 +100,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// [`Module::summary`].
+/// [`Module::summary`](super::Module::summary).
 pub(super) fn summary<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -> String {
     let rows = rows(root, visit);
     table(&rows, None, size_of::<T>()) + &parameters(&rows) + "\n"
@@ -196,10 +115,10 @@ fn parameters(rows: &[Row]) -> String {
     format!("{} parameters{frozen}", grouped(sum(|row| row.parameters)))
 }
 
-/// A forward pass over an input that is traced.
+/// A traced forward pass over an input.
 type Run<'f, T> = &'f mut dyn FnMut(&Tensor<T>, &mut Trace) -> Result<Tensor<T>>;
 
-/// [`Module::summary_for`]; `run` is [`Trace::run`] of the module.
+/// [`Module::summary_for`](super::Module::summary_for); `run` is `Trace::run` of the module.
 pub(super) fn summary_for<'a, T: Element + 'a>(
     root: String,
     visit: Visit<'_, 'a, T>,
@@ -238,7 +157,7 @@ pub(super) fn summary_for<'a, T: Element + 'a>(
     ))
 }
 
-/// [`Module::tree`].
+/// [`Module::tree`](super::Module::tree).
 pub(super) fn tree<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -> String {
     let rows = rows(root, visit);
     let (mut text, mut open) = (String::new(), 0);
@@ -264,30 +183,3 @@ pub(super) fn tree<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -
     text.truncate(text.trim_end().len());
     text
 }
-
-impl<T: Element> fmt::Display for dyn Module<T> + '_ {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.tree())
-    }
-}
-
-/// Modules print as their tree.
-macro_rules! display {
-    ([$($generic:ident),+], [$($plain:ident),+]) => {
-        $(impl<T: Element> fmt::Display for $generic<T> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&Module::<T>::tree(self))
-            }
-        })+
-        $(impl fmt::Display for $plain {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&Module::<f32>::tree(self))
-            }
-        })+
-    };
-}
-
-display!(
-    [BatchNorm1d, Embedding, GroupNorm, LayerNorm, Linear, PReLU, RMSNorm, Residual, Sequential],
-    [Dropout, Flatten, GELU, Identity, LeakyReLU, LogSoftmax, ReLU, SiLU, Sigmoid, Softmax, Tanh]
-);

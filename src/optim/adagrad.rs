@@ -5,8 +5,8 @@ use crate::kernels::update;
 use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// Gradients divided by the root of the sum of all their squares (Duchi et al. 2011); the formula stands in
-/// [`update::Adagrad`].
+/// Gradients divided by the square root of the sum of all their squares so far (Duchi et al. 2011);
+/// [`update::Adagrad`] has the formula.
 pub struct Adagrad<T: Element = f32> {
     pub(super) config: update::Adagrad,
     pub(super) parameters: Parameters<T>,
@@ -22,11 +22,11 @@ impl<T: Element> Adagrad<T> {
 optimizer!(Adagrad, {
     /// The learning rate; 0.01 by default.
     lr: f64,
-    /// How it falls, `lr/(1 + (t − 1)·lr_decay)` in step t; 0 by default.
+    /// How the learning rate decays: `lr/(1 + (t − 1)·lr_decay)` in step t; 0 by default.
     lr_decay: f64,
-    /// What the sum of squares starts at; 0 by default.
+    /// The initial value of the sum of squares; 0 by default.
     initial_accumulator_value: f64,
-    /// Added to the root; 1e-10 by default.
+    /// Added to the square root; 1e-10 by default.
     eps: f64,
     /// λ; 0 by default.
     weight_decay: f64,

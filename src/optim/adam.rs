@@ -1,12 +1,12 @@
-//! Adam and AdamW: one rule, two ways to decay.
+//! Adam and AdamW: one rule with two kinds of weight decay.
 
 use super::{Decay, Parameters, optimizer};
 use crate::kernels::update;
 use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// Steps of first over root of second moment, both bias-corrected (Kingma and Ba 2015); the formula stands in
-/// [`update::Adam`].
+/// Steps of the first moment divided by the square root of the second, both bias-corrected (Kingma and Ba
+/// 2015); [`update::Adam`] has the formula.
 pub struct Adam<T: Element = f32> {
     pub(super) config: update::Adam,
     pub(super) parameters: Parameters<T>,
@@ -42,7 +42,7 @@ impl<T: Element> Adam<T> {
 optimizer!(Adam, {
     /// The learning rate; 1e-3 by default.
     lr: f64,
-    /// Added to the root; 1e-8 by default.
+    /// Added to the square root; 1e-8 by default.
     eps: f64,
     /// λ; 0 by default.
     weight_decay: f64,

@@ -5,7 +5,7 @@ use crate::kernels::update;
 use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// Steps along the sign of a moment (Chen et al. 2023); the formula stands in [`update::Lion`].
+/// Steps along the sign of a moment (Chen et al. 2023); [`update::Lion`] has the formula.
 pub struct Lion<T: Element = f32> {
     pub(super) config: update::Lion,
     pub(super) parameters: Parameters<T>,

@@ -1,4 +1,4 @@
-//! Optimizers: each owns its state and changes the parameters it was given.
+//! Optimizers: each owns its state and changes the parameters that it was given.
 //!
 //! ```
 //! use gristmill::{Rng, Tensor, nn::{Linear, Module}, optim::{Optimizer, SGD}};
@@ -37,40 +37,41 @@ use crate::kernels::update::{self, Progress, Rule, Step};
 use crate::nn::{Held, Parameter, StateDict};
 use crate::simd::Element;
 
-/// What all optimizers do. `Box<dyn Optimizer>` holds any of them; the chapter
-/// [optimizer](crate::guide::optimizer) of the guide writes one with all methods.
+/// The interface of all optimizers. `Box<dyn Optimizer>` holds any of them; the chapter
+/// [optimizer](crate::guide::optimizer) of the guide implements one with all methods.
 pub trait Optimizer<T: Element = f32>: Send {
-    /// Changes every parameter that has a gradient; a frozen one has none. Gradients stay until
-    /// [`zero_grad`](Optimizer::zero_grad). An optimizer of one's own changes numbers by [`Parameter::update`].
+    /// Changes every parameter that has a gradient; a frozen one has none. Gradients are kept until
+    /// [`zero_grad`](Optimizer::zero_grad). Your own optimizer can change numbers with [`Parameter::update`].
     ///
     /// # Errors
-    /// [`Error::Value`] for a hyperparameter outside its domain; nothing is changed then.
+    /// [`Error::Value`] for a hyperparameter outside its domain; then nothing is changed.
     fn step(&mut self) -> Result<()>;
 
-    /// Forgets the gradients of all parameters.
+    /// Clears the gradients of all parameters.
     fn zero_grad(&self);
 
     /// The learning rate. (The builders' `lr` sets it.)
     fn learning_rate(&self) -> f64;
 
-    /// Changes the learning rate from the next step on; a number outside its domain is an error of that step.
+    /// Changes the learning rate from the next step on; if it is outside its domain, that step returns an
+    /// error.
     fn set_lr(&mut self, lr: f64);
 
-    /// Everything a step depends on but parameters and gradients: settings by name, and for the parameter `i` of the
-    /// list `i.step` and the state under PyTorch's names, such as `i.exp_avg`. With a
-    /// [`Checkpoint`](crate::nn::Checkpoint) training goes on with the same bits.
+    /// Everything that a step depends on except parameters and gradients: settings by name, and for parameter
+    /// `i` of the list `i.step` and the state under PyTorch's names, such as `i.exp_avg`. Saved in a
+    /// [`Checkpoint`](crate::nn::Checkpoint), it lets training continue with the same bits.
     fn state_dict(&self) -> StateDict<T>;
 
-    /// Takes a [`state_dict`](Optimizer::state_dict) of the same optimizer for parameters of the same shapes in the
-    /// same order; all of it or, on an error, nothing. Settings, learning rate and groups included, are those of the
-    /// state.
+    /// Restores a [`state_dict`](Optimizer::state_dict) of the same optimizer for parameters of the same
+    /// shapes in the same order; all of it or, on an error, nothing. The settings, including learning rate
+    /// and groups, are replaced by those of the state.
     ///
     /// # Errors
     /// [`Error::Value`] or [`Error::Shape`] naming what is missing or does not fit.
     fn load_state_dict(&mut self, state: &StateDict<T>) -> Result<()>;
 }
 
-/// What holds for some of an optimizer's parameters instead of what holds for all.
+/// Settings for some of an optimizer's parameters, in place of those for all.
 ///
 /// ```
 /// use gristmill::{Rng, nn::{BatchNorm1d, Linear, Module, Sequential}, optim::{AdamW, ParamGroup}};
@@ -84,9 +85,9 @@ pub trait Optimizer<T: Element = f32>: Send {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ParamGroup {
-    /// The learning rate as a multiple of the optimizer's, so that schedules reach it, too; 1 by default.
+    /// The learning rate as a multiple of the optimizer's, so that schedules apply to it, too; 1 by default.
     pub lr_scale: f64,
-    /// λ, if another than the optimizer's.
+    /// λ, if different from the optimizer's.
     pub weight_decay: Option<f64>,
 }
 
@@ -96,10 +97,11 @@ impl Default for ParamGroup {
     }
 }
 
-/// The L2 norm of all gradients of these parameters together, right also where squares overflow; NaN if one is NaN.
+/// The L2 norm of all gradients of these parameters together, correct even if squares overflow; NaN if one
+/// element is NaN.
 ///
 /// # Errors
-/// Only those of a bad setting; see [`Context`](crate::Context).
+/// [`Error::Setting`] for an invalid `GRISTMILL_` variable; see [`Context`](crate::Context).
 pub fn grad_norm<T: Element>(parameters: &[Parameter<T>]) -> Result<f64> {
     let grads = || parameters.iter().filter_map(Parameter::grad);
     let mut squares = 0.0;
@@ -109,7 +111,7 @@ pub fn grad_norm<T: Element>(parameters: &[Parameter<T>]) -> Result<f64> {
     if (1e-30..1e38).contains(&squares) || squares.is_nan() {
         return Ok(squares.sqrt());
     }
-    // Squares overflow or vanish where the numbers do not.
+    // The squares overflow or underflow, though the numbers do not.
     let numbers = || grads().flat_map(|grad| grad.to_vec()).map(Element::to_f64);
     let largest = numbers().fold(0.0, |largest: f64, x| largest.max(x.abs()));
     if largest == 0.0 || largest.is_infinite() {
@@ -118,21 +120,21 @@ pub fn grad_norm<T: Element>(parameters: &[Parameter<T>]) -> Result<f64> {
     Ok(largest * numbers().map(|x| (x / largest) * (x / largest)).sum::<f64>().sqrt())
 }
 
-/// The most numbers of state per element that a rule has.
+/// The most state tensors that a rule has.
 const STATES: usize = 3;
 
-/// An optimizer's parameters, each part of their state in one flat buffer.
+/// An optimizer's parameters, with each kind of state in one flat buffer.
 struct Parameters<T: Element> {
     list: Vec<Parameter<T>>,
     groups: Vec<ParamGroup>,
-    /// By parameter, the last step taken.
+    /// The last step taken, by parameter.
     progress: Vec<Progress>,
-    /// Empty until it is used.
+    /// Empty until first used.
     state: [Buffer<T>; STATES],
     clip_norm: Option<f64>,
     clip_value: Option<f64>,
-    /// The parameters' places in the list in the order in which they are locked: that of their addresses, so that
-    /// optimizers on several threads do not wait for each other.
+    /// The indices of the parameters in the order in which they are locked, by address, so that optimizers on
+    /// several threads cannot deadlock.
     order: Vec<usize>,
     held: Memory<(usize, Held<'static, T>)>,
     work: Memory<Step<'static, T>>,
@@ -155,7 +157,7 @@ impl<T: Element> Parameters<T> {
         this
     }
 
-    /// Takes parameters in, those that are new, and gives all of them these settings.
+    /// Adds the parameters that are new, and applies these settings to all of them.
     fn group(&mut self, parameters: impl IntoIterator<Item = Parameter<T>>, group: ParamGroup) {
         for parameter in parameters {
             match self.list.iter().position(|known| known.is(&parameter)) {
@@ -171,7 +173,7 @@ impl<T: Element> Parameters<T> {
         self.order.sort_unstable_by_key(|&index| self.list[index].address());
     }
 
-    /// Runs the steps of all parameters with a gradient in one pass.
+    /// Runs the steps of all parameters that have a gradient in one pass.
     fn step(&mut self, rule: Rule) -> Result<()> {
         context::in_environment(|| self.step_here(rule))
     }
@@ -180,7 +182,7 @@ impl<T: Element> Parameters<T> {
         let scale = match self.clip_norm {
             Some(limit) => {
                 positive("clip_grad_norm", limit)?;
-                // As PyTorch's: not above 1, NaN if the norm is.
+                // As in PyTorch: not above 1, NaN if the norm is NaN.
                 let scale = limit / (grad_norm(&self.list)? + 1e-6);
                 if scale > 1.0 { 1.0 } else { scale }
             }
@@ -218,7 +220,7 @@ impl<T: Element> Parameters<T> {
             *lr *= group.lr_scale;
             *weight_decay = group.weight_decay.unwrap_or(*weight_decay);
             let Progress { step, carried } = self.progress[*index];
-            // A state may have brought any number.
+            // A loaded state may contain any number.
             let at = Progress { step: step.saturating_add(1), carried };
             let mut step = Step::of_parts(&rule, at, grad, values, mine)?;
             if self.clip_norm.is_some() {
@@ -249,8 +251,8 @@ fn positive(op: &'static str, limit: f64) -> Result<()> {
     }
 }
 
-/// The memory of a list of every step, kept for the next one. It has no elements, and goes to any thread whatever they
-/// would be.
+/// The memory of a list that is built in every step, kept for the next step. It has no elements, and can be
+/// sent to any thread whatever their type.
 struct Memory<A>(Vec<A>);
 
 // SAFETY: the list is empty.
@@ -268,13 +270,14 @@ impl<A> Memory<A> {
     }
 }
 
-/// An empty list in the memory of one whose elements only live otherwise: the standard library collects in place.
+/// Reuses the memory of a list for one whose elements differ in lifetime only: the standard library collects
+/// in place.
 fn recycled<A, B>(mut list: Vec<A>) -> Vec<B> {
     list.clear();
     list.into_iter().map(|_| unreachable!("the list is empty")).collect()
 }
 
-/// The methods every optimizer has: setters of its hyperparameters, and the trait.
+/// The methods of every optimizer: setters of its hyperparameters, and the trait.
 macro_rules! optimizer {
     ($name:ident, { $($(#[$doc:meta])+ $setter:ident: $type:ty),+ $(,)? }) => {
         impl<T: Element> $name<T> {
@@ -287,7 +290,8 @@ macro_rules! optimizer {
                 }
             )+
 
-            /// Gives these parameters settings of their own; those that the optimizer does not have yet, it takes in.
+            /// Gives these parameters their own settings; parameters that the optimizer does not have yet are
+            /// added.
             #[must_use]
             pub fn group(
                 mut self,
@@ -298,17 +302,17 @@ macro_rules! optimizer {
                 self
             }
 
-            /// In a step, scales the gradients so that the norm of all of them together,
-            /// [`grad_norm`](super::grad_norm), is at most `limit`. The gradients that the parameters show stay as they
-            /// are.
+            /// In each step, scales the gradients so that their overall norm,
+            /// [`grad_norm`](super::grad_norm), is at most `limit`. The gradients stored in the parameters
+            /// stay unchanged.
             #[must_use]
             pub fn clip_grad_norm(mut self, limit: f64) -> Self {
                 self.parameters.clip_norm = Some(limit);
                 self
             }
 
-            /// In a step, takes each element of a gradient as at least −`limit` and at most `limit`, after the norm is
-            /// clipped. The gradients that the parameters show stay as they are.
+            /// In each step, clamps each element of a gradient to [−`limit`, `limit`], after the norm has
+            /// been clipped. The gradients stored in the parameters stay unchanged.
             #[must_use]
             pub fn clip_grad_value(mut self, limit: f64) -> Self {
                 self.parameters.clip_value = Some(limit);

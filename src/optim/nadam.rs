@@ -5,7 +5,7 @@ use crate::kernels::update;
 use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// Adam with Nesterov's look ahead (Dozat 2016); the formula stands in [`update::NAdam`].
+/// Adam with Nesterov momentum (Dozat 2016); [`update::NAdam`] has the formula.
 pub struct NAdam<T: Element = f32> {
     pub(super) config: update::NAdam,
     pub(super) parameters: Parameters<T>,
@@ -28,7 +28,7 @@ impl<T: Element> NAdam<T> {
 optimizer!(NAdam, {
     /// The learning rate; 2e-3 by default.
     lr: f64,
-    /// Added to the root; 1e-8 by default.
+    /// Added to the square root; 1e-8 by default.
     eps: f64,
     /// How fast the momentum grows; 4e-3 by default.
     momentum_decay: f64,

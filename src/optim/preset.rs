@@ -5,7 +5,8 @@ use crate::nn::{Parameter, Preset};
 use crate::simd::Element;
 
 impl Preset {
-    /// Gradient descent with this learning rate and momentum: PyTorch's adds gradients up, needle's averages them.
+    /// Gradient descent with this learning rate and momentum: the momentum of PyTorch's is a sum of
+    /// gradients, that of needle's an average.
     pub fn sgd<T: Element>(self, parameters: Vec<Parameter<T>>, lr: f64, momentum: f64) -> SGD<T> {
         let sgd = SGD::new(parameters, lr);
         match self {
@@ -14,7 +15,8 @@ impl Preset {
         }
     }
 
-    /// Adam with the learning rate that is the default there: 0.001 in PyTorch, 0.01 in needle. The formula is the same.
+    /// Adam with the framework's default learning rate: 0.001 in PyTorch, 0.01 in needle. The formula is the
+    /// same.
     pub fn adam<T: Element>(self, parameters: Vec<Parameter<T>>) -> Adam<T> {
         let lr = match self {
             Self::PyTorch => 1e-3,

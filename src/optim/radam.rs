@@ -5,8 +5,8 @@ use crate::kernels::update;
 use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// Adam that begins without the root, whose variance is not known yet (Liu et al. 2020); the formula stands in
-/// [`update::RAdam`].
+/// Adam that starts without the square root, while its variance is still unknown (Liu et al. 2020);
+/// [`update::RAdam`] has the formula.
 pub struct RAdam<T: Element = f32> {
     pub(super) config: update::RAdam,
     pub(super) parameters: Parameters<T>,
@@ -29,7 +29,7 @@ impl<T: Element> RAdam<T> {
 optimizer!(RAdam, {
     /// The learning rate; 1e-3 by default.
     lr: f64,
-    /// Added to the root; 1e-8 by default.
+    /// Added to the square root; 1e-8 by default.
     eps: f64,
     /// λ; 0 by default.
     weight_decay: f64,

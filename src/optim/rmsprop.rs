@@ -5,8 +5,8 @@ use crate::kernels::update::RmsProp;
 use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// Gradients divided by the root of their running mean square (Tieleman and Hinton 2012); the formula stands in
-/// [`RmsProp`].
+/// Gradients divided by the square root of their running mean square (Tieleman and Hinton 2012); [`RmsProp`]
+/// has the formula.
 pub struct RMSprop<T: Element = f32> {
     pub(super) config: RmsProp,
     pub(super) parameters: Parameters<T>,
@@ -24,7 +24,7 @@ optimizer!(RMSprop, {
     lr: f64,
     /// The weight of the old mean square; 0.99 by default.
     alpha: f64,
-    /// Added to the root; 1e-8 by default.
+    /// Added to the square root; 1e-8 by default.
     eps: f64,
     /// The weight of the old direction; 0 by default.
     momentum: f64,

@@ -1,4 +1,4 @@
-//! Learning rates that change: functions of the step, and one rule that looks at a metric.
+//! Learning rate schedules: functions of the step, and one that follows a metric.
 //!
 //! ```
 //! use gristmill::{Tensor, nn::Parameter, optim::{CosineAnnealingLR, LRScheduler, Optimizer, SGD}};
@@ -24,7 +24,7 @@ use crate::kernels::map::{self, Unary};
 use crate::nn::StateDict;
 use crate::simd::Element;
 
-/// Setters of the fields of these names.
+/// Setters of the fields with these names.
 macro_rules! setters {
     ($type:ident { $($(#[$doc:meta])+ $name:ident: $of:ty),+ $(,)? }) => {
         impl $type {
@@ -40,14 +40,15 @@ macro_rules! setters {
     };
 }
 
-/// A learning rate that is a function of the step, PyTorch's closed form.
+/// A learning rate as a function of the step, in PyTorch's closed form.
 ///
-/// Nothing is counted inside: a run that goes on from a checkpoint asks for the step where it stands.
+/// Schedules have no internal counter: a run that continues from a checkpoint passes the step that it has
+/// reached.
 pub trait LRScheduler {
     /// The learning rate for step `step`, counted from 0. The unit is the caller's: batches or epochs.
     ///
     /// # Errors
-    /// [`Error::Value`] for a number of the schedule outside its domain.
+    /// [`Error::Value`] for a setting of the schedule outside its domain.
     fn lr(&self, step: u64) -> Result<f64>;
 }
 
@@ -60,14 +61,14 @@ pub struct StepLR {
 }
 
 impl StepLR {
-    /// Starts at `lr` and falls after every `step_size` steps.
+    /// Starts at `lr` and decays after every `step_size` steps.
     pub fn new(lr: f64, step_size: u64) -> Self {
         Self { lr, step_size, gamma: 0.1 }
     }
 }
 
 setters!(StepLR {
-    /// What a fall multiplies with; 0.1 by default.
+    /// The factor of each decay; 0.1 by default.
     gamma: f64,
 });
 
@@ -90,14 +91,15 @@ pub struct MultiStepLR {
 }
 
 impl MultiStepLR {
-    /// Starts at `lr` and falls at each of the steps `milestones`, in any order; one that is there twice counts twice.
+    /// Starts at `lr` and decays at each of the steps `milestones`, in any order; a milestone that is listed
+    /// twice counts twice.
     pub fn new(lr: f64, milestones: &[u64]) -> Self {
         Self { lr, milestones: milestones.to_vec(), gamma: 0.1 }
     }
 }
 
 setters!(MultiStepLR {
-    /// What a fall multiplies with; 0.1 by default.
+    /// The factor of each decay; 0.1 by default.
     gamma: f64,
 });
 
@@ -119,7 +121,7 @@ pub struct ExponentialLR {
 }
 
 impl ExponentialLR {
-    /// Starts at `lr`; every step multiplies with `gamma`.
+    /// Starts at `lr`; every step multiplies it by `gamma`.
     pub fn new(lr: f64, gamma: f64) -> Self {
         Self { lr, gamma }
     }
@@ -136,7 +138,7 @@ impl LRScheduler for ExponentialLR {
 
 /// Half a cosine from `lr` down to `eta_min` (Loshchilov and Hutter 2017, without the restarts).
 ///
-/// After `t_max` steps it rises again as it fell, as PyTorch's does.
+/// After `t_max` steps it rises again symmetrically, as in PyTorch.
 #[derive(Clone, Debug)]
 pub struct CosineAnnealingLR {
     lr: f64,
@@ -145,7 +147,7 @@ pub struct CosineAnnealingLR {
 }
 
 impl CosineAnnealingLR {
-    /// Starts at `lr` and reaches its lowest at step `t_max`.
+    /// Starts at `lr` and reaches its minimum at step `t_max`.
     pub fn new(lr: f64, t_max: u64) -> Self {
         Self { lr, t_max, eta_min: 0.0 }
     }
@@ -161,14 +163,15 @@ impl LRScheduler for CosineAnnealingLR {
         context::in_environment(|| {
             at_least_zero("CosineAnnealingLR", &[("lr", self.lr), ("eta_min", self.eta_min)])?;
             at_least_one("CosineAnnealingLR", "t_max", self.t_max)?;
-            // A period is 2·t_max; the angle stays small, so that its cosine is as right in the millionth step.
+            // The period is 2·t_max; reducing the angle keeps the cosine just as accurate in the millionth
+            // step.
             let within = step % self.t_max.saturating_mul(2);
             Anneal::Cos.between(self.lr, self.eta_min, within as f64 / self.t_max as f64)
         })
     }
 }
 
-/// A straight line from `lr · start_factor` to `lr · end_factor`, then level: a warm-up.
+/// A straight line from `lr · start_factor` to `lr · end_factor`, then constant: a warm-up.
 #[derive(Clone, Debug)]
 pub struct LinearLR {
     lr: f64,
@@ -185,11 +188,11 @@ impl LinearLR {
 }
 
 setters!(LinearLR {
-    /// Where it starts; 1/3 by default.
+    /// The initial factor; 1/3 by default.
     start_factor: f64,
-    /// Where it ends; 1 by default.
+    /// The final factor; 1 by default.
     end_factor: f64,
-    /// The first step on level ground; 5 by default.
+    /// The first step with the final factor; 5 by default.
     total_iters: u64,
 });
 
@@ -205,7 +208,7 @@ impl LRScheduler for LinearLR {
     }
 }
 
-/// The line between two learning rates.
+/// The shape of the curve between two learning rates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Anneal {
     /// Half a cosine.
@@ -219,7 +222,7 @@ impl Anneal {
     fn between(self, start: f64, end: f64, part: f64) -> Result<f64> {
         match self {
             Self::Cos => {
-                // The kernel's cosine has the same bits on every machine, the standard library's need not.
+                // The kernel's cosine has the same bits on every machine; the standard library's may not.
                 let mut cos = [0.0];
                 map::unary(Unary::Cos, &[PI * part], &mut cos)?;
                 Ok(end + (start - end) / 2.0 * (1.0 + cos[0]))
@@ -229,10 +232,10 @@ impl Anneal {
     }
 }
 
-/// One climb to a high learning rate and one descent to almost nothing (Smith and Topin 2018).
+/// One rise to a high learning rate and one descent to almost nothing (Smith and Topin 2018).
 ///
-/// From `max_lr / div_factor` to `max_lr` and down to `max_lr / div_factor / final_div_factor`. PyTorch also turns the
-/// momentum, unless `cycle_momentum=False`; this schedule leaves it alone.
+/// From `max_lr / div_factor` to `max_lr` and down to `max_lr / div_factor / final_div_factor`. PyTorch also
+/// cycles the momentum, unless `cycle_momentum=False`; this schedule does not.
 #[derive(Clone, Debug)]
 pub struct OneCycleLR {
     max_lr: f64,
@@ -245,7 +248,7 @@ pub struct OneCycleLR {
 }
 
 impl OneCycleLR {
-    /// A cycle of `total_steps` steps that climbs to `max_lr`.
+    /// A cycle of `total_steps` steps that rises to `max_lr`.
     pub fn new(max_lr: f64, total_steps: u64) -> Self {
         Self {
             max_lr,
@@ -258,7 +261,7 @@ impl OneCycleLR {
         }
     }
 
-    /// The learning rates at the corners, with their steps; a corner may lie between two steps.
+    /// The learning rates at the corners, with their steps; a corner may be between two steps.
     fn corners(&self) -> Vec<(f64, f64)> {
         let low = self.max_lr / self.div_factor;
         let last = (self.total_steps - 1) as f64;
@@ -273,21 +276,21 @@ impl OneCycleLR {
 }
 
 setters!(OneCycleLR {
-    /// The part of the steps in which it climbs; 0.3 by default.
+    /// The fraction of the steps in which it rises; 0.3 by default.
     pct_start: f64,
-    /// The line between the corners; half a cosine by default.
+    /// The curve between the corners; half a cosine by default.
     anneal_strategy: Anneal,
-    /// How much lower than `max_lr` it starts; 25 by default.
+    /// The ratio of `max_lr` to the initial learning rate; 25 by default.
     div_factor: f64,
-    /// How much lower than the start it ends; 10⁴ by default.
+    /// The ratio of the initial to the final learning rate; 10⁴ by default.
     final_div_factor: f64,
-    /// Descends to the start as fast as it climbed, and then to the end; off by default.
+    /// Descends to the initial rate as fast as it rose, and then to the final one; false by default.
     three_phase: bool,
 });
 
 impl LRScheduler for OneCycleLR {
     /// # Errors
-    /// [`Error::Value`] also after the last of the steps.
+    /// [`Error::Value`] also after the last step.
     fn lr(&self, step: u64) -> Result<f64> {
         context::in_environment(|| {
             const OP: &str = "OneCycleLR";
@@ -313,7 +316,7 @@ impl LRScheduler for OneCycleLR {
     }
 }
 
-/// Which metric is the better one.
+/// Which of two metrics is better.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlateauMode {
     /// The lower one: a loss.
@@ -324,14 +327,16 @@ pub enum PlateauMode {
 }
 
 impl PlateauMode {
-    /// Whether `value` gains more than `margin` on the best so far: the one comparison of every rule that has a best.
+    /// Whether `value` is better than the best so far by more than `margin`: the comparison that every rule
+    /// with a best value uses.
     ///
-    /// A first value gains on the infinity that is worst. NaN gains on nothing, and everything else on a best of NaN,
-    /// which only a state can bring.
+    /// A first value is better than the worst infinity. NaN is never better, and everything is better than a
+    /// best value of NaN, which only a loaded state can contain.
     pub(crate) fn is_better(self, value: f64, best: Option<f64>, margin: impl FnOnce(f64) -> f64) -> bool {
         let worst = if self == Self::Min { f64::INFINITY } else { f64::NEG_INFINITY };
         let best = best.filter(|best| !best.is_nan()).unwrap_or(worst);
-        // A part of an infinity is no margin: ∞ − ∞ would be NaN, on which nothing gains.
+        // A fraction of infinity cannot be a margin: ∞ − ∞ would be NaN, compared with which nothing is
+        // better.
         let margin = if best.is_finite() { margin(best) } else { 0.0 };
         match self {
             Self::Min => value < best - margin,
@@ -340,11 +345,11 @@ impl PlateauMode {
     }
 }
 
-/// What a metric must gain on the best to count as better.
+/// By how much a metric must be better than the best to count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ThresholdMode {
-    /// The threshold times the size of the best, `threshold · |best|`. PyTorch multiplies the best itself, which for a
-    /// negative one asks for less than no gain.
+    /// The threshold times the magnitude of the best, `threshold · |best|`. PyTorch multiplies the best
+    /// itself, so that a negative best requires less than no improvement.
     #[default]
     Rel,
     /// The threshold.
@@ -379,7 +384,7 @@ pub struct ReduceLROnPlateau {
 }
 
 impl ReduceLROnPlateau {
-    /// Takes a tenth of the learning rate after 11 metrics in a row that are not lower than the best.
+    /// Multiplies the learning rate by 0.1 after 11 metrics in a row that are not lower than the best.
     pub fn new() -> Self {
         Self {
             mode: PlateauMode::Min,
@@ -396,13 +401,14 @@ impl ReduceLROnPlateau {
         }
     }
 
-    /// Looks at a new metric and lowers the optimizer's learning rate if it is time.
+    /// Takes a new metric and lowers the optimizer's learning rate if necessary.
     ///
-    /// NaN is never better, and neither is the infinity on the worse side: a run that has diverged is waited for as one
-    /// that stands still. The infinity on the better side is the best there can be: nothing after it is better.
+    /// NaN is never better, and neither is the infinity on the worse side: a run that has diverged is treated
+    /// like one that has stopped improving. The infinity on the better side is the best possible value:
+    /// nothing after it is better.
     ///
     /// # Errors
-    /// [`Error::Value`] for a number of the rule outside its domain; nothing is changed then.
+    /// [`Error::Value`] for a setting of the rule outside its domain; then nothing is changed.
     pub fn step<T: Element>(
         &mut self,
         optimizer: &mut (impl Optimizer<T> + ?Sized),
@@ -423,7 +429,7 @@ impl ReduceLROnPlateau {
             self.best = Some(metric);
             self.bad = 0;
         } else {
-            // A state may have brought any number.
+            // A loaded state may contain any number.
             self.bad = self.bad.saturating_add(1);
         }
         if self.cooling > 0 {
@@ -442,7 +448,7 @@ impl ReduceLROnPlateau {
         Ok(())
     }
 
-    /// The best metric so far and what is counted, under PyTorch's names; the settings are not in it.
+    /// The best metric so far and the counters, under PyTorch's names; the settings are not included.
     pub fn state_dict<T: Element>(&self) -> StateDict<T> {
         let mut state = StateDict::new();
         if let Some(best) = self.best {
@@ -453,10 +459,10 @@ impl ReduceLROnPlateau {
         state
     }
 
-    /// Takes a [`state_dict`](ReduceLROnPlateau::state_dict).
+    /// Restores a [`state_dict`](ReduceLROnPlateau::state_dict).
     ///
     /// # Errors
-    /// [`Error::Value`] naming what is missing or no number; nothing is changed then.
+    /// [`Error::Value`] naming what is missing or not a number; then nothing is changed.
     pub fn load_state_dict<T: Element>(&mut self, state: &StateDict<T>) -> Result<()> {
         let best = state.values().contains_key("best").then(|| state.get("best")).transpose()?;
         let (bad, cooling) = (state.get("num_bad_epochs")?, state.get("cooldown_counter")?);
@@ -481,23 +487,23 @@ impl Default for ReduceLROnPlateau {
 setters!(ReduceLROnPlateau {
     /// Whether lower or higher is better; lower by default.
     mode: PlateauMode,
-    /// What the learning rate is multiplied with; 0.1 by default.
+    /// The factor of a reduction; 0.1 by default.
     factor: f64,
-    /// How many metrics in a row may be no better; 10 by default.
+    /// How many metrics in a row may fail to improve; 10 by default.
     patience: u64,
     /// How much better counts as better; 1e-4 by default.
     threshold: f64,
-    /// What the threshold is a part of; the best metric by default.
+    /// What the threshold is relative to; the best metric by default.
     threshold_mode: ThresholdMode,
-    /// How many metrics after a fall do not count; 0 by default.
+    /// How many metrics after a reduction are not counted; 0 by default.
     cooldown: u64,
     /// The lowest learning rate; 0 by default.
     min_lr: f64,
-    /// A fall by no more than this is left out; 1e-8 by default.
+    /// A reduction by no more than this is skipped; 1e-8 by default.
     eps: f64,
 });
 
-/// `base` to a whole power; exponents above 2⁵³ are rounded.
+/// `base` to an integer power; exponents above 2⁵³ are rounded.
 fn power(base: f64, exponent: u64) -> f64 {
     base.powf(exponent as f64)
 }

@@ -5,7 +5,7 @@ use crate::kernels::update::Sgd;
 use crate::nn::Parameter;
 use crate::simd::Element;
 
-/// `v ← momentum·v + (1 − dampening)·g`, `p ← p − lr·v`; the formula stands in [`Sgd`].
+/// `v ← momentum·v + (1 − dampening)·g`, `p ← p − lr·v`; [`Sgd`] has the full formula.
 pub struct SGD<T: Element = f32> {
     pub(super) config: Sgd,
     pub(super) parameters: Parameters<T>,
@@ -17,8 +17,8 @@ impl<T: Element> SGD<T> {
         Self { config: Sgd { lr, ..Sgd::default() }, parameters: Parameters::new(parameters) }
     }
 
-    /// A momentum whose direction is an average of the gradients, as needle's: `v ← β·v + (1 − β)·g` from v = 0. The same
-    /// as momentum and dampening β from the first step on.
+    /// A momentum whose direction is an average of the gradients, as in needle: `v ← β·v + (1 − β)·g` from v
+    /// = 0. Equivalent to momentum β with dampening β from the first step on.
     #[must_use]
     pub fn averaged_momentum(self, beta: f64) -> Self {
         self.momentum(beta).dampening(beta).dampen_first(true)
@@ -28,11 +28,11 @@ impl<T: Element> SGD<T> {
 optimizer!(SGD, {
     /// The weight of the old direction; 0 by default.
     momentum: f64,
-    /// What the new gradient loses beside a momentum; 0 by default.
+    /// By how much the new gradient is dampened when there is a momentum; 0 by default.
     dampening: f64,
-    /// Whether the first gradient is dampened, too, as the later ones; off by default, as in PyTorch.
+    /// Whether the first gradient is also dampened, like the later ones; false by default, as in PyTorch.
     dampen_first: bool,
-    /// Nesterov's momentum, which looks ahead; off by default.
+    /// Whether to use Nesterov momentum, which looks ahead; false by default.
     nesterov: bool,
     /// λ; 0 by default.
     weight_decay: f64,

@@ -1,4 +1,4 @@
-//! What an optimizer remembers, under names.
+//! The state of an optimizer as a [`StateDict`].
 
 use super::{ParamGroup, Parameters, STATES};
 use crate::buffer::Buffer;
@@ -19,7 +19,7 @@ fn write<T: Element>(setting: Setting<'_>, name: &str, state: &mut StateDict<T>)
     }
 }
 
-/// Takes the settings from a state of the optimizer `name`.
+/// Reads the settings from a state of the optimizer `name`.
 pub(super) fn read<T: Element>(
     name: &str,
     settings: Vec<(&'static str, Setting<'_>)>,
@@ -83,7 +83,7 @@ impl<T: Element> Parameters<T> {
                 state.set(format!("{i}.weight_decay"), weight_decay);
             }
             for (at, (part, numbers)) in rule.state().iter().zip(&self.state).enumerate() {
-                // What no step has needed yet stays out, unless the next step expects it.
+                // State that no step has needed yet is left out, unless the next step expects it.
                 let initial = vec![T::from_f64(rule.initial()); value.len()];
                 let numbers = match numbers.get(place.clone()) {
                     Some(numbers) if step > 0 => numbers,

@@ -1,4 +1,4 @@
-//! Lines over two axes.
+//! Line charts.
 
 use super::{Anchor, COLORS, FAINT, INK, Picture, RULE, width_of};
 
@@ -7,12 +7,12 @@ const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = WIDTH - 20.0;
 const BOTTOM: f64 = HEIGHT - 48.0;
-/// Lines with more points than this are drawn without dots.
+/// Lines with more points than this are drawn without markers.
 const DOTS: usize = 40;
 
 /// Curves in one chart.
 ///
-/// Points that are not finite, or not positive on a logarithmic axis, are gaps in their line.
+/// Points that are not finite, or not positive on a logarithmic axis, leave gaps in their line.
 ///
 /// ```
 /// use gristmill::plot::Curves;
@@ -34,7 +34,7 @@ impl Curves {
         Self { title: title.into(), x_label: String::new(), log_y: false, lines: Vec::new() }
     }
 
-    /// What the x axis shows.
+    /// Sets the label of the x axis.
     #[must_use]
     pub fn x_label(mut self, label: impl Into<String>) -> Self {
         self.x_label = label.into();
@@ -48,14 +48,14 @@ impl Curves {
         self
     }
 
-    /// A line through these points.
+    /// Adds a line through these points.
     #[must_use]
     pub fn line(mut self, name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
         self.lines.push((name.into(), points.into_iter().collect()));
         self
     }
 
-    /// A line through the figures of epochs 1, 2, ….
+    /// Adds a line through the figures of epochs 1, 2, ….
     #[must_use]
     pub fn epochs(self, name: impl Into<String>, values: &[f64]) -> Self {
         let points: Vec<_> = values.iter().enumerate().map(|(i, &y)| ((i + 1) as f64, y)).collect();
@@ -101,7 +101,7 @@ impl Curves {
                     "<path d=\"M{}\" stroke=\"{color}\" stroke-width=\"2\" stroke-linejoin=\"round\" fill=\"none\"/>",
                     path.join("L")
                 ));
-                // A point between two gaps would not be seen without.
+                // A point between two gaps would be invisible without a marker.
                 if points.len() <= DOTS || piece.len() == 1 {
                     for [x, y] in places {
                         picture.put(format_args!(
@@ -114,7 +114,8 @@ impl Curves {
         picture
     }
 
-    /// The names of the lines below the title, in as many rows as they need; gives the end of the last row.
+    /// Writes the names of the lines below the title, in as many rows as they need; returns the end of the
+    /// last row.
     fn legend(&self, picture: &mut Picture) -> f64 {
         let (mut x, mut y) = (LEFT, 46.0);
         for ((name, _), color) in self.lines.iter().zip(COLORS.iter().cycle()) {
@@ -133,7 +134,7 @@ impl Curves {
     }
 }
 
-/// What part of the numbers an axis shows, and where it has labels.
+/// The range of an axis, and the positions of its labels.
 struct Axis {
     low: f64,
     high: f64,
@@ -146,13 +147,13 @@ impl Axis {
     fn share(&self, x: f64) -> f64 {
         let (low, high, x) =
             if self.logarithmic { (self.low.ln(), self.high.ln(), x.ln()) } else { (self.low, self.high, x) };
-        // Half of each, so that the difference of huge numbers does not overflow.
+        // Halved first, so that the difference of huge numbers does not overflow.
         let span = high / 2.0 - low / 2.0;
         if span > 0.0 { (x / 2.0 - low / 2.0) / span } else { 0.5 }
     }
 
-    /// An axis that is divided evenly: with `room`, to some beyond the numbers, and from 0 on where they are not far.
-    /// Whole numbers, such as epochs, have labels at whole numbers only.
+    /// A linear axis: with `room`, it extends a little beyond the numbers, and starts at 0 if that is not far
+    /// from them. If all numbers are integers, such as epochs, so are the labels.
     fn linear(numbers: impl Iterator<Item = f64> + Clone, room: bool) -> Self {
         let whole = !room && numbers.clone().all(|x| x.fract() == 0.0);
         let (mut low, mut high) = ends(numbers).unwrap_or((0.0, 1.0));
@@ -182,7 +183,7 @@ impl Axis {
 
     fn logarithmic(numbers: impl Iterator<Item = f64>) -> Self {
         let (low, high) = ends(numbers).unwrap_or((0.1, 1.0));
-        // Whole powers of ten, or halves and fifths where there are few.
+        // Integer powers of ten, or also halves and fifths of them if there are few.
         let few = high / low < 30.0;
         let factors: &[f64] = if few { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
@@ -191,7 +192,7 @@ impl Axis {
             .filter(|exponent| (exponent - first) % every == 0)
             .flat_map(|exponent| factors.iter().map(move |factor| factor * 10_f64.powi(exponent)));
         let ticks: Vec<f64> = ticks.filter(|tick| tick.is_normal()).collect();
-        // The last tick at or below the numbers, the first at or above.
+        // From the last tick at or below the numbers to the first at or above them.
         let from = ticks.iter().rev().copied().find(|&tick| tick <= low * 1.001).unwrap_or(low);
         let to = ticks.iter().copied().find(|&tick| tick >= high * 0.999).unwrap_or(high);
         let to = if to > from { to } else { from * 2.0 };
@@ -212,14 +213,14 @@ fn ends(numbers: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// A number with as many digits as tell it from its neighbours, `step` away.
+/// A number with enough digits to tell it from its neighbours, which are `step` away.
 fn label(number: f64, step: f64) -> String {
     if number.abs() < 1e-9 * step {
         return "0".into();
     }
     let largest = number.abs().max(step);
     if !(1e-4..1e6).contains(&largest) {
-        // The power of ten of the step decides, of the number the digits before it.
+        // Formats by the power of ten of the step, with the digits of the number down to it.
         let digits = (largest.log10().floor() - step.log10().floor()).clamp(0.0, 15.0) as usize;
         return format!("{number:.digits$e}");
     }

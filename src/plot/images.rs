@@ -31,16 +31,17 @@ pub struct ImageGrid {
 }
 
 impl ImageGrid {
-    /// No images yet, `columns` of them in a row, at least one.
+    /// An empty grid with `columns` images in a row, at least one.
     pub fn new(title: impl Into<String>, columns: usize) -> Self {
         Self { title: title.into(), columns: columns.max(1), images: Vec::new() }
     }
 
-    /// An image `[height, width, channels]` of numbers in [0, 1], with one channel (0 is black) or three (red, green,
-    /// blue). Numbers outside are cut off; NaN is black.
+    /// Adds an image `[height, width, channels]` of numbers in [0, 1], with one channel (0 is black) or three
+    /// (red, green, blue). Numbers outside this range are clamped; NaN is black.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the numbers do not fill the shape, the image has no pixels or another number of channels.
+    /// [`Error::Shape`] if the numbers do not fill the shape, or if the image has no pixels or another number
+    /// of channels.
     pub fn image(mut self, pixels: &[f32], shape: [usize; 3], caption: &[&str]) -> Result<Self> {
         let [height, width, channels] = shape;
         let elements = height.checked_mul(width).and_then(|size| size.checked_mul(channels));
@@ -57,7 +58,7 @@ impl ImageGrid {
             let message = format!("{} numbers for an image of shape {shape:?}", pixels.len());
             return Err(Error::shape("ImageGrid::image", message));
         }
-        // A cast cuts off, and makes NaN 0.
+        // A cast saturates, and turns NaN into 0.
         let bytes: Vec<u8> = pixels.iter().map(|&x| (255.0 * x).round() as u8).collect();
         let png = png(&bytes, width, height, kind)
             .map_err(|error| Error::value("ImageGrid::image", error.to_string()))?;
@@ -91,7 +92,7 @@ impl ImageGrid {
     }
 }
 
-/// A file with 8 bits for each channel (PNG, W3C 2003); `kind` is 0 for gray and 2 for RGB.
+/// A file with 8 bits per channel (PNG, W3C 2003); `kind` is 0 for grey and 2 for RGB.
 fn png(pixels: &[u8], width: u32, height: u32, kind: u8) -> io::Result<Vec<u8>> {
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut chunk = |name: &[u8; 4], data: &[u8]| {
@@ -107,7 +108,7 @@ fn png(pixels: &[u8], width: u32, height: u32, kind: u8) -> io::Result<Vec<u8>> 
     chunk(b"IHDR", &header);
     let mut rows = ZlibEncoder::new(Vec::new(), Compression::default());
     for row in pixels.chunks(pixels.len() / height as usize) {
-        // Each row starts with its filter: none.
+        // Each row starts with its filter type: none.
         rows.write_all(&[0])?;
         rows.write_all(row)?;
     }

@@ -5,8 +5,9 @@ use crate::metrics::ConfusionMatrix;
 
 const CELL: f64 = 44.0;
 
-/// The counts of a confusion matrix: a row for each actual class, with its error at the end, a column for each predicted
-/// one. Hits are blue, by their share of the row; mistakes orange, by their share of the most frequent mistake.
+/// The counts of a confusion matrix: a row for each actual class, with its error at the end, a column for
+/// each predicted one. Correct predictions are blue, shaded by their fraction of the row; mistakes orange,
+/// shaded relative to the most frequent mistake.
 ///
 /// ```
 /// use gristmill::{metrics::ConfusionMatrix, plot};
@@ -18,7 +19,7 @@ const CELL: f64 = 44.0;
 pub fn confusion(matrix: &ConfusionMatrix) -> Picture {
     let classes = matrix.classes();
     let widest = (0..classes).map(|class| width_of(matrix.name(class))).fold(0.0, f64::max);
-    // Names that are wider than a cell are written aslant.
+    // Names that are wider than a cell are written at an angle.
     let aslant = widest > CELL - 6.0;
     let left = 44.0 + widest;
     let top = 60.0 + if aslant { 0.75 * widest + 12.0 } else { 20.0 };
@@ -55,7 +56,7 @@ pub fn confusion(matrix: &ConfusionMatrix) -> Picture {
         let (color, share) = if actual == predicted {
             (COLORS[0], count as f64 / matrix.support(actual).max(1) as f64)
         } else {
-            // The root lets rare mistakes be seen.
+            // The square root makes rare mistakes visible.
             (COLORS[1], (count as f64 / most as f64).sqrt())
         };
         let (x, y) = (left + CELL * predicted as f64, top + CELL * actual as f64);

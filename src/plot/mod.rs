@@ -1,6 +1,7 @@
-//! Pictures of a training as SVG: [`Curves`], a [`confusion`] matrix, an [`ImageGrid`].
+//! Charts of a training run as SVG: [`Curves`], a [`confusion`] matrix, an [`ImageGrid`].
 //!
-//! Written by hand, since charts of this kind are a few lines of text: no dependency, and fonts are the viewer's.
+//! Generated without a dependency, since charts of this kind are a few lines of text; fonts are those of the
+//! viewer.
 //!
 //! ```
 //! use gristmill::plot::{Curves, Picture};
@@ -28,7 +29,8 @@ use crate::files::replace;
 const INK: &str = "#222";
 const FAINT: &str = "#666";
 const RULE: &str = "#e4e4e4";
-/// Colours that people with any kind of colour vision can tell apart (Okabe and Ito, *Color universal design*, 2008).
+/// Colours that people with any type of colour vision can tell apart (Okabe and Ito, *Color universal
+/// design*, 2008).
 const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 /// A drawing: lengths are in pixels, from the upper left corner.
@@ -39,7 +41,7 @@ pub struct Picture {
     body: String,
 }
 
-/// Where a text is held.
+/// Which point of a text is at its position.
 #[derive(Clone, Copy)]
 enum Anchor {
     Start,
@@ -52,7 +54,7 @@ impl Picture {
         Self { width, height, body: String::new() }
     }
 
-    /// Pictures side by side.
+    /// Places pictures side by side.
     pub fn row(pictures: &[Self]) -> Self {
         let height = pictures.iter().fold(0.0, |height: f64, picture| height.max(picture.height));
         let mut row = Self::new(0.0, height);
@@ -64,7 +66,7 @@ impl Picture {
         row
     }
 
-    /// The picture as a file's text.
+    /// The picture as the text of a file.
     pub fn to_svg(&self) -> String {
         let Self { width, height, body } = self;
         format!(
@@ -74,10 +76,10 @@ impl Picture {
         )
     }
 
-    /// Writes the picture to a file: beside it first, then renamed.
+    /// Writes the picture to a file, by way of a temporary file in the same folder.
     ///
     /// # Errors
-    /// [`Error::File`] when the file cannot be written.
+    /// [`Error::File`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         replace(path, |file| file.write_all(self.to_svg().as_bytes()))
@@ -95,7 +97,7 @@ impl Picture {
         ));
     }
 
-    /// `style` is more attributes.
+    /// `style` holds further attributes.
     fn text(&mut self, [x, y]: [f64; 2], anchor: Anchor, color: &str, style: &str, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
@@ -121,7 +123,7 @@ fn escaped(text: &str) -> String {
             '<' => safe += "&lt;",
             '>' => safe += "&gt;",
             '"' => safe += "&quot;",
-            // XML does not have them.
+            // XML does not allow them.
             c if c.is_control() => safe.push(' '),
             c => safe.push(c),
         }
@@ -129,7 +131,7 @@ fn escaped(text: &str) -> String {
     safe
 }
 
-/// About how wide a text of the usual size is: the viewer has the font.
+/// The approximate width of a text of the usual size: the font depends on the viewer.
 fn width_of(text: &str) -> f64 {
     6.6 * text.chars().count() as f64
 }

@@ -6,7 +6,8 @@ fn column(x: &[f64], cols: usize, c: usize) -> Vec<f64> {
     x.iter().skip(c).step_by(cols).copied().collect()
 }
 
-/// `y = (x − mean)·rstd·γ + β` of each column; returns y, the means, the biased variances and the rstd.
+/// `y = (x − mean)·rstd·γ + β` for each column; returns y, the means, the biased variances and the reciprocal
+/// standard deviations.
 pub fn batch_norm(x: &[f64], cols: usize, gamma: &[f64], beta: &[f64], eps: f64) -> [Vec<f64>; 4] {
     let (mut y, mut means, mut vars, mut rstds) = (vec![0.0; x.len()], vec![], vec![], vec![]);
     for c in 0..cols {
@@ -22,7 +23,7 @@ pub fn batch_norm(x: &[f64], cols: usize, gamma: &[f64], beta: &[f64], eps: f64)
     [y, means, vars, rstds]
 }
 
-/// The gradients dx, dγ and dβ of training, given dy.
+/// The gradients dx, dγ and dβ in training, given dy.
 pub fn batch_norm_backward(x: &[f64], cols: usize, gamma: &[f64], eps: f64, dy: &[f64]) -> [Vec<f64>; 3] {
     let (mut dx, mut dgamma, mut dbeta) = (vec![0.0; x.len()], vec![], vec![]);
     for c in 0..cols {
@@ -58,7 +59,7 @@ pub fn batch_norm_infer(
     x.iter().enumerate().map(y).collect()
 }
 
-/// The gradients dx, dγ and dβ of inference, given dy.
+/// The gradients dx, dγ and dβ in evaluation, given dy.
 pub fn batch_norm_infer_backward(
     x: &[f64],
     cols: usize,

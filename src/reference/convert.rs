@@ -1,6 +1,7 @@
-//! Narrow floats by their definition: a sign, an exponent and so many bits of the significand.
+//! Narrow floats by definition: a sign, an exponent and a number of bits of the significand.
 
-/// The number with these bits of a 16-bit float with so many stored bits of the significand: 7 for bf16, 10 for f16.
+/// The number with these bits of a 16-bit float with this many stored bits of the significand: 7 for bf16, 10
+/// for f16.
 pub fn from_narrow(bits: u16, significand: i32) -> f64 {
     let exponent_bits = 15 - significand;
     let (largest, bias) = ((1 << exponent_bits) - 1, (1 << (exponent_bits - 1)) - 1);
@@ -16,7 +17,7 @@ pub fn from_narrow(bits: u16, significand: i32) -> f64 {
     sign * size
 }
 
-/// The bits of the nearest 16-bit float, ties to even; of NaN those of one that is quiet.
+/// The bits of the nearest 16-bit float, ties to even; for NaN those of a quiet NaN.
 pub fn to_narrow(x: f64, significand: i32) -> u16 {
     let exponent_bits = 15 - significand;
     let bias = (1 << (exponent_bits - 1)) - 1;
@@ -25,10 +26,10 @@ pub fn to_narrow(x: f64, significand: i32) -> u16 {
     if x.is_nan() {
         return sign | infinity | 1 << (significand - 1);
     }
-    // The exponent of the distance to the next number, at least that of subnormal numbers.
+    // The exponent of the distance to the next number, not below that of subnormal numbers.
     let exponent = ((x.abs().to_bits() >> 52) as i32 - 1023).max(1 - bias);
     let steps = (x.abs() * 2f64.powi(significand - exponent)).round_ties_even();
-    // Steps count from the exponent's first number; a carry moves on to the next exponent.
+    // Steps are counted from the first number with the exponent; a carry moves on to the next exponent.
     let bits = steps + f64::from((exponent + bias - 1) << significand);
     sign | if bits < f64::from(infinity) { bits as u16 } else { infinity }
 }

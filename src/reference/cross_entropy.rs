@@ -2,8 +2,8 @@
 
 use super::{log_softmax, softmax};
 
-/// `(1 − s)·w[t]·(−ln p[t]) + s/classes·Σ w[c]·(−ln p[c])` of each row, where p is its softmax, t its target, s the
-/// label smoothing and w the weight of each class; 0 if the target is to be ignored.
+/// `(1 − s)·w[t]·(−ln p[t]) + s/classes·Σ w[c]·(−ln p[c])` for each row, where p is its softmax, t its
+/// target, s the label smoothing and w the weight of each class; 0 if the target is ignored.
 pub fn cross_entropy(
     logits: &[f64],
     targets: &[usize],
@@ -18,7 +18,7 @@ pub fn cross_entropy(
             return 0.0;
         }
         let hard = (1.0 - label_smoothing) * weight[target] * -log_p[target];
-        // Zero times an infinity must not make a loss without smoothing NaN.
+        // Without smoothing, the second term must not become NaN as zero times infinity.
         if label_smoothing == 0.0 {
             return hard;
         }
@@ -28,7 +28,7 @@ pub fn cross_entropy(
     log_p.chunks(classes).zip(targets).map(row).collect()
 }
 
-/// `dloss·((1 − s)·w[t]·(p[i] − [i = t]) + s/classes·(p[i]·Σ w[c] − w[i]))` of each row; 0 if its target is to be
+/// `dloss·((1 − s)·w[t]·(p[i] − [i = t]) + s/classes·(p[i]·Σ w[c] − w[i]))` for each row; 0 if its target is
 /// ignored.
 pub fn cross_entropy_backward(
     logits: &[f64],
@@ -55,8 +55,8 @@ pub fn cross_entropy_backward(
     dlogits
 }
 
-/// `Σ q[c]·w[c]·(−ln p[c])` of each row, where p is its softmax, `q = (1 − s)·target + s/classes` and w the weight of
-/// each class.
+/// `Σ q[c]·w[c]·(−ln p[c])` for each row, where p is its softmax, `q = (1 − s)·target + s/classes` and w the
+/// weight of each class.
 pub fn soft_cross_entropy(
     logits: &[f64],
     targets: &[f64],
@@ -71,7 +71,8 @@ pub fn soft_cross_entropy(
     log_p.chunks(classes).zip(targets.chunks(classes)).map(row).collect()
 }
 
-/// The gradients of logits and targets: `dloss·(p[i]·Σ q[c]·w[c] − q[i]·w[i])` and `dloss·(1 − s)·w[i]·(−ln p[i])`.
+/// The gradients of logits and targets: `dloss·(p[i]·Σ q[c]·w[c] − q[i]·w[i])` and
+/// `dloss·(1 − s)·w[i]·(−ln p[i])`.
 pub fn soft_cross_entropy_backward(
     logits: &[f64],
     targets: &[f64],

@@ -5,7 +5,7 @@ pub fn embedding(table: &[f64], dim: usize, indices: &[usize]) -> Vec<f64> {
     indices.iter().flat_map(|index| &table[index * dim..][..dim]).copied().collect()
 }
 
-/// The gradient of a table of so many rows; that of the row `padding_idx` is 0.
+/// The gradient of a table with this many rows; that of the row `padding_idx` is 0.
 pub fn embedding_backward(
     indices: &[usize],
     [rows, dim]: [usize; 2],

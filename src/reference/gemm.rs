@@ -1,10 +1,11 @@
-//! Matrix multiplication by its definition.
+//! Matrix multiplication by definition.
 
-/// `alpha · A · B + beta · C` for row-major A of `[m, k]`, B of `[k, n]`, C of `[m, n]`; `beta = 0` ignores C.
+/// `alpha · A · B + beta · C` for row-major A of `[m, k]`, B of `[k, n]`, C of `[m, n]`; `beta = 0` ignores
+/// C.
 pub fn gemm(alpha: f64, a: &[f64], b: &[f64], beta: f64, c: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
     let mut out = Vec::with_capacity(m * n);
     for i in 0..m {
-        // Row by row of B, which lies so.
+        // By rows of B, in memory order.
         let mut sums = vec![0.0; n];
         for p in 0..k {
             for (sum, b) in sums.iter_mut().zip(&b[p * n..]) {

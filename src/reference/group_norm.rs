@@ -2,7 +2,8 @@
 
 use super::layer_norm::moments;
 
-/// `y = (x − mean)·rstd·γ + β`, γ and β per channel; returns y, and mean and rstd of each group of each sample.
+/// `y = (x − mean)·rstd·γ + β`, γ and β per channel; returns y, and mean and rstd of each group of each
+/// sample.
 pub fn group_norm(
     x: &[f64],
     [channels, inner, groups]: [usize; 3],

@@ -1,6 +1,6 @@
 //! Layer normalisation, row by row.
 
-/// The mean, the biased variance and `1 / √(var + eps)` of some numbers.
+/// The mean, the biased variance and `1 / √(var + eps)` of a slice.
 pub(super) fn moments(x: &[f64], eps: f64) -> (f64, f64, f64) {
     let n = x.len() as f64;
     let mean = x.iter().sum::<f64>() / n;

@@ -10,8 +10,8 @@ pub fn logsumexp(x: &[f64], cols: usize) -> Vec<f64> {
     x.chunks(cols).map(row).collect()
 }
 
-/// `dy·exp(x[i] − y)` of each row, where `y` is its log-sum-exp, of which it matters only whether it is finite, and `dy` the
-/// gradient of that.
+/// `dy·exp(x[i] − y)` for each row, where `y` is its log-sum-exp, which only matters for whether it is
+/// finite, and `dy` is the gradient of that.
 pub fn logsumexp_backward(x: &[f64], y: &[f64], dy: &[f64], cols: usize) -> Vec<f64> {
     let mut dx = Vec::with_capacity(x.len());
     for ((x, y), dy) in x.chunks(cols).zip(y).zip(dy) {

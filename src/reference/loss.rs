@@ -1,4 +1,4 @@
-//! Losses of one prediction and one target, and their derivatives by the prediction.
+//! Losses of one prediction and one target, and their derivatives with respect to the prediction.
 
 /// `(x − t)²` and `2(x − t)`.
 pub fn squared_error(x: f64, target: f64) -> (f64, f64) {

@@ -2,8 +2,9 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// A function of one number as tests and benches see it: its formula in `f64`, and what its kernel promises.
-/// It stands in the file of the kernel; [`Unary::twin`](crate::kernels::map::Unary::twin) gives it.
+/// A function of one number for tests and benches: its formula in `f64`, and the bounds that its kernel
+/// guarantees. It is defined in the file of the kernel and returned by
+/// [`Unary::twin`](crate::kernels::map::Unary::twin).
 pub trait Twin: Send + Sync {
     /// The value.
     fn value(&self, x: f64) -> f64;
@@ -14,10 +15,10 @@ pub trait Twin: Send + Sync {
     /// The documented error of the kernel's value in u, relative and absolute; 2 ULP are at most 4 u.
     fn value_bound(&self, x: f64) -> (f64, f64);
 
-    /// The same of the derivative; absolute parts are those of terms that cancel.
+    /// The same for the derivative; the absolute part is due to terms that cancel.
     fn derivative_bound(&self, x: f64) -> (f64, f64);
 
-    /// Operations of the kernel for a value and for a gradient, each in `f32` and in `f64`, as polynomials
+    /// The kernel's operations for a value and for a gradient, each in `f32` and in `f64`, since polynomials
     /// differ.
     fn operations(&self) -> [[u32; 2]; 2];
 
@@ -26,7 +27,7 @@ pub trait Twin: Send + Sync {
         x.abs() < 50.0
     }
 
-    /// Whether a derivative of 0 makes 0 of every gradient, also of infinities and NaN.
+    /// Whether a derivative of 0 turns every gradient into 0, even infinities and NaN.
     fn is_flat(&self) -> bool {
         false
     }
@@ -37,17 +38,18 @@ pub(crate) fn is_off(x: f64, kink: f64) -> bool {
     (x - kink).abs() > 0.02
 }
 
-/// Far enough from where rounding to integers jumps.
+/// Far enough from a jump of rounding.
 pub(crate) fn between_integers(x: f64) -> bool {
     is_off(2.0 * x, (2.0 * x).round())
 }
 
-/// The error function 2/√π ∫₀ˣ e^(−t²) dt; the difference from 1 where that does not cancel.
+/// The error function 2/√π ∫₀ˣ e^(−t²) dt; computed as the difference from 1 where that does not cancel.
 pub fn erf(x: f64) -> f64 {
     if x.abs() < 1.0 { erf_series(x) } else { (1.0 - erfc(x.abs())).copysign(x) }
 }
 
-/// 2/√π ∫₀ˣ e^(−t²) dt by its series, 2/√π · e^(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (1·3·5·…·(2n + 1)); all terms have the same sign.
+/// 2/√π ∫₀ˣ e^(−t²) dt by its series, 2/√π · e^(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (1·3·5·…·(2n + 1)); all terms have the
+/// same sign.
 fn erf_series(x: f64) -> f64 {
     let (mut term, mut sum) = (x, 0.0);
     for n in 0..60 {
@@ -57,8 +59,8 @@ fn erf_series(x: f64) -> f64 {
     2.0 / PI.sqrt() * (-x * x).exp() * sum
 }
 
-/// 1 − erf x: by the series where |x| < 1, else by the continued fraction
-/// e^(−t²)/√π · 1/(t + (1/2)/(t + (2/2)/(t + …))) of t = |x|.
+/// 1 − erf x: by the series where |x| < 1, otherwise by the continued fraction e^(−t²)/√π · 1/(t + (1/2)/(t +
+/// (2/2)/(t + …))) of t = |x|.
 fn erfc(x: f64) -> f64 {
     if x.abs() < 1.0 {
         return 1.0 - erf_series(x);
@@ -74,7 +76,7 @@ pub(crate) fn normal_cdf(x: f64) -> f64 {
     0.5 * erfc(-x * FRAC_1_SQRT_2)
 }
 
-/// −1, ±0 or 1; NaN of NaN.
+/// −1, ±0 or 1; NaN for NaN.
 pub fn sign(x: f64) -> f64 {
     if x == 0.0 || x.is_nan() { x } else { x.signum() }
 }

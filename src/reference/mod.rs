@@ -1,6 +1,6 @@
-//! The naive twin of every kernel: one formula after the other in `f64`, written for the eye.
+//! The naive reference of every kernel: one formula after the other in `f64`, written to be read.
 //!
-//! The tests measure every kernel against these, on every instruction set.
+//! The tests compare every kernel with these, on every instruction set.
 
 mod batch_norm;
 mod convert;

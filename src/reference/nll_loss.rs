@@ -1,6 +1,7 @@
 //! Negative log-likelihood of class indices, row by row.
 
-/// `−w[t]·log_p[t]` of each row, where t is its target and w the weight of each class; 0 if the target is to be ignored.
+/// `−w[t]·log_p[t]` for each row, where t is its target and w the weight of each class; 0 if the target is
+/// ignored.
 pub fn nll_loss(
     log_p: &[f64],
     targets: &[usize],
@@ -14,7 +15,7 @@ pub fn nll_loss(
     log_p.chunks(classes).zip(targets).map(row).collect()
 }
 
-/// `−w[t]·dloss` in the place of each row's target unless it is to be ignored, 0 elsewhere.
+/// `−w[t]·dloss` at each row's target unless that is ignored, 0 elsewhere.
 pub fn nll_loss_backward(
     targets: &[usize],
     classes: usize,

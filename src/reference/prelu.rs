@@ -11,7 +11,7 @@ pub fn prelu_backward(x: &[f64], slope: &[f64], inner: usize, dy: &[f64]) -> (Ve
     let (mut dx, mut dslope) = (dy.to_vec(), vec![0.0; slope.len()]);
     for i in 0..x.len() {
         let channel = i / inner % slope.len();
-        // NaN takes the side of the slope.
+        // NaN is treated like a negative number.
         let positive = x[i] > 0.0;
         if !positive {
             dx[i] *= slope[channel];

@@ -1,11 +1,12 @@
-//! Sums, products, means, extremes, norms, variances, places and cumulative sums, of everything, by row and by column.
+//! Sums, products, means, extrema, vector norms, variances, positions and cumulative sums: of all elements,
+//! by row and by column.
 
 /// `Σ x[i]`.
 pub fn sum(x: &[f64]) -> f64 {
     x.iter().sum()
 }
 
-/// `Σ x[i] / n`; NaN of nothing.
+/// `Σ x[i] / n`; NaN if there are no elements.
 pub fn mean(x: &[f64]) -> f64 {
     sum(x) / x.len() as f64
 }
@@ -15,19 +16,19 @@ pub fn sum_of_squares(x: &[f64]) -> f64 {
     x.iter().map(|x| x * x).sum()
 }
 
-/// The largest; NaN if any is NaN; −∞ of nothing.
+/// The largest; NaN if any is NaN; −∞ if there are no elements.
 pub fn max(x: &[f64]) -> f64 {
     x.iter().fold(f64::NEG_INFINITY, |max, &x| if x > max || x.is_nan() { x } else { max })
 }
 
-/// The smallest; NaN if any is NaN; +∞ of nothing.
+/// The smallest; NaN if any is NaN; +∞ if there are no elements.
 pub fn min(x: &[f64]) -> f64 {
     x.iter().fold(f64::INFINITY, |min, &x| if x < min || x.is_nan() { x } else { min })
 }
 
-/// `Σ (x[i] − mean)² / (n − correction)`; NaN when `n <= correction`.
+/// `Σ (x[i] − mean)² / (n − correction)`; NaN if `n <= correction`.
 ///
-/// The mean is that of `x[i] − x[0]`, which is small where the numbers are alike.
+/// The mean is that of `x[i] − x[0]`, which is small if the numbers are similar.
 pub fn variance(x: &[f64], correction: usize) -> f64 {
     if x.len() <= correction {
         return f64::NAN;
@@ -38,13 +39,13 @@ pub fn variance(x: &[f64], correction: usize) -> f64 {
     squares / (x.len() - correction) as f64
 }
 
-/// The first index of the largest, or of the first NaN; `None` of nothing.
+/// The first index of the largest, or of the first NaN; `None` if there are no elements.
 pub fn argmax(x: &[f64]) -> Option<usize> {
     let max = max(x);
     x.iter().position(|&v| v == max || v.is_nan())
 }
 
-/// The first index of the smallest, or of the first NaN; `None` of nothing.
+/// The first index of the smallest, or of the first NaN; `None` if there are no elements.
 pub fn argmin(x: &[f64]) -> Option<usize> {
     let min = min(x);
     x.iter().position(|&v| v == min || v.is_nan())
@@ -71,7 +72,7 @@ pub fn all(x: &[f64]) -> f64 {
     if x.iter().all(|&v| v != 0.0) { 1.0 } else { 0.0 }
 }
 
-/// How many are not 0.
+/// The number of elements that are not 0.
 pub fn count_nonzero(x: &[f64]) -> usize {
     x.iter().filter(|&&v| v != 0.0).count()
 }
@@ -81,7 +82,7 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The root of the [`variance`].
+/// The square root of the [`variance`].
 pub fn std(x: &[f64], correction: usize) -> f64 {
     let scale = max_norm(x);
     if scale == 0.0 || !scale.is_finite() {
@@ -96,7 +97,7 @@ pub fn l1_norm(x: &[f64]) -> f64 {
     x.iter().map(|v| v.abs()).sum()
 }
 
-/// `√Σ x[i]²`, of numbers divided by the largest.
+/// `√Σ x[i]²`, computed from numbers divided by the largest.
 pub fn l2_norm(x: &[f64]) -> f64 {
     let scale = max_norm(x);
     if scale == 0.0 || !scale.is_finite() {
@@ -105,7 +106,7 @@ pub fn l2_norm(x: &[f64]) -> f64 {
     x.iter().map(|v| (v / scale) * (v / scale)).sum::<f64>().sqrt() * scale
 }
 
-/// `max |x[i]|`; NaN if any is NaN; 0 of nothing.
+/// `max |x[i]|`; NaN if any is NaN; 0 if there are no elements.
 pub fn max_norm(x: &[f64]) -> f64 {
     x.iter().fold(0.0, |max: f64, &v| if v.abs() > max || v.is_nan() { v.abs() } else { max })
 }
@@ -121,7 +122,7 @@ pub fn l2_norm_backward(x: &[f64], dy: f64) -> Vec<f64> {
     x.iter().map(|v| if norm == 0.0 { 0.0 } else { dy * (v / norm) }).collect()
 }
 
-/// The sign of x\[i\] times the share of dy where |x\[i\]| is the largest, else 0.
+/// The sign of x\[i\] times a share of dy where |x\[i\]| is the largest, else 0.
 pub fn max_norm_backward(x: &[f64], dy: f64) -> Vec<f64> {
     let norm = max_norm(x);
     let ties = x.iter().filter(|v| v.abs() == norm).count() as f64;

@@ -1,8 +1,8 @@
-//! What the twins of all optimizer rules share; each stands beside its rule, as
+//! Shared code of the references of all optimizer rules; each reference is next to its rule, as
 //! [`Rule::exact`](crate::kernels::update::Rule::exact).
 
 /// The gradient and the parameter with weight decay: as a penalty, or, decoupled, as a shrinkage. Without a
-/// penalty not even `0·p` is added, which is NaN where p is infinite.
+/// penalty not even `0·p` is added, which would be NaN where p is infinite.
 pub fn decayed(lr: f64, weight_decay: f64, coupled: bool, g: f64, p: f64) -> (f64, f64) {
     match coupled {
         true if weight_decay == 0.0 => (g, p),
@@ -11,8 +11,8 @@ pub fn decayed(lr: f64, weight_decay: f64, coupled: bool, g: f64, p: f64) -> (f6
     }
 }
 
-/// The parameter and the state of a step as they are stored: 0, with its sign, in place of what is below the smallest
-/// normal number of their type.
+/// The parameter and the state of a step as they are stored: numbers below the smallest normal number of
+/// their type become 0 with the same sign.
 pub fn stored<const N: usize>(smallest_normal: f64, parts: [f64; N]) -> [f64; N] {
     parts.map(|x| if x.abs() < smallest_normal { 0.0_f64.copysign(x) } else { x })
 }

@@ -5,7 +5,7 @@ pub fn mul_add(a: f64, b: f64, c: f64) -> f64 {
     a * b + c
 }
 
-/// From a to b by the weight w.
+/// Interpolates from a to b by the weight w.
 pub fn lerp(a: f64, b: f64, w: f64) -> f64 {
     if w < 0.5 { a + w * (b - a) } else { b - (b - a) * (1.0 - w) }
 }

@@ -1,23 +1,24 @@
-//! The random numbers of `numpy.random.RandomState`, NumPy's legacy generator: MT19937 (Matsumoto and Nishimura 1998).
+//! The random numbers of `numpy.random.RandomState`, NumPy's legacy generator: MT19937 (Matsumoto and
+//! Nishimura 1998).
 //!
-//! It is here to make the arrays that a NumPy program made from a seed, number for number. It has a state of 624 words
-//! that only moves forward; for everything else [`Rng`](super::Rng) is the better one.
+//! It reproduces, number for number, the arrays that a NumPy program made from a seed. Its state of 624 words
+//! can only move forward; for everything else, use [`Rng`](super::Rng).
 
 use crate::context;
 use crate::error::{Error, Result};
 
 /// Words of state.
 const N: usize = 624;
-/// The distance of the word that is mixed in.
+/// The offset of the word that is mixed in.
 const M: usize = 397;
-/// Half a draw's 53 bits: 26 low ones follow 27 high ones.
+/// The 53 bits of one draw: 27 high ones, then 26 low ones.
 const LOW: f64 = (1_u64 << 26) as f64;
 const UNIT: f64 = (1_u64 << 53) as f64;
 
-/// `numpy.random.RandomState(seed)`, also what `numpy.random.seed(seed)` sets.
+/// `numpy.random.RandomState(seed)`, which is also what `numpy.random.seed(seed)` sets.
 ///
-/// The same calls give the same numbers as in NumPy. Normal numbers go through a logarithm, NumPy's through the C
-/// library's and these through Rust's, so that two machines may differ in the last bit.
+/// The same calls give the same numbers as in NumPy. Normal numbers use a logarithm, NumPy the C library's
+/// and this one Rust's, so that machines may differ in the last bit.
 ///
 /// ```
 /// use gristmill::Rng;
@@ -43,7 +44,7 @@ impl NumpyRng {
         Self { words, position: N, normal: None }
     }
 
-    /// The next 624 words from the last.
+    /// Computes the next 624 words from the last ones.
     fn twist(&mut self) {
         for i in 0..N {
             let mixed = self.words[i] & 0x8000_0000 | self.words[(i + 1) % N] & 0x7FFF_FFFF;
@@ -76,9 +77,11 @@ impl NumpyRng {
         (f64::from(high) * LOW + f64::from(low)) / UNIT
     }
 
-    /// A normal number with mean 0 and deviation 1: NumPy's `standard_normal` and `randn`.
+    /// A normally distributed number with mean 0 and standard deviation 1: NumPy's `standard_normal` and
+    /// `randn`.
     ///
-    /// Marsaglia's polar method: a point in the unit disk gives two numbers, of which one waits for the next call.
+    /// Marsaglia's polar method: a point in the unit disk gives two numbers, the second of which is kept for
+    /// the next call.
     pub fn standard_normal(&mut self) -> f64 {
         if let Some(waiting) = self.normal.take() {
             return waiting;
@@ -100,7 +103,7 @@ impl NumpyRng {
     /// An integer in low..high: NumPy's `randint`.
     ///
     /// # Errors
-    /// [`Error::Value`] when `low >= high`.
+    /// [`Error::Value`] if `low >= high`.
     pub fn randint(&mut self, low: i64, high: i64) -> Result<i64> {
         if low >= high {
             return Err(Error::value("randint", format!("there is no integer in {low}..{high}")));
@@ -109,7 +112,7 @@ impl NumpyRng {
         Ok(low.wrapping_add(self.up_to(last) as i64))
     }
 
-    /// Puts the items in random order: NumPy's `shuffle`.
+    /// Shuffles the items: NumPy's `shuffle`.
     pub fn shuffle<I>(&mut self, items: &mut [I]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.up_to(i as u64) as usize);
@@ -123,7 +126,7 @@ impl NumpyRng {
         items
     }
 
-    /// An integer in 0..=last. As many low bits as `last` has, drawn again while they are above it.
+    /// An integer in 0..=last: as many random bits as `last` has, drawn again while they exceed it.
     fn up_to(&mut self, last: u64) -> u64 {
         if last == 0 {
             return 0;

@@ -1,16 +1,17 @@
-//! Loops over one axis of arrays without gaps: what picks, puts and adds along it.
+//! Loops along one axis of contiguous arrays: gathering, scattering and adding.
 //!
-//! An array is `outer` blocks of `len` rows of `inner` elements. Each element of a result is written by one thread and
-//! sums are added in the order of the axis, so that the number of threads changes no bit.
+//! An array is `outer` blocks of `len` rows of `inner` elements. Each element of a result is written by one
+//! thread, and sums are added in the order of the axis, so that the number of threads does not change any
+//! bit.
 
 use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
 use crate::simd::Element;
 
-/// Elements that one job writes at least.
+/// The least number of elements that one job writes.
 const CHUNK: usize = 1 << 14;
-/// Estimates of what it takes to move an element, and to find a row.
+/// Estimated nanoseconds to move an element, and to find a row.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.5;
 const NANOSECONDS_PER_ROW: f64 = 2.0;
 
@@ -42,7 +43,7 @@ fn nanoseconds(elements: usize, rows: usize) -> usize {
     (elements as f64 * NANOSECONDS_PER_ELEMENT + rows as f64 * NANOSECONDS_PER_ROW) as usize
 }
 
-/// Whether each of `indices` is one of `len`, of axis `axis` of `shape`.
+/// Checks that each of `indices` is below `len`, the length of axis `axis` of `shape`.
 pub(crate) fn check(op: &'static str, indices: &[usize], axis: usize, shape: &[usize]) -> Result<()> {
     match indices.iter().enumerate().find(|&(_, &index)| index >= shape[axis]) {
         None => Ok(()),
@@ -80,7 +81,7 @@ pub(crate) fn select<T: Element>(x: &[T], axis: Axis, indices: &[usize], y: &mut
     Ok(())
 }
 
-/// Joins blocks of `parts`, which are as many in each, to blocks of `y`.
+/// Joins blocks of `parts`, each with the same number of blocks, into blocks of `y`.
 pub(crate) fn concat<T: Element>(parts: &[&[T]], axis: Axis, y: &mut [T]) -> Result<()> {
     let (block, blocks) = (axis.block(), axis.blocks_per_job());
     if y.is_empty() {
@@ -133,7 +134,7 @@ pub(crate) fn add<T: Element>(x: &[T], indices: &[usize], y: &mut [T], axis: Axi
     Ok(())
 }
 
-/// Copies from each place of `y`'s row to it: `y[o, k, i] = x[o, indices[o, k, i], i]`.
+/// Copies to each position of a row of `y`: `y[o, k, i] = x[o, indices[o, k, i], i]`.
 pub(crate) fn gather<T: Copy + Send + Sync>(
     x: &[T],
     axis: Axis,
@@ -163,7 +164,8 @@ pub(crate) fn gather<T: Copy + Send + Sync>(
     Ok(())
 }
 
-/// Gives each element of `x`, in their order, to its place of `y`: `put(y[o, indices[o, k, i], i], x[o, k, i])`.
+/// Passes each element of `x`, in order, and its position in `y` to `put`:
+/// `put(y[o, indices[o, k, i], i], x[o, k, i])`.
 pub(crate) fn scatter<X: Copy + Sync, Y: Send>(
     x: &[X],
     indices: &[usize],

@@ -1,21 +1,21 @@
-//! Numbers as the bytes of files.
+//! Numbers as bytes in files.
 
 use super::{Shape, Tensor};
 use crate::error::Result;
 use crate::simd::environment::{self, Environment};
 use crate::simd::{self, Element};
 
-/// How a file holds a number.
+/// The encoding of a number in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     F16,
     BF16,
     F32,
     F64,
-    /// With this many bytes.
+    /// With this number of bytes.
     Signed(usize),
     Unsigned(usize),
-    /// A byte; 0 is false.
+    /// One byte; 0 is false.
     Bool,
 }
 
@@ -25,7 +25,7 @@ impl Format {
         if simd::is::<T, f32>() { Format::F32 } else { Format::F64 }
     }
 
-    /// Bytes of one number.
+    /// The number of bytes per number.
     pub fn width(self) -> usize {
         match self {
             Format::Bool => 1,
@@ -36,7 +36,7 @@ impl Format {
         }
     }
 
-    /// The number in the low bytes of `bits`.
+    /// Decodes the number in the low bytes of `bits`.
     fn number(self, bits: u64) -> f64 {
         match self {
             Format::F16 => half(bits as u16),
@@ -52,7 +52,8 @@ impl Format {
         }
     }
 
-    /// A tensor of the numbers in `bytes`, as many as its shape has, each the nearest of its type.
+    /// A tensor of the numbers in `bytes`, as many as its shape has, each rounded to the nearest number of
+    /// its type.
     pub fn decode<T: Element>(self, bytes: &[u8], big_endian: bool, shape: Shape) -> Result<Tensor<T>> {
         debug_assert_eq!(bytes.len(), shape.elements() * self.width());
         let number = |bits| T::from_f64(self.number(bits));
@@ -66,7 +67,7 @@ impl Format {
                 *x = number(u64::from_le_bytes(low));
             }
         };
-        // What a file holds is not flushed.
+        // Numbers in a file are not flushed.
         Tensor::build(shape, |data| {
             environment::within(Environment::KEEP, || read(data));
             Ok(())
@@ -74,7 +75,7 @@ impl Format {
     }
 }
 
-/// A number of IEEE's 16 bits.
+/// Decodes an IEEE half-precision number.
 fn half(bits: u16) -> f64 {
     let (exponent, fraction) = (i32::from(bits >> 10 & 0x1F), f64::from(bits & 0x3FF));
     let size = match exponent {
@@ -86,12 +87,12 @@ fn half(bits: u16) -> f64 {
     if bits >> 15 == 1 { -size } else { size }
 }
 
-/// The numbers row by row, the lowest byte of each first.
+/// The numbers row by row, little-endian.
 pub(crate) fn encode<T: Element>(tensor: &Tensor<T>) -> Vec<u8> {
     let compact = tensor.compact();
     let mut bytes = Vec::with_capacity(compact.len() * size_of::<T>());
     for x in compact.data() {
-        // An f32 goes through f64 and back unchanged.
+        // An f32 is converted to f64 and back unchanged.
         match Format::of::<T>() {
             Format::F32 => bytes.extend((x.to_f64() as f32).to_le_bytes()),
             _ => bytes.extend(x.to_f64().to_le_bytes()),

@@ -1,4 +1,4 @@
-//! From arrays and vectors to tensors and back.
+//! Conversions between tensors and arrays or vectors.
 
 use super::{Shape, Tensor};
 use crate::buffer::Buffer;
@@ -10,7 +10,7 @@ impl<T: Element> Tensor<T> {
         Self::from_buffer(Buffer::copy_of(values), Shape::from_dims(dims))
     }
 
-    /// The same numbers in another element type, each rounded once; plain numbers without a gradient.
+    /// The same numbers in another element type, each rounded once; not tracked.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -21,7 +21,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// Only those of a bad setting.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable.
     pub fn cast<U: Element>(&self) -> Result<Tensor<U>> {
         let x = self.compact();
         Tensor::build(x.dims(), |y| {
@@ -33,7 +33,7 @@ impl<T: Element> Tensor<T> {
     /// The numbers of a matrix as a vector of rows.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there are two axes.
+    /// [`Error::Shape`] if there are not two axes.
     pub fn to_vec2(&self) -> Result<Vec<Vec<T>>> {
         match *self.shape() {
             [rows, cols] => {
@@ -47,7 +47,7 @@ impl<T: Element> Tensor<T> {
     /// The numbers of a tensor with three axes as a vector of matrices.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there are three axes.
+    /// [`Error::Shape`] if there are not three axes.
     pub fn to_vec3(&self) -> Result<Vec<Vec<Vec<T>>>> {
         if self.rank() != 3 {
             return Err(Error::shape("to_vec3", format!("{:?} does not have three axes", self.shape())));
@@ -116,7 +116,7 @@ impl<T: Element, const A: usize, const B: usize, const C: usize, const D: usize>
     }
 }
 
-/// Rows of one length; without rows, `[0, 0]`.
+/// Rows of the same length; without rows, `[0, 0]`.
 impl<T: Element> TryFrom<Vec<Vec<T>>> for Tensor<T> {
     type Error = Error;
 

@@ -1,4 +1,4 @@
-//! Making tensors.
+//! Creating tensors.
 
 use super::{Shape, Tensor};
 use crate::buffer::Buffer;
@@ -10,7 +10,7 @@ impl<T: Element> Tensor<T> {
     /// The numbers of a slice, row by row.
     ///
     /// # Errors
-    /// [`Error::Shape`] when their number is not that of the shape.
+    /// [`Error::Shape`] if their number is not that of the shape.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -35,7 +35,7 @@ impl<T: Element> Tensor<T> {
     /// All elements equal to `value`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shape has too many axes or elements.
+    /// [`Error::Shape`] if the shape has too many axes or elements.
     pub fn full(shape: impl AsRef<[usize]>, value: T) -> Result<Self> {
         let shape = Shape::new(shape.as_ref())?;
         Self::build(shape, |data| {
@@ -47,7 +47,7 @@ impl<T: Element> Tensor<T> {
     /// All elements 0.
     ///
     /// # Errors
-    /// As [`full`](Tensor::full).
+    /// [`Error::Shape`] if the shape has too many axes or elements.
     pub fn zeros(shape: impl AsRef<[usize]>) -> Result<Self> {
         Self::full(shape, T::ZERO)
     }
@@ -55,7 +55,7 @@ impl<T: Element> Tensor<T> {
     /// All elements 1.
     ///
     /// # Errors
-    /// As [`full`](Tensor::full).
+    /// [`Error::Shape`] if the shape has too many axes or elements.
     pub fn ones(shape: impl AsRef<[usize]>) -> Result<Self> {
         Self::full(shape, T::ONE)
     }
@@ -63,7 +63,7 @@ impl<T: Element> Tensor<T> {
     /// 0, 1, …, n − 1.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there is no memory.
+    /// [`Error::Shape`] if there is not enough memory.
     pub fn arange(n: usize) -> Result<Self> {
         Self::build(Shape::new(&[n])?, |data| {
             data.iter_mut().enumerate().for_each(|(i, x)| *x = T::from_f64(i as f64));
@@ -71,12 +71,12 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// `start`, `start + step`, … as long as they are below `end`, or above it for a negative step: ⌈(end − start) / step⌉
-    /// numbers, each `start + i·step` of f64.
+    /// `start`, `start + step`, … as long as they are below `end`, or above it for a negative step: ⌈(end −
+    /// start) / step⌉ numbers, each `start + i·step` computed in f64.
     ///
     /// # Errors
-    /// [`Error::Value`] when a number is not finite, the step is 0, or it leads away from the end; [`Error::Shape`] when
-    /// there is no memory.
+    /// [`Error::Value`] if a number is not finite, the step is 0, or it leads away from the end;
+    /// [`Error::Shape`] if there is not enough memory.
     pub fn arange_step(start: f64, end: f64, step: f64) -> Result<Self> {
         let steps = (end - start) / step;
         if !(start.is_finite() && end.is_finite() && step.is_finite() && step != 0.0 && steps >= 0.0) {
@@ -89,8 +89,8 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// `steps` numbers from `start` to `end` at equal distances, both included; `start` alone for one step. The first half
-    /// is computed from the start, the second from the end, so that both are exact.
+    /// `steps` equidistant numbers from `start` to `end`, both included; only `start` for one step. The first
+    /// half is computed from the start, the second from the end, so that both ends are exact.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -99,14 +99,14 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] when an end is not finite.
+    /// [`Error::Value`] if an end is not finite.
     pub fn linspace(start: f64, end: f64, steps: usize) -> Result<Self> {
         if !(start.is_finite() && end.is_finite()) {
             let message = format!("from {start} to {end}: an end is not finite");
             return Err(Error::value("linspace", message));
         }
         let gaps = steps.saturating_sub(1).max(1);
-        // The distance of the ends may be beyond the largest number.
+        // The distance between the ends may overflow.
         let step = end / gaps as f64 - start / gaps as f64;
         Self::build(Shape::new(&[steps])?, |data| {
             for (i, x) in data.iter_mut().enumerate() {
@@ -123,7 +123,7 @@ impl<T: Element> Tensor<T> {
     /// All elements equal to `value`, of the shape of this tensor.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there is no memory.
+    /// [`Error::Shape`] if there is not enough memory.
     pub fn full_like(&self, value: T) -> Result<Self> {
         Self::full(self.shape(), value)
     }
@@ -131,7 +131,7 @@ impl<T: Element> Tensor<T> {
     /// Zeros of the shape of this tensor.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there is no memory.
+    /// [`Error::Shape`] if there is not enough memory.
     pub fn zeros_like(&self) -> Result<Self> {
         self.full_like(T::ZERO)
     }
@@ -139,7 +139,7 @@ impl<T: Element> Tensor<T> {
     /// Ones of the shape of this tensor.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there is no memory.
+    /// [`Error::Shape`] if there is not enough memory.
     pub fn ones_like(&self) -> Result<Self> {
         self.full_like(T::ONE)
     }
@@ -147,7 +147,7 @@ impl<T: Element> Tensor<T> {
     /// The identity matrix of `[n, n]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there is no memory.
+    /// [`Error::Shape`] if there is not enough memory.
     pub fn eye(n: usize) -> Result<Self> {
         Self::build(Shape::new(&[n, n])?, |data| {
             data.fill(T::ZERO);
@@ -159,7 +159,7 @@ impl<T: Element> Tensor<T> {
     /// `[labels, classes]` with a 1 at each row's label and 0 elsewhere.
     ///
     /// # Errors
-    /// [`Error::Value`] when a label is not one of the classes.
+    /// [`Error::Value`] if a label is not one of the classes.
     pub fn one_hot(labels: &[usize], classes: usize) -> Result<Self> {
         if let Some((row, label)) = labels.iter().enumerate().find(|&(_, &label)| label >= classes) {
             let message = format!("label {label} of row {row} is not one of {classes} classes");
@@ -176,15 +176,15 @@ impl<T: Element> Tensor<T> {
     /// Uniform in [low, high).
     ///
     /// # Errors
-    /// [`Error::Value`] when a bound is not finite or `high < low`.
+    /// [`Error::Value`] if a bound is not finite or `high < low`.
     pub fn rand(shape: impl AsRef<[usize]>, low: f64, high: f64, rng: &mut Rng) -> Result<Self> {
         Self::build(Shape::new(shape.as_ref())?, |data| rng.fill_uniform(low, high, data))
     }
 
-    /// Normal with this mean and standard deviation.
+    /// Normally distributed with this mean and standard deviation.
     ///
     /// # Errors
-    /// [`Error::Value`] when a parameter is not finite or `std < 0`.
+    /// [`Error::Value`] if `mean` or `std` is not finite, or if `std < 0`.
     pub fn randn(shape: impl AsRef<[usize]>, mean: f64, std: f64, rng: &mut Rng) -> Result<Self> {
         Self::build(Shape::new(shape.as_ref())?, |data| rng.fill_normal(mean, std, data))
     }
@@ -192,7 +192,7 @@ impl<T: Element> Tensor<T> {
     /// 1 with probability `p`, else 0.
     ///
     /// # Errors
-    /// [`Error::Value`] when `p` is not in [0, 1].
+    /// [`Error::Value`] if `p` is not in [0, 1].
     pub fn bernoulli(shape: impl AsRef<[usize]>, p: f64, rng: &mut Rng) -> Result<Self> {
         Self::build(Shape::new(shape.as_ref())?, |data| rng.fill_bernoulli(p, data))
     }

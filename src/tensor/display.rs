@@ -1,22 +1,24 @@
-//! Printing tensors as PyTorch does: nested rows in columns, cut in the middle when there are many elements.
+//! Printing tensors like PyTorch: nested rows in columns, abbreviated if there are many elements.
 
 use std::fmt;
 
 use super::Tensor;
 use crate::simd::Element;
 
-/// More elements than this are not all shown.
+/// Tensors with more elements than this are abbreviated.
 const MANY: usize = 1000;
-/// Then longer axes show as many indices at each end.
+/// The number of indices that an abbreviated axis shows at each end.
 const EDGE: usize = 3;
 const LINE_WIDTH: usize = 80;
 const PRECISION: usize = 4;
 
-/// Nested rows, the numbers in columns of one width: with a dot alone (`2.`) when all are whole, else with 4 digits after
-/// it; with exponents when the largest is more than 1000 times the smallest (0 aside), above 10⁸, or the smallest of
-/// fractions below 10⁻⁴. A given precision (`{:.2}`) sets the digits after the dot and does without exponents.
+/// Nested rows, with all numbers in columns of the same width: with a trailing dot (`2.`) if all are
+/// integers, otherwise with 4 decimals; with exponents if the largest is more than 1000 times the smallest
+/// (apart from 0) or above 10⁸, or if there are fractions and the smallest is below 10⁻⁴. An explicit
+/// precision (`{:.2}`) sets the number of decimals and avoids exponents.
 ///
-/// Of more than 1000 elements only the first and last three of each longer axis are shown. Without elements: `[]`.
+/// Of more than 1000 elements, only the first and last three of each longer axis are shown. Without elements:
+/// `[]`.
 ///
 /// ```
 /// use gristmill::Tensor;
@@ -49,7 +51,7 @@ impl<T: Element> fmt::Debug for Tensor<T> {
     }
 }
 
-/// The indices of an axis that are shown; `None` stands for those left out.
+/// The indices of an axis that are shown; `None` for those left out.
 fn places(len: usize, cut: bool) -> impl Iterator<Item = Option<usize>> {
     let ends = if cut && len > 2 * EDGE { Some(len - EDGE) } else { None };
     let front = 0..ends.map_or(len, |_| EDGE);
@@ -70,14 +72,14 @@ fn collect<T: Element>(data: &[T], shape: &[usize], strides: &[usize], cut: bool
 
 /// How numbers are written.
 enum Style {
-    /// With a dot alone.
+    /// With a trailing dot.
     Whole,
     Fixed(usize),
     Exponent,
 }
 
 impl Style {
-    /// What suits these numbers, by PyTorch's rules.
+    /// The format for these numbers by PyTorch's rules.
     fn of(numbers: &[f64], precision: Option<usize>) -> Self {
         if let Some(precision) = precision {
             return Style::Fixed(precision);

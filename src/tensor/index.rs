@@ -1,4 +1,4 @@
-//! What an index of a tensor is made of: places, ranges, new axes.
+//! The parts of a tensor's index: positions, ranges, new axes.
 
 use std::fmt;
 use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
@@ -7,18 +7,18 @@ use super::{MAX_RANK, Shape, strided};
 use crate::error::{Error, Result};
 use crate::simd::Element;
 
-/// What is taken along one axis. Integers and ranges become one; negative ones count from the end.
+/// A selection along one axis. Integers and ranges convert to it; negative ones count from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
-    /// One place; the axis goes.
+    /// A single position; the axis is removed.
     At(isize),
-    /// Every `step`-th place from `start` up to `end`, which is not taken; `None` is the end of the axis.
+    /// Every `step`-th position from `start` up to, but not including, `end`; `None` is the end of the axis.
     Range {
-        /// The first place.
+        /// The first position.
         start: isize,
-        /// The place after the last one.
+        /// The position after the last one.
         end: Option<isize>,
-        /// From one place to the next, at least 1.
+        /// The distance between positions, at least 1.
         step: usize,
     },
     /// All of the axes that no other part of the index names.
@@ -27,16 +27,16 @@ pub enum Pick {
     NewAxis,
 }
 
-/// In an index: all axes that its other parts do not name, as `...` in PyTorch.
+/// In an index: all axes that its other parts do not name, like `...` in PyTorch.
 #[derive(Clone, Copy, Debug)]
 pub struct Ellipsis;
 
-/// In an index: a new axis of length 1, as `None` in PyTorch.
+/// In an index: a new axis of length 1, like `None` in PyTorch.
 #[derive(Clone, Copy, Debug)]
 pub struct NewAxis;
 
-/// In an index: every `step`-th place of a range, as `start:end:step` in PyTorch. For the other direction see
-/// [`Tensor::flip`](super::Tensor::flip).
+/// In an index: every `step`-th position of a range, like `start:end:step` in PyTorch. To reverse an axis,
+/// see [`Tensor::flip`](super::Tensor::flip).
 ///
 /// ```
 /// use gristmill::Tensor;
@@ -52,8 +52,8 @@ pub fn step(range: impl Into<Pick>, step: usize) -> Pick {
     }
 }
 
-/// An index: a place, a range, or a tuple of them, one for each axis from the first on. The axes that are not named are
-/// taken whole.
+/// An index: a position, a range, or a tuple of them, one for each axis from the first one on. Axes without
+/// an entry are taken whole.
 pub trait Index {
     /// The parts, outermost axis first.
     fn picks(self) -> impl AsRef<[Pick]>;
@@ -86,7 +86,7 @@ picks! {
     NewAxis, _new => Pick::NewAxis;
 }
 
-/// A place beyond `isize` is beyond every axis.
+/// A position that does not fit in `isize` is beyond every axis.
 fn place<I: TryInto<isize>>(index: I) -> isize {
     index.try_into().unwrap_or(isize::MAX)
 }
@@ -95,7 +95,7 @@ fn range<I: TryInto<isize>>(start: isize, end: I) -> Pick {
     Pick::Range { start, end: Some(place(end)), step: 1 }
 }
 
-/// A range that takes its end, too.
+/// A range that includes its end.
 fn closed<I: TryInto<isize>>(start: isize, last: I) -> Pick {
     let last = place(last);
     Pick::Range { start, end: (last != -1).then(|| last.saturating_add(1)), step: 1 }
@@ -159,7 +159,7 @@ impl fmt::Display for Pick {
     }
 }
 
-/// Part of an array: its first element, and its axes.
+/// A part of an array: its first element, and its axes.
 #[derive(Clone, Copy)]
 pub(crate) struct Region {
     pub offset: usize,
@@ -168,7 +168,7 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// What `picks` leave of an array with this shape and these strides.
+    /// The part that `picks` select from an array with this shape and these strides.
     pub fn of(shape: Shape, strides: &[usize], picks: &[Pick]) -> Result<Self> {
         let error = |message: String| Error::shape("index", message);
         let bad = |message| Err(error(message));
@@ -217,7 +217,7 @@ impl Region {
                     }
                     offset += first * strides[axis];
                     let count = (last - first).div_ceil(step);
-                    // One place has no next one, however far that were.
+                    // A single position has no next one, so that any stride will do.
                     keep(count, if count > 1 { strides[axis] * step } else { strides[axis] })?;
                     axis += 1;
                 }
@@ -237,12 +237,12 @@ impl Region {
     }
 }
 
-/// The ellipsis that an index without one ends with.
+/// The implicit ellipsis at the end of an index without one.
 fn rest_is_open(picks: &[Pick]) -> Option<&'static Pick> {
     (!picks.contains(&Pick::Ellipsis)).then_some(&Pick::Ellipsis)
 }
 
-/// A place of an axis, or its end, counted from the front.
+/// A position on an axis, or its end, counted from the front.
 fn from_front(index: isize, len: usize) -> Option<usize> {
     let index = if index < 0 { index.checked_add_unsigned(len)? } else { index };
     usize::try_from(index).ok().filter(|&index| index <= len)

@@ -1,10 +1,11 @@
-//! The tensor: a shape, strides and a shared buffer, with a place on the tape when a gradient is wanted.
+//! The tensor: a shape, strides and a shared buffer, with a position on the tape if it is tracked.
 //!
-//! A tensor is a value: nothing changes its numbers once it exists. Views (reshape, transpose, index, broadcast) share
-//! the buffer. Buffers come from the pool of [`buffer`](crate::buffer) and return to it.
+//! A tensor is a value: nothing changes its numbers after it has been created. Views (reshape, transpose,
+//! index, broadcast) share the buffer. Buffers come from the pool of [`buffer`](crate::buffer) and return to
+//! it.
 //!
-//! This module makes tensors and reads them; what can be computed with them, with gradients, is in
-//! [`autograd`](crate::autograd), and all of it are methods of [`Tensor`].
+//! This module creates and reads tensors; differentiable computations with them are in
+//! [`autograd`](crate::autograd). All of these are methods of [`Tensor`].
 
 pub(crate) mod axis;
 pub(crate) mod bytes;
@@ -42,20 +43,20 @@ use track::Track;
 
 /// An array of numbers with up to [`MAX_RANK`] axes.
 ///
-/// Clones share the numbers. `Tensor` is `Send` and `Sync` as data; the tape that recorded it stays on its thread.
+/// Clones share the numbers. As data, a `Tensor` is `Send` and `Sync`; the tape on which it was recorded
+/// stays on its thread.
 #[derive(Clone)]
 pub struct Tensor<T: Element = f32> {
     buffer: Buffer<T>,
     offset: usize,
     shape: Shape,
-    /// `None` when the elements lie row by row without gaps, as almost all do: a tensor is moved often and should be
-    /// small.
+    /// `None` for contiguous tensors, which almost all are: tensors are moved often and should be small.
     strides: Option<Buffer<usize>>,
     pub(crate) track: Option<Track<T>>,
 }
 
-/// The numbers of a tensor row by row, without their shape: what a node of the tape keeps where its operation knows the
-/// shape. A fourth of a tensor in size.
+/// The numbers of a tensor row by row, without their shape: what a node of the tape keeps if its operation
+/// knows the shape. A quarter of the size of a tensor.
 #[derive(Clone)]
 pub(crate) struct Numbers<T: Element> {
     buffer: Buffer<T>,
@@ -70,7 +71,7 @@ impl<T: Element> Numbers<T> {
     }
 }
 
-/// `len` numbers from `offset` on. A slice without elements may start beyond the end.
+/// `len` numbers from `offset` on. The offset of an empty slice may be beyond the end.
 #[inline]
 fn part<T: Element>(buffer: &Buffer<T>, offset: usize, len: usize) -> &[T] {
     &buffer[offset.min(buffer.len() - len)..][..len]
@@ -83,7 +84,7 @@ impl<T: Element> Tensor<T> {
         Self { buffer, offset: 0, shape, strides: None, track: None }
     }
 
-    /// A tensor of this shape whose numbers `fill` writes, all of them.
+    /// A tensor of this shape; `fill` must write all of its numbers.
     pub(crate) fn build(shape: Shape, fill: impl FnOnce(&mut [T]) -> Result<()>) -> Result<Self> {
         let mut buffer = Buffer::try_stale(shape.elements())?;
         fill(buffer.fresh_mut())?;
@@ -110,13 +111,14 @@ impl<T: Element> Tensor<T> {
         self.shape.elements()
     }
 
-    /// Whether the elements lie row by row without gaps.
+    /// Whether the tensor is contiguous: elements row by row without gaps.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
         self.strides.is_none()
     }
 
-    /// The same numbers row by row without gaps, untracked: a cheap clone if they already lie so, else a copy.
+    /// The same numbers, contiguous and untracked: a cheap clone if they already are contiguous, otherwise a
+    /// copy.
     #[inline]
     pub(crate) fn compact(&self) -> Self {
         match &self.strides {
@@ -129,7 +131,7 @@ impl<T: Element> Tensor<T> {
         }
     }
 
-    /// This tensor if its elements lie row by row without gaps, else a copy of which they do.
+    /// This tensor if it is contiguous, otherwise a contiguous copy.
     #[inline]
     pub(crate) fn dense(&self) -> Cow<'_, Self> {
         if self.is_contiguous() { Cow::Borrowed(self) } else { Cow::Owned(self.compact()) }
@@ -152,7 +154,7 @@ impl<T: Element> Tensor<T> {
         part(&self.buffer, self.offset, self.len())
     }
 
-    /// The numbers of a contiguous tensor that nobody else shares.
+    /// The numbers of a contiguous tensor without other owners.
     #[inline]
     pub(crate) fn data_mut(&mut self) -> Option<&mut [T]> {
         if !self.is_contiguous() {
@@ -173,7 +175,7 @@ impl<T: Element> Tensor<T> {
     /// The number of a tensor with one element.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are more or fewer.
+    /// [`Error::Shape`] if there are more or fewer.
     pub fn item(&self) -> Result<T> {
         if self.len() == 1 {
             return Ok(self.buffer[self.offset]);
@@ -184,14 +186,14 @@ impl<T: Element> Tensor<T> {
         ))
     }
 
-    /// The same numbers, cut off from the tape.
+    /// The same numbers, not tracked.
     #[inline]
     pub fn detach(&self) -> Self {
         let Self { buffer, offset, shape, strides, track: _ } = self;
         Self { buffer: buffer.clone(), offset: *offset, shape: *shape, strides: strides.clone(), track: None }
     }
 
-    /// Elements from one index to the next along each axis.
+    /// The distance in elements from one index to the next along each axis.
     pub(crate) fn strides(&self) -> Shape {
         match &self.strides {
             None => self.shape.contiguous_strides(),
@@ -206,13 +208,13 @@ impl<T: Element> Tensor<T> {
 
     // Views of the same numbers, untracked.
 
-    /// The numbers from element `offset` of this view on, at these strides.
+    /// The numbers from element `offset` of this view on, with these strides.
     fn view(&self, offset: usize, shape: Shape, strides: &[usize]) -> Self {
         let strides = (!strided::has_no_gaps(&shape, strides)).then(|| Buffer::copy_of(strides));
         Self { buffer: self.buffer.clone(), offset: self.offset + offset, shape, strides, track: None }
     }
 
-    /// The elements in the same order with other axes; a copy unless they lie without gaps.
+    /// The same elements in the same order with other axes; a copy if they are not contiguous.
     pub(crate) fn view_reshape(&self, shape: Shape) -> Self {
         debug_assert_eq!(shape.elements(), self.len());
         Self { shape, ..self.compact() }
@@ -228,7 +230,7 @@ impl<T: Element> Tensor<T> {
         self.view(0, pick(&self.shape), &pick(&self.strides()))
     }
 
-    /// Two axes exchanged.
+    /// Swaps two axes.
     pub(crate) fn view_transpose(&self, a: usize, b: usize) -> Self {
         let mut axes: [usize; MAX_RANK] = std::array::from_fn(|axis| axis);
         axes.swap(a, b);
@@ -241,13 +243,13 @@ impl<T: Element> Tensor<T> {
         self.view(start * strides[axis], self.shape.with(axis, end - start), &strides)
     }
 
-    /// A part of the elements, found from the strides of this tensor.
+    /// A part of the elements, computed from the strides of this tensor.
     pub(crate) fn view_region(&self, region: Region) -> Self {
         let Region { offset, shape, strides } = region;
         self.view(offset, shape, &strides)
     }
 
-    /// Repeated along axes of length 1 and along new axes in front, without a copy.
+    /// Repeats the tensor along axes of length 1 and along new leading axes, without a copy.
     pub(crate) fn view_broadcast(&self, shape: Shape) -> Self {
         let (old, mut strides) = (self.strides(), shape);
         let new = shape.len() - self.rank();

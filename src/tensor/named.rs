@@ -1,4 +1,4 @@
-//! What a file of named tensors holds.
+//! The contents of a file of named tensors.
 
 use std::collections::{BTreeMap, btree_map};
 use std::ops::Deref;
@@ -8,8 +8,8 @@ use super::Tensor;
 use crate::error::{Error, Result};
 use crate::simd::Element;
 
-/// The tensors of a file by name, which it derefs to, and what else is in the file: a text, or numbers of a type that
-/// has no conversion, does not keep the others from being read.
+/// The tensors of a file by name (through `Deref`), and the other entries of the file: a text, or numbers of
+/// a type that has no conversion, do not keep the other entries from being read.
 ///
 /// ```
 /// use gristmill::Tensor;
@@ -35,7 +35,7 @@ impl<T: Element> NamedTensors<T> {
         Self { path, tensors: BTreeMap::new(), skipped: BTreeMap::new() }
     }
 
-    /// Puts what was found under a name: a tensor, or why it is none.
+    /// Adds an entry under a name: a tensor, or the reason why it is not one.
     pub(super) fn put(&mut self, name: String, found: Result<Tensor<T>, String>) -> Result<()> {
         let twice = match &found {
             Ok(_) => self.tensors.contains_key(&name),
@@ -51,7 +51,7 @@ impl<T: Element> NamedTensors<T> {
         Ok(())
     }
 
-    /// The same, unless all there is was skipped.
+    /// The same, unless everything was skipped.
     pub(super) fn if_any(self) -> Result<Self> {
         match self.skipped.first_key_value() {
             Some((name, why)) if self.tensors.is_empty() => {
@@ -64,7 +64,8 @@ impl<T: Element> NamedTensors<T> {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// [`Error::File`] when there is none, with the names there are, or with what the file holds under that name.
+    /// [`Error::File`] if there is none, with a list of the names that exist, or with what the file holds
+    /// under that name.
     pub fn tensor(&self, name: &str) -> Result<&Tensor<T>> {
         self.tensors.get(name).ok_or_else(|| match self.skipped.get(name) {
             Some(why) => Error::file(&self.path, format!("{name} {why}")),
@@ -75,16 +76,17 @@ impl<T: Element> NamedTensors<T> {
         })
     }
 
-    /// What the file holds beside its tensors, by name: why each is none, such as `holds C64, which has no conversion`.
+    /// The entries of the file that are not tensors, by name, each with the reason, such as
+    /// `holds C64, which has no conversion`.
     pub fn skipped(&self) -> &BTreeMap<String, String> {
         &self.skipped
     }
 
-    /// The same with `prefix` taken off each name that has it: `module.`, which PyTorch's DataParallel puts before the
-    /// names of a model, or `_orig_mod.` of torch.compile.
+    /// The same with `prefix` removed from each name that has it: `module.`, which PyTorch's DataParallel
+    /// adds to the names of a model, or `_orig_mod.` of torch.compile.
     ///
     /// # Errors
-    /// [`Error::File`] when two names become one.
+    /// [`Error::File`] if two names become equal.
     pub fn without_prefix(self, prefix: &str) -> Result<Self> {
         let mut bare = Self::new(self.path);
         let short = |name: String| name.strip_prefix(prefix).map_or(name.clone(), str::to_owned);
@@ -98,7 +100,7 @@ impl<T: Element> NamedTensors<T> {
     }
 }
 
-/// Names for a message: the first of them, and how many more there are.
+/// Names for a message: the first few, and how many more there are.
 pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const LISTED: usize = 8;
     let names: Vec<&str> = names.collect();

@@ -1,4 +1,4 @@
-//! From and to arrays of the crate `ndarray`.
+//! Conversions from and to arrays of the crate `ndarray`.
 
 use ndarray::{Array, ArrayD, ArrayView, Dimension};
 
@@ -9,7 +9,7 @@ use crate::simd::Element;
 /// The numbers of an array in any memory order, copied.
 ///
 /// # Errors
-/// [`Error::Shape`] when there are more than [`MAX_RANK`](super::MAX_RANK) axes.
+/// [`Error::Shape`] if there are more than [`MAX_RANK`](super::MAX_RANK) axes.
 ///
 /// ```
 /// use gristmill::Tensor;
@@ -30,7 +30,7 @@ impl<T: Element, D: Dimension> TryFrom<ArrayView<'_, T, D>> for Tensor<T> {
     }
 }
 
-/// As of a view.
+/// [`Error::Shape`] if there are more than [`MAX_RANK`](super::MAX_RANK) axes.
 impl<T: Element, D: Dimension> TryFrom<&Array<T, D>> for Tensor<T> {
     type Error = Error;
 
@@ -42,7 +42,7 @@ impl<T: Element, D: Dimension> TryFrom<&Array<T, D>> for Tensor<T> {
 impl<T: Element> Tensor<T> {
     /// A copy of the numbers as an array of `ndarray`, row by row.
     pub fn to_ndarray(&self) -> ArrayD<T> {
-        // The numbers are as many as the shape has.
+        // There are as many numbers as the shape has elements.
         ArrayD::from_shape_vec(self.shape(), self.to_vec()).expect("a tensor fills its shape")
     }
 }

@@ -1,8 +1,9 @@
-//! NumPy's files of one array.
+//! NumPy's files with a single array.
 //!
-//! After the magic bytes and the version stand the length of the header, in two bytes or from version 2 on in four, and
-//! the header: a Python dictionary of the type (`'descr'`), the order of the elements (`'fortran_order'`) and the shape.
-//! Then come the elements. <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+//! After the magic bytes and the version come the length of the header, in two bytes or from version 2 on in
+//! four, and the header: a Python dictionary of the type (`'descr'`), the order of the elements
+//! (`'fortran_order'`) and the shape. Then come the elements.
+//! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -21,8 +22,8 @@ const LONGEST_HEADER: usize = 1 << 16;
 impl<T: Element> Tensor<T> {
     /// Reads an array from a `.npy` file, versions 1 to 3, in C or Fortran order and either byte order.
     ///
-    /// Floating-point numbers of 2, 4 and 8 bytes, integers and truth values become the nearest number of the element
-    /// type. What the header declares is not believed: memory grows with the bytes that are really there.
+    /// Floating-point numbers of 2, 4 and 8 bytes, integers and booleans become the nearest number of the
+    /// element type. The header is not trusted: memory grows with the bytes that are actually there.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -34,8 +35,8 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::File`] naming the file when it cannot be read, is no `.npy` file, is damaged, truncated or followed by
-    /// more, holds another type, or has more than [`MAX_RANK`] axes.
+    /// [`Error::File`] naming the file if it cannot be read, is not a `.npy` file, is damaged, truncated or
+    /// too long, holds another type, or has more than [`MAX_RANK`] axes.
     pub fn load_npy(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file =
@@ -43,23 +44,23 @@ impl<T: Element> Tensor<T> {
         read(BufReader::new(file)).map_err(|reason| Error::file(path, reason.text()))
     }
 
-    /// Writes the numbers to a `.npy` file, version 1, in C order, as little-endian numbers of the element type. A
-    /// temporary file beside it is renamed at the end.
+    /// Writes the numbers to a `.npy` file, version 1, in C order, as little-endian numbers of the element
+    /// type, by way of a temporary file in the same folder.
     ///
     /// # Errors
-    /// [`Error::File`] when the file cannot be written.
+    /// [`Error::File`] if the file cannot be written.
     pub fn save_npy(&self, path: impl AsRef<Path>) -> Result<()> {
         replace(path.as_ref(), |file| file.write_all(&to_bytes(self)))
             .map_err(|error| Error::file(path, format!("cannot be written: {error}")))
     }
 }
 
-/// The bytes of a file.
+/// The contents of a file.
 pub(super) fn to_bytes<T: Element>(tensor: &Tensor<T>) -> Vec<u8> {
     let shape: String = tensor.shape().iter().map(|len| format!("{len}, ")).collect();
     let (width, shape) = (size_of::<T>(), shape.trim_end_matches(if tensor.rank() > 1 { ", " } else { " " }));
     let mut header = format!("{{'descr': '<f{width}', 'fortran_order': False, 'shape': ({shape}), }}");
-    // The elements begin at a multiple of 64 bytes.
+    // The elements start at a multiple of 64 bytes.
     let len = (MAGIC.len() + 4 + header.len() + 1).next_multiple_of(64) - MAGIC.len() - 4;
     header = format!("{header:<width$}\n", width = len - 1);
     [MAGIC, &[1, 0], &(len as u16).to_le_bytes(), header.as_bytes(), &encode(tensor)].concat()
@@ -67,9 +68,9 @@ pub(super) fn to_bytes<T: Element>(tensor: &Tensor<T>) -> Vec<u8> {
 
 /// Why there is no tensor.
 pub(super) enum Refused {
-    /// The bytes may be whole, but are no numbers for a tensor.
+    /// The file may be intact, but a tensor cannot hold its contents.
     Foreign(String),
-    /// They are not what they should be, or cannot be read.
+    /// The file is damaged or cannot be read.
     Damaged(String),
 }
 
@@ -86,7 +87,7 @@ impl From<String> for Refused {
     }
 }
 
-/// Reads a whole file, or says what is wrong with it.
+/// Reads a whole file, or returns what is wrong with it.
 pub(super) fn read<T: Element>(mut file: impl Read) -> Result<Tensor<T>, Refused> {
     let unread = |error: std::io::Error| format!("cannot be read: {error}");
     let mut start = Vec::with_capacity(8);
@@ -115,7 +116,7 @@ pub(super) fn read<T: Element>(mut file: impl Read) -> Result<Tensor<T>, Refused
     let text = String::from_utf8_lossy(&header);
     let header = Header::parse(&text).ok_or_else(|| {
         let message = format!("has a header that cannot be read: {text}");
-        // Records have a list of types, whatever else their header says.
+        // The type of records is a list, whatever the rest of their header says.
         if text.contains("'descr': [") { Refused::Foreign(message) } else { Refused::Damaged(message) }
     })?;
     let (format, big_endian) = header.format().map_err(Refused::Foreign)?;
@@ -144,7 +145,7 @@ pub(super) fn read<T: Element>(mut file: impl Read) -> Result<Tensor<T>, Refused
     Ok(tensor.view_permute(&axes[..stored.len()]).compact())
 }
 
-/// What the dictionary says.
+/// The contents of the dictionary.
 struct Header {
     descr: String,
     fortran_order: bool,
@@ -152,7 +153,7 @@ struct Header {
 }
 
 impl Header {
-    /// Reads a dictionary with these three keys, in any order; `None` if it is anything else.
+    /// Parses a dictionary with these three keys, in any order; `None` if it is anything else.
     fn parse(text: &str) -> Option<Self> {
         let (mut descr, mut fortran_order, mut dims) = (None, None, None);
         let mut rest = text.trim().strip_prefix('{')?.strip_suffix('}')?.trim();
@@ -192,7 +193,7 @@ impl Header {
         Some(Self { descr: descr?, fortran_order: fortran_order?, dims: dims? })
     }
 
-    /// The format of the elements, and whether their highest byte comes first.
+    /// The element type, and whether it is big-endian.
     fn format(&self) -> Result<(Format, bool), String> {
         let unknown = || format!("holds elements of type {}, not numbers of 1 to 8 bytes", self.descr);
         let mut letters = self.descr.chars();
@@ -217,7 +218,7 @@ impl Header {
     }
 }
 
-/// What stands between the quotes that a text begins with, and the rest of it.
+/// The text between the quotes at the start, and the rest after them.
 fn quoted(text: &str) -> Option<(&str, &str)> {
     let quote = text.chars().next().filter(|&quote| quote == '\'' || quote == '"')?;
     text[1..].split_once(quote)

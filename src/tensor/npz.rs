@@ -14,12 +14,12 @@ use crate::error::{Error, Result};
 use crate::files::{START, recognise, replace};
 use crate::simd::Element;
 
-/// Reads the arrays of a `.npz` file, compressed or not, by their names; see [`Tensor::load_npy`] for what they may hold.
-/// Texts, objects, records and files that are no arrays are [skipped](NamedTensors::skipped).
+/// Reads the arrays of a `.npz` file, compressed or not, by name; see [`Tensor::load_npy`] for the supported
+/// types. Texts, objects, records and files that are not arrays are [skipped](NamedTensors::skipped).
 ///
 /// # Errors
-/// [`Error::File`] naming the file, and the array, when it cannot be read, is damaged, is there twice, or when there is
-/// something in the file but no array that a tensor can hold.
+/// [`Error::File`] naming the file and the array if it cannot be read, is damaged or occurs twice, or if the
+/// file is not empty but has no array that a tensor can hold.
 pub fn load_npz<T: Element>(path: impl AsRef<Path>) -> Result<NamedTensors<T>> {
     let path = path.as_ref();
     let cannot = |error| Error::file(path, format!("cannot be opened: {error}"));
@@ -41,7 +41,7 @@ pub fn load_npz<T: Element>(path: impl AsRef<Path>) -> Result<NamedTensors<T>> {
                 return Err(Error::file(path, format!("{name} {why}")));
             }
             Err(refused) => {
-                // To the end, where the archive's checksum is compared: what is damaged is not skipped.
+                // Read to the end, where the archive's checksum is compared: damaged entries are not skipped.
                 io::copy(&mut entry, &mut io::sink())
                     .map_err(|error| Error::file(path, format!("{name} cannot be read: {error}")))?;
                 Err(refused.text())
@@ -55,11 +55,11 @@ pub fn load_npz<T: Element>(path: impl AsRef<Path>) -> Result<NamedTensors<T>> {
     }
 }
 
-/// Writes arrays under their names to a compressed `.npz` file, as `numpy.savez_compressed` does. A temporary file beside
-/// it is renamed at the end.
+/// Writes arrays under their names to a compressed `.npz` file, as `numpy.savez_compressed` does, by way of a
+/// temporary file in the same folder.
 ///
 /// # Errors
-/// [`Error::File`] when the file cannot be written.
+/// [`Error::File`] if the file cannot be written.
 pub fn save_npz<T: Element>(arrays: &BTreeMap<String, Tensor<T>>, path: impl AsRef<Path>) -> Result<()> {
     replace(path.as_ref(), |file| {
         let mut archive = ZipWriter::new(BufWriter::new(file));

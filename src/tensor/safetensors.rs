@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::files::{recognise, replace};
 use crate::simd::Element;
 
-/// Writes tensors under their names to a safetensors file. A temporary file beside it is renamed at the end, so that the
-/// old file or the new one is there, whole.
+/// Writes tensors under their names to a safetensors file. It is written to a temporary file in the same
+/// folder, which is then renamed: the path has either the old file or the whole new one.
 ///
 /// ```
 /// use gristmill::Tensor;
@@ -27,7 +27,7 @@ use crate::simd::Element;
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] when the file cannot be written.
+/// [`Error::File`] if the file cannot be written.
 pub fn save_safetensors<T: Element>(
     tensors: &BTreeMap<String, Tensor<T>>,
     path: impl AsRef<Path>,
@@ -44,26 +44,27 @@ pub fn save_safetensors<T: Element>(
     replace(path, |file| file.write_all(&bytes)).map_err(|error| failed(&error))
 }
 
-/// Reads the tensors of a safetensors file by their names. Floating-point numbers of 16, 32 and 64 bits, bfloat16,
-/// integers and truth values become the nearest number of the element type; numbers of other types, such as F8 and C64,
-/// and tensors of more than [`MAX_RANK`](super::MAX_RANK) axes are [skipped](NamedTensors::skipped).
+/// Reads the tensors of a safetensors file by name. Floating-point numbers of 16, 32 and 64 bits, bfloat16,
+/// integers and booleans become the nearest number of the element type; numbers of other types, such as F8
+/// and C64, and tensors of more than [`MAX_RANK`](super::MAX_RANK) axes are [skipped](NamedTensors::skipped).
 ///
 /// # Errors
-/// [`Error::File`] naming the file when it cannot be read or is damaged, and the first tensor when all are skipped.
+/// [`Error::File`] naming the file if it cannot be read or is damaged, and the first tensor if all are
+/// skipped.
 pub fn load_safetensors<T: Element>(path: impl AsRef<Path>) -> Result<NamedTensors<T>> {
     read(path.as_ref(), Integers::Convert, |_| false)?.0.if_any()
 }
 
-/// What becomes of a tensor of integers.
+/// How tensors of integers are treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Integers {
-    /// The nearest numbers.
+    /// Converted to the nearest numbers.
     Convert,
-    /// It is passed over, with a reason: weights that are integers are quantised, and wrong without their scales.
+    /// Skipped, with a reason: integer weights are quantised, and wrong without their scales.
     Skip,
 }
 
-/// The tensors of a file, but for the names to pass over, and its metadata.
+/// The tensors of a file, except those with names to skip, and its metadata.
 pub(crate) fn read<T: Element>(
     path: &Path,
     integers: Integers,
@@ -71,7 +72,7 @@ pub(crate) fn read<T: Element>(
 ) -> Result<(NamedTensors<T>, HashMap<String, String>)> {
     let bytes = fs::read(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
     let foreign = |error: &dyn std::fmt::Display| {
-        // What begins as a safetensors file is a damaged one.
+        // A file that starts like a safetensors file is a damaged one.
         let what = recognise(&bytes).filter(|what| !what.contains("safetensors file"));
         let what = what.map_or_else(|| error.to_string(), |what| format!("it is {what}"));
         Error::file(path, format!("is not a safetensors file: {what}"))

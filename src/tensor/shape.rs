@@ -1,4 +1,4 @@
-//! Shapes and strides, held inline.
+//! Shapes and strides, stored inline.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -10,14 +10,14 @@ use crate::error::{Error, Result};
 /// The largest number of axes of a tensor.
 pub const MAX_RANK: usize = 6;
 
-/// In a shape that a tensor is to [take](super::Tensor::reshape): the length that is left for this axis, of which there is
-/// one.
+/// In the shape passed to [`reshape`](super::Tensor::reshape): the length of this axis follows from the
+/// others. At most one axis can have it.
 pub const INFER: usize = usize::MAX;
 
-/// The lengths of the axes, outermost first; at most [`MAX_RANK`] of them. Reads like a slice.
+/// The lengths of the axes, outermost first; at most [`MAX_RANK`] of them. Dereferences to a slice.
 #[derive(Clone, Copy, Eq)]
 pub struct Shape {
-    /// Those from `rank` on are 0.
+    /// Lengths from `rank` on are 0.
     dims: [usize; MAX_RANK],
     rank: u8,
 }
@@ -26,7 +26,7 @@ impl Shape {
     /// A shape with these axes.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are more than [`MAX_RANK`] axes, or when the number of elements overflows.
+    /// [`Error::Shape`] if there are more than [`MAX_RANK`] axes, or if the number of elements overflows.
     pub fn new(dims: &[usize]) -> Result<Self> {
         let shape = Self::of(dims).ok_or_else(|| {
             Error::shape(
@@ -41,10 +41,10 @@ impl Shape {
         }
     }
 
-    /// The axes of one part after the other.
+    /// The axes of several parts, one part after the other.
     ///
     /// # Errors
-    /// As [`new`](Shape::new).
+    /// [`Error::Shape`] if there are more than [`MAX_RANK`] axes, or if the number of elements overflows.
     pub(crate) fn join(parts: &[&[usize]]) -> Result<Self> {
         let mut shape = Self { dims: [0; MAX_RANK], rank: 0 };
         for &dim in parts.iter().copied().flatten() {
@@ -63,7 +63,7 @@ impl Shape {
         Some(shape)
     }
 
-    /// These axes, known to be few.
+    /// These axes, at most [`MAX_RANK`] of them.
     pub(crate) fn from_dims(dims: &[usize]) -> Self {
         Self::of(dims).expect("the axes of a tensor are at most MAX_RANK")
     }
@@ -73,7 +73,7 @@ impl Shape {
         self.iter().product()
     }
 
-    /// Elements from one index to the next along each axis, when the last axis runs fastest and there are no gaps.
+    /// The distance in elements from one index to the next along each axis of a contiguous tensor.
     pub(crate) fn contiguous_strides(&self) -> Shape {
         let mut strides = *self;
         let mut step = 1;
@@ -84,16 +84,17 @@ impl Shape {
         strides
     }
 
-    /// The shape with `axis` of another length.
+    /// The shape with another length of `axis`.
     pub(crate) fn with(mut self, axis: usize, len: usize) -> Self {
         self.dims[..usize::from(self.rank)][axis] = len;
         self
     }
 
-    /// The shape both broadcast to by NumPy's rule: axes are aligned at the right, 1 stretches to any length.
+    /// The shape to which both are broadcast by NumPy's rule: axes are aligned at the right, and length 1
+    /// stretches to any length.
     ///
     /// # Errors
-    /// [`Error::Shape`] when axes differ, or the machine has no memory for so many elements.
+    /// [`Error::Shape`] if axes differ, or if the machine has not enough memory for that many elements.
     pub fn broadcast(op: &'static str, a: &Self, b: &Self) -> Result<Self> {
         let rank = a.len().max(b.len());
         let mut shape = Self { dims: [0; MAX_RANK], rank: rank as u8 };
@@ -107,7 +108,7 @@ impl Shape {
             };
         }
         let shape = Self::new(&shape)?;
-        // A view takes none, but what is made of it does.
+        // A view takes no memory, but results computed from it do.
         if buffer::has_room(shape.elements().saturating_mul(size_of::<f32>())) {
             Ok(shape)
         } else {
@@ -125,7 +126,7 @@ impl Deref for Shape {
 }
 
 impl PartialEq for Shape {
-    /// Without a call and without branches: shapes are compared in every operation.
+    /// Without a function call or branches: shapes are compared in every operation.
     #[inline]
     fn eq(&self, other: &Self) -> bool {
         let different = self.dims.iter().zip(&other.dims).fold(0, |bits, (a, b)| bits | (a ^ b));
@@ -145,7 +146,7 @@ impl fmt::Debug for Shape {
     }
 }
 
-/// An axis counted from the front, or from the end when negative: −1 is the last.
+/// Resolves an axis that is counted from the front, or from the end if negative: −1 is the last.
 pub(crate) fn resolve_axis(op: &'static str, axis: isize, rank: usize) -> Result<usize> {
     let resolved = if axis < 0 { axis + rank as isize } else { axis };
     usize::try_from(resolved)
@@ -154,8 +155,8 @@ pub(crate) fn resolve_axis(op: &'static str, axis: isize, rank: usize) -> Result
         .ok_or_else(|| Error::shape(op, format!("axis {axis} does not exist in a tensor of rank {rank}")))
 }
 
-/// Which axes are named, each once at most. A scalar has the axes 0 and −1, as in PyTorch, along which there is nothing to
-/// do.
+/// Which axes are named, each at most once. As in PyTorch, a scalar has the axes 0 and −1, along which there
+/// is nothing to do.
 pub(crate) fn resolve_axes(op: &'static str, axes: &[isize], rank: usize) -> Result<[bool; MAX_RANK]> {
     let mut named = [false; MAX_RANK];
     for &axis in axes {
@@ -167,7 +168,7 @@ pub(crate) fn resolve_axes(op: &'static str, axes: &[isize], rank: usize) -> Res
     Ok(named)
 }
 
-/// Whether PyTorch takes this for an axis of a scalar.
+/// Whether PyTorch accepts this axis for a scalar.
 pub(crate) fn is_axis_of_scalar(axis: isize) -> bool {
     axis == 0 || axis == -1
 }

@@ -1,11 +1,12 @@
-//! Copying strided elements into rows without gaps, and back.
+//! Copying strided elements into contiguous rows, and back.
 
 use crate::simd::Element;
 
-/// Rows and columns copied together by a transposing copy: both sides stay within a few cache lines.
+/// The number of rows and columns that a transposing copy moves together: both sides stay within a few cache
+/// lines.
 const SQUARE: usize = 16;
 
-/// Copies the elements at `strides` of `from`, of which the first is element 0, to `to`, row by row.
+/// Copies the elements at `strides` of `from`, starting at element 0, to `to`, row by row.
 pub(super) fn copy<T: Element>(from: &[T], shape: &[usize], strides: &[usize], to: &mut [T]) {
     if to.is_empty() {
         return;
@@ -37,7 +38,7 @@ pub(super) fn copy<T: Element>(from: &[T], shape: &[usize], strides: &[usize], t
     }
 }
 
-/// Copies the elements of `from`, row by row, to the places at `strides` of `to`, of which the first is element 0.
+/// Copies the elements of `from`, row by row, to the positions at `strides` of `to`, starting at element 0.
 pub(super) fn write<T: Element>(from: &[T], shape: &[usize], strides: &[usize], to: &mut [T]) {
     match (shape, strides) {
         _ if from.is_empty() => {}
@@ -55,7 +56,7 @@ pub(super) fn write<T: Element>(from: &[T], shape: &[usize], strides: &[usize], 
     }
 }
 
-/// Whether elements at these strides lie row by row without gaps.
+/// Whether elements at these strides are contiguous.
 pub(super) fn has_no_gaps(shape: &[usize], strides: &[usize]) -> bool {
     let mut step = 1;
     for (&dim, &stride) in shape.iter().zip(strides).rev() {

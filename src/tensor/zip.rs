@@ -6,12 +6,12 @@ use crate::error::Result;
 use crate::parallel::{self, Indices, RowsMut};
 use crate::simd::Element;
 
-/// Elements that one job writes.
+/// The number of elements that one job writes.
 const CHUNK: usize = 1 << 14;
-/// An estimate: no more than memory takes.
+/// An estimate: the cost of memory traffic.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.3;
 
-/// `f` of the elements of tensors that broadcast to `shape`.
+/// Applies `f` to the elements of tensors that are broadcast to `shape`.
 pub(crate) fn zip<T: Element, const N: usize>(
     shape: Shape,
     inputs: [&Tensor<T>; N],

@@ -20,8 +20,8 @@ impl Best {
         Self { mode: PlateauMode::Min, min_delta: 0.0, value: None }
     }
 
-    /// Whether `value` is better than all before it, and keeps it then. NaN is never better, nor is the infinity on the
-    /// worse side.
+    /// Whether `value` is better than all before it; if so, it becomes the best. NaN is never better, nor is
+    /// the infinity on the worse side.
     fn beaten_by(&mut self, value: f64) -> bool {
         let better = self.mode.is_better(value, self.value, |_| self.min_delta);
         if better {
@@ -31,7 +31,7 @@ impl Best {
     }
 }
 
-/// Says when a value, such as the loss on data not learned from, no longer improves.
+/// Detects when a value, such as the loss on held-out data, no longer improves.
 ///
 /// ```
 /// use gristmill::train::EarlyStopping;
@@ -49,7 +49,8 @@ pub struct EarlyStopping {
 }
 
 impl EarlyStopping {
-    /// Stops at the `patience`th value in a row that is no improvement, at least the first; smaller is better.
+    /// Stops at the `patience`th value in a row that is not an improvement, at least the first; smaller is
+    /// better.
     pub const fn new(patience: usize) -> Self {
         Self { best: Best::new(), patience, steps: 0, best_step: None }
     }
@@ -68,13 +69,13 @@ impl EarlyStopping {
         self
     }
 
-    /// Takes the next value; says whether to stop. NaN is no improvement, nor is the infinity on the
+    /// Takes the next value; says whether to stop. NaN is not an improvement, nor is the infinity on the
     /// worse side.
     pub fn step(&mut self, value: f64) -> bool {
         if self.best.beaten_by(value) {
             self.best_step = Some(self.steps);
         }
-        // A state may have brought any number.
+        // A loaded state may contain any number.
         self.steps = self.steps.saturating_add(1);
         let since =
             self.best_step.map_or(self.steps, |best| self.steps.saturating_sub(best).saturating_sub(1));
@@ -86,12 +87,12 @@ impl EarlyStopping {
         self.best.value
     }
 
-    /// Which value was the best, the first is 0.
+    /// The index of the best value, counted from 0.
     pub const fn best_step(&self) -> Option<usize> {
         self.best_step
     }
 
-    /// How far it has come: the best value, which it was, and how many there were.
+    /// The progress so far: the best value, its index, and the number of values.
     pub fn state_dict<T: Element>(&self) -> StateDict<T> {
         let mut state = StateDict::new();
         if let (Some(best), Some(step)) = (self.best.value, self.best_step) {
@@ -102,10 +103,10 @@ impl EarlyStopping {
         state
     }
 
-    /// Takes a [`state_dict`](EarlyStopping::state_dict); patience and mode stay.
+    /// Restores a [`state_dict`](EarlyStopping::state_dict), but not patience and mode.
     ///
     /// # Errors
-    /// [`Error::Value`] naming what is missing, no number, or cannot be; nothing is changed then.
+    /// [`Error::Value`] naming what is missing, not a number, or impossible; then nothing is changed.
     pub fn load_state_dict<T: Element>(&mut self, state: &StateDict<T>) -> Result<()> {
         let steps = state.get("steps")?;
         let (mut best, mut best_step) = (None, None);
@@ -124,7 +125,7 @@ impl EarlyStopping {
     }
 }
 
-/// Keeps the last model and the best one in a folder: `last.safetensors` and `best.safetensors`.
+/// Stores the last model and the best one in a folder: `last.safetensors` and `best.safetensors`.
 ///
 /// ```
 /// use gristmill::{Rng, nn::{Linear, Module}, train::Checkpoints};
@@ -144,10 +145,10 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Keeps models in this folder, which is made if it is not there; smaller values are better.
+    /// Stores models in this folder, which is created if it does not exist; smaller values are better.
     ///
     /// # Errors
-    /// [`Error::File`] when the folder cannot be made.
+    /// [`Error::File`] if the folder cannot be created.
     pub fn new(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref().to_owned();
         std::fs::create_dir_all(&dir)
@@ -162,12 +163,12 @@ impl Checkpoints {
         self
     }
 
-    /// Where the last model is.
+    /// The path of the last model.
     pub fn last(&self) -> PathBuf {
         self.dir.join("last.safetensors")
     }
 
-    /// Where the best model is.
+    /// The path of the best model.
     pub fn best(&self) -> PathBuf {
         self.dir.join("best.safetensors")
     }
@@ -177,11 +178,11 @@ impl Checkpoints {
         self.best.value
     }
 
-    /// Writes the model as the last one, and as the best one if `value` is better than all before; says whether it is.
-    /// Files are replaced whole.
+    /// Writes the model as the last one, and also as the best one if `value` is better than all before;
+    /// returns whether it is. Files are replaced as a whole.
     ///
     /// # Errors
-    /// [`Error::File`] when a file cannot be written.
+    /// [`Error::File`] if a file cannot be written.
     pub fn save<T: Element>(&mut self, model: &(impl Module<T> + ?Sized), value: f64) -> Result<bool> {
         nn::save(model, self.last())?;
         let better = self.best.clone().beaten_by(value);

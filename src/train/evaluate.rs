@@ -1,4 +1,4 @@
-//! A model on data it did not learn from.
+//! Evaluating a model on held-out data.
 
 use crate::autograd::no_grad;
 use crate::error::{Error, Result};
@@ -6,20 +6,20 @@ use crate::metrics::{ConfusionMatrix, Mean};
 use crate::nn::Module;
 use crate::tensor::Tensor;
 
-/// What a classifier made of a data set.
+/// The results of a classifier on a data set.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     /// The mean cross-entropy of the samples.
     pub loss: f64,
-    /// Which class was taken for which: errors in all and by class.
+    /// Which classes were confused with which: errors in total and by class.
     pub confusion: ConfusionMatrix,
 }
 
-/// One pass over batches of images and labels without learning, with the model in evaluation mode, where it stays. The
-/// model gives logits `[batch, classes]`.
+/// One pass over batches of images and labels without learning. The model returns logits `[batch, classes]`;
+/// it is put into evaluation mode and stays there.
 ///
 /// # Errors
-/// Those of the batches and of the model; [`Error::Value`] without batches.
+/// Any error of the batches or of the model; [`Error::Value`] if there are no batches.
 pub fn evaluate<L: AsRef<[usize]>>(
     model: &(impl Module + ?Sized),
     batches: impl IntoIterator<Item = Result<(Tensor, L)>>,

@@ -8,8 +8,8 @@ use crate::data::{Csv, CsvFormat};
 use crate::error::{Error, Result};
 use crate::files::replace;
 
-/// A table of figures: a row for each epoch, a column for each name. As CSV and JSON, each number has as many digits as
-/// it takes to read the same number back.
+/// A table of figures: a row for each epoch, a column for each name. In CSV and JSON, each number has enough
+/// digits to be read back exactly.
 ///
 /// ```
 /// use gristmill::train::History;
@@ -28,7 +28,7 @@ pub struct History {
 }
 
 impl History {
-    /// No rows yet; the first one names the columns.
+    /// An empty table; the first row names the columns.
     pub const fn new() -> Self {
         Self { names: Vec::new(), values: Vec::new() }
     }
@@ -36,8 +36,8 @@ impl History {
     /// Adds a row with the names of the first row, in their order.
     ///
     /// # Errors
-    /// [`Error::Value`] when the names are others than those of the first row, or one comes twice, is empty or has line
-    /// breaks or other control characters.
+    /// [`Error::Value`] if the names are not those of the first row, or if one is repeated, is empty or
+    /// contains line breaks or other control characters.
     pub fn push(&mut self, row: &[(&str, f64)]) -> Result<()> {
         const OP: &str = "History::push";
         let names = || row.iter().map(|&(name, _)| name);
@@ -76,7 +76,7 @@ impl History {
         &self.names
     }
 
-    /// The figures of a name, a row each; empty when there is no such name.
+    /// The figures of a column, one per row; empty if there is no such column.
     pub fn column(&self, name: &str) -> &[f64] {
         let place = self.names.iter().position(|known| known == name);
         place.map_or(&[], |place| &self.values[place])
@@ -93,7 +93,8 @@ impl History {
         text
     }
 
-    /// An array with an object for each row. JSON has no numbers that are not finite: they become `null`.
+    /// An array with an object for each row. JSON cannot represent numbers that are not finite: they become
+    /// `null`.
     pub fn to_json(&self) -> String {
         let row = |row: usize| {
             let pairs = self.names.iter().zip(&self.values).map(|(name, column)| {
@@ -105,11 +106,11 @@ impl History {
         format!("[{}\n]\n", (0..self.len()).map(row).collect::<Vec<_>>().join(","))
     }
 
-    /// Writes [`to_json`](History::to_json) to a file whose name ends in `.json`, else [`to_csv`](History::to_csv):
-    /// beside it first, then renamed.
+    /// Writes [`to_json`](History::to_json) to a file whose name ends in `.json`, otherwise
+    /// [`to_csv`](History::to_csv), by way of a temporary file in the same folder.
     ///
     /// # Errors
-    /// [`Error::File`] when the file cannot be written.
+    /// [`Error::File`] if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
@@ -118,12 +119,12 @@ impl History {
             .map_err(|error| Error::file(path, format!("cannot be written: {error}")))
     }
 
-    /// Reads a file of [`to_csv`](History::to_csv).
+    /// Reads a file written from [`to_csv`](History::to_csv).
     ///
     /// # Errors
-    /// As [`Csv::read`].
+    /// [`Error::File`] if the file cannot be read or parsed; [`Csv::read`] describes the format.
     pub fn read_csv(path: impl AsRef<Path>) -> Result<Self> {
-        // Its own names may be numbers.
+        // The names in such a file may be numbers.
         let table: Csv<f64> = CsvFormat::default().read_named(path.as_ref(), |_, _, _| Ok(()))?;
         let (names, numbers) = (table.names().to_vec(), table.values().to_vec());
         let column = |place: usize| numbers.iter().skip(place).step_by(names.len()).copied().collect();
@@ -131,7 +132,7 @@ impl History {
     }
 }
 
-/// The table with four digits behind the point.
+/// The table with four decimals.
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wide = |name: &str| name.chars().count().max(10);
@@ -148,7 +149,7 @@ impl fmt::Display for History {
     }
 }
 
-/// In quotes where it must be.
+/// In quotes if necessary.
 fn csv_field(text: &str) -> String {
     if text.contains([',', '"', '\r', '\n']) || text.trim() != text {
         return format!("\"{}\"", text.replace('"', "\"\""));

@@ -1,4 +1,4 @@
-//! Small tools for a training loop: none of them is the loop.
+//! Small tools for a training loop; the loop itself is yours.
 //!
 //! ```
 //! use gristmill::data::{DataLoader, LabeledTensors, random_split};

@@ -10,15 +10,15 @@ use crate::kernels::batch_norm::{self, After, Gate, Running};
 use crate::simd::Element;
 use crate::tensor::{Numbers, Shape, Tensor};
 
-/// Which statistics normalise a batch.
+/// The statistics that normalise a batch.
 pub enum BatchStatistics<'a, T: Element> {
-    /// The batch's own, in training; the running ones are updated if given.
+    /// Those of the batch, for training; running statistics are updated if given.
     Batch(Option<Running<'a, T>>),
-    /// Running mean and variance, at evaluation.
+    /// Running mean and variance, for evaluation.
     Running {
-        /// Of `[features]`.
+        /// `[features]`.
         mean: &'a [T],
-        /// Of `[features]`.
+        /// `[features]`.
         var: &'a [T],
     },
 }
@@ -41,7 +41,8 @@ pub(crate) struct BatchNorm<T: Element> {
 impl<T: Element> Backward<T> for BatchNorm<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         let (x, dy, cols) = (&self.x, dy.compact(), self.shape[1]);
-        // Alone, the gate opens in the passes over x. A residual's gradient is what comes through it.
+        // Without a residual, the gate is applied in the passes over x. With one, its gradient is what passes
+        // the gate.
         let (dy, gate) = match &self.epilogue {
             Some(then) if then.residual.is_some() || matches!(self.kept, Kept::Running { .. }) => {
                 let dy = then.backward(&dy)?;
@@ -86,17 +87,19 @@ impl<T: Element> Backward<T> for BatchNorm<T> {
 }
 
 impl<T: Element> Tensor<T> {
-    /// `(x − mean) / sqrt(var + eps) · gamma + beta` for x of `[rows, features]`, with mean and biased variance of
-    /// each feature over the batch, or with running ones. `affine` is (gamma, beta), both of `[features]`.
+    /// `(x − mean) / sqrt(var + eps) · gamma + beta` for x of `[rows, features]`, with the mean and biased
+    /// variance of each feature over the batch, or with running ones. `affine` is (gamma, beta), both of
+    /// `[features]`.
     ///
-    /// x of `[samples, features, length]` is taken as samples · length rows: it is copied with the features last, and so
-    /// is the gradient; what comes out is a view of the result.
+    /// x of `[samples, features, length]` is treated as samples · length rows: it is copied with the features
+    /// last, and so is the gradient; the returned tensor is a view of the result.
     ///
-    /// A batch of no rows gives no rows, leaves running statistics as they are, and has gradients of 0, as in PyTorch.
+    /// As in PyTorch, a batch without rows returns no rows, leaves running statistics unchanged, and has
+    /// gradients of 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes do not fit, or when a batch to be trained on has a single row;
-    /// [`Error::Value`] for an eps that is negative or not finite.
+    /// [`Error::Shape`] if the shapes do not fit, or if a batch has a single row in training;
+    /// [`Error::Value`] if eps is negative or not finite.
     #[track_caller]
     pub fn batch_norm(
         &self,
@@ -113,11 +116,13 @@ impl<T: Element> Tensor<T> {
         self.normalise(affine, statistics, eps, None)
     }
 
-    /// [`batch_norm`](Tensor::batch_norm) and what follows it, in fewer passes if x is `[rows, features]`: the bits of the
-    /// operations one by one.
+    /// [`batch_norm`](Tensor::batch_norm) followed by an epilogue, in fewer passes if x is
+    /// `[rows, features]`. The bits are those of the separate operations.
     ///
     /// # Errors
-    /// Those of [`batch_norm`](Tensor::batch_norm) and of the epilogue.
+    /// [`Error::Shape`] if the shapes of the layer or of the epilogue do not fit, or if a batch has a single
+    /// row in training; [`Error::Value`] if eps is negative or not finite, or if the epilogue's p is not in
+    /// [0, 1].
     #[track_caller]
     pub fn batch_norm_then(
         &self,
@@ -147,7 +152,8 @@ impl<T: Element> Tensor<T> {
             return Err(Error::shape("batch_norm", message));
         };
         check_affine("batch_norm", self, cols, affine)?;
-        // No rows have no statistics: any do for the empty result, and the running ones stay as they are.
+        // Without rows there are no statistics: any values will do for the empty result, and the running ones
+        // are not updated.
         let neutral: (Vec<T>, Vec<T>);
         let statistics = match statistics {
             BatchStatistics::Batch(_) if self.shape()[0] == 0 => {

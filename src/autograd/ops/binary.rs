@@ -16,7 +16,7 @@ pub(crate) struct BinaryOp<T: Element> {
     parents: [Parent; 2],
 }
 
-/// A sum and a difference need no numbers for their gradients.
+/// Sums and differences need no numbers for their gradients.
 enum Operands<T: Element> {
     Shapes(Shape, Shape),
     Tensors(Tensor<T>, Tensor<T>),
@@ -66,7 +66,8 @@ impl<T: Element> Backward<T> for BinaryOp<T> {
                     Tensor::build(shape, gradient)?.sum_to(db)
                 })
             }
-            // The chosen side gets the gradient; both get half of it where they are equal, as in PyTorch.
+            // The gradient goes to the chosen operand; if the two are equal, each gets half of it, as in
+            // PyTorch.
             Binary::Min | Binary::Max => {
                 let (ones, shape) = (T::ONE, Shape::broadcast("maximum", &da, &db)?);
                 let (wide_a, wide_b) = (a.view_broadcast(shape).compact(), b.view_broadcast(shape).compact());
@@ -91,7 +92,8 @@ impl<T: Element> Backward<T> for BinaryOp<T> {
     }
 }
 
-/// The kernel that fits how the shapes broadcast: equal, one number, a row, a column, or else repeated copies.
+/// Chooses the kernel by how the shapes broadcast: equal shapes, a scalar, a row, a column, or otherwise
+/// repeated copies.
 fn apply<T: Element>(op: Binary, a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
     if a.dims() == b.dims() {
         let (a, b) = (a.dense(), b.dense());
@@ -106,8 +108,8 @@ fn apply<T: Element>(op: Binary, a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<
     if a.dims() == shape && b.dims() != shape {
         let (wide, narrow) = (a.compact(), b.compact());
         let dims = narrow.shape();
-        // Without the axes of length 1 in front, a row has the last axes of the shape; a column has the others of
-        // length 1 behind.
+        // Leading axes of length 1 aside, a row consists of the last axes of the shape; a column has length 1
+        // in all later axes.
         let leading = dims.iter().take_while(|&&dim| dim == 1).count();
         let trailing = dims.iter().rev().take_while(|&&dim| dim == 1).count();
         if narrow.len() == 1 {
@@ -153,7 +155,7 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The sum over the axes along which a tensor of `shape` was broadcast to this one.
+    /// Sums over the axes along which a tensor of `shape` was broadcast to this one.
     pub(crate) fn sum_to(&self, shape: Shape) -> Result<Self> {
         if self.dims() == shape {
             return Ok(self.detach());
@@ -176,7 +178,7 @@ macro_rules! binary {
                 $(#[$doc])+
                 ///
                 /// # Errors
-                /// [`Error::Shape`](crate::Error::Shape) when the shapes do not broadcast.
+                /// [`Error::Shape`](crate::Error::Shape) if the shapes cannot be broadcast.
                 #[track_caller]
                 pub fn $name(&self, other: &Self) -> Result<Self> {
                     self.binary(Binary::$op, other)
@@ -193,15 +195,16 @@ binary! {
     sub = Sub;
     /// Elementwise product with broadcasting.
     mul = Mul;
-    /// Elementwise quotient with broadcasting. The gradient of the divisor, `−dy·(a/b)/b`, wants quotients
-    /// `a/b` and products `dy·(a/b)` that are normal numbers.
+    /// Elementwise quotient with broadcasting. The gradient of the divisor, `−dy·(a/b)/b`, is accurate as
+    /// long as `a/b` and `dy·(a/b)` are normal numbers.
     div = Div;
-    /// The smaller of two elements; NaN if either is; with broadcasting.
+    /// The smaller of two elements, with broadcasting; NaN if either is NaN.
     minimum = Min;
-    /// The larger of two elements; NaN if either is; with broadcasting.
+    /// The larger of two elements, with broadcasting; NaN if either is NaN.
     maximum = Max;
-    /// The power `selfᵒᵗʰᵉʳ`, with broadcasting and the special cases of C99. The gradients are those of PyTorch: that of the
-    /// base is 0 where the exponent is 0, that of the exponent is NaN where the base is negative.
+    /// The power `selfᵒᵗʰᵉʳ`, with broadcasting and the special cases of C99. The gradients follow PyTorch:
+    /// the base has gradient 0 where the exponent is 0, the exponent has gradient NaN where the base is
+    /// negative.
     pow = Pow;
 }
 
@@ -231,7 +234,8 @@ macro_rules! scalar {
                 $(#[$doc])+
                 ///
                 /// # Errors
-                /// Only those of a bad setting or of recording.
+                /// [`Error::Setting`](crate::Error::Setting) for an invalid `GRISTMILL_` variable;
+                /// [`Error::Autograd`](crate::Error::Autograd) for a tensor recorded on another thread.
                 #[track_caller]
                 pub fn $name(&self, number: T) -> Result<Self> {
                     let x = self.dense();
@@ -256,24 +260,24 @@ scalar! {
     div_scalar = Div;
 }
 
-/// What an operator gives, which can not give an error.
+/// Unwraps the result of an operator, which cannot return an error.
 #[track_caller]
 fn expected<T: Element>(result: Result<Tensor<T>>) -> Tensor<T> {
     match result {
         Ok(y) => y,
-        // Not in a closure, which would forget the caller.
+        // Not in a closure, which would lose the caller's location.
         Err(error) => panic!("{error}"),
     }
 }
 
-/// Operators of this left and this right side.
+/// Operators for this combination of left and right operands.
 macro_rules! operators_of {
     ($left:ty, $right:ty) => {
         operators_of! { $left, $right: Add add; Sub sub; Mul mul; Div div; }
     };
     ($left:ty, $right:ty: $($trait:ident $method:ident;)+) => { $(
         /// # Panics
-        /// When the shapes do not broadcast.
+        /// If the shapes cannot be broadcast.
         impl<T: Element> ops::$trait<$right> for $left {
             type Output = Tensor<T>;
             #[track_caller]
@@ -288,14 +292,14 @@ operators_of! { Tensor<T>, &Tensor<T> }
 operators_of! { &Tensor<T>, Tensor<T> }
 operators_of! { &Tensor<T>, &Tensor<T> }
 
-/// Operators of this tensor and a number on its right.
+/// Operators with a tensor on the left and a number on the right.
 macro_rules! operators_with_number {
     ($left:ty) => {
         operators_with_number! { $left: Add add add_scalar; Sub sub sub_scalar; Mul mul mul_scalar; Div div div_scalar; }
     };
     ($left:ty: $($trait:ident $method:ident $scalar:ident;)+) => { $(
         /// # Panics
-        /// When recording fails.
+        /// If the tensor was recorded on another thread.
         impl<T: Element> ops::$trait<T> for $left {
             type Output = Tensor<T>;
             #[track_caller]
@@ -308,14 +312,14 @@ macro_rules! operators_with_number {
 operators_with_number! { Tensor<T> }
 operators_with_number! { &Tensor<T> }
 
-/// Operators of a number and this tensor on its right.
+/// Operators with a number on the left and a tensor on the right.
 macro_rules! operators_of_number {
     ($($number:ident $right:ty;)+) => {
         $(operators_of_number! { $number, $right: Add add; Sub sub; Mul mul; Div div; })+
     };
     ($number:ident, $right:ty: $($trait:ident $method:ident;)+) => { $(
         /// # Panics
-        /// When recording fails.
+        /// If the tensor was recorded on another thread.
         impl ops::$trait<$right> for $number {
             type Output = Tensor<$number>;
             #[track_caller]
@@ -335,7 +339,7 @@ operators_of_number! {
 macro_rules! negation {
     ($($of:ty),+) => { $(
         /// # Panics
-        /// When recording fails.
+        /// If the tensor was recorded on another thread.
         impl<T: Element> ops::Neg for $of {
             type Output = Tensor<T>;
             #[track_caller]

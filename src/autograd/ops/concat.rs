@@ -8,7 +8,7 @@ use crate::tensor::{Shape, Tensor, axis, axis::Axis, resolve_axis};
 
 pub(crate) struct Concat {
     axis: usize,
-    /// `None` of a tensor that was left out.
+    /// `None` for a tensor that was skipped.
     lens: Vec<Option<usize>>,
     parents: Vec<Parent>,
 }
@@ -28,8 +28,8 @@ impl<T: Element> Backward<T> for Concat {
 }
 
 impl<T: Element> Tensor<T> {
-    /// Tensors joined along an axis; the other axes must agree. As in PyTorch, a tensor of shape `[0]` is left out beside
-    /// tensors of any rank, so that a loop can begin with nothing.
+    /// Joins tensors along an axis; the other axes must agree. As in PyTorch, a tensor of shape `[0]` is
+    /// skipped beside tensors of any rank, so that a loop can start with nothing.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -39,7 +39,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are none, the axis does not exist, or other axes differ.
+    /// [`Error::Shape`] if there are no tensors, the axis does not exist, or other axes differ.
     #[track_caller]
     pub fn concat(tensors: &[&Self], axis: isize) -> Result<Self> {
         let Some(first) = tensors.first() else {
@@ -64,19 +64,19 @@ impl<T: Element> Tensor<T> {
         record_many("concat", y, tensors, |parents| Op::Concat(Concat { axis, lens, parents }))
     }
 
-    /// [`concat`](Tensor::concat) by its short name.
+    /// Short for [`concat`](Tensor::concat).
     ///
     /// # Errors
-    /// As [`concat`](Tensor::concat).
+    /// [`Error::Shape`] if there are no tensors, the axis does not exist, or other axes differ.
     #[track_caller]
     pub fn cat(tensors: &[&Self], axis: isize) -> Result<Self> {
         Self::concat(tensors, axis)
     }
 
-    /// Tensors of one shape joined along a new axis.
+    /// Joins tensors of the same shape along a new axis.
     ///
     /// # Errors
-    /// As [`concat`](Tensor::concat).
+    /// [`Error::Shape`] if there are no tensors, their shapes differ, or the axis is out of range.
     #[track_caller]
     pub fn stack(tensors: &[&Self], axis: isize) -> Result<Self> {
         let parts = tensors.iter().map(|x| x.unsqueeze(axis)).collect::<Result<Vec<_>>>()?;

@@ -1,4 +1,5 @@
-//! Losses of classes: cross-entropy of logits with class indices or probabilities, and negative log-likelihood.
+//! Classification losses: cross-entropy of logits with class indices or probabilities, and negative
+//! log-likelihood.
 
 use super::{Backward, Op, Reduction};
 use crate::autograd::{Gradients, Parent, is_recording, record};
@@ -9,18 +10,18 @@ use crate::kernels::{cross_entropy, nll_loss, soft_cross_entropy};
 use crate::simd::Element;
 use crate::tensor::{Shape, Tensor};
 
-/// What [`Tensor::cross_entropy_with`] and [`Tensor::soft_cross_entropy`] can do otherwise: names and defaults are
-/// PyTorch's, but that no index is ignored unless it is given.
+/// Options of [`Tensor::cross_entropy_with`] and [`Tensor::soft_cross_entropy`]. Names and defaults are
+/// PyTorch's, except that no index is ignored by default.
 #[derive(Clone, Copy, Debug)]
 pub struct CrossEntropyOptions<'a, T: Element> {
-    /// Of the losses of the rows. The mean over class indices is weighted: the sum of the losses divided by the sum of
-    /// `weight[target]`. Of no rows that count it is NaN, with gradients of 0.
+    /// How the losses of the rows are combined. For class indices, the mean is weighted: the sum of the
+    /// losses divided by the sum of `weight[target]`. If no row counts, it is NaN, with gradients of 0.
     pub reduction: Reduction,
-    /// From 0 to 1: the share of the target that goes to all classes alike.
+    /// The part of the target that is spread evenly over all classes, from 0 to 1.
     pub label_smoothing: f64,
-    /// Rows with this class index do not count. It need not be a class.
+    /// Rows with this class index are ignored. It need not be the index of a class.
     pub ignore_index: Option<usize>,
-    /// Of `[classes]`; has no gradient.
+    /// `[classes]`; receives no gradient.
     pub weight: Option<&'a Tensor<T>>,
 }
 
@@ -37,10 +38,10 @@ pub(crate) struct CrossEntropy<T: Element> {
     weight: Option<Tensor<T>>,
     ignore_index: Option<usize>,
     logsumexp: Buffer<T>,
-    /// What the rounding of the log-sum-exp left over.
+    /// The rounding error of the log-sum-exp.
     rest: Buffer<T>,
     reduction: Reduction,
-    /// What the mean divides by.
+    /// The divisor of the mean.
     total: T,
     parent: Parent,
 }
@@ -80,7 +81,7 @@ pub(crate) struct SoftCrossEntropy<T: Element> {
     label_smoothing: T,
     weight: Option<Tensor<T>>,
     logsumexp: Buffer<T>,
-    /// What the rounding of the log-sum-exp left over.
+    /// The rounding error of the log-sum-exp.
     rest: Buffer<T>,
     reduction: Reduction,
     parents: [Parent; 2],
@@ -127,7 +128,7 @@ pub(crate) struct NllLoss<T: Element> {
     weight: Option<Tensor<T>>,
     ignore_index: Option<usize>,
     reduction: Reduction,
-    /// What the mean divides by.
+    /// The divisor of the mean.
     total: T,
     parent: Parent,
 }
@@ -154,7 +155,7 @@ impl<T: Element> Backward<T> for NllLoss<T> {
 }
 
 impl Reduction {
-    /// One number from the losses of rows that weigh `total` together, or the losses themselves.
+    /// Combines the losses of rows whose weights add up to `total`, or returns the losses themselves.
     fn join<T: Element>(self, losses: Tensor<T>, total: T) -> Result<Tensor<T>> {
         Ok(match self {
             Reduction::Mean => Tensor::scalar(Reduction::Sum.apply(losses)?.item()? / total),
@@ -180,7 +181,7 @@ fn rows_and_classes<T: Element>(op: &'static str, x: &Tensor<T>) -> Result<[usiz
     }
 }
 
-/// An error unless there is a target per row.
+/// Checks that there is a target per row.
 fn check_targets(op: &'static str, targets: &[usize], rows: usize) -> Result<()> {
     if targets.len() == rows {
         return Ok(());
@@ -188,7 +189,7 @@ fn check_targets(op: &'static str, targets: &[usize], rows: usize) -> Result<()>
     Err(Error::shape(op, format!("{} targets for {rows} rows", targets.len())))
 }
 
-/// The weights of classes, if any, unless they want a gradient or do not fit.
+/// The class weights, if given; an error if they require a gradient or do not fit.
 fn class_weights<T: Element>(
     op: &'static str,
     weight: Option<&Tensor<T>>,
@@ -209,15 +210,15 @@ impl<T: Element> Tensor<T> {
     /// The mean over the rows of `logsumexp(z) − z[target]`, for logits z of `[rows, classes]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there are two axes and a target per row; [`Error::Value`] for a target that is not one
-    /// of the classes.
+    /// [`Error::Shape`] if there are not two axes or not one target per row; [`Error::Value`] for a target
+    /// that is not one of the classes.
     #[track_caller]
     pub fn cross_entropy(&self, targets: &[usize]) -> Result<Self> {
         self.cross_entropy_with(targets, CrossEntropyOptions::default())
     }
 
-    /// [`cross_entropy`](Tensor::cross_entropy) with another reduction, label smoothing s, weights w of classes, or rows
-    /// that do not count: the loss of a row is `(1 − s)·w[t]·(lse − z[t]) + s/classes·Σ w[c]·(lse − z[c])`.
+    /// [`cross_entropy`](Tensor::cross_entropy) with another reduction, label smoothing s, class weights w,
+    /// or ignored rows: the loss of a row is `(1 − s)·w[t]·(lse − z[t]) + s/classes·Σ w[c]·(lse − z[c])`.
     ///
     /// ```
     /// use gristmill::{Tensor, autograd::CrossEntropyOptions};
@@ -228,8 +229,9 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`cross_entropy`](Tensor::cross_entropy); [`Error::Value`] for smoothing outside [0, 1]; [`Error::Shape`] or
-    /// [`Error::Autograd`] for weights that are not one per class or want a gradient.
+    /// [`Error::Shape`] if there are not two axes, one target per row and one weight per class;
+    /// [`Error::Value`] for a target that is neither a class nor ignored, or for smoothing outside [0, 1];
+    /// [`Error::Autograd`] for weights that require a gradient.
     #[track_caller]
     pub fn cross_entropy_with(&self, targets: &[usize], options: CrossEntropyOptions<'_, T>) -> Result<Self> {
         const OP: &str = "cross_entropy";
@@ -271,14 +273,14 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// Cross-entropy with class probabilities t, of the shape of the logits z: the loss of a row is
-    /// `Σ q[c]·w[c]·(lse − z[c])` with `q = (1 − s)·t + s/classes`; the mean is over the rows, whatever they weigh. Targets
-    /// have gradients, too.
+    /// Cross-entropy with class probabilities t, of the same shape as the logits z: the loss of a row is
+    /// `Σ q[c]·w[c]·(lse − z[c])` with `q = (1 − s)·t + s/classes`; the mean is over the number of rows,
+    /// regardless of weights. Targets receive gradients, too.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless logits and targets are both of `[rows, classes]`; [`Error::Value`] for an index to ignore or for
-    /// smoothing outside [0, 1]; [`Error::Shape`] or [`Error::Autograd`] for weights that are not one per class or want a
-    /// gradient.
+    /// [`Error::Shape`] if logits and targets are not both `[rows, classes]`, or if there is not one weight
+    /// per class; [`Error::Value`] for an index to ignore, or for smoothing outside [0, 1];
+    /// [`Error::Autograd`] for weights that require a gradient.
     #[track_caller]
     pub fn soft_cross_entropy(&self, targets: &Self, options: CrossEntropyOptions<'_, T>) -> Result<Self> {
         const OP: &str = "soft_cross_entropy";
@@ -326,12 +328,13 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// Negative log-likelihood of log-probabilities of `[rows, classes]`: the loss of a row is `−weight[t]·x[t]`, 0 if its
-    /// target t is to be ignored. The mean is the sum divided by the sum of `weight[t]` over the rows that count.
+    /// Negative log-likelihood of log-probabilities of `[rows, classes]`: the loss of a row is
+    /// `−weight[t]·x[t]`, or 0 if its target t is ignored. The mean is the sum of the losses divided by the
+    /// sum of `weight[t]` over the rows that are not ignored.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there are two axes, a target per row and a weight per class; [`Error::Value`] for a target that
-    /// is not one of the classes; [`Error::Autograd`] for weights that want a gradient.
+    /// [`Error::Shape`] if there are not two axes, a target per row and a weight per class; [`Error::Value`]
+    /// for a target that is not one of the classes; [`Error::Autograd`] for weights that require a gradient.
     #[track_caller]
     pub fn nll_loss(
         &self,

@@ -23,11 +23,11 @@ impl<T: Element> Backward<T> for Dropout {
 }
 
 impl<T: Element> Tensor<T> {
-    /// Each element 0 with probability `p`, else divided by 1 − p. Which ones is a function of `key` and the place of
-    /// the element only.
+    /// Sets each element to 0 with probability `p`, and divides it by 1 − p otherwise. Which elements are
+    /// dropped depends only on `key` and the element's position.
     ///
     /// # Errors
-    /// [`Error::Value`](crate::Error::Value) when `p` is not in [0, 1].
+    /// [`Error::Value`](crate::Error::Value) if `p` is not in [0, 1].
     #[track_caller]
     pub fn dropout(&self, p: f64, key: Key) -> Result<Self> {
         let x = self.compact();

@@ -1,17 +1,18 @@
-//! Einstein's summation, as diagonals, permutations, sums and matrix products, each with its gradient.
+//! Einstein summation, built from diagonals, permutations, sums and matrix products, each with its own
+//! gradient.
 
 use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::{MAX_RANK, Tensor};
 
-/// A tensor whose axes have names, all different.
+/// A tensor whose axes have names, all of them different.
 struct Named<T: Element> {
     axes: Vec<char>,
     tensor: Tensor<T>,
 }
 
 impl<T: Element> Named<T> {
-    /// With the diagonals of axes that have the same name.
+    /// Takes the diagonals of axes that have the same name.
     #[track_caller]
     fn new(mut axes: Vec<char>, tensor: &Tensor<T>) -> Result<Self> {
         let mut tensor = tensor.clone();
@@ -19,14 +20,14 @@ impl<T: Element> Named<T> {
             let name = axes[second];
             let mut order: Vec<isize> = (0..axes.len() as isize).collect();
             order.sort_by_key(|&axis| axes[axis as usize] == name);
-            // The two last axes of this name become one.
+            // Merges the last two axes of this name into their diagonal.
             tensor = tensor.permute(&order)?.diagonal(0)?;
             axes = order[..axes.len() - 1].iter().map(|&axis| axes[axis as usize]).collect();
         }
         Ok(Self { axes, tensor })
     }
 
-    /// The sums over the axes that are not in `keep`.
+    /// Sums over the axes that are not in `keep`.
     #[track_caller]
     fn sum_to(self, keep: impl Fn(char) -> bool) -> Result<Self> {
         let gone = |&(_, &axis): &(usize, &char)| !keep(axis);
@@ -38,7 +39,7 @@ impl<T: Element> Named<T> {
         Ok(Self { axes: self.axes.into_iter().filter(|&axis| keep(axis)).collect(), tensor })
     }
 
-    /// The axes in this order.
+    /// Permutes the axes into this order.
     #[track_caller]
     fn ordered(&self, axes: &[char]) -> Result<Tensor<T>> {
         if self.axes == axes {
@@ -70,7 +71,7 @@ impl<T: Element> Named<T> {
             (lengths(&x, batch.len(), rows.len()), lengths(&y, batch.len() + inner.len(), cols.len()));
         let axes = [&batch[..], &rows, &cols].concat();
         if inner.is_empty() || (!batch.is_empty() && rows.is_empty() && cols.is_empty()) {
-            // No matrix product, or many of vectors by vectors.
+            // There is no matrix product in it, or many products of vectors with vectors.
             let wide =
                 [&batch_dims[..], &row_dims, &vec![1; cols.len()], &x.shape()[axes.len() - cols.len()..]];
             let tall = [&batch_dims[..], &vec![1; rows.len()], &y.shape()[batch.len()..]];
@@ -89,20 +90,21 @@ impl<T: Element> Named<T> {
     }
 }
 
-/// [`Tensor::reshape`], which copies what is not contiguous, only where the shape is another one.
+/// [`Tensor::reshape`], which copies non-contiguous tensors, only if the shape changes.
 #[track_caller]
 fn reshaped<T: Element>(x: &Tensor<T>, shape: &[usize]) -> Result<Tensor<T>> {
     if x.shape() == shape { Ok(x.clone()) } else { x.reshape(shape) }
 }
 
-/// The names of the axes of each operand and of the result. Those behind an ellipsis are called 0 to 5, the last one 5.
+/// The names of the axes of each operand and of the result. Axes covered by an ellipsis are called 0 to 5,
+/// the last of them 5.
 fn parse(pattern: &str, ranks: &[usize]) -> Result<(Vec<Vec<char>>, Vec<char>)> {
     let bad = |why: String| Error::value("einsum", format!("{why} in {pattern:?}"));
     let (inputs, output) = match pattern.split_once("->") {
         Some((inputs, output)) => (inputs, Some(output)),
         None => (pattern, None),
     };
-    // An ellipsis becomes one dot.
+    // Replaces an ellipsis by one dot.
     let letters = |text: &str| -> Result<Vec<char>> {
         let text: String = text.split_whitespace().collect();
         let names: Vec<char> = text.replacen("...", ".", 1).chars().collect();
@@ -156,10 +158,10 @@ fn parse(pattern: &str, ranks: &[usize]) -> Result<(Vec<Vec<char>>, Vec<char>)> 
     Ok((named, output))
 }
 
-/// The names of axes behind an ellipsis.
+/// The names of the axes covered by an ellipsis.
 const HIDDEN: [char; MAX_RANK] = ['0', '1', '2', '3', '4', '5'];
 
-/// Whether axes of one name have one length.
+/// Checks that axes with the same name have the same length.
 fn check<T: Element>(inputs: &[Vec<char>], operands: &[&Tensor<T>]) -> Result<()> {
     let mut known: Vec<(char, usize, usize)> = Vec::new();
     for (operand, (names, tensor)) in inputs.iter().zip(operands).enumerate() {
@@ -189,14 +191,14 @@ fn check<T: Element>(inputs: &[Vec<char>], operands: &[&Tensor<T>]) -> Result<()
 }
 
 impl<T: Element> Tensor<T> {
-    /// Sums of products in Einstein's notation: a letter for each axis of each tensor, then those of the result. Axes of
-    /// the same letter are the same index; those that the result does not name are summed over. Without `->` the result
-    /// has the letters that come once, in the order of the alphabet.
+    /// Sums of products in Einstein notation: a letter for each axis of each tensor, then those of the
+    /// result. Axes with the same letter share an index; indices that the result does not name are summed
+    /// over. Without `->`, the result has the letters that occur once, in alphabetical order.
     ///
-    /// Tensors are multiplied from left to right, by matrix products wherever an axis of two tensors is summed over. A
-    /// letter that comes twice in one tensor takes its diagonal. An ellipsis `...` stands for the other axes of a tensor,
-    /// the last of which are the same in all; without `->` they come first. Unlike in PyTorch, axes of length 1 do not
-    /// broadcast.
+    /// Tensors are multiplied from left to right, by matrix products wherever an axis of two tensors is
+    /// summed over. A letter that occurs twice in one tensor takes its diagonal. An ellipsis `...` denotes
+    /// the remaining axes of a tensor, which are aligned at the last one; without `->` they come first.
+    /// Unlike in PyTorch, axes of length 1 do not broadcast.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -210,8 +212,8 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] for a pattern that cannot be read or is not supported; [`Error::Shape`] when it does not fit the
-    /// tensors, or an intermediate result has more than [`MAX_RANK`] axes.
+    /// [`Error::Value`] for a pattern that cannot be parsed or is not supported; [`Error::Shape`] if it does
+    /// not fit the tensors, or if an intermediate result has more than [`MAX_RANK`] axes.
     #[track_caller]
     pub fn einsum(pattern: &str, operands: &[&Self]) -> Result<Self> {
         let ranks: Vec<usize> = operands.iter().map(|operand| operand.rank()).collect();

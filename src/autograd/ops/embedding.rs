@@ -27,12 +27,13 @@ impl<T: Element> Backward<T> for Embedding {
 }
 
 impl<T: Element> Tensor<T> {
-    /// Of this table of `[rows, dim]` the rows with these indices, as `[indices, dim]`; an index may come again, and what
-    /// its gradients sum up to does not depend on the number of threads. The gradient of the row `padding_idx` is 0.
+    /// The rows of this `[rows, dim]` table with these indices, as `[indices, dim]`. An index may occur
+    /// several times; the sum of its gradients does not depend on the number of threads. The gradient of the
+    /// row `padding_idx` is 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless the table is `[rows, dim]`; [`Error::Value`] naming an index that is no row, and its
-    /// position.
+    /// [`Error::Shape`] if the table is not `[rows, dim]`; [`Error::Value`] naming an index that is out of
+    /// range, and its position.
     #[track_caller]
     pub fn embedding(&self, indices: &[usize], padding_idx: Option<usize>) -> Result<Self> {
         let &[rows, dim] = self.shape() else {

@@ -1,4 +1,4 @@
-//! What follows an affine or normalising operation and can be done in its passes: residual, ReLU, dropout.
+//! Operations that can be fused into an affine or normalising operation before them: residual, ReLU, dropout.
 
 use crate::autograd::Parent;
 use crate::error::{Error, Result};
@@ -7,9 +7,9 @@ use crate::kernels::map;
 use crate::simd::Element;
 use crate::tensor::{Numbers, Tensor};
 
-/// `dropout(relu(y + add))` of a result `y`; without `add` and `dropout` the ReLU alone.
+/// `dropout(relu(y + add))` for a result `y`; without `add` and `dropout`, just the ReLU.
 ///
-/// What an operation gives with an epilogue has the bits of the operations one by one, and so have its gradients.
+/// The results and gradients of a fused operation are bit-identical to those of the separate operations.
 #[derive(Clone, Copy)]
 pub struct Epilogue<'a, T: Element> {
     /// Of the shape of y.
@@ -26,10 +26,11 @@ impl<T: Element> Default for Epilogue<'_, T> {
 }
 
 impl<'a, T: Element> Epilogue<'a, T> {
-    /// The operations one by one.
+    /// Runs the separate operations.
     ///
     /// # Errors
-    /// Those of the operations.
+    /// [`Error::Shape`] if `add` does not have the shape of y; [`Error::Value`] if the probability is not in
+    /// [0, 1].
     #[track_caller]
     pub fn apply(self, y: &Tensor<T>) -> Result<Tensor<T>> {
         let y = match self.add {
@@ -42,7 +43,7 @@ impl<'a, T: Element> Epilogue<'a, T> {
         }
     }
 
-    /// An error unless it fits a result of this shape.
+    /// Checks that the epilogue fits a result of this shape.
     pub(super) fn check(&self, op: &'static str, shape: &[usize]) -> Result<()> {
         if let Some(add) = self.add.filter(|add| add.shape() != shape) {
             let message = format!("what is added is {:?}, expected {shape:?}", add.shape());
@@ -51,23 +52,23 @@ impl<'a, T: Element> Epilogue<'a, T> {
         Ok(())
     }
 
-    /// Dropout alone, of numbers that have been through the rest.
+    /// Applies dropout alone, to numbers that have been through the rest.
     pub(super) fn drop_from(self, y: &mut [T]) -> Result<()> {
         self.dropout.map_or(Ok(()), |(p, key)| dropout::in_place(p, key, y))
     }
 
-    /// What the backward pass needs of it.
+    /// What the backward pass of the epilogue needs.
     pub(super) fn keep(self, y: &Tensor<T>, residual: Parent) -> Kept<T> {
         let scale = self.dropout.map_or(T::ONE, |(p, _)| dropout::scale(p));
         Kept { y: y.numbers(), scale, residual }
     }
 }
 
-/// The output, which is above 0 where the gradient passes: a ReLU's is above 0 exactly there, and dropout multiplies it
-/// with 0 or with 1 and more.
+/// The output, which is above 0 exactly where the gradient passes: that holds for a ReLU, and dropout
+/// multiplies its result by 0 or by at least 1.
 pub(super) struct Kept<T: Element> {
     pub y: Numbers<T>,
-    /// What dropout multiplied with.
+    /// The factors of dropout.
     pub scale: T,
     pub residual: Parent,
 }

@@ -1,6 +1,6 @@
-//! Picking and putting by indices along an axis.
+//! Gathering and scattering by indices along an axis.
 //!
-//! Indices are slices of `usize`: those of places of an axis, one after the other, or one for each element of a result,
+//! Indices are slices of `usize`: a list of positions on an axis, or one index for each element of a result,
 //! row by row.
 
 use super::{Backward, Op};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::{Shape, Tensor, axis, axis::Axis, resolve_axes, resolve_axis};
 
-/// Places of an axis of a tensor, taken or added to.
+/// Selected positions of an axis, read or added to.
 pub(crate) struct Places {
     indices: Buffer<usize>,
     axis: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Places {
     parents: [Parent; 2],
 }
 
-/// `y = x[…, indices, …]`; the second parent is none.
+/// `y = x[…, indices, …]`; there is no second parent.
 pub(crate) struct IndexSelect(Places);
 
 impl<T: Element> Backward<T> for IndexSelect {
@@ -81,7 +81,7 @@ impl<T: Element> Backward<T> for Scatter {
             Tensor::build(self.source, |dx| {
                 axis::gather(dy.data(), axis, &self.indices, dx)?;
                 if !self.add {
-                    // Of elements that went to the same place the last one stayed.
+                    // Of several elements written to the same position, the last one wins.
                     let order: Vec<usize> = (0..dx.len()).collect();
                     let (mut last, mut winners) = (vec![0; dy.len()], vec![0; dx.len()]);
                     axis::scatter(&order, &self.indices, &mut last, axis, |last, k| *last = k)?;
@@ -105,8 +105,8 @@ impl<T: Element> Backward<T> for Scatter {
 }
 
 impl<T: Element> Tensor<T> {
-    /// The given places of an axis, in this order; a place may come again. A scalar has one place along axis 0, and one
-    /// index gives a scalar.
+    /// The given positions of an axis, in this order; a position may occur several times. A scalar has one
+    /// position along axis 0, and a single index returns a scalar.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -116,16 +116,16 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist; [`Error::Value`] for an index that does not.
+    /// [`Error::Shape`] if the axis does not exist; [`Error::Value`] for an index out of range.
     #[track_caller]
     pub fn index_select(&self, axis: isize, indices: &[usize]) -> Result<Self> {
         self.selected("index_select", axis, indices)
     }
 
-    /// The given indices of the first axis, in this order; an index may come again.
+    /// The given indices of the first axis, in this order; an index may occur several times.
     ///
     /// # Errors
-    /// As [`index_select`](Tensor::index_select).
+    /// [`Error::Shape`] if there is no axis; [`Error::Value`] for an index out of range.
     #[track_caller]
     pub fn gather_rows(&self, rows: &[usize]) -> Result<Self> {
         self.selected("gather_rows", 0, rows)
@@ -152,10 +152,10 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The axes `axes` the other way round.
+    /// Reverses the axes `axes`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when an axis does not exist or is named twice.
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn flip(&self, axes: &[isize]) -> Result<Self> {
         resolve_axes("flip", axes, self.rank())?;
@@ -168,10 +168,11 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// An axis moved on by `shift` places, those at its end coming in at the front; a negative shift moves back.
+    /// Rotates an axis by `shift` positions: elements that leave at its end enter at the front; a negative
+    /// shift rotates the other way.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist.
+    /// [`Error::Shape`] if the axis does not exist.
     #[track_caller]
     pub fn roll(&self, shift: isize, axis: isize) -> Result<Self> {
         let len = self.shape()[resolve_axis("roll", axis, self.rank())?];
@@ -179,8 +180,8 @@ impl<T: Element> Tensor<T> {
         self.selected("roll", axis, &(len - shift..len).chain(0..len - shift).collect::<Vec<_>>())
     }
 
-    /// A copy in which the places `indices` of an axis have those of `source` added, one after the other; a place may
-    /// come again.
+    /// A copy in which the elements of `source` are added at the positions `indices` of an axis, one after
+    /// the other; a position may occur several times.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -190,8 +191,8 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist, or `source` does not have the shape of this tensor with the axis
-    /// as long as `indices`; [`Error::Value`] for an index that does not exist.
+    /// [`Error::Shape`] if the axis does not exist, or if `source` does not have the shape of this tensor
+    /// with the axis as long as `indices`; [`Error::Value`] for an index out of range.
     #[track_caller]
     pub fn index_add(&self, axis: isize, indices: &[usize], source: &Self) -> Result<Self> {
         let axis = resolve_axis("index_add", axis, self.rank())?;
@@ -219,12 +220,13 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// For each index the element at that place of an axis, the other axes being where the index is.
+    /// For each index, the element at that position of an axis; the other coordinates are those of the index.
     ///
-    /// `indices` are those of a tensor with the other axes of this one, row by row, so that their number says how long
-    /// the axis of the result is: one index per row of a matrix gives a column. What [`argsort`](Tensor::argsort),
-    /// [`topk`](Tensor::topk) and [`argmax`](Tensor::argmax) give is of this form. Where the other axes have no
-    /// elements, the axis of the result has none.
+    /// `indices` are the elements of a tensor whose other axes are those of this one, row by row, so that
+    /// their number determines the length of the axis in the result: one index per row of a matrix gives a
+    /// column. The results of [`argsort`](Tensor::argsort), [`topk`](Tensor::topk) and
+    /// [`argmax`](Tensor::argmax) have this form. If the other axes have no elements, the axis of the result
+    /// has length 0.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -235,8 +237,8 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist, or `indices` do not fill the other axes; [`Error::Value`] for an
-    /// index that does not exist.
+    /// [`Error::Shape`] if the axis does not exist, or if the number of `indices` is not a multiple of the
+    /// other axes' elements; [`Error::Value`] for an index out of range.
     #[track_caller]
     pub fn gather(&self, axis: isize, indices: &[usize]) -> Result<Self> {
         if let (Some(x), [_]) = (self.scalar_as_vector(axis)?, indices) {
@@ -247,7 +249,7 @@ impl<T: Element> Tensor<T> {
         self.gathered("gather", axis, indices, shape)
     }
 
-    /// The shape that `indices` along an axis have.
+    /// The shape of `indices` along an axis.
     fn indexed(&self, op: &'static str, axis: usize, indices: &[usize]) -> Result<Shape> {
         axis::check(op, indices, axis, self.shape())?;
         let others = self.dims().with(axis, 1).elements();
@@ -259,7 +261,7 @@ impl<T: Element> Tensor<T> {
         Ok(self.dims().with(axis, indices.len().checked_div(others).unwrap_or(0)))
     }
 
-    /// [`gather`](Tensor::gather) with indices that are known to be right, of this shape.
+    /// [`gather`](Tensor::gather) with indices of this shape that are known to be in range.
     #[track_caller]
     pub(super) fn gathered(
         &self,
@@ -275,22 +277,25 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// A copy in which each element of `source` is put at the place of an axis that its index says, the other axes being
-    /// where it is; the opposite of [`gather`](Tensor::gather). Of elements with the same place the last one stays, and
-    /// has the gradient.
+    /// A copy in which each element of `source` is written to the position of an axis that its index gives;
+    /// the other coordinates are its own. The opposite of [`gather`](Tensor::gather). Of several elements
+    /// written to the same position, the last one wins and gets the gradient.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist, or `source` does not have this tensor's shape beside it, or
-    /// another number of elements than `indices`; [`Error::Value`] for an index that does not exist.
+    /// [`Error::Shape`] if the axis does not exist, if the other axes of `source` are not those of this
+    /// tensor, or if it does not have as many elements as there are `indices`; [`Error::Value`] for an index
+    /// out of range.
     #[track_caller]
     pub fn scatter(&self, axis: isize, indices: &[usize], source: &Self) -> Result<Self> {
         self.scattered("scatter", axis, indices, source, false)
     }
 
-    /// [`scatter`](Tensor::scatter) that adds the elements, one after the other, to what is at their places.
+    /// [`scatter`](Tensor::scatter), but adds the elements, one after the other, to those at their positions.
     ///
     /// # Errors
-    /// As [`scatter`](Tensor::scatter).
+    /// [`Error::Shape`] if the axis does not exist, if the other axes of `source` are not those of this
+    /// tensor, or if it does not have as many elements as there are `indices`; [`Error::Value`] for an index
+    /// out of range.
     #[track_caller]
     pub fn scatter_add(&self, axis: isize, indices: &[usize], source: &Self) -> Result<Self> {
         self.scattered("scatter_add", axis, indices, source, true)

@@ -32,13 +32,13 @@ impl<T: Element> Backward<T> for GroupNorm<T> {
 }
 
 impl<T: Element> Tensor<T> {
-    /// `(x − mean) / sqrt(var + eps) · gamma + beta` for x of `[samples, channels, …]` (Wu and He 2018): mean and biased
-    /// variance are of each group of neighbouring channels, with all axes after them, of each sample. `affine` is (gamma,
-    /// beta), both of `[channels]`.
+    /// `(x − mean) / sqrt(var + eps) · gamma + beta` for x of `[samples, channels, …]` (Wu and He 2018), with
+    /// the mean and biased variance of each group of neighbouring channels, including all axes after them, of
+    /// each sample. `affine` is (gamma, beta), both of `[channels]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes do not fit or the channels do not fall into equal groups; [`Error::Value`] for an
-    /// eps that is negative or not finite.
+    /// [`Error::Shape`] if the shapes do not fit or the channels cannot be divided into equal groups;
+    /// [`Error::Value`] if eps is negative or not finite.
     #[track_caller]
     pub fn group_norm(&self, groups: usize, affine: Option<(&Self, &Self)>, eps: f64) -> Result<Self> {
         let &[samples, channels, ref rest @ ..] = self.shape() else {
@@ -49,7 +49,7 @@ impl<T: Element> Tensor<T> {
         let layout = Layout { channels, inner: rest.iter().product(), groups };
         let x = self.compact();
         let (gamma, beta) = affine.map(|(gamma, beta)| (gamma.compact(), beta.compact())).unzip();
-        // The kernel refuses more groups than channels.
+        // The kernel rejects more groups than channels.
         let rows = if x.len() == 0 { 0 } else { samples * groups.min(channels) };
         let (mut mean, mut rstd) = (Buffer::try_stale(rows)?, Buffer::try_stale(rows)?);
         let y = Tensor::build(x.dims(), |y| {

@@ -1,4 +1,4 @@
-//! Parts of a tensor: places, ranges, diagonals, pieces of an axis.
+//! Parts of a tensor: single indices, ranges, diagonals, pieces of an axis.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::simd::Element;
 use crate::tensor::{Index, Pick, Region, Shape, Tensor, resolve_axis};
 
-/// A part of a tensor of shape `from`, where it lies when that has no gaps.
+/// A part of a tensor of shape `from`, as its position in a contiguous tensor of that shape.
 pub(crate) struct Part {
     from: Shape,
     region: Region,
@@ -27,7 +27,7 @@ impl<T: Element> Backward<T> for Part {
 }
 
 impl<T: Element> Tensor<T> {
-    /// The part of the tensor that `region` finds, from its strides.
+    /// The part of the tensor that `region` selects, given its strides.
     #[track_caller]
     fn part(&self, name: &'static str, region: impl Fn(&[usize]) -> Result<Region>) -> Result<Self> {
         let contiguous = region(&self.dims().contiguous_strides())?;
@@ -37,15 +37,16 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The part of the tensor that an index takes, without a copy.
+    /// The part of the tensor that an index selects, without a copy.
     ///
-    /// An index is a tuple with one entry per axis, from the first axis on; axes that are not named are taken whole. An
-    /// integer takes one place, and the axis goes; a range takes a part of the axis, `..` all of it; negative numbers
-    /// count from the end. [`step`](crate::tensor::step) takes every so many-th place of a range,
-    /// [`Ellipsis`](crate::tensor::Ellipsis) all axes between others, [`NewAxis`](crate::tensor::NewAxis) adds one.
+    /// An index is a tuple with one entry per axis, from the first axis on; axes without an entry are taken
+    /// whole. An integer selects one position and removes the axis; a range selects a part of the axis, `..`
+    /// all of it; negative numbers count from the end. [`step`](crate::tensor::step) takes every nth position
+    /// of a range, [`Ellipsis`](crate::tensor::Ellipsis) skips all axes between others,
+    /// [`NewAxis`](crate::tensor::NewAxis) adds one.
     ///
-    /// Unlike in PyTorch, a range that goes beyond its axis is an error and is not cut. Clippy takes literals such as
-    /// `1..-1` for mistakes; `#![allow(clippy::reversed_empty_ranges)]` tells it otherwise.
+    /// Unlike in PyTorch, a range that goes beyond its axis is an error and is not clipped. Clippy takes
+    /// literals such as `1..-1` for mistakes; `#![allow(clippy::reversed_empty_ranges)]` silences it.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -60,8 +61,9 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] naming the axis and the shape when a place or an end of a range does not exist, a range ends
-    /// before it starts, a step is 0, more axes are named than there are, or the result has too many.
+    /// [`Error::Shape`] naming the axis and the shape if a position or a bound of a range does not exist, a
+    /// range ends before it starts, a step is 0, more axes are named than there are, or the result would have
+    /// too many.
     #[track_caller]
     pub fn index(&self, index: impl Index) -> Result<Self> {
         let picks = index.picks();
@@ -71,7 +73,7 @@ impl<T: Element> Tensor<T> {
     /// The indices `range` of one axis, without a copy.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist or is shorter.
+    /// [`Error::Shape`] if the axis does not exist or is too short.
     #[track_caller]
     pub fn slice(&self, axis: isize, range: Range<usize>) -> Result<Self> {
         let axis = resolve_axis("slice", axis, self.rank())?;
@@ -88,10 +90,10 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// One place of an axis, which goes, without a copy; a negative index counts from the end.
+    /// One position of an axis, which is removed, without a copy; a negative index counts from the end.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis or the index does not exist.
+    /// [`Error::Shape`] if the axis or the index does not exist.
     #[track_caller]
     pub fn select(&self, axis: isize, index: isize) -> Result<Self> {
         let axis = resolve_axis("select", axis, self.rank())?;
@@ -105,11 +107,11 @@ impl<T: Element> Tensor<T> {
         self.part("select", |strides| Region::of(self.dims(), strides, &picks[..=axis]))
     }
 
-    /// The elements of a matrix `offset` places right of the main diagonal, or below it when negative, without a copy.
-    /// Of more axes, those of the last two, `[…, m, n] → […, d]`.
+    /// The elements of a matrix that are `offset` positions to the right of the main diagonal, or below it if
+    /// negative, without a copy. With more axes, the diagonals of the last two, `[…, m, n] → […, d]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are fewer than two axes or the offset lies outside the matrix.
+    /// [`Error::Shape`] if there are fewer than two axes or the offset is outside the matrix.
     #[track_caller]
     pub fn diagonal(&self, offset: isize) -> Result<Self> {
         let [front @ .., rows, cols] = self.shape() else {
@@ -131,10 +133,11 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// Pieces of `size` indices of an axis, the last one shorter, without a copy; one empty piece of an empty axis.
+    /// Pieces of `size` indices of an axis, the last one shorter, without a copy; an empty axis has one empty
+    /// piece.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist; [`Error::Value`] when the size is 0.
+    /// [`Error::Shape`] if the axis does not exist; [`Error::Value`] if the size is 0.
     #[track_caller]
     pub fn split(&self, size: usize, axis: isize) -> Result<Vec<Self>> {
         let axis = resolve_axis("split", axis, self.rank())?;
@@ -149,7 +152,7 @@ impl<T: Element> Tensor<T> {
     /// Pieces of an axis of these lengths, without a copy.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist or the lengths do not add up to its length.
+    /// [`Error::Shape`] if the axis does not exist or the lengths do not add up to its length.
     #[track_caller]
     pub fn split_with_sizes(&self, sizes: &[usize], axis: isize) -> Result<Vec<Self>> {
         let axis = resolve_axis("split_with_sizes", axis, self.rank())?;
@@ -166,11 +169,11 @@ impl<T: Element> Tensor<T> {
         pieces.collect()
     }
 
-    /// At most `chunks` pieces of an axis, without a copy: all of the same length, rounded up, but for the last one. So
-    /// they can be fewer, as in PyTorch.
+    /// At most `chunks` pieces of an axis, without a copy: all of the same length, rounded up, except for the
+    /// last one. As in PyTorch, there can be fewer.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist; [`Error::Value`] when `chunks` is 0.
+    /// [`Error::Shape`] if the axis does not exist; [`Error::Value`] if `chunks` is 0.
     #[track_caller]
     pub fn chunk(&self, chunks: usize, axis: isize) -> Result<Vec<Self>> {
         let resolved = resolve_axis("chunk", axis, self.rank())?;
@@ -180,10 +183,11 @@ impl<T: Element> Tensor<T> {
         self.split(self.shape()[resolved].div_ceil(chunks).max(1), axis)
     }
 
-    /// The tensors at each place of an axis, which goes, without a copy: what [`stack`](Tensor::stack) joins.
+    /// The tensors at each position of an axis, which is removed, without a copy: the inverse of
+    /// [`stack`](Tensor::stack).
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist.
+    /// [`Error::Shape`] if the axis does not exist.
     #[track_caller]
     pub fn unbind(&self, axis: isize) -> Result<Vec<Self>> {
         let axis = resolve_axis("unbind", axis, self.rank())?;

@@ -29,7 +29,7 @@ impl<T: Element> Backward<T> for LayerNorm<T> {
     }
 }
 
-/// Runs a kernel that gives dx, dγ and dβ together, and hands them out.
+/// Runs a kernel that computes dx, dγ and dβ together, and distributes them.
 pub(super) fn norm_backward<T: Element>(
     of_x: Shape,
     features: usize,
@@ -49,7 +49,7 @@ pub(super) fn norm_backward<T: Element>(
     gradients.add(parents[2], || Ok(Tensor::from_buffer(dbeta, shape)))
 }
 
-/// An error unless γ and β are both there or both not, and have one element per feature.
+/// Checks that γ and β are either both given or both absent, and have one element per feature.
 pub(super) fn check_affine<T: Element>(
     name: &'static str,
     x: &Tensor<T>,
@@ -67,11 +67,11 @@ pub(super) fn check_affine<T: Element>(
 }
 
 impl<T: Element> Tensor<T> {
-    /// `(x − mean) / sqrt(var + eps) · gamma + beta` over the last axis, with the biased variance. `affine` is
-    /// (gamma, beta), both of the length of the last axis.
+    /// `(x − mean) / sqrt(var + eps) · gamma + beta` over the last axis, with the biased variance. `affine`
+    /// is (gamma, beta), both of the length of the last axis.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes do not fit; [`Error::Value`] for an eps that is negative or not finite.
+    /// [`Error::Shape`] if the shapes do not fit; [`Error::Value`] if eps is negative or not finite.
     #[track_caller]
     pub fn layer_norm(&self, affine: Option<(&Self, &Self)>, eps: f64) -> Result<Self> {
         let Some(&cols) = self.shape().last() else {

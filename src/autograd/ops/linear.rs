@@ -14,10 +14,11 @@ use crate::parallel;
 use crate::simd::Element;
 use crate::tensor::{Numbers, Shape, Tensor};
 
-/// Nanoseconds of a product from which two threads share it as well as they do two products of its size.
+/// From this many nanoseconds on, two threads gain as much from sharing one product as from computing two
+/// products of its size in parallel.
 const APART: usize = 100_000;
 
-/// Which axis of a linear layer's weight is which.
+/// The order of the axes of a linear layer's weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightLayout {
     /// `[outputs, inputs]`, y = x·Wᵀ + b: PyTorch's.
@@ -28,7 +29,7 @@ pub enum WeightLayout {
 }
 
 impl WeightLayout {
-    /// Inputs and outputs of a weight of this shape, if it is a matrix.
+    /// The number of inputs and outputs of a weight of this shape, if it is a matrix.
     pub(crate) fn sizes(self, weight: &[usize]) -> Option<(usize, usize)> {
         match (weight, self) {
             (&[outputs, inputs], Self::OutIn) | (&[inputs, outputs], Self::InOut) => Some((inputs, outputs)),
@@ -47,7 +48,7 @@ impl WeightLayout {
 
 pub(crate) struct Linear<T: Element> {
     x: Numbers<T>,
-    /// Of x.
+    /// The shape of x.
     shape: Shape,
     outputs: usize,
     weight: Numbers<T>,
@@ -56,13 +57,13 @@ pub(crate) struct Linear<T: Element> {
     parents: [Parent; 3],
 }
 
-/// The leading axes as rows.
+/// Treats the leading axes as rows.
 fn rows<T: Element>(x: &[T], shape: Shape) -> Result<MatRef<'_, T>> {
     let (&cols, leading) = shape.split_last().expect("checked by `linear`: there is a last axis");
     MatRef::row_major(x, leading.iter().product(), cols)
 }
 
-/// The leading axes as rows, to write.
+/// Treats the leading axes as rows, mutable.
 fn rows_mut<T: Element>(y: &mut [T], shape: Shape) -> Result<MatMut<'_, T>> {
     let (&cols, leading) = shape.split_last().expect("checked by `linear`: there is a last axis");
     MatMut::row_major(y, leading.iter().product(), cols)
@@ -97,7 +98,7 @@ impl<T: Element> Backward<T> for Linear<T> {
             Tensor::build(of_weight, |dw| gemm(T::ONE, a.t(), b, T::ZERO, rows_mut(dw, of_weight)?))
         };
         let [of_x, of_weight, of_bias] = self.parents;
-        // Two products of the same size: small ones get a thread each.
+        // Two products of the same size: small ones are computed on one thread each.
         let settings = context::settings()?;
         let nanoseconds = nanoseconds::<T>(self.shape.elements().saturating_mul(outputs));
         let apart = settings.threads == 2 && nanoseconds < APART;
@@ -117,7 +118,8 @@ impl<T: Element> Backward<T> for Linear<T> {
     }
 }
 
-/// What `product` writes for the rows of x, and then the rest of the layer. The shapes of x and the bias fit.
+/// Calls `product` for the rows of x, then runs the rest of the layer. The shapes of x and the bias have been
+/// checked.
 fn affine<T: Element>(
     x: &Tensor<T>,
     outputs: usize,
@@ -141,7 +143,7 @@ fn affine<T: Element>(
 }
 
 impl<T: Element> Tensor<T> {
-    /// [`linear_with`](Tensor::linear_with) for a weight that was packed before; not recorded.
+    /// [`linear_with`](Tensor::linear_with) for a weight that was packed earlier; not recorded.
     pub(crate) fn linear_packed(
         &self,
         weight: &PackedB<T>,
@@ -153,30 +155,31 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// `x · weightᵀ + bias` for x of `[…, inputs]`, weight of `[outputs, inputs]` and bias of `[outputs]`: the matrix
-    /// product and the bias in one pass.
+    /// `x · weightᵀ + bias` for x of `[…, inputs]`, weight of `[outputs, inputs]` and bias of `[outputs]`:
+    /// matrix product and bias in one pass.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes do not fit.
+    /// [`Error::Shape`] if the shapes do not fit.
     #[track_caller]
     pub fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
         self.linear_with(weight, WeightLayout::OutIn, bias, None)
     }
 
-    /// [`linear`](Tensor::linear) and what follows it, in the same pass: the bits of the operations one by one.
+    /// [`linear`](Tensor::linear) followed by an epilogue, in the same pass. The bits are those of the
+    /// separate operations.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes do not fit, [`Error::Value`] when dropout's p is no probability.
+    /// [`Error::Shape`] if the shapes do not fit, [`Error::Value`] if dropout's p is not in [0, 1].
     #[track_caller]
     pub fn linear_then(&self, weight: &Self, bias: Option<&Self>, then: Epilogue<'_, T>) -> Result<Self> {
         self.linear_with(weight, WeightLayout::OutIn, bias, Some(then))
     }
 
-    /// [`linear`](Tensor::linear) or, with what follows, [`linear_then`](Tensor::linear_then), for a weight in either
-    /// layout.
+    /// [`linear`](Tensor::linear), or with an epilogue [`linear_then`](Tensor::linear_then), for a weight in
+    /// either layout.
     ///
     /// # Errors
-    /// As [`linear_then`](Tensor::linear_then).
+    /// [`Error::Shape`] if the shapes do not fit, [`Error::Value`] if dropout's p is not in [0, 1].
     #[track_caller]
     pub fn linear_with(
         &self,

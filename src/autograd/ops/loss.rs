@@ -8,7 +8,7 @@ use crate::kernels::reduce::{self, Reduce};
 use crate::simd::Element;
 use crate::tensor::Tensor;
 
-/// What becomes of the losses of single elements or rows.
+/// How the losses of single elements or rows are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
     /// Their mean.
@@ -16,7 +16,7 @@ pub enum Reduction {
     Mean,
     /// Their sum.
     Sum,
-    /// They stay as they are.
+    /// Not at all: every loss is returned.
     None,
 }
 
@@ -30,7 +30,7 @@ impl Reduction {
         })
     }
 
-    /// The gradient of each of `count` losses from that of the reduced loss; `None` when each has its own.
+    /// The gradient of each of `count` losses from that of the reduced loss; `None` if each loss has its own.
     pub(super) fn each<T: Element>(self, dy: &Tensor<T>, count: usize) -> Result<Option<T>> {
         Ok(match self {
             Reduction::None => None,
@@ -110,7 +110,7 @@ impl<T: Element> Tensor<T> {
     /// `(x − target)²`, reduced.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes differ.
+    /// [`Error::Shape`] if the shapes differ.
     #[track_caller]
     pub fn mse_loss(&self, target: &Self, reduction: Reduction) -> Result<Self> {
         self.elementwise_loss("mse_loss", Loss::SquaredError, target, reduction)
@@ -119,7 +119,7 @@ impl<T: Element> Tensor<T> {
     /// `|x − target|`, reduced; the derivative at 0 is 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes differ.
+    /// [`Error::Shape`] if the shapes differ.
     #[track_caller]
     pub fn l1_loss(&self, target: &Self, reduction: Reduction) -> Result<Self> {
         self.elementwise_loss("l1_loss", Loss::AbsoluteError, target, reduction)
@@ -128,16 +128,17 @@ impl<T: Element> Tensor<T> {
     /// `½·e²` where `|e| ≤ delta`, else `delta·(|e| − ½·delta)`, for e = x − target, reduced.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes differ; [`Error::Value`] unless delta is finite and positive.
+    /// [`Error::Shape`] if the shapes differ; [`Error::Value`] if delta is not finite and positive.
     #[track_caller]
     pub fn huber_loss(&self, target: &Self, delta: T, reduction: Reduction) -> Result<Self> {
         self.elementwise_loss("huber_loss", Loss::Huber { delta }, target, reduction)
     }
 
-    /// Binary cross-entropy of `sigmoid(x)` with targets in [0, 1]: `max(x, 0) − x·t + ln(1 + exp(−|x|))`, reduced.
+    /// Binary cross-entropy of `sigmoid(x)` with targets in [0, 1]: `max(x, 0) − x·t + ln(1 + exp(−|x|))`,
+    /// reduced.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes differ; [`Error::Value`] for a target outside [0, 1].
+    /// [`Error::Shape`] if the shapes differ; [`Error::Value`] for a target outside [0, 1].
     #[track_caller]
     pub fn bce_with_logits_loss(&self, target: &Self, reduction: Reduction) -> Result<Self> {
         self.elementwise_loss("bce_with_logits_loss", Loss::BceWithLogits, target, reduction)

@@ -1,7 +1,7 @@
-//! Comparisons, and what is chosen by them.
+//! Comparisons, and selections by their results.
 //!
-//! There is no tensor of truth values: a mask is a tensor of the same element type, in which 0 is false and everything
-//! else, NaN too, is true. Comparisons give 1 and 0.
+//! There are no boolean tensors: a mask is a tensor of the same element type, in which 0 is false and
+//! everything else, including NaN, is true. Comparisons return 1 and 0.
 
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, is_recording, record};
@@ -26,7 +26,7 @@ macro_rules! comparisons {
                 #[doc = concat!("1 where x ", $symbol, " y, else 0, with broadcasting. Plain numbers without a gradient.")]
                 ///
                 /// # Errors
-                /// [`Error::Shape`] when the shapes do not broadcast.
+                /// [`Error::Shape`] if the shapes cannot be broadcast.
                 pub fn $name(&self, other: &Self) -> Result<Self> {
                     let shape = Shape::broadcast(stringify!($name), &self.dims(), &other.dims())?;
                     zip(shape, [self, other], |[x, y]| number($compare(&x, &y)))
@@ -35,7 +35,7 @@ macro_rules! comparisons {
                 #[doc = concat!("1 where x ", $symbol, " number, else 0. Plain numbers without a gradient.")]
                 ///
                 /// # Errors
-                /// Only those of a bad setting.
+                /// [`Error::Setting`] for an invalid `GRISTMILL_` variable.
                 pub fn $scalar(&self, number: T) -> Result<Self> {
                     zip(self.dims(), [self], |[x]| self::number($compare(&x, &number)))
                 }
@@ -59,7 +59,7 @@ macro_rules! logical {
                 #[doc = concat!("1 where ", $what, ", else 0, with broadcasting; what is not 0 is true. Plain numbers without a gradient.")]
                 ///
                 /// # Errors
-                /// [`Error::Shape`] when the shapes do not broadcast.
+                /// [`Error::Shape`] if the shapes cannot be broadcast.
                 pub fn $name(&self, other: &Self) -> Result<Self> {
                     let shape = Shape::broadcast(stringify!($name), &self.dims(), &other.dims())?;
                     zip(shape, [self, other], |[x, y]| number($combine(is_true(x), is_true(y))))
@@ -74,7 +74,7 @@ logical! {
     "one is true but not both" logical_xor |x, y| x != y;
 }
 
-/// The elements of one tensor where a mask is true, of another elsewhere.
+/// Selects the elements of one tensor where a mask is true, those of another elsewhere.
 pub(crate) struct Where<T: Element> {
     mask: Tensor<T>,
     shapes: [Shape; 2],
@@ -84,7 +84,7 @@ pub(crate) struct Where<T: Element> {
 impl<T: Element> Backward<T> for Where<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         for (side, when) in [(0, true), (1, false)] {
-            // Chosen, not multiplied: NaN on the other side is none of its business.
+            // Selected, not multiplied: NaN in the other tensor has no effect.
             gradients.add(self.parents[side], || {
                 let choose = |[mask, dy]: [T; 2]| if is_true(mask) == when { dy } else { T::ZERO };
                 zip(dy.dims(), [&self.mask, &dy], choose)?.sum_to(self.shapes[side])
@@ -94,7 +94,7 @@ impl<T: Element> Backward<T> for Where<T> {
     }
 }
 
-/// Elements at these places of a tensor broadcast from `from` to `shape`.
+/// The elements at these positions of a tensor broadcast from `from` to `shape`.
 pub(crate) struct MaskedSelect {
     places: Buffer<usize>,
     shape: Shape,
@@ -113,7 +113,7 @@ impl<T: Element> Backward<T> for MaskedSelect {
     }
 }
 
-/// A matrix without what lies beyond a diagonal.
+/// A matrix with everything beyond a diagonal set to 0.
 pub(crate) struct Triangle {
     lower: bool,
     diagonal: isize,
@@ -133,7 +133,8 @@ fn triangle<T: Element>(x: &Tensor<T>, lower: bool, diagonal: isize) -> Result<T
         if !y.is_empty() {
             let pairs = y.chunks_exact_mut(cols).zip(x.data().chunks_exact(cols));
             for (row, (y, x)) in pairs.enumerate().map(|(i, pair)| (i % rows, pair)) {
-                // The first column beyond the lower triangle, which is the first one of the upper triangle above it.
+                // The first column beyond the lower triangle, which is the first column of the upper triangle
+                // above it.
                 let first = (row as isize).saturating_add(diagonal).saturating_add(isize::from(lower));
                 let end = first.clamp(0, cols as isize) as usize;
                 let kept = if lower { 0..end } else { end..cols };
@@ -146,15 +147,15 @@ fn triangle<T: Element>(x: &Tensor<T>, lower: bool, diagonal: isize) -> Result<T
 }
 
 impl<T: Element> Tensor<T> {
-    /// 1 where x is 0, else 0. Plain numbers without a gradient.
+    /// 1 where x is 0, else 0. Not recorded: there is no gradient.
     ///
     /// # Errors
-    /// Only those of a bad setting.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable.
     pub fn logical_not(&self) -> Result<Self> {
         self.eq_scalar(T::ZERO)
     }
 
-    /// The places of the elements that are not 0, counted through all elements row by row.
+    /// The positions of the elements that are not 0, counted through all elements row by row.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -167,7 +168,7 @@ impl<T: Element> Tensor<T> {
         x.data().iter().enumerate().filter_map(|(place, &x)| is_true(x).then_some(place)).collect()
     }
 
-    /// This tensor as a mask, which has no gradient.
+    /// This tensor as a mask; an error if it requires a gradient.
     fn as_mask(&self, op: &'static str) -> Result<&Self> {
         if is_recording() && self.is_tracked() {
             return Err(Error::autograd(op, "there is no gradient of a mask; detach it"));
@@ -175,7 +176,8 @@ impl<T: Element> Tensor<T> {
         Ok(self)
     }
 
-    /// The elements of `on_true` where this mask is true (not 0), those of `on_false` elsewhere; all three broadcast.
+    /// The elements of `on_true` where this mask is true (not 0), those of `on_false` elsewhere; all three
+    /// are broadcast.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -186,7 +188,8 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes do not broadcast; [`Error::Autograd`] when the mask wants a gradient.
+    /// [`Error::Shape`] if the shapes cannot be broadcast; [`Error::Autograd`] if the mask requires a
+    /// gradient.
     #[track_caller]
     pub fn where_cond(&self, on_true: &Self, on_false: &Self) -> Result<Self> {
         let mask = self.as_mask("where_cond")?;
@@ -199,10 +202,10 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// A copy with `value` where `mask`, which broadcasts to this shape, is true (not 0).
+    /// A copy with `value` where `mask`, which is broadcast to this shape, is true (not 0).
     ///
     /// # Errors
-    /// [`Error::Shape`] when the mask does not broadcast; [`Error::Autograd`] when it wants a gradient.
+    /// [`Error::Shape`] if the mask cannot be broadcast; [`Error::Autograd`] if it requires a gradient.
     #[track_caller]
     pub fn masked_fill(&self, mask: &Self, value: T) -> Result<Self> {
         let mask = mask.as_mask("masked_fill")?;
@@ -217,10 +220,11 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The elements where `mask` is true (not 0), row by row, `[n]`; both broadcast.
+    /// The elements where `mask` is true (not 0), row by row, `[n]`; both are broadcast.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes do not broadcast; [`Error::Autograd`] when the mask wants a gradient.
+    /// [`Error::Shape`] if the shapes cannot be broadcast; [`Error::Autograd`] if the mask requires a
+    /// gradient.
     #[track_caller]
     pub fn masked_select(&self, mask: &Self) -> Result<Self> {
         let mask = mask.as_mask("masked_select")?;
@@ -237,20 +241,21 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The elements on and below a diagonal, 0 above it, of the matrices of the last two axes. Diagonal 0 is the main
+    /// The matrices of the last two axes with everything above a diagonal set to 0. Diagonal 0 is the main
     /// one, others are counted to the right.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are fewer than two axes.
+    /// [`Error::Shape`] if there are fewer than two axes.
     #[track_caller]
     pub fn tril(&self, diagonal: isize) -> Result<Self> {
         self.triangle("tril", true, diagonal)
     }
 
-    /// The elements on and above a diagonal, 0 below it; see [`tril`](Tensor::tril).
+    /// The matrices of the last two axes with everything below a diagonal set to 0; see
+    /// [`tril`](Tensor::tril).
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are fewer than two axes.
+    /// [`Error::Shape`] if there are fewer than two axes.
     #[track_caller]
     pub fn triu(&self, diagonal: isize) -> Result<Self> {
         self.triangle("triu", false, diagonal)

@@ -21,16 +21,16 @@ impl<T: Element> Backward<T> for MatMul<T> {
     }
 }
 
-/// The last two axes as a matrix, from `offset` elements on.
+/// The last two axes as a matrix, from element `offset` on.
 fn matrix<T: Element>(x: &Tensor<T>, offset: usize) -> Result<MatRef<'_, T>> {
     let (shape, strides) = (&x.shape()[x.rank() - 2..], x.strides());
     let strides = &strides[x.rank() - 2..];
-    // A batch of empty matrices steps beyond its buffer.
+    // With empty matrices, the offset may be beyond the buffer.
     let elements = x.raw().get(offset..).unwrap_or_default();
     MatRef::new(elements, shape[0], shape[1], strides[0] as isize, strides[1] as isize)
 }
 
-/// The product of the last two axes, for every index of the others.
+/// The product over the last two axes, for every index of the others.
 fn product<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
     let bad = |why: &str| Error::shape("matmul", format!("{why}: {:?} × {:?}", a.shape(), b.shape()));
     if a.rank() < 2 || b.rank() < 2 {
@@ -57,7 +57,7 @@ fn product<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
     })
 }
 
-/// Where matrix number `index` of a batch starts.
+/// The offset of matrix `index` in a batch.
 fn offset<T: Element>(x: &Tensor<T>, batch: &[usize], mut index: usize) -> usize {
     let (strides, mut offset) = (x.strides(), 0);
     for (axis, &len) in batch.iter().enumerate().rev() {
@@ -68,11 +68,13 @@ fn offset<T: Element>(x: &Tensor<T>, batch: &[usize], mut index: usize) -> usize
 }
 
 impl<T: Element> Tensor<T> {
-    /// The matrix product over the last two axes, `[…, m, k] × […, k, n] → […, m, n]`; the axes in front broadcast. A vector
-    /// on the left is a row, one on the right a column, whose axis the result does not have.
+    /// The matrix product over the last two axes, `[…, m, k] × […, k, n] → […, m, n]`; leading axes are
+    /// broadcast. A vector on the left is treated as a row, one on the right as a column; the axis added for
+    /// that is not in the result.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the inner dimensions differ, the batch dimensions do not broadcast, or a tensor has no axis.
+    /// [`Error::Shape`] if the inner dimensions differ, the batch dimensions cannot be broadcast, or a tensor
+    /// has no axis.
     #[track_caller]
     pub fn matmul(&self, other: &Self) -> Result<Self> {
         if self.rank() == 1 || other.rank() == 1 {

@@ -1,4 +1,4 @@
-//! The differentiable operations, one family per file: forward, then what is kept, then backward.
+//! The differentiable operations, one family per file: forward pass, what is kept, backward pass.
 
 mod batch_norm;
 mod binary;
@@ -43,9 +43,9 @@ use crate::simd::Element;
 use crate::tensor::Tensor;
 use crate::tensor::track::Leaf;
 
-/// What an operation kept of its forward pass, able to run backward.
+/// What an operation keeps from its forward pass, and its backward pass.
 pub(crate) trait Backward<T: Element> {
-    /// Adds to the gradients of the parents what the gradient of the result gives them.
+    /// Adds the contributions of the result's gradient to the gradients of the parents.
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()>;
 }
 
@@ -53,9 +53,9 @@ macro_rules! ops {
     ($($op:ident($kept:ty),)+) => {
         /// A node of the tape.
         pub(crate) enum Op<T: Element> {
-            /// A tensor the user asked a gradient for.
+            /// A tensor whose gradient the user asked for.
             Leaf(Arc<Leaf<T>>),
-            /// Run through by a backward pass.
+            /// Already run by a backward pass.
             Freed,
             $(#[allow(missing_docs)] $op($kept),)+
         }

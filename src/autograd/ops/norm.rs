@@ -1,4 +1,4 @@
-//! Products, norms, standard deviations, log-sum-exps, counts and places over any axes.
+//! Products, norms, standard deviations, log-sum-exps, counts and positions over any axes.
 
 use super::reduce::{Plan, all_axes, deviations, named_or_all};
 use super::{Backward, Op};
@@ -10,7 +10,7 @@ use crate::kernels::{logsumexp, map};
 use crate::simd::Element;
 use crate::tensor::{Tensor, is_axis_of_scalar, resolve_axis};
 
-/// Which reduction, with what its gradient needs.
+/// The reduction, with what its gradient needs.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Prod,
@@ -19,13 +19,13 @@ pub(crate) enum Kind {
     Std { correction: usize },
 }
 
-/// A reduction whose gradient follows from input and result.
+/// A reduction whose gradient is computed from input and result.
 pub(crate) struct Reduction<T: Element> {
     kind: Kind,
     plan: Plan,
     axes: Vec<isize>,
     x: Tensor<T>,
-    /// With the reduced axes of length 1.
+    /// With the reduced axes kept as length 1.
     y: Tensor<T>,
     parent: Parent,
 }
@@ -50,7 +50,7 @@ impl<T: Element> Backward<T> for Reduction<T> {
                 ),
                 Kind::Std { correction } => {
                     let degrees = T::from_f64(plan.count as f64 - correction as f64);
-                    // Where all are alike the deviations are 0, too, and the gradient is 0.
+                    // Where all elements are equal, the deviations are 0 too, and so is the gradient.
                     let std = Tensor::build(plan.kept, |to| {
                         to.iter_mut().zip(y).for_each(|(to, &y)| *to = if y == T::ZERO { T::ONE } else { y });
                         Ok(())
@@ -62,7 +62,7 @@ impl<T: Element> Backward<T> for Reduction<T> {
                         });
                         Ok(())
                     })?;
-                    // The quotient first, which is near 1: one by a tiny deviation may be beyond the range.
+                    // The quotient first, which is near 1: dividing by a tiny deviation could overflow.
                     let (deviations, scale) = deviations(x, axes)?;
                     let std = if scale == T::ONE { std } else { std.mul_scalar(scale)? };
                     deviations.div(&std)?.mul(&share)
@@ -120,20 +120,21 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The product of all elements; 1 of none.
+    /// The product of all elements; 1 if there are none.
     ///
     /// # Errors
-    /// Only those of a bad setting or of recording.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable; [`Error::Autograd`] for a tensor recorded on
+    /// another thread.
     #[track_caller]
     pub fn prod(&self) -> Result<Self> {
         self.prod_axes(all_axes(self), false)
     }
 
-    /// The products over `axes`; negative axes count from the end. `keep_axes` leaves them with length 1. The gradient is
-    /// the product of the others, also where elements are 0.
+    /// The products over `axes`; negative axes count from the end. With `keep_axes` they are kept with length
+    /// 1. The gradient of an element is the product of the others, even where elements are 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] when an axis does not exist or is named twice.
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn prod_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
         self.reduction("prod", Kind::Prod, axes, keep_axes)
@@ -142,7 +143,8 @@ impl<T: Element> Tensor<T> {
     /// The norm of all elements: `Σ |x|`, `√Σ x²` or `max |x|`.
     ///
     /// # Errors
-    /// Only those of a bad setting or of recording.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable; [`Error::Autograd`] for a tensor recorded on
+    /// another thread.
     #[track_caller]
     pub fn norm(&self, op: Norm) -> Result<Self> {
         self.norm_axes(op, all_axes(self), false)
@@ -151,26 +153,27 @@ impl<T: Element> Tensor<T> {
     /// The norms over `axes`; see [`prod_axes`](Tensor::prod_axes) and [`Norm`].
     ///
     /// # Errors
-    /// As [`prod_axes`](Tensor::prod_axes).
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn norm_axes(&self, op: Norm, axes: &[isize], keep_axes: bool) -> Result<Self> {
         self.reduction("norm", Kind::Norm(op), axes, keep_axes)
     }
 
-    /// `ln Σ eˣ` over several axes at once; see [`prod_axes`](Tensor::prod_axes). −∞ of nothing.
+    /// `ln Σ eˣ` over several axes at once; see [`prod_axes`](Tensor::prod_axes). −∞ if there are no
+    /// elements.
     ///
     /// # Errors
-    /// As [`prod_axes`](Tensor::prod_axes).
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn logsumexp_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
         self.reduction("logsumexp", Kind::LogSumExp, axes, keep_axes)
     }
 
-    /// The standard deviations over `axes`, the roots of [`var_axes`](Tensor::var_axes) with the same `correction`. The
-    /// gradient is 0 where all are alike.
+    /// The standard deviations over `axes`, the square roots of [`var_axes`](Tensor::var_axes) with the same
+    /// `correction`. The gradient is 0 where all elements are equal.
     ///
     /// # Errors
-    /// As [`prod_axes`](Tensor::prod_axes).
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn std_axes(&self, axes: &[isize], correction: usize, keep_axes: bool) -> Result<Self> {
         self.reduction("std", Kind::Std { correction }, axes, keep_axes)
@@ -179,7 +182,7 @@ impl<T: Element> Tensor<T> {
     /// `Σ a·b` of two tensors with one axis.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless both have one axis of the same length.
+    /// [`Error::Shape`] if they do not both have one axis of the same length.
     #[track_caller]
     pub fn dot(&self, other: &Self) -> Result<Self> {
         if self.rank() != 1 || self.dims() != other.dims() {
@@ -193,13 +196,13 @@ impl<T: Element> Tensor<T> {
     }
 }
 
-// What has no gradient: these results are not recorded.
+// Reductions without a gradient: their results are not recorded.
 
 impl<T: Element> Tensor<T> {
-    /// Whether any element is not 0; NaN is not.
+    /// Whether any element is not 0; NaN counts as not 0.
     ///
     /// # Errors
-    /// [`Error::Setting`] when the environment asks for what this machine does not have.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable.
     pub fn any(&self) -> Result<bool> {
         Ok(reduce::all(Reduce::Any, self.compact().data())? != T::ZERO)
     }
@@ -207,25 +210,25 @@ impl<T: Element> Tensor<T> {
     /// Whether no element is 0.
     ///
     /// # Errors
-    /// As [`any`](Tensor::any).
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable.
     pub fn all(&self) -> Result<bool> {
         Ok(reduce::all(Reduce::All, self.compact().data())? != T::ZERO)
     }
 
-    /// How many elements are not 0.
+    /// The number of elements that are not 0.
     ///
     /// # Errors
-    /// As [`any`](Tensor::any).
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable.
     pub fn count_nonzero(&self) -> Result<usize> {
         reduce::count_nonzero(self.compact().data())
     }
 
-    /// 1 where any element over `axes` is not 0, else 0; see [`prod_axes`](Tensor::prod_axes). Not recorded: there is no
-    /// gradient. Of no axes it says of each element whether it is not 0, as in PyTorch, where other reductions take no axes
-    /// for all of them.
+    /// 1 where any element over `axes` is not 0, else 0; see [`prod_axes`](Tensor::prod_axes). Not recorded:
+    /// there is no gradient. As in PyTorch, empty `axes` tell for each element whether it is not 0, whereas
+    /// in other reductions they mean all axes.
     ///
     /// # Errors
-    /// As [`prod_axes`](Tensor::prod_axes).
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     pub fn any_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
         self.count("any", Reduce::Any, axes, keep_axes)
     }
@@ -233,15 +236,15 @@ impl<T: Element> Tensor<T> {
     /// 1 where no element over `axes` is 0, else 0; see [`any_axes`](Tensor::any_axes).
     ///
     /// # Errors
-    /// As [`prod_axes`](Tensor::prod_axes).
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     pub fn all_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
         self.count("all", Reduce::All, axes, keep_axes)
     }
 
-    /// How many elements over `axes` are not 0; see [`any_axes`](Tensor::any_axes).
+    /// The number of elements over `axes` that are not 0; see [`any_axes`](Tensor::any_axes).
     ///
     /// # Errors
-    /// As [`prod_axes`](Tensor::prod_axes).
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     pub fn count_nonzero_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
         self.count("count_nonzero", Reduce::CountNonzero, named_or_all(self, axes), keep_axes)
     }
@@ -256,44 +259,45 @@ impl<T: Element> Tensor<T> {
         Ok(y.view_reshape(plan.shape(keep_axes)))
     }
 
-    /// For each row (index of the axes before the last) the first place of its smallest element; NaN counts as the
-    /// smallest. A scalar is a row of one element.
+    /// For each row (index of the axes before the last), the first position of its smallest element; NaN
+    /// counts as the smallest. A scalar is a row of one element.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an empty last axis.
+    /// [`Error::Shape`] if the last axis is empty.
     pub fn argmin(&self) -> Result<Vec<usize>> {
         self.argmin_axis(-1)
     }
 
-    /// The first place of the largest element along `axis`, for each index of the other axes in their order; NaN counts as
-    /// the largest.
+    /// The first position of the largest element along `axis`, for each index of the other axes in their
+    /// order; NaN counts as the largest.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist or is empty.
+    /// [`Error::Shape`] if the axis does not exist or is empty.
     pub fn argmax_axis(&self, axis: isize) -> Result<Vec<usize>> {
         self.places("argmax", axis, reduce::argmax_rows, reduce::argmax_cols)
     }
 
-    /// The first place of the smallest element along `axis`; see [`argmax_axis`](Tensor::argmax_axis).
+    /// The first position of the smallest element along `axis`; see [`argmax_axis`](Tensor::argmax_axis).
     ///
     /// # Errors
-    /// As [`argmax_axis`](Tensor::argmax_axis).
+    /// [`Error::Shape`] if the axis does not exist or is empty.
     pub fn argmin_axis(&self, axis: isize) -> Result<Vec<usize>> {
         self.places("argmin", axis, reduce::argmin_rows, reduce::argmin_cols)
     }
 
-    /// The first place of the largest of all elements, counted row by row; the first NaN counts as the largest.
+    /// The first position of the largest of all elements, counted row by row; the first NaN counts as the
+    /// largest.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are none.
+    /// [`Error::Shape`] if there are no elements.
     pub fn argmax_all(&self) -> Result<usize> {
         reduce::argmax(self.compact().data())
     }
 
-    /// The first place of the smallest of all elements; see [`argmax_all`](Tensor::argmax_all).
+    /// The first position of the smallest of all elements; see [`argmax_all`](Tensor::argmax_all).
     ///
     /// # Errors
-    /// As [`argmax_all`](Tensor::argmax_all).
+    /// [`Error::Shape`] if there are no elements.
     pub fn argmin_all(&self) -> Result<usize> {
         reduce::argmin(self.compact().data())
     }

@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub(crate) struct Prelu<T: Element> {
     x: Tensor<T>,
     slope: Tensor<T>,
-    /// Elements of a channel.
+    /// The number of elements of a channel.
     inner: usize,
     parents: [Parent; 2],
 }
@@ -37,10 +37,11 @@ impl<T: Element> Backward<T> for Prelu<T> {
 }
 
 impl<T: Element> Tensor<T> {
-    /// x where x > 0, else slope · x (He et al. 2015). `slope` is `[1]`, or `[channels]` for x of `[samples, channels, …]`.
+    /// x where x > 0, else slope · x (He et al. 2015). `slope` is `[1]`, or `[channels]` for x of
+    /// `[samples, channels, …]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the slopes are not one, nor as many as the channels.
+    /// [`Error::Shape`] if there is neither one slope nor as many as channels.
     #[track_caller]
     pub fn prelu(&self, slope: &Self) -> Result<Self> {
         let inner = match (slope.shape(), self.shape()) {

@@ -1,4 +1,4 @@
-//! Sums, means, extremes and variances over any axes.
+//! Sums, means, extrema and variances over any axes.
 
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
@@ -8,21 +8,21 @@ use crate::kernels::reduce::{self, Reduce};
 use crate::simd::Element;
 use crate::tensor::{MAX_RANK, Shape, Tensor, resolve_axes};
 
-/// The columns of `x`, so many, to an array of the length of `x`.
+/// Repeats the columns of `x`, `cols` of them, to the length of `x`.
 type ByColumns<'a, T> = &'a dyn Fn(&[T], usize, &mut [T]) -> Result<()>;
 
-/// A tensor cut into the axes that are reduced and the others.
+/// A tensor whose axes are divided into those that are reduced and the others.
 #[derive(Clone, Copy)]
 pub(super) struct Plan {
-    /// The axes that stay, then those that go.
+    /// The axes that are kept, then those that are reduced.
     order: [usize; MAX_RANK],
-    /// Elements that become one.
+    /// The number of elements that are reduced to one.
     pub count: usize,
-    /// The result with the reduced axes of length 1.
+    /// The result with the reduced axes kept as length 1.
     pub kept: Shape,
-    /// The result without them.
+    /// The result without the reduced axes.
     dropped: Shape,
-    /// The reduced axes are the first ones.
+    /// Whether the reduced axes are the first ones.
     leading: bool,
 }
 
@@ -46,7 +46,7 @@ impl Plan {
         })
     }
 
-    /// Reduces by rows or by columns, whichever reads the elements in their order.
+    /// Reduces by rows or by columns, whichever reads the elements in memory order.
     fn run<T: Element>(
         &self,
         x: &Tensor<T>,
@@ -70,7 +70,8 @@ impl Plan {
         rows(x.view_permute(&self.order[..x.rank()]).compact().data(), self.count, y)
     }
 
-    /// [`run`](Plan::run), but everything is one row, which more threads share than one column.
+    /// [`run`](Plan::run), but treats everything as one row, which can be divided among more threads than one
+    /// column.
     pub fn reduce<T: Element>(
         &self,
         x: &Tensor<T>,
@@ -83,8 +84,8 @@ impl Plan {
         self.run(x, rows, cols)
     }
 
-    /// The gradient of `x`, in the layout that [`reduce`](Plan::reduce) chose: by rows, or by columns where there is a
-    /// kernel for it.
+    /// The gradient of `x`, in the layout that [`reduce`](Plan::reduce) chose: by rows, or by columns where
+    /// there is a kernel for it.
     pub fn spread<T: Element>(
         &self,
         x: &Tensor<T>,
@@ -112,7 +113,7 @@ pub(super) fn all_axes<T: Element>(x: &Tensor<T>) -> &'static [isize] {
     &ALL[..x.rank()]
 }
 
-/// The axes of a reduction: none named are all, as in PyTorch.
+/// The axes of a reduction; as in PyTorch, an empty list means all of them.
 pub(super) fn named_or_all<'a, T: Element>(x: &Tensor<T>, axes: &'a [isize]) -> &'a [isize] {
     if axes.is_empty() { all_axes(x) } else { axes }
 }
@@ -165,11 +166,11 @@ pub(crate) struct Variance<T: Element> {
     parent: Parent,
 }
 
-/// x without its means over `axes`, times the power of two that comes with it. A mean is rounded to the
-/// digits of x, which where all are 1000 ± 0.001 are coarse beside the deviations: the mean of the deviations
-/// is what that leaves over.
+/// x minus its means over `axes`, times the returned power of two. The mean is rounded to the precision of x,
+/// which is coarse compared with the deviations if, say, all elements are 1000 ± 0.001: the mean of the
+/// deviations corrects for that.
 ///
-/// The power is 1 unless a sum of x, or a deviation, is beyond the range.
+/// The power is 1 unless a sum of x or a deviation overflows.
 pub(super) fn deviations<T: Element>(x: &Tensor<T>, axes: &[isize]) -> Result<(Tensor<T>, T)> {
     let rough = x.sub(&x.mean_axes(axes, true)?)?;
     let rest = rough.mean_axes(axes, true)?;
@@ -195,28 +196,30 @@ impl<T: Element> Backward<T> for Variance<T> {
 }
 
 impl<T: Element> Tensor<T> {
-    /// The sum of all elements; 0 of none.
+    /// The sum of all elements; 0 if there are none.
     ///
     /// # Errors
-    /// Only those of a bad setting or of recording.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable; [`Error::Autograd`] for a tensor recorded on
+    /// another thread.
     #[track_caller]
     pub fn sum(&self) -> Result<Self> {
         self.sum_axes(all_axes(self), false)
     }
 
-    /// The mean of all elements; NaN of none.
+    /// The mean of all elements; NaN if there are none.
     ///
     /// # Errors
-    /// Only those of a bad setting or of recording.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable; [`Error::Autograd`] for a tensor recorded on
+    /// another thread.
     #[track_caller]
     pub fn mean(&self) -> Result<Self> {
         self.mean_axes(all_axes(self), false)
     }
 
-    /// The sums over `axes`; negative axes count from the end. `keep_axes` leaves them with length 1.
+    /// The sums over `axes`; negative axes count from the end. With `keep_axes` they are kept with length 1.
     ///
-    /// As in PyTorch, no axes are all axes, in every reduction but [`any_axes`](Tensor::any_axes) and
-    /// [`all_axes`](Tensor::all_axes), and a scalar is reduced along axis 0 or −1 to itself.
+    /// As in PyTorch, an empty list means all axes, in every reduction except [`any_axes`](Tensor::any_axes)
+    /// and [`all_axes`](Tensor::all_axes), and a scalar can be reduced along axis 0 or −1 to itself.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -225,7 +228,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when an axis does not exist or is named twice.
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn sum_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
         self.scaled_sum("sum", Reduce::Sum, axes, keep_axes)
@@ -234,7 +237,7 @@ impl<T: Element> Tensor<T> {
     /// The means over `axes`; see [`sum_axes`](Tensor::sum_axes).
     ///
     /// # Errors
-    /// As [`sum_axes`](Tensor::sum_axes).
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn mean_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
         self.scaled_sum("mean", Reduce::Mean, axes, keep_axes)
@@ -263,10 +266,12 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The largest elements over `axes`; NaN if any is NaN. Equal largest elements share the gradient.
+    /// The largest elements over `axes`; NaN if any is NaN. Elements that are equally large share the
+    /// gradient.
     ///
     /// # Errors
-    /// [`Error::Shape`] when an axis does not exist, is named twice, or there is nothing to choose from.
+    /// [`Error::Shape`] if an axis does not exist or is named twice, or if there are no elements to choose
+    /// from.
     #[track_caller]
     pub fn max_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
         self.extreme("max", Reduce::Max, axes, keep_axes)
@@ -275,7 +280,8 @@ impl<T: Element> Tensor<T> {
     /// The smallest elements over `axes`; see [`max_axes`](Tensor::max_axes).
     ///
     /// # Errors
-    /// As [`max_axes`](Tensor::max_axes).
+    /// [`Error::Shape`] if an axis does not exist or is named twice, or if there are no elements to choose
+    /// from.
     #[track_caller]
     pub fn min_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
         self.extreme("min", Reduce::Min, axes, keep_axes)
@@ -284,7 +290,7 @@ impl<T: Element> Tensor<T> {
     /// The largest element; see [`max_axes`](Tensor::max_axes).
     ///
     /// # Errors
-    /// As [`max_axes`](Tensor::max_axes).
+    /// [`Error::Shape`] if there are no elements.
     #[track_caller]
     pub fn max(&self) -> Result<Self> {
         self.max_axes(all_axes(self), false)
@@ -293,7 +299,7 @@ impl<T: Element> Tensor<T> {
     /// The smallest element; see [`max_axes`](Tensor::max_axes).
     ///
     /// # Errors
-    /// As [`max_axes`](Tensor::max_axes).
+    /// [`Error::Shape`] if there are no elements.
     #[track_caller]
     pub fn min(&self) -> Result<Self> {
         self.min_axes(all_axes(self), false)
@@ -318,11 +324,11 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The variances over `axes`, with divisor n − `correction`: 0 for the biased, 1 for the unbiased one. NaN when
-    /// the divisor is not positive.
+    /// The variances over `axes`, with the divisor n − `correction`: 0 for the biased variance, 1 for the
+    /// unbiased one. NaN if the divisor is not positive.
     ///
     /// # Errors
-    /// [`Error::Shape`] when an axis does not exist or is named twice.
+    /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn var_axes(&self, axes: &[isize], correction: usize, keep_axes: bool) -> Result<Self> {
         let axes = named_or_all(self, axes);
@@ -340,11 +346,11 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// For each row (index of the axes before the last) the first place of its largest element; NaN counts as the
-    /// largest. A scalar is a row of one element.
+    /// For each row (index of the axes before the last), the first position of its largest element; NaN
+    /// counts as the largest. A scalar is a row of one element.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an empty last axis.
+    /// [`Error::Shape`] if the last axis is empty.
     pub fn argmax(&self) -> Result<Vec<usize>> {
         if self.rank() == 0 {
             return Ok(vec![0]);
@@ -360,7 +366,7 @@ impl<T: Element> Tensor<T> {
         Ok(places)
     }
 
-    /// Whether shapes and numbers agree exactly; NaN differs from everything.
+    /// Whether shapes and numbers are exactly equal; NaN differs from everything.
     pub fn equals(&self, other: &Self) -> bool {
         self.shape() == other.shape() && self.compact().data() == other.compact().data()
     }

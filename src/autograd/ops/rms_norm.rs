@@ -40,11 +40,11 @@ impl<T: Element> Backward<T> for RmsNorm<T> {
 }
 
 impl<T: Element> Tensor<T> {
-    /// `x / sqrt(mean(x²) + eps) · gamma` over the last axis (Zhang and Sennrich 2019); gamma has the length of that
-    /// axis. Without an eps it is the machine epsilon of the element type, as in PyTorch.
+    /// `x / sqrt(mean(x²) + eps) · gamma` over the last axis (Zhang and Sennrich 2019); gamma has the length
+    /// of that axis. The default eps is the machine epsilon of the element type, as in PyTorch.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shapes do not fit; [`Error::Value`] for an eps that is negative or not finite.
+    /// [`Error::Shape`] if the shapes do not fit; [`Error::Value`] if eps is negative or not finite.
     #[track_caller]
     pub fn rms_norm(&self, gamma: Option<&Self>, eps: Option<f64>) -> Result<Self> {
         let Some(&cols) = self.shape().last() else {

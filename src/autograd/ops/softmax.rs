@@ -17,9 +17,9 @@ enum Kind {
 pub(crate) struct Softmax<T: Element> {
     kind: Kind,
     axis: usize,
-    /// Input with the axis last; kept for log-sum-exp only.
+    /// The input with the axis last; only kept for log-sum-exp.
     x: Option<Tensor<T>>,
-    /// Result with the axis last, or without it.
+    /// The result with the axis last, or without it.
     y: Tensor<T>,
     parent: Parent,
 }
@@ -48,7 +48,7 @@ impl<T: Element> Backward<T> for Softmax<T> {
     }
 }
 
-/// The tensor with `axis` moved to the end, without gaps.
+/// The tensor with `axis` moved to the end, contiguous.
 fn last<T: Element>(x: &Tensor<T>, axis: usize) -> Tensor<T> {
     let mut order: [usize; MAX_RANK] = std::array::from_fn(|axis| axis);
     order[axis..x.rank()].rotate_left(1);
@@ -63,11 +63,11 @@ fn back<T: Element>(x: &Tensor<T>, axis: usize) -> Tensor<T> {
 }
 
 impl<T: Element> Tensor<T> {
-    /// `exp(x − max) / Σ exp(x − max)` along `axis`. Of a scalar, axis 0 or −1 is that of a vector of one element, as in
-    /// PyTorch.
+    /// `exp(x − max) / Σ exp(x − max)` along `axis`. As in PyTorch, a scalar is treated as a vector of one
+    /// element: axis 0 or −1.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the axis does not exist.
+    /// [`Error::Shape`](crate::Error::Shape) if the axis does not exist.
     #[track_caller]
     pub fn softmax(&self, axis: isize) -> Result<Self> {
         self.softmax_family("softmax", Kind::Softmax, axis)
@@ -76,16 +76,16 @@ impl<T: Element> Tensor<T> {
     /// `x − logsumexp(x)` along `axis`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the axis does not exist.
+    /// [`Error::Shape`](crate::Error::Shape) if the axis does not exist.
     #[track_caller]
     pub fn log_softmax(&self, axis: isize) -> Result<Self> {
         self.softmax_family("log_softmax", Kind::LogSoftmax, axis)
     }
 
-    /// `ln Σ eˣ` along `axis`, which goes.
+    /// `ln Σ eˣ` along `axis`, which is removed.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the axis does not exist.
+    /// [`Error::Shape`](crate::Error::Shape) if the axis does not exist.
     #[track_caller]
     pub fn logsumexp(&self, axis: isize) -> Result<Self> {
         self.softmax_family("logsumexp", Kind::LogSumExp, axis)

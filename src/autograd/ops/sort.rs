@@ -1,4 +1,4 @@
-//! Sorting along an axis, and running sums.
+//! Sorting along an axis, and cumulative sums.
 
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
@@ -9,10 +9,10 @@ use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::Element;
 use crate::tensor::{Tensor, axis::Axis, resolve_axis};
 
-/// An estimate for each comparison of two keys.
+/// The estimated nanoseconds for each comparison of two keys.
 const NANOSECONDS_PER_COMPARISON: usize = 2;
 
-/// A number whose order as an integer is that of `x`, or the opposite one; 0 and −0 are one, NaN is above all.
+/// An integer that orders like `x`, or in the opposite order; 0 and −0 are equal, NaN is above everything.
 fn key<T: Element>(x: T, descending: bool) -> u64 {
     let bits = (x.to_f64() + 0.0).to_bits();
     let ascending = match bits >> 63 {
@@ -23,14 +23,15 @@ fn key<T: Element>(x: T, descending: bool) -> u64 {
     if descending { !ascending } else { ascending }
 }
 
-/// The places of the first `keep` elements of each row in order; equal elements stay in the order of their places.
+/// The positions of the first `keep` elements of each row in order; equal elements keep the order of their
+/// positions.
 fn order<T: Element>(x: &[T], len: usize, keep: usize, descending: bool) -> Result<Vec<usize>> {
     let mut places = vec![0; x.len() / len * keep];
     let work = x.len() * (len.ilog2() as usize + 1) * NANOSECONDS_PER_COMPARISON;
     let rows = (1024 / len).max(1);
     let parts = (RowsMut::new(&mut places, rows * keep), Rows(x, rows * len));
     parallel::for_each(context::settings()?, parts, work, |(places, x)| {
-        // The place behind the key: no two are equal, and the faster unstable sort is stable.
+        // With the position after the key, no two are equal, so that the faster unstable sort is stable.
         let mut keys: Vec<u128> = Vec::with_capacity(len);
         for (places, x) in places.chunks_exact_mut(keep).zip(x.chunks_exact(len)) {
             let keyed = |(place, &x): (usize, &T)| u128::from(key(x, descending)) << 64 | place as u128;
@@ -47,7 +48,7 @@ fn order<T: Element>(x: &[T], len: usize, keep: usize, descending: bool) -> Resu
     Ok(places)
 }
 
-/// The running sums along an axis.
+/// The cumulative sums along an axis.
 pub(crate) struct Cumsum {
     axis: usize,
     parent: Parent,
@@ -59,7 +60,7 @@ impl<T: Element> Backward<T> for Cumsum {
     }
 }
 
-/// The running sums along an axis, from its end if `reverse`.
+/// The cumulative sums along an axis, from its end if `reverse`.
 fn cumulate<T: Element>(x: &Tensor<T>, axis: usize, reverse: bool) -> Result<Tensor<T>> {
     let Axis { len, inner, .. } = Axis::of(x.shape(), axis);
     let x = x.dense();
@@ -74,11 +75,13 @@ fn cumulate<T: Element>(x: &Tensor<T>, axis: usize, reverse: bool) -> Result<Ten
 }
 
 impl<T: Element> Tensor<T> {
-    /// The elements of each row of an axis in order, with the places they had, of the same shape and row by row.
+    /// The elements of each row of an axis in order, with their original positions, of the same shape and row
+    /// by row.
     ///
-    /// A scalar is a vector of one element here, in [`argsort`](Tensor::argsort) and in [`cumsum`](Tensor::cumsum), and the
-    /// result a scalar again, as in PyTorch. The sort is stable. NaN counts as larger than every number: it comes last, or first when `descending`. The
-    /// gradient goes back to the places.
+    /// As in PyTorch, a scalar is treated as a vector of one element here and in [`argsort`](Tensor::argsort)
+    /// and [`cumsum`](Tensor::cumsum), and the result is a scalar again. The sort is stable. NaN counts as
+    /// larger than every number: it comes last, or first if `descending`. The gradient goes back to the
+    /// original positions.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -88,7 +91,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist.
+    /// [`Error::Shape`] if the axis does not exist.
     #[track_caller]
     pub fn sort(&self, axis: isize, descending: bool) -> Result<(Self, Vec<usize>)> {
         if let Some(vector) = self.scalar_as_vector(axis)? {
@@ -99,11 +102,11 @@ impl<T: Element> Tensor<T> {
         self.first_places("sort", axis, self.shape()[axis], descending)
     }
 
-    /// The places of the elements of each row of an axis in order, as [`sort`](Tensor::sort) has them:
-    /// [`gather`](Tensor::gather) takes them.
+    /// The original positions of the sorted elements of each row of an axis, as [`sort`](Tensor::sort)
+    /// returns them, in the form that [`gather`](Tensor::gather) takes.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist.
+    /// [`Error::Shape`] if the axis does not exist.
     pub fn argsort(&self, axis: isize, descending: bool) -> Result<Vec<usize>> {
         if let Some(vector) = self.scalar_as_vector(axis)? {
             return vector.argsort(0, descending);
@@ -112,11 +115,11 @@ impl<T: Element> Tensor<T> {
         self.ordered(axis, self.shape()[axis], descending)
     }
 
-    /// The `k` largest elements of each row of an axis, or the smallest ones, in order, with their places: what
-    /// [`sort`](Tensor::sort) puts first, descending for the largest.
+    /// The `k` largest elements of each row of an axis, or the smallest ones, in order, with their positions:
+    /// the first ones of [`sort`](Tensor::sort), descending for the largest.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist; [`Error::Value`] when it is shorter than `k`.
+    /// [`Error::Shape`] if the axis does not exist; [`Error::Value`] if it is shorter than `k`.
     #[track_caller]
     pub fn topk(&self, k: usize, axis: isize, largest: bool) -> Result<(Self, Vec<usize>)> {
         if let Some(vector) = self.scalar_as_vector(axis)?.filter(|_| k == 1) {
@@ -131,8 +134,9 @@ impl<T: Element> Tensor<T> {
         self.first_places("topk", axis, k, largest)
     }
 
-    /// The different elements in ascending order, NaN last as one, with the place of each element's value among them,
-    /// element by element, and how often each value is there. Plain numbers without a gradient.
+    /// The distinct elements in ascending order, with NaN last and counted as one value; for each element of
+    /// the tensor, the position of its value among them; and the number of occurrences of each value. Not
+    /// recorded: there is no gradient.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -143,7 +147,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// Only those of a bad setting.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable.
     pub fn unique(&self) -> Result<(Self, Vec<usize>, Vec<usize>)> {
         let x = self.compact();
         let (mut values, mut places, mut counts) = (Vec::new(), vec![0; x.len()], Vec::<usize>::new());
@@ -174,7 +178,7 @@ impl<T: Element> Tensor<T> {
         Ok((self.gathered(name, axis, &places, self.dims().with(axis, keep))?, places))
     }
 
-    /// The places of the first `keep` elements along an axis, in the order of a tensor of them.
+    /// The positions of the first `keep` elements along an axis of a tensor of positions.
     fn ordered(&self, axis: usize, keep: usize, descending: bool) -> Result<Vec<usize>> {
         let Axis { outer, len, inner } = Axis::of(self.shape(), axis);
         if self.len() == 0 || keep == 0 {
@@ -195,8 +199,8 @@ impl<T: Element> Tensor<T> {
         Ok(places)
     }
 
-    /// The sums of each element of a row of an axis and all before it, in the order and with the error of
-    /// [`kernels::cumsum`](cumsum).
+    /// The sums of each element and all those before it in its row of an axis, in the order and with the
+    /// error bound of [`kernels::cumsum`](cumsum).
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -206,7 +210,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist.
+    /// [`Error::Shape`] if the axis does not exist.
     #[track_caller]
     pub fn cumsum(&self, axis: isize) -> Result<Self> {
         if let Some(vector) = self.scalar_as_vector(axis)? {

@@ -39,7 +39,7 @@ impl<T: Element> Backward<T> for TernaryOp<T> {
     }
 }
 
-/// Copies in this shape of those that have another one and more than one element.
+/// Expands those that have another shape and more than one element into copies of this shape.
 fn spread<T: Element>(abc: &[Tensor<T>; 3], shape: Shape) -> [Tensor<T>; 3] {
     abc.each_ref().map(|x| if x.len() == 1 { x.compact() } else { x.view_broadcast(shape).compact() })
 }
@@ -50,8 +50,8 @@ fn operands<T: Element>(abc: &[Tensor<T>; 3]) -> [Operand<'_, T>; 3] {
 }
 
 impl<T: Element> Tensor<T> {
-    /// `self·a + b`, rounded once (as [`f32::mul_add`], with the same exception), with broadcasting. PyTorch's
-    /// `addcmul(b, self, a)`.
+    /// `self·a + b`, rounded once (like [`f32::mul_add`], with the same exception), with broadcasting.
+    /// PyTorch's `addcmul(b, self, a)`.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -61,17 +61,17 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the shapes do not broadcast.
+    /// [`Error::Shape`](crate::Error::Shape) if the shapes cannot be broadcast.
     #[track_caller]
     pub fn mul_add(&self, a: &Self, b: &Self) -> Result<Self> {
         self.ternary("mul_add", Ternary::MulAdd, a, b)
     }
 
-    /// From `self` to `end` by a weight: `self + weight·(end − self)`, exactly `self` and `end` at 0 and 1, with
-    /// broadcasting.
+    /// Interpolates from `self` to `end`: `self + weight·(end − self)`, exactly `self` and `end` at weights 0
+    /// and 1, with broadcasting.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when the shapes do not broadcast.
+    /// [`Error::Shape`](crate::Error::Shape) if the shapes cannot be broadcast.
     #[track_caller]
     pub fn lerp(&self, end: &Self, weight: &Self) -> Result<Self> {
         self.ternary("lerp", Ternary::Lerp, end, weight)

@@ -9,7 +9,7 @@ use crate::tensor::{Numbers, Tensor};
 
 pub(crate) struct UnaryOp<T: Element> {
     op: Unary<T>,
-    /// The input or the output, whichever the derivative is computed from.
+    /// The input or the output, depending on which one the derivative is computed from.
     kept: Option<Numbers<T>>,
     parent: Parent,
 }
@@ -56,7 +56,8 @@ macro_rules! methods {
     )+) => {
         $(method!($(#[$doc])+ $variant $name $({ $($fields)* })? $(($($argument)*))?);)+
 
-        /// The methods of a tensor that apply one function and take nothing else, under their names.
+        /// The methods of a tensor that apply one function and take no other argument, under the functions'
+        /// names.
         pub fn unary_functions<T: Element>() -> Vec<(Unary<T>, fn(&Tensor<T>) -> Result<Tensor<T>>)> {
             let all = [$(listed!($variant $name $({ $($fields)* })? $(($($argument)*))?)),+];
             all.into_iter().flatten().collect()
@@ -70,14 +71,15 @@ macro_rules! method {
             $(#[$doc])+
             ///
             /// # Errors
-            /// Only those of a bad setting or of recording; see [`Error`](crate::Error).
+            /// [`Error::Setting`] for an invalid `GRISTMILL_` variable; [`Error::Autograd`] for a tensor
+            /// recorded on another thread.
             #[track_caller]
             pub fn $name(&self) -> Result<Self> {
                 self.unary(Unary::$variant)
             }
         }
     };
-    // What has parameters stands below, with what they may be.
+    // Functions with parameters follow, with the parameters' domains.
     ($($others:tt)+) => {};
 }
 
@@ -96,17 +98,18 @@ impl<T: Element> Tensor<T> {
     /// x where x > 0, else slope · x.
     ///
     /// # Errors
-    /// [`Error::Value`] unless the slope is finite.
+    /// [`Error::Value`] if the slope is not finite.
     #[track_caller]
     pub fn leaky_relu(&self, slope: T) -> Result<Self> {
         finite("leaky_relu", "slope", slope)?;
         self.unary(Unary::LeakyRelu { slope })
     }
 
-    /// x within \[min, max\], max where min > max; the derivative is 1 where min ≤ x ≤ max, else 0, also at NaN.
+    /// x clamped to \[min, max\], max if min > max; the derivative is 1 where min ≤ x ≤ max, else 0,
+    /// including at NaN.
     ///
     /// # Errors
-    /// [`Error::Value`] if an end is NaN; ±∞ leave a side open.
+    /// [`Error::Value`] if a bound is NaN; with ±∞ there is no bound on that side.
     #[track_caller]
     pub fn clamp(&self, min: T, max: T) -> Result<Self> {
         for (name, end) in [("min", min), ("max", max)] {
@@ -117,10 +120,12 @@ impl<T: Element> Tensor<T> {
         self.unary(Unary::Clamp { min, max })
     }
 
-    /// [`clamp`](Self::clamp) to \[−1, 1\], with its derivative: 1 at the ends, where PyTorch's hardtanh has 0.
+    /// [`clamp`](Self::clamp) to \[−1, 1\], with its derivative: 1 at the bounds, where PyTorch's hardtanh
+    /// has 0.
     ///
     /// # Errors
-    /// Only those of a bad setting or of recording.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable; [`Error::Autograd`] for a tensor recorded on
+    /// another thread.
     #[track_caller]
     pub fn hardtanh(&self) -> Result<Self> {
         self.unary_as("hardtanh", Unary::Clamp { min: -T::ONE, max: T::ONE })
@@ -129,26 +134,28 @@ impl<T: Element> Tensor<T> {
     /// x where x > 0, else alpha · (eˣ − 1).
     ///
     /// # Errors
-    /// [`Error::Value`] unless alpha is finite.
+    /// [`Error::Value`] if alpha is not finite.
     #[track_caller]
     pub fn elu(&self, alpha: T) -> Result<Self> {
         finite("elu", "alpha", alpha)?;
         self.unary(Unary::Elu { alpha })
     }
 
-    /// xᵖ; of a negative x only whole powers exist, others give NaN.
+    /// xᵖ; for negative x only integer powers are defined, others return NaN.
     ///
     /// # Errors
-    /// Only those of a bad setting or of recording.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable; [`Error::Autograd`] for a tensor recorded on
+    /// another thread.
     #[track_caller]
     pub fn powf(&self, power: T) -> Result<Self> {
         self.unary(Unary::Powf(power))
     }
 
-    /// xⁿ of a whole n.
+    /// xⁿ for an integer n.
     ///
     /// # Errors
-    /// Only those of a bad setting or of recording.
+    /// [`Error::Setting`] for an invalid `GRISTMILL_` variable; [`Error::Autograd`] for a tensor recorded on
+    /// another thread.
     #[track_caller]
     pub fn powi(&self, power: i32) -> Result<Self> {
         self.unary(Unary::Powi(power))

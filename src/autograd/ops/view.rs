@@ -45,7 +45,8 @@ impl<T: Element> Backward<T> for Broadcast {
 }
 
 impl<T: Element> Tensor<T> {
-    /// The same elements in the same order with other axes; the length of one of them may be left to [`INFER`].
+    /// The same elements in the same order with other axes; the length of one axis may be left open with
+    /// [`INFER`].
     ///
     /// ```
     /// use gristmill::{Tensor, tensor::INFER};
@@ -55,7 +56,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when the numbers of elements differ, or no length fits.
+    /// [`Error::Shape`] if the numbers of elements differ, or no length fits.
     #[track_caller]
     pub fn reshape(&self, shape: impl AsRef<[usize]>) -> Result<Self> {
         let shape = self.inferred(shape.as_ref())?;
@@ -69,7 +70,7 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The shape with the length in place of [`INFER`].
+    /// The shape with [`INFER`] replaced by the length.
     fn inferred(&self, dims: &[usize]) -> Result<Shape> {
         let Some(axis) = dims.iter().position(|&dim| dim == INFER) else { return Shape::new(dims) };
         let mut shape = dims.to_vec();
@@ -87,10 +88,10 @@ impl<T: Element> Tensor<T> {
         Shape::new(&shape)
     }
 
-    /// All axes from `start` on joined into one.
+    /// Joins all axes from `start` on into one.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there is no axis `start`.
+    /// [`Error::Shape`] if there is no axis `start`.
     #[track_caller]
     pub fn flatten(&self, start: usize) -> Result<Self> {
         if start >= self.rank().max(1) {
@@ -101,17 +102,17 @@ impl<T: Element> Tensor<T> {
         self.reshape(&*Shape::join(&[front, &[rest.iter().product()]])?)
     }
 
-    /// A scalar as the vector of one element that PyTorch takes it for where an operation runs along an axis; what comes
-    /// out is a scalar again.
+    /// As in PyTorch, a scalar is treated as a vector of one element by operations along an axis; their
+    /// result is a scalar again.
     #[track_caller]
     pub(super) fn scalar_as_vector(&self, axis: isize) -> Result<Option<Self>> {
         (self.rank() == 0 && is_axis_of_scalar(axis)).then(|| self.unsqueeze(0)).transpose()
     }
 
-    /// Without an axis of length 1. A scalar is itself without axis 0, as in PyTorch.
+    /// Removes an axis of length 1. As in PyTorch, removing axis 0 of a scalar returns the scalar.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist or is longer.
+    /// [`Error::Shape`] if the axis does not exist or is longer.
     #[track_caller]
     pub fn squeeze(&self, axis: isize) -> Result<Self> {
         if self.rank() == 0 && is_axis_of_scalar(axis) {
@@ -127,20 +128,20 @@ impl<T: Element> Tensor<T> {
         self.reshape(&*Shape::join(&[&self.shape()[..axis], &self.shape()[axis + 1..]])?)
     }
 
-    /// With a new axis of length 1 before axis `axis`.
+    /// Inserts a new axis of length 1 before axis `axis`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `axis` is beyond the last place.
+    /// [`Error::Shape`] if `axis` is greater than the number of axes.
     #[track_caller]
     pub fn unsqueeze(&self, axis: isize) -> Result<Self> {
         let axis = resolve_axis("unsqueeze", axis, self.rank() + 1)?;
         self.reshape(&*Shape::join(&[&self.shape()[..axis], &[1], &self.shape()[axis..]])?)
     }
 
-    /// Two axes exchanged, without a copy.
+    /// Swaps two axes, without a copy.
     ///
     /// # Errors
-    /// [`Error::Shape`] when an axis does not exist.
+    /// [`Error::Shape`] if an axis does not exist.
     #[track_caller]
     pub fn transpose(&self, a: isize, b: isize) -> Result<Self> {
         if self.rank() == 0 && is_axis_of_scalar(a) && is_axis_of_scalar(b) {
@@ -155,7 +156,7 @@ impl<T: Element> Tensor<T> {
     /// The transpose of a matrix.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there are two axes.
+    /// [`Error::Shape`] if there are not two axes.
     #[track_caller]
     pub fn t(&self) -> Result<Self> {
         if self.rank() != 2 {
@@ -164,10 +165,10 @@ impl<T: Element> Tensor<T> {
         self.transpose(0, 1)
     }
 
-    /// The axes in another order, without a copy.
+    /// Permutes the axes, without a copy.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless `axes` names each axis once.
+    /// [`Error::Shape`] if `axes` does not name each axis once.
     #[track_caller]
     pub fn permute(&self, axes: &[isize]) -> Result<Self> {
         let (rank, mut resolved) = (self.rank(), [0; MAX_RANK]);
@@ -187,10 +188,10 @@ impl<T: Element> Tensor<T> {
         record(name, y, [self], |[parent], _| Op::Permute(Permute { axes, parent }))
     }
 
-    /// Repeated along axes of length 1 and along new axes in front, without a copy.
+    /// Repeats the tensor along axes of length 1 and along new leading axes, without a copy.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the shape does not broadcast to this one.
+    /// [`Error::Shape`] if this tensor cannot be broadcast to the shape.
     #[track_caller]
     pub fn broadcast_to(&self, shape: impl AsRef<[usize]>) -> Result<Self> {
         let shape = Shape::new(shape.as_ref())?;
@@ -203,7 +204,8 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// As many copies along each axis, one after the other; more numbers than axes give new axes in front.
+    /// Repeats the tensor as a whole the given number of times along each axis; more numbers than axes add
+    /// leading axes.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -214,7 +216,8 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are fewer numbers than axes, or the result would have too many axes or elements.
+    /// [`Error::Shape`] if there are fewer numbers than axes, or if the result would have too many axes or
+    /// elements.
     #[track_caller]
     pub fn repeat(&self, times: impl AsRef<[usize]>) -> Result<Self> {
         let times = times.as_ref();
@@ -231,7 +234,7 @@ impl<T: Element> Tensor<T> {
         Ok(y)
     }
 
-    /// Each element along an axis as many times, one after the other.
+    /// Repeats each element along an axis `times` times.
     ///
     /// ```
     /// use gristmill::Tensor;
@@ -241,14 +244,15 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] when the axis does not exist, or the result would have too many elements.
+    /// [`Error::Shape`] if the axis does not exist, or if the result would have too many elements.
     #[track_caller]
     pub fn repeat_interleave(&self, times: usize, axis: isize) -> Result<Self> {
         let axis = resolve_axis("repeat_interleave", axis, self.rank())?;
         self.repeated("repeat_interleave", axis, times, true)
     }
 
-    /// With an axis `times` as long: a new one is stretched before what is repeated, then they are one.
+    /// Makes an axis `times` as long: a new axis of that length is inserted next to it, then the two are
+    /// joined.
     #[track_caller]
     fn repeated(&self, name: &'static str, axis: usize, times: usize, each: bool) -> Result<Self> {
         let (outer, inner) = self.shape().split_at(axis + usize::from(each));
@@ -260,10 +264,10 @@ impl<T: Element> Tensor<T> {
         self.reshape([outer, 1, inner])?.broadcast_to([outer, times, inner])?.reshape(&*to)
     }
 
-    /// The same numbers row by row without gaps.
+    /// The same numbers row by row, contiguous.
     ///
     /// # Errors
-    /// Only those of recording.
+    /// [`Error::Autograd`] for a tensor recorded on another thread.
     #[track_caller]
     pub fn contiguous(&self) -> Result<Self> {
         self.reshape(self.shape())

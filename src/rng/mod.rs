@@ -1,12 +1,14 @@
-//! Random numbers that are a function of (seed, stream, index): Philox4x32-10.
+//! Random numbers as a function of (seed, stream, index): Philox4x32-10.
 //!
-//! The generator of Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011) enciphers
-//! a counter of 128 bits under a key of 64 bits into four words of 32 bits. Here the key is the seed, and the counter
-//! is the stream (high half) and a count (low half). Word `i` of a stream lies in block `b = i / 64`: of the count
-//! `16·b + i % 16` it is word `(i % 64) / 16`, so that a register of 16 lanes holds 16 words in their order.
+//! The generator of Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011)
+//! encrypts a 128-bit counter with a 64-bit key into four 32-bit words. Here the key is the seed, and the
+//! counter consists of the stream (high half) and a count (low half). Word `i` of a stream is in block
+//! `b = i / 64`, where it is word `(i % 64) / 16` of the count `16·b + i % 16`, so that a register of 16
+//! lanes holds 16 consecutive words.
 //!
-//! No state but the position: any number can be had without those before it, on any thread and in any order.
-//! Everything here is integer arithmetic or `f64` with `+ − × ÷ √` only, so that all machines give the same bits.
+//! The only state is the position: any number can be computed without its predecessors, on any thread and in
+//! any order. Everything here is integer arithmetic or `f64` with `+ − × ÷ √` only, so that all machines give
+//! the same bits.
 
 mod numpy;
 
@@ -59,7 +61,7 @@ pub fn word(seed: u64, stream: u64, index: u64) -> u32 {
 /// The words `64·index` to `64·index + 63` of a stream, 16 in each register.
 #[inline(always)]
 pub(crate) fn block<S: Simd>(s: S, seed: u64, stream: u64, index: u64) -> [S::U32; 4] {
-    // The low half of the first count is a multiple of 16: adding a lane's number does not carry.
+    // The low half of the first count is a multiple of 16: adding a lane's index does not carry.
     let [low, high] = halves(index.wrapping_mul(16));
     let [stream_low, stream_high] = halves(stream);
     let mut counter = [
@@ -84,7 +86,7 @@ pub(crate) fn block<S: Simd>(s: S, seed: u64, stream: u64, index: u64) -> [S::U3
     counter
 }
 
-/// How many of the 2³² words are below `p · 2³²`.
+/// The number of the 2³² words that are below `p · 2³²`.
 pub(crate) fn words_below(p: f64) -> u64 {
     (p * 4_294_967_296.0).ceil() as u64
 }
@@ -119,9 +121,9 @@ impl Kernel for Words<'_> {
     }
 }
 
-/// A place in a stream of random words, from which numbers are drawn one after the other.
+/// A position in a stream of random words, from which numbers are drawn one after the other.
 ///
-/// The fields say everything: an `Rng` with the same three gives the same numbers on every machine.
+/// The fields are the whole state: an `Rng` with the same three gives the same numbers on every machine.
 ///
 /// ```
 /// use gristmill::Rng;
@@ -149,16 +151,22 @@ impl Rng {
         Self { seed, stream: 0, position: 0 }
     }
 
-    /// NumPy's legacy generator, for the arrays of a NumPy program with this seed.
+    /// NumPy's legacy generator, to reproduce the arrays of a NumPy program with this seed.
     pub fn numpy(seed: u32) -> NumpyRng {
         NumpyRng::new(seed)
     }
 
-    /// The start of another stream of the same seed, whose number is drawn from this one (two words).
+    /// The start of another stream of the same seed; its number is drawn from this generator (two words).
     ///
     /// The same calls give the same streams. Any two of n streams coincide with a probability of n²/2⁶⁵.
     pub fn split(&mut self) -> Rng {
         Self { seed: self.seed, stream: self.next_u64(), position: 0 }
+    }
+
+    /// The result of the `n`th call of [`split`](Rng::split), counted from 0.
+    #[cfg_attr(not(feature = "train"), allow(dead_code))]
+    pub(crate) fn nth_split(&self, n: u64) -> Rng {
+        Self { position: self.position.wrapping_add(n.wrapping_mul(2)), ..*self }.split()
     }
 
     /// 32 random bits: one word.
@@ -172,21 +180,21 @@ impl Rng {
         u64::from(self.next_u32()) << 32 | u64::from(self.next_u32())
     }
 
-    /// A multiple of 2⁻⁵³ in [0, 1): two words.
+    /// A multiple of 2⁻⁵³ in [0, 1); takes two words.
     pub fn uniform(&mut self) -> f64 {
         unit(self.next_u64())
     }
 
-    /// −ln u for a uniform u in (0, 1]: an exponential number with mean 1. Two words.
+    /// −ln u for a uniform u in (0, 1]: an exponentially distributed number with mean 1. Takes two words.
     #[cfg(feature = "train")]
     pub(crate) fn exponential(&mut self) -> f64 {
         context::in_environment(|| -ln(self.uniform() + STEP))
     }
 
-    /// An integer in 0..n, all with the same probability: two words, rarely more.
+    /// An integer in 0..n, uniformly distributed; takes two words, rarely more.
     ///
     /// # Errors
-    /// [`Error::Value`] when `n` is 0.
+    /// [`Error::Value`] if `n` is 0.
     pub fn below(&mut self, n: usize) -> Result<usize> {
         if n == 0 {
             return Err(Error::value("below", "there is no number below 0"));
@@ -194,8 +202,8 @@ impl Rng {
         Ok(self.bounded(n as u64) as usize)
     }
 
-    /// Lemire, *Fast random integer generation in an interval* (2019): the high half of `random · n`; the lowest
-    /// `2⁶⁴ mod n` low halves are drawn again, because they would give some results one time too many.
+    /// Lemire, *Fast random integer generation in an interval* (2019): the high half of `random · n`; draws
+    /// whose low half is among the lowest `2⁶⁴ mod n` are repeated, since they would favour some results.
     fn bounded(&mut self, n: u64) -> u64 {
         loop {
             let product = u128::from(self.next_u64()) * u128::from(n);
@@ -206,7 +214,7 @@ impl Rng {
         }
     }
 
-    /// Puts the items in random order, every order with the same probability (Fisher–Yates).
+    /// Shuffles the items; every order has the same probability (Fisher–Yates).
     pub fn shuffle(&mut self, items: &mut [usize]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.bounded(i as u64 + 1) as usize);
@@ -220,12 +228,13 @@ impl Rng {
         items
     }
 
-    /// Uniform numbers in [low, high); `low` where the two are the same number in `T`. Two words for each.
+    /// Uniform numbers in [low, high); `low` if the two are equal in `T`. Each takes two words.
     ///
-    /// `low + uniform() · (high − low)` in `f64`, rounded to `T`; a number that rounds to `high` becomes `low`.
+    /// `low + uniform() · (high − low)` in `f64`, rounded to `T`; a number that rounds to `high` becomes
+    /// `low`.
     ///
     /// # Errors
-    /// [`Error::Value`] when `low`, `high` or their difference is not finite, or `high < low`.
+    /// [`Error::Value`] if `low`, `high` or their difference is not finite, or if `high < low`.
     pub fn fill_uniform<T: Element>(&mut self, low: f64, high: f64, out: &mut [T]) -> Result<()> {
         let (width, first, last) =
             context::in_environment(|| (high - low, T::from_f64(low), T::from_f64(high)));
@@ -238,13 +247,14 @@ impl Rng {
         })
     }
 
-    /// Normal numbers. Four words for each pair, of which an odd last element wastes half.
+    /// Normally distributed numbers. Each pair takes four words; a last number without a partner wastes half
+    /// of them.
     ///
-    /// Box and Muller's `mean + std · √(−2 ln u) · (cos 2πv, sin 2πv)` in `f64`, rounded to `T`; no number is further
-    /// than 8.6 `std` from the mean.
+    /// Box and Muller's `mean + std · √(−2 ln u) · (cos 2πv, sin 2πv)` in `f64`, rounded to `T`; no number is
+    /// more than 8.6 `std` away from the mean.
     ///
     /// # Errors
-    /// [`Error::Value`] when `mean` or `std` is not finite, or `std < 0`.
+    /// [`Error::Value`] if `mean` or `std` is not finite, or if `std < 0`.
     pub fn fill_normal<T: Element>(&mut self, mean: f64, std: f64, out: &mut [T]) -> Result<()> {
         if !(mean.is_finite() && std.is_finite() && std >= 0.0) {
             return Err(Error::value(
@@ -258,10 +268,10 @@ impl Rng {
         })
     }
 
-    /// Ones with probability `p`, zeros otherwise. One word for each.
+    /// Ones with probability `p`, zeros otherwise. Each takes one word.
     ///
     /// # Errors
-    /// [`Error::Value`] when `p` is not in [0, 1].
+    /// [`Error::Value`] if `p` is not in [0, 1].
     pub fn fill_bernoulli<T: Element>(&mut self, p: f64, out: &mut [T]) -> Result<()> {
         if !(0.0..=1.0).contains(&p) {
             return Err(Error::value("fill_bernoulli", format!("{p} is not a probability")));
@@ -279,13 +289,13 @@ impl Rng {
         context::in_environment(|| self.fill_by_here(out, make))
     }
 
-    /// [`fill_by`](Rng::fill_by) in the environment that is in force.
+    /// [`fill_by`](Rng::fill_by) in the current floating-point environment.
     fn fill_by_here<T: Element, const N: usize, const W: usize>(
         &mut self,
         out: &mut [T],
         make: impl Fn([u32; W]) -> [T; N],
     ) -> Result<()> {
-        /// Groups made from one batch of words: 1 KiB or less on the stack.
+        /// The groups made from one batch of words: 1 KiB of stack or less.
         const BATCH: usize = 64;
         let simd = context::settings()?.simd;
         let mut words = [[0; W]; BATCH];
@@ -317,7 +327,7 @@ fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 * STEP
 }
 
-/// Two independent normal numbers from twice 64 random bits.
+/// Two independent normal numbers from two times 64 random bits.
 fn normal_pair(a: u64, b: u64) -> [f64; 2] {
     // In (0, 1], so that the logarithm is finite.
     let radius = (-2.0 * ln(unit(a) + STEP)).sqrt();
@@ -325,7 +335,8 @@ fn normal_pair(a: u64, b: u64) -> [f64; 2] {
     [radius * cos, radius * sin]
 }
 
-/// The logarithm of a normal number: x = 2ᵉ·m with m in [√½, √2], ln m = 2 artanh((m − 1)/(m + 1)) by its series.
+/// The logarithm of a normal number: x = 2ᵉ·m with m in [√½, √2], ln m = 2 artanh((m − 1)/(m + 1)) by its
+/// series.
 fn ln(x: f64) -> f64 {
     const ONE: u64 = 1023 << 52;
     let bits = x.to_bits();
@@ -336,7 +347,7 @@ fn ln(x: f64) -> f64 {
         exponent += 1;
     }
     let t = (m - 1.0) / (m + 1.0);
-    // t² ≤ 0.0295: the first term left out is below 2⁻⁶⁰ of the sum.
+    // t² ≤ 0.0295: the first omitted term is below 2⁻⁶⁰ of the sum.
     let series = (0..12).rev().fold(0.0, |sum, k| sum * (t * t) + 1.0 / f64::from(2 * k + 1));
     f64::from(exponent) * std::f64::consts::LN_2 + 2.0 * t * series
 }
@@ -346,7 +357,7 @@ fn sin_cos_of_turns(turns: f64) -> (f64, f64) {
     let quarter = (4.0 * turns + 0.5) as u32;
     let x = (4.0 * turns - f64::from(quarter)) * std::f64::consts::FRAC_PI_2;
     let z = x * x;
-    // z ≤ 0.617: the first terms left out, x¹⁹/19! and x²⁰/20!, are below 2⁻⁶³.
+    // z ≤ 0.617: the first omitted terms, x¹⁹/19! and x²⁰/20!, are below 2⁻⁶³.
     let sin = x * (1..9).rev().fold(1.0, |rest, k| 1.0 - rest * z * (1.0 / f64::from(2 * k * (2 * k + 1))));
     let cos = (1..10).rev().fold(1.0, |rest, k| 1.0 - rest * z * (1.0 / f64::from(2 * k * (2 * k - 1))));
     match quarter % 4 {
