@@ -21,17 +21,19 @@
 //! place is an error.
 
 pub(super) mod passes;
+mod product;
+mod variance;
 
 use super::{Operand as _, compiled_once, lengths, power_of_two, whole_rows};
 use crate::buffer::Scratch;
-use crate::context::{self, Settings};
+use crate::context::{self};
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
 use crate::simd::{self, Element};
-use passes::{
-    ColumnPlaces, Extreme, PIECE, RowPlaces, RowVariances, STRIP, Spread, Term, column_totals, long_variance,
-    row_totals, total, work,
-};
+pub use product::prod_backward;
+pub use variance::{std_all, std_cols, std_rows, variance_all, variance_cols, variance_rows};
+
+use passes::{ColumnPlaces, Extreme, PIECE, RowPlaces, STRIP, Term, column_totals, row_totals, total, work};
 
 /// What many elements become.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -384,258 +386,6 @@ pub fn dot<T: Element>(a: &[T], b: &[T]) -> Result<T> {
     })
 }
 
-/// The gradient of the product of each row of `cols` elements: `dx[i] = dy·Π x[j]` over all j ≠ i, without a division,
-/// so that it is right where elements are 0. `dy` has one element per row.
-///
-/// The products of what is before and behind i, each in order: `cols·u` relative, as long as the result is not subnormal.
-/// Where one of these products leaves the normal range, as that of a long row does before its small elements bring it
-/// back, a row is multiplied anew with its exponents apart.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows, when `dy` has not one element per row or `dx` another length than `x`.
-///
-/// ```
-/// let mut dx = [0.0_f32; 3];
-/// gristmill::kernels::reduce::prod_backward(&[2.0, 0.0, 5.0], &[1.0], 3, &mut dx)?;
-/// assert_eq!(dx, [0.0, 10.0, 0.0]);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn prod_backward<T: Element>(x: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Result<()> {
-    compiled_once!("reduce::prod_backward", |x: &[T], dy: &[T], cols: usize, dx: &mut [T]| -> Result<()> {
-        check_rows("prod", x, cols, dy)?;
-        lengths!("prod", dx == x.len());
-        if x.is_empty() {
-            return Ok(());
-        }
-        let settings = context::settings()?;
-        let chunk = (PIECE / cols).max(1);
-        let parts = (Rows(x, chunk * cols), Rows(dy, chunk), RowsMut::new(dx, chunk * cols));
-        // Two chains of multiplications: some ten times a pass.
-        parallel::for_each(settings, parts, 10 * work(x), |(x, dy, dx)| {
-            for ((x, &dy), dx) in x.chunks_exact(cols).zip(dy).zip(dx.chunks_exact_mut(cols)) {
-                products_of_the_others(x, dy, dx);
-            }
-        });
-        Ok(())
-    })
-}
-
-/// The gradient of the product of one row.
-fn products_of_the_others<T: Element>(x: &[T], dy: T, dx: &mut [T]) {
-    let mut smallest = T::INFINITY;
-    let mut note = |product: T| smallest = if product.abs() < smallest { product.abs() } else { smallest };
-    let mut before = T::ONE;
-    for (&x, dx) in x.iter().zip(&mut *dx) {
-        *dx = before;
-        before = before * x;
-        note(before);
-    }
-    let mut behind = dy;
-    for (&x, dx) in x.iter().zip(&mut *dx).rev() {
-        *dx = *dx * behind;
-        behind = behind * x;
-        note(behind);
-    }
-    // What has become infinite or NaN stays so until the end; what has lost digits may have come back.
-    if before.is_finite() && behind.is_finite() && smallest.to_f64() >= smallest_normal::<T>() {
-        return;
-    }
-    // Fraction and exponent of each product.
-    let mut products = Scratch::<f64>::new(2 * x.len());
-    let products = products.as_chunks_mut::<2>().0;
-    let mut before = Wide::ONE;
-    for (&x, product) in x.iter().zip(&mut *products) {
-        *product = [before.fraction, before.exponent as f64];
-        before = before.times(Wide::new(x.to_f64()));
-    }
-    let mut behind = Wide::new(dy.to_f64());
-    for ((&x, dx), &mut [fraction, exponent]) in x.iter().zip(dx).zip(products).rev() {
-        let before = Wide { fraction, exponent: exponent as i64 };
-        *dx = T::from_f64(before.times(behind).to_f64());
-        behind = behind.times(Wide::new(x.to_f64()));
-    }
-}
-
-/// A number with an exponent of its own, `fraction·2^exponent`: a product of many never leaves the range. Zero, infinities
-/// and NaN have the exponent 0.
-#[derive(Clone, Copy)]
-struct Wide {
-    /// Its magnitude is from 1 to 2.
-    fraction: f64,
-    exponent: i64,
-}
-
-impl Wide {
-    const ONE: Self = Self { fraction: 1.0, exponent: 0 };
-
-    fn new(x: f64) -> Self {
-        if x == 0.0 || !x.is_finite() {
-            return Self { fraction: x, exponent: 0 };
-        }
-        let (x, shifted) = if x.is_subnormal() { (x * power_of_two(54), 54) } else { (x, 0) };
-        let (bits, exponents) = (x.to_bits(), 0x7ff << 52);
-        let fraction = f64::from_bits((bits & !exponents) | (1023 << 52));
-        Self { fraction, exponent: ((bits & exponents) >> 52) as i64 - 1023 - shifted }
-    }
-
-    fn times(self, other: Self) -> Self {
-        let product = Self::new(self.fraction * other.fraction);
-        Self { exponent: product.exponent + self.exponent + other.exponent, ..product }
-    }
-
-    fn to_f64(self) -> f64 {
-        // Two factors: one alone would leave the range where the result is subnormal. Beyond 2000 it is 0 or infinite anyway.
-        let exponent = self.exponent.clamp(-2000, 2000);
-        let half = exponent / 2;
-        self.fraction * power_of_two(half) * power_of_two(exponent - half)
-    }
-}
-
-/// `Σ (x − mean)² / (n − correction)`: 0 for the variance of these numbers, 1 for the unbiased estimate of that of
-/// the population they were drawn from. NaN when `n <= correction`.
-///
-/// Two passes over `x − x[0]`: right also where the mean is a million times the deviation, and for numbers of 1e30.
-///
-/// # Errors
-/// None of its own.
-///
-/// ```
-/// let x = [1e6_f32, 1e6 + 1.0, 1e6 + 2.0];
-/// assert_eq!(gristmill::kernels::reduce::variance_all(&x, 1)?, 1.0);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn variance_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
-    compiled_once!("reduce::variance_all", |x: &[T], correction: usize| -> Result<T> {
-        let Some(spread) = Spread::new(x.len(), correction) else { return Ok(T::NAN) };
-        Ok(long_variance(context::settings()?, spread, x))
-    })
-}
-
-/// [`variance_all`] of each row of `cols` elements; `y` has one element per row.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
-pub fn variance_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
-    compiled_once!("reduce::variance_rows", |x: &[T],
-                                             cols: usize,
-                                             correction: usize,
-                                             y: &mut [T]|
-     -> Result<()> {
-        check_rows("variance", x, cols, y)?;
-        let Some(spread) = Spread::new(cols, correction) else { return fill_with(y, || Ok(T::NAN)) };
-        let settings = context::settings()?;
-        if cols <= PIECE {
-            let chunk = (PIECE / cols).max(1);
-            let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk));
-            parallel::for_each(settings, parts, 2 * work(x), |(x, y)| {
-                settings.simd.run(RowVariances { spread, x, cols, y });
-            });
-        } else {
-            for (x, y) in x.chunks_exact(cols).zip(y) {
-                *y = long_variance(settings, spread, x);
-            }
-        }
-        Ok(())
-    })
-}
-
-/// [`variance_all`] of each of the `cols` columns, to `y` of `cols` elements.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
-pub fn variance_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
-    compiled_once!("reduce::variance_cols", |x: &[T],
-                                             cols: usize,
-                                             correction: usize,
-                                             y: &mut [T]|
-     -> Result<()> {
-        let rows = whole_rows("variance", x, cols)?;
-        lengths!("variance", y == cols);
-        let Some(spread) = Spread::new(rows, correction) else { return fill_with(y, || Ok(T::NAN)) };
-        let settings = context::settings()?;
-        let mut first = Scratch::new(cols);
-        first.copy_from_slice(&x[..cols]);
-        let mut mean = Scratch::new(cols);
-        column_totals(settings, Term::Deviation { spread, first: &first }, x, cols, &mut mean);
-        mean.iter_mut().for_each(|mean| *mean = spread.mean(*mean));
-        column_totals(settings, Term::Squared { spread, first: &first, mean: &mean }, x, cols, y);
-        y.iter_mut().for_each(|y| *y = spread.variance(*y));
-        Ok(())
-    })
-}
-
-/// The square root of [`variance_all`]. Right also where the variance would overflow or underflow: such numbers are
-/// multiplied by a power of two first.
-///
-/// # Errors
-/// None of its own.
-///
-/// ```
-/// assert_eq!(gristmill::kernels::reduce::std_all(&[1.0_f32, 3.0], 0)?, 1.0);
-/// assert_eq!(gristmill::kernels::reduce::std_all(&[1e38_f32, -1e38], 0)?, 1e38);
-/// # Ok::<(), gristmill::Error>(())
-/// ```
-pub fn std_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
-    compiled_once!("reduce::std_all", |x: &[T], correction: usize| -> Result<T> {
-        let Some(spread) = Spread::new(x.len(), correction) else { return Ok(T::NAN) };
-        let settings = context::settings()?;
-        let variance = long_variance(settings, spread, x);
-        Ok(deviation_of(settings, spread, variance, x.iter().copied(), x.len()))
-    })
-}
-
-/// [`std_all`] of each row of `cols` elements; `y` has one element per row.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
-pub fn std_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
-    compiled_once!("reduce::std_rows", |x: &[T], cols: usize, correction: usize, y: &mut [T]| -> Result<()> {
-        check_rows("std", x, cols, y)?;
-        variance_rows(x, cols, correction, y)?;
-        let Some(spread) = Spread::new(cols, correction) else { return Ok(()) };
-        let settings = context::settings()?;
-        for (x, y) in x.chunks_exact(cols).zip(y) {
-            *y = deviation_of(settings, spread, *y, x.iter().copied(), cols);
-        }
-        Ok(())
-    })
-}
-
-/// [`std_all`] of each of the `cols` columns, to `y` of `cols` elements.
-///
-/// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
-pub fn std_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
-    compiled_once!("reduce::std_cols", |x: &[T], cols: usize, correction: usize, y: &mut [T]| -> Result<()> {
-        let rows = whole_rows("std", x, cols)?;
-        lengths!("std", y == cols);
-        variance_cols(x, cols, correction, y)?;
-        let Some(spread) = Spread::new(rows, correction) else { return Ok(()) };
-        let settings = context::settings()?;
-        for (j, y) in y.iter_mut().enumerate() {
-            *y = deviation_of(settings, spread, *y, x[j..].iter().step_by(cols).copied(), rows);
-        }
-        Ok(())
-    })
-}
-
-/// The root of a variance; where squares may have left the range, that of the numbers brought into its middle.
-fn deviation_of<T: Element>(
-    settings: Settings,
-    spread: Spread<T>,
-    variance: T,
-    x: impl Iterator<Item = T> + Clone,
-    len: usize,
-) -> T {
-    if squares_are_safe(variance, len) {
-        return variance.sqrt();
-    }
-    let Some((scale, back)) = middle_scales(x.clone()) else { return variance.sqrt() };
-    let mut scaled = Scratch::new(len);
-    scaled.iter_mut().zip(x).for_each(|(to, x)| *to = x * scale);
-    long_variance(settings, spread, &scaled).sqrt() * back
-}
-
 /// Whether a sum (or mean) of `len` squares is right: finite, or NaN, and so large that what underflowed does not matter.
 pub(super) fn squares_are_safe<T: Element>(sum: T, len: usize) -> bool {
     let smallest = smallest_normal::<T>() * len as f64;
@@ -660,7 +410,8 @@ pub(super) fn middle_scales<T: Element>(x: impl Iterator<Item = T>) -> Option<(T
     Some((T::from_f64(power_of_two(-exponent)), T::from_f64(power_of_two(exponent))))
 }
 
-fn smallest_normal<T: Element>() -> f64 {
+/// The smallest positive normal number.
+pub(super) fn smallest_normal<T: Element>() -> f64 {
     if simd::is::<T, f32>() { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE }
 }
 
