@@ -16,8 +16,8 @@ const DOTS: usize = 40;
 ///
 /// ```
 /// use gristmill::plot::Curves;
-/// let steps = (0..100).map(f64::from);
-/// let loss = Curves::new("loss").x_label("step").log_y().line("Adam", steps.map(|step| (step, (-0.1 * step).exp())));
+/// let points = (0..100).map(f64::from).map(|step| (step, (-0.1 * step).exp()));
+/// let loss = Curves::new("loss").x_label("step").log_y().line("Adam", points);
 /// assert!(loss.draw().to_svg().contains("Adam"));
 /// ```
 #[derive(Clone, Debug)]

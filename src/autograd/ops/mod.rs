@@ -66,7 +66,8 @@ macro_rules! ops {
                     Op::Leaf(leaf) => gradients.arrive(leaf, dy),
                     Op::Freed => Err(Error::autograd(
                         "backward",
-                        "this part of the tape was run through before; use backward_retain_graph the first time",
+                        "this part of the tape was run through before; \
+                         use backward_retain_graph the first time",
                     )),
                     $(Op::$op(kept) => kept.backward(dy, gradients),)+
                 }
