@@ -74,9 +74,9 @@ impl Curves {
 
         let seen =
             || self.lines.iter().flat_map(|(_, points)| points).copied().filter(|&point| self.seen(point));
-        let xs = Axis::linear(seen().map(|(x, _)| x), false);
+        let xs = PlotAxis::linear(seen().map(|(x, _)| x), false);
         let ys = seen().map(|(_, y)| y);
-        let ys = if self.log_y { Axis::logarithmic(ys) } else { Axis::linear(ys, true) };
+        let ys = if self.log_y { PlotAxis::logarithmic(ys) } else { PlotAxis::linear(ys, true) };
         let place =
             |x: f64, y: f64| [LEFT + xs.share(x) * (RIGHT - LEFT), BOTTOM - ys.share(y) * (BOTTOM - top)];
 
@@ -135,14 +135,14 @@ impl Curves {
 }
 
 /// The range of an axis, and the positions of its labels.
-struct Axis {
+struct PlotAxis {
     low: f64,
     high: f64,
     logarithmic: bool,
     ticks: Vec<(f64, String)>,
 }
 
-impl Axis {
+impl PlotAxis {
     /// 0 at the low end, 1 at the high end.
     fn share(&self, x: f64) -> f64 {
         let (low, high, x) =

@@ -1,7 +1,7 @@
 //! Batch normalisation over the first axis.
 
-use super::epilogue::{Epilogue, Kept as KeptEpilogue};
-use super::layer_norm::{check_affine, norm_backward};
+use super::epilogue::{Epilogue, KeptEpilogue};
+use super::layer_norm::{check_affine, normalisation_backward};
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::buffer::Buffer;
@@ -24,7 +24,7 @@ pub enum BatchStatistics<'a, T: Element> {
 }
 
 /// Mean and reciprocal standard deviation of the batch, or running mean and variance.
-enum Kept<T: Element> {
+enum Statistics<T: Element> {
     Batch { mean: Buffer<T>, rstd: Buffer<T> },
     Running { mean: Buffer<T>, var: Buffer<T>, eps: f64 },
 }
@@ -33,7 +33,7 @@ pub(crate) struct BatchNorm<T: Element> {
     x: Numbers<T>,
     shape: Shape,
     gamma: Option<Numbers<T>>,
-    kept: Kept<T>,
+    kept: Statistics<T>,
     epilogue: Option<KeptEpilogue<T>>,
     parents: [Parent; 3],
 }
@@ -44,7 +44,7 @@ impl<T: Element> Backward<T> for BatchNorm<T> {
         // Without a residual, the gate is applied in the passes over x. With one, its gradient is what passes
         // the gate.
         let (dy, gate) = match &self.epilogue {
-            Some(then) if then.residual.is_some() || matches!(self.kept, Kept::Running { .. }) => {
+            Some(then) if then.residual.is_some() || matches!(self.kept, Statistics::Running { .. }) => {
                 let dy = then.backward(&dy)?;
                 gradients.add(then.residual, || Ok(dy.clone()))?;
                 (dy, None)
@@ -52,35 +52,42 @@ impl<T: Element> Backward<T> for BatchNorm<T> {
             Some(then) => (dy, Some(Gate { y: then.y.data(), scale: then.scale })),
             None => (dy, None),
         };
-        norm_backward(self.shape, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
-            let gamma = self.gamma.as_ref().map(Numbers::data);
-            match &self.kept {
-                Kept::Batch { mean, rstd } => batch_norm::backward_gated(
-                    x.data(),
-                    cols,
-                    gamma,
-                    mean,
-                    rstd,
-                    gate,
-                    dy.data(),
-                    dx,
-                    dgamma,
-                    dbeta,
-                ),
-                Kept::Running { mean, var, eps } => batch_norm::infer_backward(
-                    x.data(),
-                    cols,
-                    gamma,
-                    mean,
-                    var,
-                    *eps,
-                    dy.data(),
-                    dx,
-                    dgamma,
-                    dbeta,
-                ),
-            }
-        })
+        normalisation_backward(
+            self.shape,
+            cols,
+            self.gamma.is_some(),
+            self.parents,
+            gradients,
+            |dx, dgamma, dbeta| {
+                let gamma = self.gamma.as_ref().map(Numbers::data);
+                match &self.kept {
+                    Statistics::Batch { mean, rstd } => batch_norm::backward_gated(
+                        x.data(),
+                        cols,
+                        gamma,
+                        mean,
+                        rstd,
+                        gate,
+                        dy.data(),
+                        dx,
+                        dgamma,
+                        dbeta,
+                    ),
+                    Statistics::Running { mean, var, eps } => batch_norm::infer_backward(
+                        x.data(),
+                        cols,
+                        gamma,
+                        mean,
+                        var,
+                        *eps,
+                        dy.data(),
+                        dx,
+                        dgamma,
+                        dbeta,
+                    ),
+                }
+            },
+        )
     }
 }
 
@@ -177,11 +184,11 @@ impl<T: Element> Tensor<T> {
                     let (mut mean, mut rstd) = (Buffer::stale(cols), Buffer::stale(cols));
                     let (m, r) = (mean.fresh_mut(), rstd.fresh_mut());
                     batch_norm::forward_then(x.data(), cols, gamma, beta, eps, running, after, y, m, r)?;
-                    Kept::Batch { mean, rstd }
+                    Statistics::Batch { mean, rstd }
                 }
                 BatchStatistics::Running { mean, var } => {
                     batch_norm::infer_then(x.data(), cols, gamma, beta, mean, var, eps, after, y)?;
-                    Kept::Running { mean: Buffer::copy_of(mean), var: Buffer::copy_of(var), eps }
+                    Statistics::Running { mean: Buffer::copy_of(mean), var: Buffer::copy_of(var), eps }
                 }
             });
             then.map_or(Ok(()), |then| then.drop_from(y))

@@ -56,7 +56,7 @@ macro_rules! logical {
     ($($what:literal $name:ident $combine:expr;)+) => {
         impl<T: Element> Tensor<T> {
             $(
-                #[doc = concat!("1 where ", $what, ", else 0, with broadcasting; numbers that are not 0 are true.")]
+                #[doc = concat!("1 where ", $what, ", else 0, with broadcasting; all but 0 is true.")]
                 /// Not recorded.
                 ///
                 /// # Errors

@@ -16,12 +16,12 @@ mod linear;
 mod loss;
 mod mask;
 mod matmul;
-mod norm;
 mod prelu;
 mod reduce;
 mod rms_norm;
 mod softmax;
 mod sort;
+mod statistics;
 mod ternary;
 mod unary;
 mod view;
@@ -85,7 +85,7 @@ ops! {
     CrossEntropy(cross_entropy::CrossEntropy<T>),
     Cumsum(sort::Cumsum),
     Custom(Custom<T>),
-    Dot(norm::Dot<T>),
+    Dot(statistics::Dot<T>),
     Dropout(dropout::Dropout),
     Embedding(embedding::Embedding),
     Extreme(reduce::Extreme<T>),
@@ -103,7 +103,7 @@ ops! {
     Part(index::Part),
     Permute(view::Permute),
     Prelu(prelu::Prelu<T>),
-    Reduction(norm::Reduction<T>),
+    Reduced(statistics::Reduced<T>),
     Reshape(view::Reshape),
     RmsNorm(rms_norm::RmsNorm<T>),
     Scatter(gather::Scatter),
