@@ -28,8 +28,8 @@ pub enum Follower<'a> {
 /// Threads can share a module: all methods take `&self`, and everything that changes (parameters, states,
 /// modes, generators) is locked or atomic. In evaluation mode each thread gets results that are bit-identical
 /// to those it would get alone: see [`guide::serving`](crate::guide::serving). If the forward pass of your
-/// own layer changes something, it belongs in a [`Parameter`], a [`State`], a [`Mode`], an atomic or a
-/// `Mutex`, not in a `Cell`.
+/// own layer changes something, it belongs in a [`Parameter`], a [`State`](super::State), a
+/// [`Mode`](super::Mode), an atomic or a `Mutex`, not in a `Cell`.
 ///
 /// ```
 /// use gristmill::{Result, Rng, Tensor, nn::{Linear, Module, Visitor}};
