@@ -118,7 +118,8 @@ impl Settings {
 /// ```
 /// use gristmill::{Context, Isa};
 /// for isa in Isa::available() {
-///     let inside = Context::new().isa(isa).threads(1).run(|| gristmill::context::settings().unwrap().simd.isa());
+///     let context = Context::new().isa(isa).threads(1);
+///     let inside = context.run(|| gristmill::context::settings().unwrap().simd.isa());
 ///     assert_eq!(inside.unwrap(), isa);
 /// }
 /// ```

@@ -463,7 +463,8 @@ impl fmt::Display for Profile {
             let calls: u64 = self.rows.iter().map(|row| row.calls).sum();
             write!(
                 f,
-                "\n{met} of {calls} calls met subnormal numbers: {:.3} ms, {:.3} ms more than at the pace of the others",
+                "\n{met} of {calls} calls met subnormal numbers: {:.3} ms, \
+                 {:.3} ms more than at the pace of the others",
                 time.as_secs_f64() * 1e3,
                 cost * 1e3
             )?;

@@ -72,11 +72,11 @@ pub fn grad_with<T: Element>(
             (None, _) => {
                 return Err(Error::autograd("grad", format!("input {i} requires no gradient")));
             }
-            (Some(Track::Leaf(leaf)), _) => Place::Leaf(leaf.clone()),
+            (Some(Track::Leaf(leaf)), _) => Origin::Leaf(leaf.clone()),
             (Some(Track::Node(node)), Some(Track::Node(root))) if Arc::ptr_eq(&node.token, &root.token) => {
-                Place::Node(node.index)
+                Origin::Node(node.index)
             }
-            (Some(Track::Node(_)), _) => Place::Elsewhere,
+            (Some(Track::Node(_)), _) => Origin::Elsewhere,
         };
         wanted.0.push((place, None));
     }
@@ -92,7 +92,7 @@ pub fn grad_with<T: Element>(
     no_grad(|| wanted.settle())
 }
 
-enum Place<T: Element> {
+enum Origin<T: Element> {
     Leaf(Arc<Leaf<T>>),
     Node(usize),
     /// On another tape: never reached.
@@ -100,12 +100,12 @@ enum Place<T: Element> {
 }
 
 /// The tensors whose gradients are wanted, and the gradients that have arrived.
-struct Wanted<T: Element>(Vec<(Place<T>, Option<Tensor<T>>)>);
+struct Wanted<T: Element>(Vec<(Origin<T>, Option<Tensor<T>>)>);
 
 impl<T: Element> Wanted<T> {
     fn at_leaf(&mut self, leaf: &Arc<Leaf<T>>, gradient: Tensor<T>) -> Result<()> {
         for (place, caught) in &mut self.0 {
-            if matches!(place, Place::Leaf(wanted) if Arc::ptr_eq(wanted, leaf)) {
+            if matches!(place, Origin::Leaf(wanted) if Arc::ptr_eq(wanted, leaf)) {
                 *caught = Some(match caught.take() {
                     None => gradient.clone(),
                     Some(sum) => accumulate(sum, gradient.clone())?,
@@ -117,7 +117,7 @@ impl<T: Element> Wanted<T> {
 
     fn at_node(&mut self, index: usize, gradient: &Tensor<T>) {
         for (place, caught) in &mut self.0 {
-            if matches!(place, Place::Node(wanted) if *wanted == index) {
+            if matches!(place, Origin::Node(wanted) if *wanted == index) {
                 *caught = Some(gradient.clone());
             }
         }
@@ -125,8 +125,8 @@ impl<T: Element> Wanted<T> {
 
     /// The gradients; those of leaves are passed through their hooks.
     fn settle(self) -> Result<Vec<Option<Tensor<T>>>> {
-        let each = |(place, caught): (Place<T>, Option<Tensor<T>>)| match (place, caught) {
-            (Place::Leaf(leaf), Some(sum)) => Ok(Some(leaf.hooked(sum)?.compact())),
+        let each = |(place, caught): (Origin<T>, Option<Tensor<T>>)| match (place, caught) {
+            (Origin::Leaf(leaf), Some(sum)) => Ok(Some(leaf.hooked(sum)?.compact())),
             (_, caught) => Ok(caught.map(|gradient| gradient.compact())),
         };
         self.0.into_iter().map(each).collect()

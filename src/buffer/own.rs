@@ -42,13 +42,13 @@ struct OwnBlocks {
 }
 
 thread_local! {
-    static OWN: Owner = const { Owner(OnceCell::new()) };
+    static OWN: OwnHandle = const { OwnHandle(OnceCell::new()) };
 }
 
 /// The thread's reference to its free blocks.
-struct Owner(OnceCell<Arc<Own>>);
+struct OwnHandle(OnceCell<Arc<Own>>);
 
-impl Drop for Owner {
+impl Drop for OwnHandle {
     fn drop(&mut self) {
         let Some(own) = self.0.take() else { return };
         lock(&OWNERS).retain(|other| !Arc::ptr_eq(other, &own));
@@ -172,7 +172,7 @@ pub(super) fn take(class: u32) -> Result<NonNull<Header>, usize> {
 /// Keeps a block without owners, if this thread took it and has room for it; says whether it did.
 #[inline]
 pub(super) fn keep(block: NonNull<Header>, class: u32, home: usize) -> bool {
-    let keep = |owner: &Owner| {
+    let keep = |owner: &OwnHandle| {
         let own = owner.0.get().filter(|own| Arc::as_ptr(own).addr() == home)?;
         own.try_use(|blocks| blocks.push(class as usize, block))
     };

@@ -38,7 +38,8 @@ pub struct Csv<T: Element = f32> {
 ///
 /// ```no_run
 /// use gristmill::data::{Csv, CsvFormat};
-/// let table: Csv = CsvFormat { delimiter: b'\t', header: false, ..CsvFormat::default() }.read("numbers.tsv")?;
+/// let format = CsvFormat { delimiter: b'\t', header: false, ..CsvFormat::default() };
+/// let table: Csv = format.read("numbers.tsv")?;
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! eˣ, within 1 ULP.
 //!
 //! With n the nearest integer to x / ln 2 and r = x − n·ln 2, eˣ = 2ⁿ·eʳ and |r| ≤ ln 2 / 2. The product of n
-//! and the high part of ln 2 is exact and so is its difference from x, so that r is rounded once. Then eʳ = 1
-//! + r·(1 + r·q(r)), where q is the minimax polynomial to (eʳ − 1 − r)/r² (`tools/minimax.py`, fits `exp f32`
-//! and `exp f64`): the rounding errors of r and of the bracket contribute at most a quarter and a sixth of an
-//! ULP, the last one half. The factor 2ⁿ is applied with one rounding, so that subnormal and infinite results
-//! are correct.
+//! and the high part of ln 2 is exact and so is its difference from x, so that r is rounded once. Then eʳ =
+//! 1 + r·(1 + r·q(r)), where q is the minimax polynomial to (eʳ − 1 − r)/r² (`tools/minimax.py`, fits
+//! `exp f32` and `exp f64`): the rounding errors of r and of the bracket contribute at most a quarter and a
+//! sixth of an ULP, the last one half. The factor 2ⁿ is applied with one rounding, so that subnormal and
+//! infinite results are correct.
 
 use super::{Format, scale};
 use crate::simd::{Float, Simd};

@@ -1,11 +1,12 @@
 //! eˣ − 1, within 1 ULP, even near 0, where the difference cancels.
 //!
-//! As in [`exp`](super::exp), x = n·ln 2 + r, and c is the rounding error of r; then eˣ − 1 = (2ⁿ − 1) + 2ⁿ·r
-//! + 2ⁿ·(c + r²/2 + r³·q(r)). The first two terms and their sum are computed together with their rounding
-//! errors, which are added to the third term, the smallest. To stay in range for large n, everything is first
-//! divided by one half of 2ⁿ and multiplied by it at the end. 1/2 + r·q(r) is fitted for a relative error of
-//! eʳ − 1 (`tools/minimax.py`, fits `exp_m1 f32`, `exp_m1 f64`). The 1/2 is kept separate because including
-//! it in the polynomial would cause a rounding error of a quarter of an ULP for n = 1 and the smallest r.
+//! As in [`exp`](super::exp), x = n·ln 2 + r, and c is the rounding error of r; then eˣ − 1 = (2ⁿ − 1) +
+//! 2ⁿ·r + 2ⁿ·(c + r²/2 + r³·q(r)). The first two terms and their sum are computed together with their
+//! rounding errors, which are added to the third term, the smallest. To stay in range for large n, everything
+//! is first divided by one half of 2ⁿ and multiplied by it at the end. 1/2 + r·q(r) is fitted for a relative
+//! error of eʳ − 1 (`tools/minimax.py`, fits `exp_m1 f32`, `exp_m1 f64`). The 1/2 is kept separate because
+//! including it in the polynomial would cause a rounding error of a quarter of an ULP for n = 1 and the
+//! smallest r.
 
 use super::{Format, fast_two_sum, polynomial, power_of_two, round};
 use crate::simd::{Float, Simd};

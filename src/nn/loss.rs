@@ -106,7 +106,10 @@ impl<T: Element> CrossEntropyLoss<T> {
 }
 
 macro_rules! loss {
-    ($(#[$doc:meta])+ $name:ident, |$loss:ident, $x:ident, $target:ident| $forward:expr $(, $(#[$field_doc:meta])+ $field:ident)?) => {
+    (
+        $(#[$doc:meta])+ $name:ident, |$loss:ident, $x:ident, $target:ident| $forward:expr
+        $(, $(#[$field_doc:meta])+ $field:ident)?
+    ) => {
         $(#[$doc])+
         #[derive(Clone, Copy, Debug)]
         pub struct $name {

@@ -28,8 +28,8 @@ pub enum Follower<'a> {
 /// Threads can share a module: all methods take `&self`, and everything that changes (parameters, states,
 /// modes, generators) is locked or atomic. In evaluation mode each thread gets results that are bit-identical
 /// to those it would get alone: see [`guide::serving`](crate::guide::serving). If the forward pass of your
-/// own layer changes something, it belongs in a [`Parameter`], a [`State`], a [`Mode`], an atomic or a
-/// `Mutex`, not in a `Cell`.
+/// own layer changes something, it belongs in a [`Parameter`], a [`State`](super::State), a
+/// [`Mode`](super::Mode), an atomic or a `Mutex`, not in a `Cell`.
 ///
 /// ```
 /// use gristmill::{Result, Rng, Tensor, nn::{Linear, Module, Visitor}};
@@ -165,10 +165,13 @@ pub trait Module<T: Element = f32>: Send + Sync {
     /// ```
     /// use gristmill::{Rng, nn::{Linear, Module, ReLU, Sequential}};
     /// let mut rng = Rng::seed(4);
-    /// let model: Sequential =
-    ///     Sequential::new().add(Linear::new(784, 100, &mut rng)?).add(ReLU).add(Linear::new(100, 10, &mut rng)?);
+    /// let model: Sequential = Sequential::new()
+    ///     .add(Linear::new(784, 100, &mut rng)?)
+    ///     .add(ReLU)
+    ///     .add(Linear::new(100, 10, &mut rng)?);
     /// let summary = model.summary_for(&[32, 784])?;
-    /// assert_eq!(summary.lines().nth(2).unwrap(), "  Linear(784 → 100)  [32, 100]      78,500  5,017,600  314,000");
+    /// let line = "  Linear(784 → 100)  [32, 100]      78,500  5,017,600  314,000";
+    /// assert_eq!(summary.lines().nth(2).unwrap(), line);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     ///
@@ -185,7 +188,8 @@ pub trait Module<T: Element = f32>: Send + Sync {
     ///
     /// ```
     /// use gristmill::nn::{Flatten, Module, ReLU, Residual, Sequential};
-    /// let model: Sequential = Sequential::new().add(Flatten).add(Residual::new(Sequential::new().add(ReLU)));
+    /// let inner = Sequential::new().add(ReLU);
+    /// let model: Sequential = Sequential::new().add(Flatten).add(Residual::new(inner));
     /// let expected = "\
     /// Sequential(
     ///   (0): Flatten

@@ -16,7 +16,7 @@ const ROWS: usize = 64;
 
 /// The packed weight of a layer, if there is one.
 pub(super) struct Packed<T: Element> {
-    kept: Value<Kept<T>>,
+    kept: Value<PackedWeight<T>>,
     /// Calls since a weight was packed or dropped.
     calls: AtomicUsize,
 }
@@ -24,9 +24,9 @@ pub(super) struct Packed<T: Element> {
 /// The weight and its packed copy. While it is kept here, the weight's buffer has two owners and cannot be
 /// written, so that the same address implies the same numbers.
 #[derive(Clone)]
-pub(super) struct Kept<T: Element>(Option<(Numbers<T>, PackedB<T>)>);
+pub(super) struct PackedWeight<T: Element>(Option<(Numbers<T>, PackedB<T>)>);
 
-impl<T: Element> Kept<T> {
+impl<T: Element> PackedWeight<T> {
     pub fn get(&self) -> Option<&PackedB<T>> {
         self.0.as_ref().map(|(_, packed)| packed)
     }
@@ -38,7 +38,7 @@ impl<T: Element> Kept<T> {
 
 impl<T: Element> Default for Packed<T> {
     fn default() -> Self {
-        Self { kept: Value::new(Kept(None)), calls: AtomicUsize::new(0) }
+        Self { kept: Value::new(PackedWeight(None)), calls: AtomicUsize::new(0) }
     }
 }
 
@@ -53,7 +53,7 @@ impl<T: Element> Packed<T> {
 
     /// The packed transpose of this `[outputs, inputs]` weight for a product with this many rows, if that
     /// pays and the layer has been called often enough.
-    pub fn read(&self, weight: &Tensor<T>, rows: usize) -> Option<Read<'_, Kept<T>>> {
+    pub fn read(&self, weight: &Tensor<T>, rows: usize) -> Option<Read<'_, PackedWeight<T>>> {
         if rows > ROWS || weight.shape()[0] == 1 || !weight.is_contiguous() {
             return None;
         }

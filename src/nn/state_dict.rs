@@ -21,7 +21,8 @@ use crate::tensor::Tensor;
 /// state.set_rng("shuffle", &Rng::seed(4));
 /// assert_eq!(state.get::<u64>("epoch")?, 3);
 /// assert_eq!(state.rng("shuffle")?, Rng::seed(4));
-/// assert_eq!(state.get::<u64>("best").unwrap_err().to_string(), "StateDict: best is 0.1, expected a value of u64");
+/// let error = state.get::<u64>("best").unwrap_err();
+/// assert_eq!(error.to_string(), "StateDict: best is 0.1, expected a value of u64");
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 #[derive(Clone, Debug)]

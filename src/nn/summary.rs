@@ -10,7 +10,7 @@ use crate::simd::Element;
 use crate::tensor::Tensor;
 
 /// A row of the table: one module.
-struct Row {
+struct LayerRow {
     path: String,
     text: String,
     /// The module's own parameters, without those that an earlier row counts.
@@ -24,8 +24,8 @@ fn depth(path: &str) -> usize {
     if path.is_empty() { 0 } else { path.split('.').count() }
 }
 
-fn rows<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -> Vec<Row> {
-    let row = |path: &str, text| Row { path: path.into(), text, parameters: 0, frozen: 0, elements: 0 };
+fn rows<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -> Vec<LayerRow> {
+    let row = |path: &str, text| LayerRow { path: path.into(), text, parameters: 0, frozen: 0, elements: 0 };
     let (mut rows, mut known) = (vec![row("", root)], HashSet::new());
     // A module may show its own parameters after its children.
     let mut at = BTreeMap::from([(String::new(), 0)]);
@@ -53,9 +53,9 @@ fn rows<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>) -> Vec<Row> 
 }
 
 /// The table of a module; with shapes, operations and bytes if it was traced.
-fn table(rows: &[Row], trace: Option<&Trace>, width: usize) -> String {
+fn table(rows: &[LayerRow], trace: Option<&Trace>, width: usize) -> String {
     let blank = |number: u64| if number > 0 { grouped(number) } else { String::new() };
-    let seen = |row: &Row| trace.and_then(|trace| trace.seen.get(&row.path));
+    let seen = |row: &LayerRow| trace.and_then(|trace| trace.seen.get(&row.path));
     let mut cells: Vec<Vec<String>> = Vec::new();
     if trace.is_some() {
         cells.push(["layer", "output", "parameters", "FLOPs", "bytes"].map(String::from).to_vec());
@@ -106,8 +106,8 @@ pub(super) fn summary<'a, T: Element + 'a>(root: String, visit: Visit<'_, 'a, T>
     table(&rows, None, size_of::<T>()) + &parameters(&rows) + "\n"
 }
 
-fn parameters(rows: &[Row]) -> String {
-    let sum = |of: fn(&Row) -> usize| rows.iter().map(of).sum::<usize>() as u64;
+fn parameters(rows: &[LayerRow]) -> String {
+    let sum = |of: fn(&LayerRow) -> usize| rows.iter().map(of).sum::<usize>() as u64;
     let frozen = match sum(|row| row.frozen) {
         0 => String::new(),
         frozen => format!(", {} of them frozen", grouped(frozen)),

@@ -21,43 +21,43 @@ pub(super) fn is_counter(name: &str) -> bool {
 }
 
 /// Something in a module that has a value.
-enum Place<'a, T: Element> {
+enum Holder<'a, T: Element> {
     Parameter(&'a Parameter<T>),
     State(&'a State<T>),
 }
 
-impl<T: Element> Place<'_, T> {
+impl<T: Element> Holder<'_, T> {
     fn value(&self) -> Tensor<T> {
         match self {
-            Place::Parameter(parameter) => parameter.value(),
-            Place::State(state) => state.value(),
+            Holder::Parameter(parameter) => parameter.value(),
+            Holder::State(state) => state.value(),
         }
     }
 
     fn set(&self, value: &Tensor<T>) -> Result<()> {
         match self {
-            Place::Parameter(parameter) => parameter.set(value),
-            Place::State(state) => state.set(value),
+            Holder::Parameter(parameter) => parameter.set(value),
+            Holder::State(state) => state.set(value),
         }
     }
 
     fn address(&self) -> usize {
         match self {
-            Place::Parameter(parameter) => parameter.address(),
-            Place::State(state) => state.address(),
+            Holder::Parameter(parameter) => parameter.address(),
+            Holder::State(state) => state.address(),
         }
     }
 }
 
 /// All places of a module in the order of the layers, with their names; a place that layers share has several
 /// names.
-fn places<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Vec<(Place<'a, T>, Vec<String>)> {
-    let mut places: Vec<(Place<'a, T>, Vec<String>)> = Vec::new();
+fn places<'a, T: Element + 'a>(visit: Visit<'_, 'a, T>) -> Vec<(Holder<'a, T>, Vec<String>)> {
+    let mut places: Vec<(Holder<'a, T>, Vec<String>)> = Vec::new();
     let mut by_address = HashMap::new();
     walk(visit, |path, item| {
         let place = match item {
-            Item::Parameter(parameter) => Place::Parameter(parameter),
-            Item::State(state) => Place::State(state),
+            Item::Parameter(parameter) => Holder::Parameter(parameter),
+            Item::State(state) => Holder::State(state),
             _ => return,
         };
         let index = *by_address.entry(place.address()).or_insert(places.len());

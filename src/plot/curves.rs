@@ -16,8 +16,8 @@ const DOTS: usize = 40;
 ///
 /// ```
 /// use gristmill::plot::Curves;
-/// let steps = (0..100).map(f64::from);
-/// let loss = Curves::new("loss").x_label("step").log_y().line("Adam", steps.map(|step| (step, (-0.1 * step).exp())));
+/// let points = (0..100).map(f64::from).map(|step| (step, (-0.1 * step).exp()));
+/// let loss = Curves::new("loss").x_label("step").log_y().line("Adam", points);
 /// assert!(loss.draw().to_svg().contains("Adam"));
 /// ```
 #[derive(Clone, Debug)]
@@ -74,9 +74,9 @@ impl Curves {
 
         let seen =
             || self.lines.iter().flat_map(|(_, points)| points).copied().filter(|&point| self.seen(point));
-        let xs = Axis::linear(seen().map(|(x, _)| x), false);
+        let xs = PlotAxis::linear(seen().map(|(x, _)| x), false);
         let ys = seen().map(|(_, y)| y);
-        let ys = if self.log_y { Axis::logarithmic(ys) } else { Axis::linear(ys, true) };
+        let ys = if self.log_y { PlotAxis::logarithmic(ys) } else { PlotAxis::linear(ys, true) };
         let place =
             |x: f64, y: f64| [LEFT + xs.share(x) * (RIGHT - LEFT), BOTTOM - ys.share(y) * (BOTTOM - top)];
 
@@ -135,14 +135,14 @@ impl Curves {
 }
 
 /// The range of an axis, and the positions of its labels.
-struct Axis {
+struct PlotAxis {
     low: f64,
     high: f64,
     logarithmic: bool,
     ticks: Vec<(f64, String)>,
 }
 
-impl Axis {
+impl PlotAxis {
     /// 0 at the low end, 1 at the high end.
     fn share(&self, x: f64) -> f64 {
         let (low, high, x) =

@@ -7,7 +7,7 @@ use crate::simd::{self, Element};
 
 /// The encoding of a number in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum Encoding {
     F16,
     BF16,
     F32,
@@ -19,36 +19,36 @@ pub(crate) enum Format {
     Bool,
 }
 
-impl Format {
+impl Encoding {
     /// The format of the elements themselves.
     pub fn of<T: Element>() -> Self {
-        if simd::is::<T, f32>() { Format::F32 } else { Format::F64 }
+        if simd::is::<T, f32>() { Encoding::F32 } else { Encoding::F64 }
     }
 
     /// The number of bytes per number.
     pub fn width(self) -> usize {
         match self {
-            Format::Bool => 1,
-            Format::F16 | Format::BF16 => 2,
-            Format::F32 => 4,
-            Format::F64 => 8,
-            Format::Signed(width) | Format::Unsigned(width) => width,
+            Encoding::Bool => 1,
+            Encoding::F16 | Encoding::BF16 => 2,
+            Encoding::F32 => 4,
+            Encoding::F64 => 8,
+            Encoding::Signed(width) | Encoding::Unsigned(width) => width,
         }
     }
 
     /// Decodes the number in the low bytes of `bits`.
     fn number(self, bits: u64) -> f64 {
         match self {
-            Format::F16 => half(bits as u16),
-            Format::BF16 => f32::from_bits((bits as u32) << 16).into(),
-            Format::F32 => f32::from_bits(bits as u32).into(),
-            Format::F64 => f64::from_bits(bits),
-            Format::Signed(width) => {
+            Encoding::F16 => half(bits as u16),
+            Encoding::BF16 => f32::from_bits((bits as u32) << 16).into(),
+            Encoding::F32 => f32::from_bits(bits as u32).into(),
+            Encoding::F64 => f64::from_bits(bits),
+            Encoding::Signed(width) => {
                 let shift = 64 - 8 * width as u32;
                 ((bits << shift) as i64 >> shift) as f64
             }
-            Format::Unsigned(_) => bits as f64,
-            Format::Bool => f64::from(u8::from(bits != 0)),
+            Encoding::Unsigned(_) => bits as f64,
+            Encoding::Bool => f64::from(u8::from(bits != 0)),
         }
     }
 
@@ -93,8 +93,8 @@ pub(crate) fn encode<T: Element>(tensor: &Tensor<T>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(compact.len() * size_of::<T>());
     for x in compact.data() {
         // An f32 is converted to f64 and back unchanged.
-        match Format::of::<T>() {
-            Format::F32 => bytes.extend((x.to_f64() as f32).to_le_bytes()),
+        match Encoding::of::<T>() {
+            Encoding::F32 => bytes.extend((x.to_f64() as f32).to_le_bytes()),
             _ => bytes.extend(x.to_f64().to_le_bytes()),
         }
     }

@@ -9,7 +9,7 @@ use crate::simd::Element;
 
 /// A selection along one axis. Integers and ranges convert to it; negative ones count from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pick {
+pub enum AxisIndex {
     /// A single position; the axis is removed.
     At(isize),
     /// Every `step`-th position from `start` up to, but not including, `end`; `None` is the end of the axis.
@@ -45,9 +45,9 @@ pub struct NewAxis;
 /// assert_eq!(x.index(step(1..8, 3))?.to_vec(), [1.0, 4.0, 7.0]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn step(range: impl Into<Pick>, step: usize) -> Pick {
+pub fn step(range: impl Into<AxisIndex>, step: usize) -> AxisIndex {
     match range.into() {
-        Pick::Range { start, end, .. } => Pick::Range { start, end, step },
+        AxisIndex::Range { start, end, .. } => AxisIndex::Range { start, end, step },
         other => other,
     }
 }
@@ -56,34 +56,34 @@ pub fn step(range: impl Into<Pick>, step: usize) -> Pick {
 /// an entry are taken whole.
 pub trait Index {
     /// The parts, outermost axis first.
-    fn picks(self) -> impl AsRef<[Pick]>;
+    fn picks(self) -> impl AsRef<[AxisIndex]>;
 }
 
-impl Index for &[Pick] {
-    fn picks(self) -> impl AsRef<[Pick]> {
+impl Index for &[AxisIndex] {
+    fn picks(self) -> impl AsRef<[AxisIndex]> {
         self
     }
 }
 
 macro_rules! picks {
     ($($type:ty, $value:ident => $pick:expr;)+) => {$(
-        impl From<$type> for Pick {
+        impl From<$type> for AxisIndex {
             #[inline]
             fn from($value: $type) -> Self {
                 $pick
             }
         }
         impl Index for $type {
-            fn picks(self) -> impl AsRef<[Pick]> {
-                [Pick::from(self)]
+            fn picks(self) -> impl AsRef<[AxisIndex]> {
+                [AxisIndex::from(self)]
             }
         }
     )+};
 }
 picks! {
-    RangeFull, _all => Pick::Range { start: 0, end: None, step: 1 };
-    Ellipsis, _rest => Pick::Ellipsis;
-    NewAxis, _new => Pick::NewAxis;
+    RangeFull, _all => AxisIndex::Range { start: 0, end: None, step: 1 };
+    Ellipsis, _rest => AxisIndex::Ellipsis;
+    NewAxis, _new => AxisIndex::NewAxis;
 }
 
 /// A position that does not fit in `isize` is beyond every axis.
@@ -91,21 +91,21 @@ fn place<I: TryInto<isize>>(index: I) -> isize {
     index.try_into().unwrap_or(isize::MAX)
 }
 
-fn range<I: TryInto<isize>>(start: isize, end: I) -> Pick {
-    Pick::Range { start, end: Some(place(end)), step: 1 }
+fn range<I: TryInto<isize>>(start: isize, end: I) -> AxisIndex {
+    AxisIndex::Range { start, end: Some(place(end)), step: 1 }
 }
 
 /// A range that includes its end.
-fn closed<I: TryInto<isize>>(start: isize, last: I) -> Pick {
+fn closed<I: TryInto<isize>>(start: isize, last: I) -> AxisIndex {
     let last = place(last);
-    Pick::Range { start, end: (last != -1).then(|| last.saturating_add(1)), step: 1 }
+    AxisIndex::Range { start, end: (last != -1).then(|| last.saturating_add(1)), step: 1 }
 }
 
 macro_rules! integers {
     ($($integer:ident)+) => {$( picks! {
-        $integer, index => Pick::At(place(index));
+        $integer, index => AxisIndex::At(place(index));
         Range<$integer>, r => range(place(r.start), r.end);
-        RangeFrom<$integer>, r => Pick::Range { start: place(r.start), end: None, step: 1 };
+        RangeFrom<$integer>, r => AxisIndex::Range { start: place(r.start), end: None, step: 1 };
         RangeTo<$integer>, r => range(0, r.end);
         RangeInclusive<$integer>, r => closed(place(*r.start()), *r.end());
         RangeToInclusive<$integer>, r => closed(0, r.end);
@@ -113,17 +113,17 @@ macro_rules! integers {
 }
 integers!(i32 isize usize);
 
-impl Index for Pick {
-    fn picks(self) -> impl AsRef<[Pick]> {
+impl Index for AxisIndex {
+    fn picks(self) -> impl AsRef<[AxisIndex]> {
         [self]
     }
 }
 
 macro_rules! tuples {
     ($($($part:ident)+;)+) => {$(
-        impl<$($part: Into<Pick>),+> Index for ($($part,)+) {
+        impl<$($part: Into<AxisIndex>),+> Index for ($($part,)+) {
             #[allow(non_snake_case)]
-            fn picks(self) -> impl AsRef<[Pick]> {
+            fn picks(self) -> impl AsRef<[AxisIndex]> {
                 let ($($part,)+) = self;
                 [$($part.into()),+]
             }
@@ -141,11 +141,11 @@ tuples! {
     A B C D E F G H;
 }
 
-impl fmt::Display for Pick {
+impl fmt::Display for AxisIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Pick::At(index) => write!(f, "{index}"),
-            Pick::Range { start, end, step } => {
+            AxisIndex::At(index) => write!(f, "{index}"),
+            AxisIndex::Range { start, end, step } => {
                 let end = end.map(|end| end.to_string()).unwrap_or_default();
                 match (start, step) {
                     (0, 1) => write!(f, "..{end}"),
@@ -153,8 +153,8 @@ impl fmt::Display for Pick {
                     _ => write!(f, "{start}..{end} by steps of {step}"),
                 }
             }
-            Pick::Ellipsis => write!(f, "..."),
-            Pick::NewAxis => write!(f, "new axis"),
+            AxisIndex::Ellipsis => write!(f, "..."),
+            AxisIndex::NewAxis => write!(f, "new axis"),
         }
     }
 }
@@ -169,10 +169,11 @@ pub(crate) struct Region {
 
 impl Region {
     /// The part that `picks` select from an array with this shape and these strides.
-    pub fn of(shape: Shape, strides: &[usize], picks: &[Pick]) -> Result<Self> {
+    pub fn of(shape: Shape, strides: &[usize], picks: &[AxisIndex]) -> Result<Self> {
         let error = |message: String| Error::shape("index", message);
         let bad = |message| Err(error(message));
-        let named = picks.iter().filter(|pick| matches!(pick, Pick::At(_) | Pick::Range { .. })).count();
+        let named =
+            picks.iter().filter(|pick| matches!(pick, AxisIndex::At(_) | AxisIndex::Range { .. })).count();
         if named > shape.len() {
             return bad(format!("{named} axes are named, the shape {shape:?} has {}", shape.len()));
         }
@@ -189,15 +190,15 @@ impl Region {
         };
         for &pick in picks.iter().chain(rest_is_open(picks)) {
             match pick {
-                Pick::NewAxis => keep(1, 0)?,
-                Pick::Ellipsis => {
+                AxisIndex::NewAxis => keep(1, 0)?,
+                AxisIndex::Ellipsis => {
                     let Some(count) = rest.take() else {
                         return bad("an index has room for one ellipsis".to_owned());
                     };
                     (axis..axis + count).try_for_each(|axis| keep(shape[axis], strides[axis]))?;
                     axis += count;
                 }
-                Pick::At(index) => {
+                AxisIndex::At(index) => {
                     let len = shape[axis];
                     let Some(at) = from_front(index, len).filter(|&at| at < len) else {
                         return bad(format!("index {index} does not exist on axis {axis} of {shape:?}"));
@@ -205,7 +206,7 @@ impl Region {
                     offset += at * strides[axis];
                     axis += 1;
                 }
-                Pick::Range { start, end, step } => {
+                AxisIndex::Range { start, end, step } => {
                     let len = shape[axis];
                     let first = from_front(start, len);
                     let last = end.map_or(Some(len), |end| from_front(end, len));
@@ -238,8 +239,8 @@ impl Region {
 }
 
 /// The implicit ellipsis at the end of an index without one.
-fn rest_is_open(picks: &[Pick]) -> Option<&'static Pick> {
-    (!picks.contains(&Pick::Ellipsis)).then_some(&Pick::Ellipsis)
+fn rest_is_open(picks: &[AxisIndex]) -> Option<&'static AxisIndex> {
+    (!picks.contains(&AxisIndex::Ellipsis)).then_some(&AxisIndex::Ellipsis)
 }
 
 /// A position on an axis, or its end, counted from the front.

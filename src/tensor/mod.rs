@@ -26,7 +26,7 @@ pub(crate) mod track;
 pub(crate) mod zip;
 
 pub(crate) use index::Region;
-pub use index::{Ellipsis, Index, NewAxis, Pick, step};
+pub use index::{AxisIndex, Ellipsis, Index, NewAxis, step};
 pub use named::NamedTensors;
 #[cfg(feature = "npz")]
 pub use npz::{load_npz, save_npz};

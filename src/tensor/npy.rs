@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
-use super::bytes::{Format, encode};
+use super::bytes::{Encoding, encode};
 use super::{MAX_RANK, Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::files::{START, it_is, replace};
@@ -114,7 +114,7 @@ pub(super) fn read<T: Element>(mut file: impl Read) -> Result<Tensor<T>, Refused
     let mut header = vec![0; len];
     file.read_exact(&mut header).map_err(unread)?;
     let text = String::from_utf8_lossy(&header);
-    let header = Header::parse(&text).ok_or_else(|| {
+    let header = NpyHeader::parse(&text).ok_or_else(|| {
         let message = format!("has a header that cannot be read: {text}");
         // The type of records is a list, whatever the rest of their header says.
         if text.contains("'descr': [") { Refused::Foreign(message) } else { Refused::Damaged(message) }
@@ -146,13 +146,13 @@ pub(super) fn read<T: Element>(mut file: impl Read) -> Result<Tensor<T>, Refused
 }
 
 /// The contents of the dictionary.
-struct Header {
+struct NpyHeader {
     descr: String,
     fortran_order: bool,
     dims: Vec<usize>,
 }
 
-impl Header {
+impl NpyHeader {
     /// Parses a dictionary with these three keys, in any order; `None` if it is anything else.
     fn parse(text: &str) -> Option<Self> {
         let (mut descr, mut fortran_order, mut dims) = (None, None, None);
@@ -194,18 +194,18 @@ impl Header {
     }
 
     /// The element type, and whether it is big-endian.
-    fn format(&self) -> Result<(Format, bool), String> {
+    fn format(&self) -> Result<(Encoding, bool), String> {
         let unknown = || format!("holds elements of type {}, not numbers of 1 to 8 bytes", self.descr);
         let mut letters = self.descr.chars();
         let (order, kind) = (letters.next().ok_or_else(unknown)?, letters.next().ok_or_else(unknown)?);
         let format = match (kind, letters.as_str()) {
-            ('f', "2") => Format::F16,
-            ('f', "4") => Format::F32,
-            ('f', "8") => Format::F64,
-            ('b', "1") => Format::Bool,
+            ('f', "2") => Encoding::F16,
+            ('f', "4") => Encoding::F32,
+            ('f', "8") => Encoding::F64,
+            ('b', "1") => Encoding::Bool,
             ('i' | 'u', width @ ("1" | "2" | "4" | "8")) => {
                 let width = width.parse().map_err(|_| unknown())?;
-                if kind == 'i' { Format::Signed(width) } else { Format::Unsigned(width) }
+                if kind == 'i' { Encoding::Signed(width) } else { Encoding::Unsigned(width) }
             }
             _ => return Err(unknown()),
         };

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::bytes::{Format, encode};
+use super::bytes::{Encoding, encode};
 use super::{MAX_RANK, NamedTensors, Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::files::{recognise, replace};
@@ -34,7 +34,7 @@ pub fn save_safetensors<T: Element>(
 ) -> Result<()> {
     let path = path.as_ref();
     let failed = |error: &dyn std::fmt::Display| Error::file(path, format!("cannot be written: {error}"));
-    let dtype = if Format::of::<T>() == Format::F32 { Dtype::F32 } else { Dtype::F64 };
+    let dtype = if Encoding::of::<T>() == Encoding::F32 { Dtype::F32 } else { Dtype::F64 };
     let encoded: Vec<_> = tensors.values().map(encode).collect();
     let views = tensors.iter().zip(&encoded).map(|((name, tensor), bytes)| {
         TensorView::new(dtype, tensor.shape().to_vec(), bytes).map(|view| (name, view))
@@ -82,23 +82,23 @@ pub(crate) fn read<T: Element>(
     let mut tensors = NamedTensors::new(path.to_owned());
     for (name, view) in file.iter().filter(|(name, _)| !pass_over(name)) {
         let format = match view.dtype() {
-            Dtype::F16 => Ok(Format::F16),
-            Dtype::BF16 => Ok(Format::BF16),
-            Dtype::F32 => Ok(Format::F32),
-            Dtype::F64 => Ok(Format::F64),
-            Dtype::I8 => Ok(Format::Signed(1)),
-            Dtype::I16 => Ok(Format::Signed(2)),
-            Dtype::I32 => Ok(Format::Signed(4)),
-            Dtype::I64 => Ok(Format::Signed(8)),
-            Dtype::U8 => Ok(Format::Unsigned(1)),
-            Dtype::U16 => Ok(Format::Unsigned(2)),
-            Dtype::U32 => Ok(Format::Unsigned(4)),
-            Dtype::U64 => Ok(Format::Unsigned(8)),
-            Dtype::BOOL => Ok(Format::Bool),
+            Dtype::F16 => Ok(Encoding::F16),
+            Dtype::BF16 => Ok(Encoding::BF16),
+            Dtype::F32 => Ok(Encoding::F32),
+            Dtype::F64 => Ok(Encoding::F64),
+            Dtype::I8 => Ok(Encoding::Signed(1)),
+            Dtype::I16 => Ok(Encoding::Signed(2)),
+            Dtype::I32 => Ok(Encoding::Signed(4)),
+            Dtype::I64 => Ok(Encoding::Signed(8)),
+            Dtype::U8 => Ok(Encoding::Unsigned(1)),
+            Dtype::U16 => Ok(Encoding::Unsigned(2)),
+            Dtype::U32 => Ok(Encoding::Unsigned(4)),
+            Dtype::U64 => Ok(Encoding::Unsigned(8)),
+            Dtype::BOOL => Ok(Encoding::Bool),
             other => Err(format!("holds {other:?}, which has no conversion")),
         };
         let axes = view.shape().len();
-        let quantised = matches!(format, Ok(Format::Signed(_) | Format::Unsigned(_) | Format::Bool));
+        let quantised = matches!(format, Ok(Encoding::Signed(_) | Encoding::Unsigned(_) | Encoding::Bool));
         let tensor = match format {
             Ok(_) if quantised && integers == Integers::Skip => {
                 Err(format!("holds {:?}, where a model has floating-point numbers", view.dtype()))

@@ -17,7 +17,8 @@ use crate::files::replace;
 /// history.push(&[("loss", 0.5), ("error", 0.1)])?;
 /// history.push(&[("loss", 0.25), ("error", 0.05)])?;
 /// assert_eq!(history.to_csv(), "loss,error\n0.5,0.1\n0.25,0.05\n");
-/// assert_eq!(history.to_json(), "[\n  {\"loss\": 0.5, \"error\": 0.1},\n  {\"loss\": 0.25, \"error\": 0.05}\n]\n");
+/// let json = "[\n  {\"loss\": 0.5, \"error\": 0.1},\n  {\"loss\": 0.25, \"error\": 0.05}\n]\n";
+/// assert_eq!(history.to_json(), json);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -11,7 +11,8 @@
 //! let x = Tensor::rand([300, 2], -1.0, 1.0, &mut rng)?;
 //! let labels = x.to_vec().chunks(2).map(|p| usize::from(p[0] > p[1])).collect();
 //! let [train, test] = random_split(LabeledTensors::new(&x, labels, 2)?, [0.8, 0.2], &mut rng)?;
-//! let (train, test) = (DataLoader::new(train).batch_size(20).shuffle(rng.split()), DataLoader::new(test).batch_size(60));
+//! let train = DataLoader::new(train).batch_size(20).shuffle(rng.split());
+//! let test = DataLoader::new(test).batch_size(60);
 //!
 //! let model: Linear = Linear::new(2, 2, &mut rng)?;
 //! let mut optimizer = Adam::new(model.parameters()).lr(0.05);

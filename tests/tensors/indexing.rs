@@ -4,7 +4,7 @@
 
 use crate::common::{noise, same_bits_everywhere};
 use gristmill::autograd::gradcheck;
-use gristmill::tensor::{Ellipsis, NewAxis, Pick, step};
+use gristmill::tensor::{AxisIndex, Ellipsis, NewAxis, step};
 use gristmill::{Result, Tensor};
 use proptest::prelude::*;
 
@@ -117,7 +117,11 @@ fn an_index_takes_places_ranges_and_new_axes() {
         (x.index((0, 0, step(-3.., usize::MAX))), vec![1], vec![1.0]),
         (x.index((2..2, 0)), vec![0, 4], vec![]),
         (x.index(Ellipsis), vec![2, 3, 4], vec![0.0, 1.0]),
-        (x.index([Pick::At(0), Pick::from(2..)].as_slice()), vec![1, 4], vec![8.0, 9.0, 10.0, 11.0]),
+        (
+            x.index([AxisIndex::At(0), AxisIndex::from(2..)].as_slice()),
+            vec![1, 4],
+            vec![8.0, 9.0, 10.0, 11.0],
+        ),
     ];
     for (case, (y, shape, first)) in cases.into_iter().enumerate() {
         let y = y.unwrap();
@@ -423,29 +427,29 @@ proptest! {
         shape in shapes(0..4),
         picks in prop::collection::vec((0u8..4, -6isize..6, -6isize..6, 1usize..4), 0..4),
     ) {
-        let picks: Vec<Pick> = picks
+        let picks: Vec<AxisIndex> = picks
             .into_iter()
             .map(|(kind, a, b, step)| match kind {
-                0 => Pick::At(a),
-                1 => Pick::Range { start: a, end: Some(b), step },
-                2 => Pick::Range { start: 0, end: None, step },
-                _ => Pick::NewAxis,
+                0 => AxisIndex::At(a),
+                1 => AxisIndex::Range { start: a, end: Some(b), step },
+                2 => AxisIndex::Range { start: 0, end: None, step },
+                _ => AxisIndex::NewAxis,
             })
             .collect();
         // Per axis of the tensor the places, and whether the axis stays; per new axis nothing.
         let mut expected = Some((Vec::new(), Vec::new()));
         let (mut taken, mut dims): (Vec<Vec<usize>>, Vec<usize>) = (Vec::new(), Vec::new());
-        let open = [Pick::Range { start: 0, end: None, step: 1 }; 4];
-        let named = picks.iter().filter(|pick| **pick != Pick::NewAxis).count();
+        let open = [AxisIndex::Range { start: 0, end: None, step: 1 }; 4];
+        let named = picks.iter().filter(|pick| **pick != AxisIndex::NewAxis).count();
         for pick in picks.iter().chain(&open[..shape.len().saturating_sub(named)]) {
-            let Some(&len) = shape.get(taken.len()).or((*pick == Pick::NewAxis).then_some(&1)) else {
+            let Some(&len) = shape.get(taken.len()).or((*pick == AxisIndex::NewAxis).then_some(&1)) else {
                 expected = None;
                 break;
             };
             let wrap = |i: isize| if i < 0 { i + len as isize } else { i };
             match *pick {
-                Pick::At(i) if (0..len as isize).contains(&wrap(i)) => taken.push(vec![wrap(i) as usize]),
-                Pick::Range { start, end, step } => {
+                AxisIndex::At(i) if (0..len as isize).contains(&wrap(i)) => taken.push(vec![wrap(i) as usize]),
+                AxisIndex::Range { start, end, step } => {
                     let (start, end) = (wrap(start), end.map_or(len as isize, wrap));
                     if start < 0 || end > len as isize || start > end {
                         expected = None;
@@ -455,7 +459,7 @@ proptest! {
                     dims.push(places.len());
                     taken.push(places);
                 }
-                Pick::NewAxis => dims.push(1),
+                AxisIndex::NewAxis => dims.push(1),
                 _ => {
                     expected = None;
                     break;

@@ -1,7 +1,7 @@
 //! Batch normalisation over the first axis.
 
-use super::epilogue::{Epilogue, Kept as KeptEpilogue};
-use super::layer_norm::{check_affine, norm_backward};
+use super::epilogue::{Epilogue, KeptEpilogue};
+use super::layer_norm::{check_affine, normalisation_backward};
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::buffer::Buffer;
@@ -24,7 +24,7 @@ pub enum BatchStatistics<'a, T: Element> {
 }
 
 /// Mean and reciprocal standard deviation of the batch, or running mean and variance.
-enum Kept<T: Element> {
+enum Statistics<T: Element> {
     Batch { mean: Buffer<T>, rstd: Buffer<T> },
     Running { mean: Buffer<T>, var: Buffer<T>, eps: f64 },
 }
@@ -33,7 +33,7 @@ pub(crate) struct BatchNorm<T: Element> {
     x: Numbers<T>,
     shape: Shape,
     gamma: Option<Numbers<T>>,
-    kept: Kept<T>,
+    kept: Statistics<T>,
     epilogue: Option<KeptEpilogue<T>>,
     parents: [Parent; 3],
 }
@@ -44,7 +44,7 @@ impl<T: Element> Backward<T> for BatchNorm<T> {
         // Without a residual, the gate is applied in the passes over x. With one, its gradient is what passes
         // the gate.
         let (dy, gate) = match &self.epilogue {
-            Some(then) if then.residual.is_some() || matches!(self.kept, Kept::Running { .. }) => {
+            Some(then) if then.residual.is_some() || matches!(self.kept, Statistics::Running { .. }) => {
                 let dy = then.backward(&dy)?;
                 gradients.add(then.residual, || Ok(dy.clone()))?;
                 (dy, None)
@@ -52,37 +52,44 @@ impl<T: Element> Backward<T> for BatchNorm<T> {
             Some(then) => (dy, Some(Gate { y: then.y.data(), scale: then.scale })),
             None => (dy, None),
         };
-        norm_backward(self.shape, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
-            let gamma = self.gamma.as_ref().map(Numbers::data);
-            match &self.kept {
-                Kept::Batch { mean, rstd } => batch_norm::Backward {
-                    x: x.data(),
-                    cols,
-                    gamma,
-                    mean,
-                    rstd,
-                    gate,
-                    dy: dy.data(),
-                    dx,
-                    dgamma,
-                    dbeta,
+        normalisation_backward(
+            self.shape,
+            cols,
+            self.gamma.is_some(),
+            self.parents,
+            gradients,
+            |dx, dgamma, dbeta| {
+                let gamma = self.gamma.as_ref().map(Numbers::data);
+                match &self.kept {
+                    Statistics::Batch { mean, rstd } => batch_norm::Backward {
+                        x: x.data(),
+                        cols,
+                        gamma,
+                        mean,
+                        rstd,
+                        gate,
+                        dy: dy.data(),
+                        dx,
+                        dgamma,
+                        dbeta,
+                    }
+                    .run(),
+                    Statistics::Running { mean, var, eps } => batch_norm::InferBackward {
+                        x: x.data(),
+                        cols,
+                        gamma,
+                        running_mean: mean,
+                        running_var: var,
+                        eps: *eps,
+                        dy: dy.data(),
+                        dx,
+                        dgamma,
+                        dbeta,
+                    }
+                    .run(),
                 }
-                .run(),
-                Kept::Running { mean, var, eps } => batch_norm::InferBackward {
-                    x: x.data(),
-                    cols,
-                    gamma,
-                    running_mean: mean,
-                    running_var: var,
-                    eps: *eps,
-                    dy: dy.data(),
-                    dx,
-                    dgamma,
-                    dbeta,
-                }
-                .run(),
-            }
-        })
+            },
+        )
     }
 }
 
@@ -191,7 +198,7 @@ impl<T: Element> Tensor<T> {
                         rstd: Some(r),
                     }
                     .run()?;
-                    Kept::Batch { mean, rstd }
+                    Statistics::Batch { mean, rstd }
                 }
                 BatchStatistics::Running { mean, var } => {
                     batch_norm::Infer {
@@ -206,7 +213,7 @@ impl<T: Element> Tensor<T> {
                         y,
                     }
                     .run()?;
-                    Kept::Running { mean: Buffer::copy_of(mean), var: Buffer::copy_of(var), eps }
+                    Statistics::Running { mean: Buffer::copy_of(mean), var: Buffer::copy_of(var), eps }
                 }
             });
             then.map_or(Ok(()), |then| then.drop_from(y))

@@ -239,7 +239,8 @@ macro_rules! scalar {
                 #[track_caller]
                 pub fn $name(&self, number: T) -> Result<Self> {
                     let x = self.dense();
-                    let y = Tensor::build(x.dims(), |y| map::binary_scalar(Binary::$op, x.data(), number, y))?;
+                    let compute = |y: &mut [T]| map::binary_scalar(Binary::$op, x.data(), number, y);
+                    let y = Tensor::build(x.dims(), compute)?;
                     record(stringify!($name), y, [self], |[parent], _| {
                         Op::BinaryScalar(BinaryScalar { op: Binary::$op, number, parent })
                     })
@@ -295,7 +296,9 @@ operators_of! { &Tensor<T>, &Tensor<T> }
 /// Operators with a tensor on the left and a number on the right.
 macro_rules! operators_with_number {
     ($left:ty) => {
-        operators_with_number! { $left: Add add add_scalar; Sub sub sub_scalar; Mul mul mul_scalar; Div div div_scalar; }
+        operators_with_number! {
+            $left: Add add add_scalar; Sub sub sub_scalar; Mul mul mul_scalar; Div div div_scalar;
+        }
     };
     ($left:ty: $($trait:ident $method:ident $scalar:ident;)+) => { $(
         /// # Panics

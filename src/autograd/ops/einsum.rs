@@ -178,7 +178,8 @@ fn check<T: Element>(inputs: &[Vec<char>], operands: &[&Tensor<T>]) -> Result<()
                     let axis =
                         if HIDDEN.contains(&name) { "of the ellipsis".into() } else { name.to_string() };
                     let message = format!(
-                        "axis {axis} has length {other} in operand {first} of {:?}, {len} in operand {operand} of {shape:?}",
+                        "axis {axis} has length {other} in operand {first} of {:?}, \
+                         {len} in operand {operand} of {shape:?}",
                         operands[first].shape()
                     );
                     return Err(Error::shape("einsum", message));

@@ -58,22 +58,22 @@ impl<'a, T: Element> Epilogue<'a, T> {
     }
 
     /// What the backward pass of the epilogue needs.
-    pub(super) fn keep(self, y: &Tensor<T>, residual: Parent) -> Kept<T> {
+    pub(super) fn keep(self, y: &Tensor<T>, residual: Parent) -> KeptEpilogue<T> {
         let scale = self.dropout.map_or(T::ONE, |(p, _)| dropout::scale(p));
-        Kept { y: y.numbers(), scale, residual }
+        KeptEpilogue { y: y.numbers(), scale, residual }
     }
 }
 
 /// The output, which is above 0 exactly where the gradient passes: that holds for a ReLU, and dropout
 /// multiplies its result by 0 or by at least 1.
-pub(super) struct Kept<T: Element> {
+pub(super) struct KeptEpilogue<T: Element> {
     pub y: Numbers<T>,
     /// The factors of dropout.
     pub scale: T,
     pub residual: Parent,
 }
 
-impl<T: Element> Kept<T> {
+impl<T: Element> KeptEpilogue<T> {
     /// The gradient before the ReLU.
     pub fn backward(&self, dy: &Tensor<T>) -> Result<Tensor<T>> {
         Tensor::build(dy.dims(), |dz| map::gate(self.y.data(), self.scale, dy.data(), dz))

@@ -1,6 +1,6 @@
 //! Group normalisation: over groups of channels and all axes after them.
 
-use super::layer_norm::{check_affine, norm_backward};
+use super::layer_norm::{check_affine, normalisation_backward};
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::buffer::Buffer;
@@ -22,12 +22,29 @@ impl<T: Element> Backward<T> for GroupNorm<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         let (x, dy, layout) = (&self.x, dy.compact(), self.layout);
         let affine = self.gamma.is_some();
-        norm_backward(x.dims(), layout.channels, affine, self.parents, gradients, |dx, dgamma, dbeta| {
-            let gamma = self.gamma.as_ref().map(Tensor::data);
-            let (mean, rstd) = (&self.mean, &self.rstd);
-            group_norm::Backward { x: x.data(), layout, gamma, mean, rstd, dy: dy.data(), dx, dgamma, dbeta }
+        normalisation_backward(
+            x.dims(),
+            layout.channels,
+            affine,
+            self.parents,
+            gradients,
+            |dx, dgamma, dbeta| {
+                let gamma = self.gamma.as_ref().map(Tensor::data);
+                let (mean, rstd) = (&self.mean, &self.rstd);
+                group_norm::Backward {
+                    x: x.data(),
+                    layout,
+                    gamma,
+                    mean,
+                    rstd,
+                    dy: dy.data(),
+                    dx,
+                    dgamma,
+                    dbeta,
+                }
                 .run()
-        })
+            },
+        )
     }
 }
 

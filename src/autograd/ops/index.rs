@@ -7,7 +7,7 @@ use crate::autograd::{Gradients, Parent, record};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::simd::Element;
-use crate::tensor::{Index, Pick, Region, Shape, Tensor, resolve_axis};
+use crate::tensor::{AxisIndex, Index, Region, Shape, Tensor, resolve_axis};
 
 /// A part of a tensor of shape `from`, as its position in a contiguous tensor of that shape.
 pub(crate) struct Part {
@@ -102,8 +102,8 @@ impl<T: Element> Tensor<T> {
             let message = format!("index {index} does not exist on axis {axis} of {:?}", self.shape());
             return Err(Error::shape("select", message));
         }
-        let mut picks = [Pick::from(..); crate::tensor::MAX_RANK];
-        picks[axis] = Pick::At(index);
+        let mut picks = [AxisIndex::from(..); crate::tensor::MAX_RANK];
+        picks[axis] = AxisIndex::At(index);
         self.part("select", |strides| Region::of(self.dims(), strides, &picks[..=axis]))
     }
 

@@ -21,16 +21,23 @@ impl<T: Element> Backward<T> for LayerNorm<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         let (x, dy, shape) = (&self.x, dy.dense(), self.shape);
         let cols = shape[shape.len() - 1];
-        norm_backward(shape, cols, self.gamma.is_some(), self.parents, gradients, |dx, dgamma, dbeta| {
-            let gamma = self.gamma.as_ref().map(Numbers::data);
-            let (x, dy, mean, rstd) = (x.data(), dy.data(), &self.mean, &self.rstd);
-            kernels::layer_norm::Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta }.run()
-        })
+        normalisation_backward(
+            shape,
+            cols,
+            self.gamma.is_some(),
+            self.parents,
+            gradients,
+            |dx, dgamma, dbeta| {
+                let gamma = self.gamma.as_ref().map(Numbers::data);
+                let (x, dy, mean, rstd) = (x.data(), dy.data(), &self.mean, &self.rstd);
+                kernels::layer_norm::Backward { x, cols, gamma, mean, rstd, dy, dx, dgamma, dbeta }.run()
+            },
+        )
     }
 }
 
 /// Runs a kernel that computes dx, dγ and dβ together, and distributes them.
-pub(super) fn norm_backward<T: Element>(
+pub(super) fn normalisation_backward<T: Element>(
     of_x: Shape,
     features: usize,
     affine: bool,

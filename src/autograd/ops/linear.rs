@@ -1,6 +1,6 @@
 //! The affine map of a linear layer in one pass: y = x·Wᵀ + b, or x·W + b.
 
-use super::epilogue::{Epilogue, Kept};
+use super::epilogue::{Epilogue, KeptEpilogue};
 use super::{Backward, Op};
 use crate::autograd::{Gradients, Parent, record};
 use crate::context;
@@ -53,7 +53,7 @@ pub(crate) struct Linear<T: Element> {
     outputs: usize,
     weight: Numbers<T>,
     layout: WeightLayout,
-    epilogue: Option<Kept<T>>,
+    epilogue: Option<KeptEpilogue<T>>,
     parents: [Parent; 3],
 }
 

@@ -23,7 +23,7 @@ macro_rules! comparisons {
     ($($symbol:literal $name:ident $scalar:ident $compare:expr;)+) => {
         impl<T: Element> Tensor<T> {
             $(
-                #[doc = concat!("1 where x ", $symbol, " y, else 0, with broadcasting. Plain numbers without a gradient.")]
+                #[doc = concat!("1 where x ", $symbol, " y, else 0, with broadcasting. Not recorded.")]
                 ///
                 /// # Errors
                 /// [`Error::Shape`] if the shapes cannot be broadcast.
@@ -56,7 +56,8 @@ macro_rules! logical {
     ($($what:literal $name:ident $combine:expr;)+) => {
         impl<T: Element> Tensor<T> {
             $(
-                #[doc = concat!("1 where ", $what, ", else 0, with broadcasting; what is not 0 is true. Plain numbers without a gradient.")]
+                #[doc = concat!("1 where ", $what, ", else 0, with broadcasting; all but 0 is true.")]
+                /// Not recorded.
                 ///
                 /// # Errors
                 /// [`Error::Shape`] if the shapes cannot be broadcast.

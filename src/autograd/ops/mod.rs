@@ -16,12 +16,12 @@ mod linear;
 mod loss;
 mod mask;
 mod matmul;
-mod norm;
 mod prelu;
 mod reduce;
 mod rms_norm;
 mod softmax;
 mod sort;
+mod statistics;
 mod ternary;
 mod unary;
 mod view;
@@ -66,7 +66,8 @@ macro_rules! ops {
                     Op::Leaf(leaf) => gradients.arrive(leaf, dy),
                     Op::Freed => Err(Error::autograd(
                         "backward",
-                        "this part of the tape was run through before; use backward_retain_graph the first time",
+                        "this part of the tape was run through before; \
+                         use backward_retain_graph the first time",
                     )),
                     $(Op::$op(kept) => kept.backward(dy, gradients),)+
                 }
@@ -84,7 +85,7 @@ ops! {
     CrossEntropy(cross_entropy::CrossEntropy<T>),
     Cumsum(sort::Cumsum),
     Custom(Custom<T>),
-    Dot(norm::Dot<T>),
+    Dot(statistics::Dot<T>),
     Dropout(dropout::Dropout),
     Embedding(embedding::Embedding),
     Extreme(reduce::Extreme<T>),
@@ -102,7 +103,7 @@ ops! {
     Part(index::Part),
     Permute(view::Permute),
     Prelu(prelu::Prelu<T>),
-    Reduction(norm::Reduction<T>),
+    Reduced(statistics::Reduced<T>),
     Reshape(view::Reshape),
     RmsNorm(rms_norm::RmsNorm<T>),
     Scatter(gather::Scatter),

@@ -8,14 +8,14 @@ use crate::simd::Element;
 use crate::tensor::{MAX_RANK, Tensor, resolve_axis};
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum SoftmaxKind {
     Softmax,
     LogSoftmax,
     LogSumExp,
 }
 
 pub(crate) struct Softmax<T: Element> {
-    kind: Kind,
+    kind: SoftmaxKind,
     axis: usize,
     /// The input with the axis last; only kept for log-sum-exp.
     x: Option<Tensor<T>>,
@@ -38,7 +38,7 @@ impl<T: Element> Backward<T> for Softmax<T> {
                 None => {
                     let (dy, cols) = (last(&dy, axis), y.shape()[y.rank() - 1]);
                     Tensor::build(y.dims(), |dx| match self.kind {
-                        Kind::Softmax => softmax::backward(y.data(), dy.data(), cols, dx),
+                        SoftmaxKind::Softmax => softmax::backward(y.data(), dy.data(), cols, dx),
                         _ => log_softmax::backward(y.data(), dy.data(), cols, dx),
                     })?
                 }
@@ -70,7 +70,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`](crate::Error::Shape) if the axis does not exist.
     #[track_caller]
     pub fn softmax(&self, axis: isize) -> Result<Self> {
-        self.softmax_family("softmax", Kind::Softmax, axis)
+        self.softmax_family("softmax", SoftmaxKind::Softmax, axis)
     }
 
     /// `x − logsumexp(x)` along `axis`.
@@ -79,7 +79,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`](crate::Error::Shape) if the axis does not exist.
     #[track_caller]
     pub fn log_softmax(&self, axis: isize) -> Result<Self> {
-        self.softmax_family("log_softmax", Kind::LogSoftmax, axis)
+        self.softmax_family("log_softmax", SoftmaxKind::LogSoftmax, axis)
     }
 
     /// `ln Σ eˣ` along `axis`, which is removed.
@@ -88,25 +88,25 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`](crate::Error::Shape) if the axis does not exist.
     #[track_caller]
     pub fn logsumexp(&self, axis: isize) -> Result<Self> {
-        self.softmax_family("logsumexp", Kind::LogSumExp, axis)
+        self.softmax_family("logsumexp", SoftmaxKind::LogSumExp, axis)
     }
 
     #[track_caller]
-    fn softmax_family(&self, name: &'static str, kind: Kind, axis: isize) -> Result<Self> {
+    fn softmax_family(&self, name: &'static str, kind: SoftmaxKind, axis: isize) -> Result<Self> {
         if let Some(vector) = self.scalar_as_vector(axis)? {
             let y = vector.softmax_family(name, kind, 0)?;
-            return if kind == Kind::LogSumExp { Ok(y) } else { y.squeeze(0) };
+            return if kind == SoftmaxKind::LogSumExp { Ok(y) } else { y.squeeze(0) };
         }
         let axis = resolve_axis(name, axis, self.rank())?;
         let x = last(self, axis);
         let cols = self.shape()[axis];
-        let (out, kept_x, kept_y) = if kind == Kind::LogSumExp {
+        let (out, kept_x, kept_y) = if kind == SoftmaxKind::LogSumExp {
             let shape = crate::tensor::Shape::from_dims(&x.shape()[..x.rank() - 1]);
             let y = Tensor::build(shape, |y| logsumexp::forward(x.data(), cols, y))?;
             (y.detach(), Some(x), y)
         } else {
             let y = Tensor::build(x.dims(), |y| match kind {
-                Kind::Softmax => softmax::forward(x.data(), cols, y),
+                SoftmaxKind::Softmax => softmax::forward(x.data(), cols, y),
                 _ => log_softmax::forward(x.data(), cols, y),
             })?;
             (back(&y, axis), None, y)

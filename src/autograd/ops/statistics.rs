@@ -12,7 +12,7 @@ use crate::tensor::{Tensor, is_axis_of_scalar, resolve_axis};
 
 /// The reduction, with what its gradient needs.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum ReductionKind {
     Prod,
     Norm(Norm),
     LogSumExp,
@@ -20,8 +20,8 @@ pub(crate) enum Kind {
 }
 
 /// A reduction whose gradient is computed from input and result.
-pub(crate) struct Reduction<T: Element> {
-    kind: Kind,
+pub(crate) struct Reduced<T: Element> {
+    kind: ReductionKind,
     plan: Plan,
     axes: Vec<isize>,
     x: Tensor<T>,
@@ -30,25 +30,27 @@ pub(crate) struct Reduction<T: Element> {
     parent: Parent,
 }
 
-impl<T: Element> Backward<T> for Reduction<T> {
+impl<T: Element> Backward<T> for Reduced<T> {
     fn backward(&self, dy: Tensor<T>, gradients: &mut Gradients<T>) -> Result<()> {
         let Self { kind, plan, axes, x, y, parent } = self;
         gradients.add(*parent, || {
             let dy = dy.view_reshape(plan.kept).compact();
             let (y, d) = (y.data(), dy.data());
             match *kind {
-                Kind::Prod => plan.spread(x, |x, cols, dx| reduce::prod_backward(x, d, cols, dx), None),
-                Kind::Norm(op) => plan.spread(
+                ReductionKind::Prod => {
+                    plan.spread(x, |x, cols, dx| reduce::prod_backward(x, d, cols, dx), None)
+                }
+                ReductionKind::Norm(op) => plan.spread(
                     x,
                     |x, cols, dx| norm::RowsBackward { op, x, y, dy: d, cols, dx }.run(),
                     Some(&|x, cols, dx| norm::ColsBackward { op, x, y, dy: d, cols, dx }.run()),
                 ),
-                Kind::LogSumExp => plan.spread(
+                ReductionKind::LogSumExp => plan.spread(
                     x,
                     |x, cols, dx| logsumexp::Backward { x, y, dy: d, cols, dx }.run(),
                     Some(&|x, cols, dx| logsumexp::BackwardCols { x, y, dy: d, cols, dx }.run()),
                 ),
-                Kind::Std { correction } => {
+                ReductionKind::Std { correction } => {
                     let degrees = T::from_f64(plan.count as f64 - correction as f64);
                     // Where all elements are equal, the deviations are 0 too, and so is the gradient.
                     let std = Tensor::build(plan.kept, |to| {
@@ -92,22 +94,28 @@ impl<T: Element> Backward<T> for Dot<T> {
 
 impl<T: Element> Tensor<T> {
     #[track_caller]
-    fn reduction(&self, name: &'static str, kind: Kind, axes: &[isize], keep_axes: bool) -> Result<Self> {
+    fn reduction(
+        &self,
+        name: &'static str,
+        kind: ReductionKind,
+        axes: &[isize],
+        keep_axes: bool,
+    ) -> Result<Self> {
         let axes = named_or_all(self, axes);
         let plan = Plan::new(name, self, axes)?;
         let y = match kind {
-            Kind::Prod => plan.reduce(
+            ReductionKind::Prod => plan.reduce(
                 self,
                 |x, cols, y| reduce::rows(Reduce::Prod, x, cols, y),
                 |x, cols, y| reduce::cols(Reduce::Prod, x, cols, y),
             ),
-            Kind::Norm(op) => plan.reduce(
+            ReductionKind::Norm(op) => plan.reduce(
                 self,
                 |x, cols, y| norm::rows(op, x, cols, y),
                 |x, cols, y| norm::cols(op, x, cols, y),
             ),
-            Kind::LogSumExp => plan.reduce(self, logsumexp::forward, logsumexp::forward_cols),
-            Kind::Std { correction } => plan.reduce(
+            ReductionKind::LogSumExp => plan.reduce(self, logsumexp::forward, logsumexp::forward_cols),
+            ReductionKind::Std { correction } => plan.reduce(
                 self,
                 |x, cols, y| reduce::std_rows(x, cols, correction, y),
                 |x, cols, y| reduce::std_cols(x, cols, correction, y),
@@ -116,7 +124,7 @@ impl<T: Element> Tensor<T> {
         let kept = y.detach();
         record(name, y.view_reshape(plan.shape(keep_axes)), [self], |[parent], _| {
             let (x, axes) = (self.detach(), axes.to_vec());
-            Op::Reduction(Reduction { kind, plan, axes, x, y: kept, parent })
+            Op::Reduced(Reduced { kind, plan, axes, x, y: kept, parent })
         })
     }
 
@@ -130,14 +138,14 @@ impl<T: Element> Tensor<T> {
         self.prod_axes(all_axes(self), false)
     }
 
-    /// The products over `axes`; negative axes count from the end. With `keep_axes` they are kept with length
-    /// 1. The gradient of an element is the product of the others, even where elements are 0.
+    /// The products over `axes`; negative axes count from the end. With `keep_axes` the axes stay, with length 1.
+    /// The gradient of an element is the product of the others, even where elements are 0.
     ///
     /// # Errors
     /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn prod_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
-        self.reduction("prod", Kind::Prod, axes, keep_axes)
+        self.reduction("prod", ReductionKind::Prod, axes, keep_axes)
     }
 
     /// The norm of all elements: `Σ |x|`, `√Σ x²` or `max |x|`.
@@ -156,7 +164,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn norm_axes(&self, op: Norm, axes: &[isize], keep_axes: bool) -> Result<Self> {
-        self.reduction("norm", Kind::Norm(op), axes, keep_axes)
+        self.reduction("norm", ReductionKind::Norm(op), axes, keep_axes)
     }
 
     /// `ln Σ eˣ` over several axes at once; see [`prod_axes`](Tensor::prod_axes). −∞ if there are no
@@ -166,7 +174,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn logsumexp_axes(&self, axes: &[isize], keep_axes: bool) -> Result<Self> {
-        self.reduction("logsumexp", Kind::LogSumExp, axes, keep_axes)
+        self.reduction("logsumexp", ReductionKind::LogSumExp, axes, keep_axes)
     }
 
     /// The standard deviations over `axes`, the square roots of [`var_axes`](Tensor::var_axes) with the same
@@ -176,7 +184,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Shape`] if an axis does not exist or is named twice.
     #[track_caller]
     pub fn std_axes(&self, axes: &[isize], correction: usize, keep_axes: bool) -> Result<Self> {
-        self.reduction("std", Kind::Std { correction }, axes, keep_axes)
+        self.reduction("std", ReductionKind::Std { correction }, axes, keep_axes)
     }
 
     /// `Σ a·b` of two tensors with one axis.
