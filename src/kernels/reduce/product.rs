@@ -17,7 +17,8 @@ use crate::simd::Element;
 /// back, a row is multiplied anew with its exponents apart.
 ///
 /// # Errors
-/// [`Error::Shape`] when `x` is not whole rows, when `dy` has not one element per row or `dx` another length than `x`.
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, `dy` does not have one element per row or `dx`
+/// has another length than `x`.
 ///
 /// ```
 /// let mut dx = [0.0_f32; 3];

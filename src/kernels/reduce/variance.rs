@@ -32,7 +32,7 @@ pub fn variance_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
 /// [`variance_all`] of each row of `cols` elements; `y` has one element per row.
 ///
 /// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
 pub fn variance_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
     compiled_once!("reduce::variance_rows", |x: &[T],
                                              cols: usize,
@@ -60,7 +60,7 @@ pub fn variance_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mu
 /// [`variance_all`] of each of the `cols` columns, to `y` of `cols` elements.
 ///
 /// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has not `cols` elements.
 pub fn variance_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
     compiled_once!("reduce::variance_cols", |x: &[T],
                                              cols: usize,
@@ -105,7 +105,7 @@ pub fn std_all<T: Element>(x: &[T], correction: usize) -> Result<T> {
 /// [`std_all`] of each row of `cols` elements; `y` has one element per row.
 ///
 /// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or `y` has another length.
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.
 pub fn std_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
     compiled_once!("reduce::std_rows", |x: &[T], cols: usize, correction: usize, y: &mut [T]| -> Result<()> {
         check_rows("std", x, cols, y)?;
@@ -122,7 +122,7 @@ pub fn std_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]
 /// [`std_all`] of each of the `cols` columns, to `y` of `cols` elements.
 ///
 /// # Errors
-/// [`Error::Shape`] when `x` is not whole rows or `y` has not `cols` elements.
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has not `cols` elements.
 pub fn std_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]) -> Result<()> {
     compiled_once!("reduce::std_cols", |x: &[T], cols: usize, correction: usize, y: &mut [T]| -> Result<()> {
         let rows = whole_rows("std", x, cols)?;
