@@ -45,7 +45,7 @@ impl Default for LinearOptions {
 /// A layer that is called repeatedly with few rows while nothing is recorded (inference in [`no_grad`]) keeps
 /// a copy of the weight in the order in which products read it, which takes as much memory as the weight
 /// itself. One row then takes a third to a half of the time, with the same bits. The first recorded pass
-/// drops the copy, and it is made anew when the weight has changed.
+/// drops the copy, and it is made again when the weight has changed.
 ///
 /// [`no_grad`]: crate::autograd::no_grad
 ///
