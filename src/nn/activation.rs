@@ -1,5 +1,6 @@
 //! Layers without parameters.
 
+use super::display::display_as_tree;
 use super::{Follower, Module, Visitor};
 use crate::error::Result;
 use crate::simd::Element;
@@ -10,6 +11,8 @@ macro_rules! layer {
         $(#[$doc])+
         #[derive(Clone, Copy, Debug, Default)]
         pub struct $name;
+
+        display_as_tree!($name);
 
         impl<T: Element> Module<T> for $name {
             fn forward(&self, $x: &Tensor<T>) -> Result<Tensor<T>> {
@@ -28,6 +31,8 @@ macro_rules! layer {
 /// max(x, 0).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReLU;
+
+display_as_tree!(ReLU);
 
 impl<T: Element> Module<T> for ReLU {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
@@ -82,6 +87,8 @@ impl Default for LeakyReLU {
         Self { slope: 0.01 }
     }
 }
+
+display_as_tree!(LeakyReLU);
 
 impl<T: Element> Module<T> for LeakyReLU {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {

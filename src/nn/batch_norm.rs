@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::display::display_as_tree;
 use super::{Mode, Module, Parameter, State, Visitor};
 use crate::autograd::{BatchStatistics, Epilogue};
 use crate::buffer::Buffer;
@@ -175,6 +176,8 @@ impl<T: Element> BatchNorm1d<T> {
         Ok(y)
     }
 }
+
+display_as_tree!(BatchNorm1d<T>);
 
 impl<T: Element> Module<T> for BatchNorm1d<T> {
     #[track_caller]

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use super::{
-    BatchNorm1d, Dropout, Embedding, Flatten, GELU, GroupNorm, Identity, LayerNorm, LeakyReLU, Linear,
-    LogSoftmax, Module, PReLU, RMSNorm, ReLU, Residual, Sequential, SiLU, Sigmoid, Softmax, Tanh,
-};
+use super::Module;
 use crate::simd::Element;
 
 impl<T: Element> fmt::Display for dyn Module<T> + '_ {
@@ -14,22 +11,21 @@ impl<T: Element> fmt::Display for dyn Module<T> + '_ {
     }
 }
 
-macro_rules! display {
-    ([$($generic:ident),+], [$($plain:ident),+]) => {
-        $(impl<T: Element> fmt::Display for $generic<T> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&Module::<T>::tree(self))
+/// Makes a layer print as its tree; a layer without parameters is one of any element type.
+macro_rules! display_as_tree {
+    ($layer:ident<T>) => {
+        impl<T: crate::simd::Element> std::fmt::Display for $layer<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&$crate::nn::Module::<T>::tree(self))
             }
-        })+
-        $(impl fmt::Display for $plain {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&Module::<f32>::tree(self))
+        }
+    };
+    ($layer:ident) => {
+        impl std::fmt::Display for $layer {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&$crate::nn::Module::<f32>::tree(self))
             }
-        })+
+        }
     };
 }
-
-display!(
-    [BatchNorm1d, Embedding, GroupNorm, LayerNorm, Linear, PReLU, RMSNorm, Residual, Sequential],
-    [Dropout, Flatten, GELU, Identity, LeakyReLU, LogSoftmax, ReLU, SiLU, Sigmoid, Softmax, Tanh]
-);
+pub(super) use display_as_tree;

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use super::display::display_as_tree;
 use super::visit::lock;
 use super::{Follower, Mode, Module, Visitor};
 use crate::error::{Error, Result};
@@ -39,6 +40,8 @@ impl Dropout {
         drops.then(|| (self.p, lock(&self.rng).split().into()))
     }
 }
+
+display_as_tree!(Dropout);
 
 impl<T: Element> Module<T> for Dropout {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {

@@ -1,5 +1,6 @@
 //! A table of vectors, looked up by index.
 
+use super::display::display_as_tree;
 use super::{Module, Parameter, Visitor};
 use crate::error::{Error, Result};
 use crate::kernels::embedding::check_padding;
@@ -71,6 +72,8 @@ impl<T: Element> Embedding<T> {
         self.weight.read().embedding(indices, self.padding_idx)
     }
 }
+
+display_as_tree!(Embedding<T>);
 
 impl<T: Element> Module<T> for Embedding<T> {
     /// The vectors of indices that are given as floating-point numbers: `[…]` to `[…, embedding_dim]`. In

@@ -1,5 +1,6 @@
 //! Group normalisation.
 
+use super::display::display_as_tree;
 use super::{Module, Parameter, Visitor};
 use crate::error::{Error, Result};
 use crate::simd::Element;
@@ -63,6 +64,8 @@ impl<T: Element> GroupNorm<T> {
         self.affine.as_ref().map(|(_, bias)| bias)
     }
 }
+
+display_as_tree!(GroupNorm<T>);
 
 impl<T: Element> Module<T> for GroupNorm<T> {
     #[track_caller]

@@ -1,5 +1,6 @@
 //! Layer normalisation.
 
+use super::display::display_as_tree;
 use super::{Module, Parameter, Visitor};
 use crate::error::Result;
 use crate::simd::Element;
@@ -31,6 +32,8 @@ impl<T: Element> LayerNorm<T> {
         Self { eps, ..self }
     }
 }
+
+display_as_tree!(LayerNorm<T>);
 
 impl<T: Element> Module<T> for LayerNorm<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {

@@ -1,5 +1,6 @@
 //! The affine layer.
 
+use super::display::display_as_tree;
 use super::init::{self, Fan, Nonlinearity};
 use super::packed::Packed;
 use super::{Module, Parameter, Visitor};
@@ -195,6 +196,8 @@ impl<T: Element> Linear<T> {
         x.linear_with(&weight, self.layout, bias.as_deref(), then)
     }
 }
+
+display_as_tree!(Linear<T>);
 
 impl<T: Element> Module<T> for Linear<T> {
     #[track_caller]

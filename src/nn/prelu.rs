@@ -1,5 +1,6 @@
 //! The parametric ReLU.
 
+use super::display::display_as_tree;
 use super::{Module, Parameter, Visitor};
 use crate::error::{Error, Result};
 use crate::simd::Element;
@@ -43,6 +44,8 @@ impl<T: Element> PReLU<T> {
         &self.weight
     }
 }
+
+display_as_tree!(PReLU<T>);
 
 impl<T: Element> Module<T> for PReLU<T> {
     #[track_caller]

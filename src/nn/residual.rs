@@ -1,5 +1,6 @@
 //! A shortcut around a module.
 
+use super::display::display_as_tree;
 use super::{Module, Trace, Visitor};
 use crate::autograd::Epilogue;
 use crate::error::Result;
@@ -17,6 +18,8 @@ impl<T: Element> Residual<T> {
         Self { inner: Box::new(inner) }
     }
 }
+
+display_as_tree!(Residual<T>);
 
 impl<T: Element> Module<T> for Residual<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {

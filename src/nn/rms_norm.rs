@@ -1,5 +1,6 @@
 //! Root mean square normalisation.
 
+use super::display::display_as_tree;
 use super::{Module, Parameter, Visitor};
 use crate::error::Result;
 use crate::simd::Element;
@@ -41,6 +42,8 @@ impl<T: Element> RMSNorm<T> {
         &self.weight
     }
 }
+
+display_as_tree!(RMSNorm<T>);
 
 impl<T: Element> Module<T> for RMSNorm<T> {
     #[track_caller]

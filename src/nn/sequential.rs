@@ -1,5 +1,6 @@
 //! Modules that run one after the other.
 
+use super::display::display_as_tree;
 use super::{Follower, Module, Trace, Visitor};
 use crate::autograd::Epilogue;
 use crate::error::Result;
@@ -58,6 +59,8 @@ impl<T: Element> Sequential<T> {
         then.map_or(Ok(x.clone()), |then| then.apply(&x))
     }
 }
+
+display_as_tree!(Sequential<T>);
 
 impl<T: Element> Module<T> for Sequential<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {

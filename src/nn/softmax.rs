@@ -1,5 +1,6 @@
 //! Softmax layers.
 
+use super::display::display_as_tree;
 use super::{Module, Visitor};
 use crate::error::Result;
 use crate::simd::Element;
@@ -26,6 +27,8 @@ macro_rules! softmax {
                 Self::new(-1)
             }
         }
+
+        display_as_tree!($name);
 
         impl<T: Element> Module<T> for $name {
             #[track_caller]

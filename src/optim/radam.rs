@@ -1,7 +1,9 @@
 //! RAdam.
 
-use super::{Decay, Parameters, optimizer};
+use super::optimizer::optimizer;
+use super::parameters::Parameters;
 use crate::kernels::update;
+use crate::kernels::update::Decay;
 use crate::nn::Parameter;
 use crate::simd::Element;
 

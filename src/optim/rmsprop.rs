@@ -1,6 +1,8 @@
 //! RMSprop.
 
-use super::{Decay, Parameters, optimizer};
+use super::optimizer::optimizer;
+use super::parameters::Parameters;
+use crate::kernels::update::Decay;
 use crate::kernels::update::RmsProp;
 use crate::nn::Parameter;
 use crate::simd::Element;

@@ -17,7 +17,7 @@
 
 use std::f64::consts::PI;
 
-use super::Optimizer;
+use super::optimizer::Optimizer;
 use crate::context;
 use crate::error::{Error, Result};
 use crate::kernels::map::{self, Unary};

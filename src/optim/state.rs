@@ -1,6 +1,6 @@
 //! The state of an optimizer as a [`StateDict`].
 
-use super::{ParamGroup, Parameters, STATES};
+use super::parameters::{ParamGroup, Parameters, STATES};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::update::{Decay, Progress, Rule, Setting};
