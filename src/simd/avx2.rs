@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Float, Int, Isa, Kernel, Mask, Simd, operators, x86};
+use super::{Float, Int, Isa, Kernel, Mask, RegisterFile, Simd, operators, x86};
 
 /// Proof that the CPU has AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,7 @@ impl Avx2 {
 
 impl Simd for Avx2 {
     const ISA: Isa = Isa::Avx2;
+    const FILE: RegisterFile = RegisterFile { count: 16, parts: 2, mask: 2, masked_loads: true };
     type F32 = F32;
     type F64 = F64;
     type U32 = U32;

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Float, Int, Isa, Kernel, Mask, Simd, operators, x86};
+use super::{Float, Int, Isa, Kernel, Mask, RegisterFile, Simd, operators, x86};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL (every CPU with AVX-512 since Skylake-X and Zen 4).
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,7 @@ impl Avx512 {
 
 impl Simd for Avx512 {
     const ISA: Isa = Isa::Avx512;
+    const FILE: RegisterFile = RegisterFile { count: 32, parts: 1, mask: 0, masked_loads: true };
     type F32 = F32;
     type F64 = F64;
     type U32 = U32;

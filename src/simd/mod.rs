@@ -148,6 +148,18 @@ impl Dispatcher {
         }
     }
 
+    /// The registers of this instruction set.
+    #[inline(always)]
+    pub const fn register_file(self) -> RegisterFile {
+        match self {
+            Self::Portable(_) => Portable::FILE,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => Avx2::FILE,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Avx512::FILE,
+        }
+    }
+
     /// Runs the kernel with this instruction set.
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -184,13 +196,49 @@ impl From<Avx512> for Dispatcher {
 /// Asks for the memory of `x` to be brought into the cache, without waiting for it; does nothing off x86-64 and in Miri.
 #[cfg(feature = "train")]
 #[inline]
-#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
 pub(crate) fn prefetch(x: &[u8]) {
+    if cfg!(all(target_arch = "x86_64", not(miri))) {
+        for line in x.chunks(64) {
+            prefetch_line::<u8, false>(line.as_ptr());
+        }
+    }
+}
+
+/// Asks for a line to be brought into the first-level cache, or if `FAR` the second.
+#[inline(always)]
+#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
+fn prefetch_line<T, const FAR: bool>(line: *const T) {
+    // SAFETY: SSE is part of x86-64, and a hint reads nothing.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in x.chunks(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64, and it is a hint only.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        if FAR { _mm_prefetch::<_MM_HINT_T1>(line.cast()) } else { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+    }
+}
+
+/// What an instruction set has to make virtual registers of 64 bytes of: the shapes of tiles follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisterFile {
+    /// Vector registers of the architecture.
+    pub count: usize,
+    /// How many of them make one virtual register.
+    pub parts: usize,
+    /// Vector registers that the mask of a virtual register takes.
+    pub mask: usize,
+    /// Whether part of a virtual register is loaded by a masked instruction, and not lane by lane.
+    pub masked_loads: bool,
+}
+
+impl RegisterFile {
+    /// Whether a virtual register is one of the architecture's, and so a load a whole line of the cache.
+    pub const fn is_whole(self) -> bool {
+        self.parts == 1
+    }
+
+    /// Whether a virtual register is a pair of which the second half can be left out by a mask, and then need not be
+    /// computed ([`Float::mul_add_front`]).
+    pub const fn has_fronts(self) -> bool {
+        self.parts == 2 && self.masked_loads
     }
 }
 
@@ -207,6 +255,8 @@ pub trait Kernel {
 pub trait Simd: Copy + fmt::Debug + Send + Sync + Into<Dispatcher> + 'static {
     /// Its name.
     const ISA: Isa;
+    /// The registers that its virtual ones are made of.
+    const FILE: RegisterFile;
     /// 16 × f32.
     type F32: Float<Self, Scalar = f32, Bits = Self::U32>;
     /// 8 × f64.
@@ -215,6 +265,19 @@ pub trait Simd: Copy + fmt::Debug + Send + Sync + Into<Dispatcher> + 'static {
     type U32: Int<Self, Scalar = u32, Mask = <Self::F32 as Float<Self>>::Mask>;
     /// 8 × u64, with the masks of the 8 × f64.
     type U64: Int<Self, Scalar = u64, Mask = <Self::F64 as Float<Self>>::Mask>;
+
+    /// Asks for the line of this address to be brought into the first-level cache, without waiting for it. A hint:
+    /// any address will do; nothing happens off x86-64 and in Miri.
+    #[inline(always)]
+    fn prefetch<T>(self, line: *const T) {
+        prefetch_line::<T, false>(line);
+    }
+
+    /// The same into the second-level cache, for lines that share one set of the first.
+    #[inline(always)]
+    fn prefetch_far<T>(self, line: *const T) {
+        prefetch_line::<T, true>(line);
+    }
 
     /// Runs the kernel, compiled with these instructions, in a function of its own, also from inside another kernel.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;

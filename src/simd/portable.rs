@@ -6,7 +6,7 @@
 
 use wide::{f32x16, f64x8, i32x16, u32x16, u64x8};
 
-use super::{Float, Int, Isa, Kernel, Mask, Simd, operators};
+use super::{Float, Int, Isa, Kernel, Mask, RegisterFile, Simd, operators};
 
 /// Needs nothing from the CPU beyond the compiler's target.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,8 @@ pub struct Portable;
 
 impl Simd for Portable {
     const ISA: Isa = Isa::Portable;
+    /// Nominal: as the target may have AVX. With narrower registers the compiler keeps some accumulators in memory.
+    const FILE: RegisterFile = RegisterFile { count: 16, parts: 2, mask: 0, masked_loads: false };
     type F32 = F32;
     type F64 = F64;
     type U32 = U32;

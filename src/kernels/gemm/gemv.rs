@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::tile::EightRows;
 use super::{KC, MatRef, PackedB, Product, Right, pieces};
 use crate::buffer::Scratch;
-use crate::simd::{Element, Float, Isa, Kernel, Simd};
+use crate::simd::{Element, Float, Kernel, Simd};
 
 /// Columns whose sums are computed together: they stay in the first-level cache.
 const COLUMNS: usize = 1024;
@@ -23,18 +23,6 @@ const FEW: usize = 8;
 
 /// Lines that are asked for before they are read, along columns of B that lie side by side.
 const AHEAD: usize = 8;
-
-/// Asks for a line to be brought into the second cache: where columns lie pages apart, those of a square share one set of
-/// the first, which would not hold them for long.
-#[inline(always)]
-#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
-fn prefetch_far<T>(line: *const T) {
-    // SAFETY: SSE is part of x86-64, and a hint reads nothing.
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line.cast());
-    }
-}
 
 /// Some columns of a product with one row.
 pub(super) struct VectorMatrix<'a, T: Element> {
@@ -247,8 +235,8 @@ unsafe fn narrow<S: Simd, T: Element, const PADDED: bool>(
                 $registers
             }};
         }
-        // As many chains as hide the latency of a multiply-add; a register is a pair without AVX-512.
-        done += if const { matches!(S::ISA, Isa::Avx512) } {
+        // As many chains as hide the latency of a multiply-add; where a register is of several parts, each is a chain.
+        done += if const { S::FILE.is_whole() } {
             match registers - done {
                 8.. => chains!(8, 1),
                 4.. => chains!(4, 2),
@@ -470,7 +458,8 @@ impl<T: Element, const N: usize> Squares<'_, T, N> {
                 let from = from[n].wrapping_add(k);
                 if far {
                     for i in 0..T::LANES {
-                        prefetch_far(
+                        // Where columns lie pages apart, those of a square share one set of the first-level cache.
+                        s.prefetch_far(
                             from.wrapping_add(i.wrapping_mul(stride).wrapping_add(AHEAD * T::LANES)),
                         );
                     }

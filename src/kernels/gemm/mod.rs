@@ -42,7 +42,7 @@ use crate::context::{self, Settings};
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, RowsMut};
 use crate::profile;
-use crate::simd::{Element, Isa, Kernel, Simd};
+use crate::simd::{Element, Kernel, Simd};
 
 /// Columns of A that one pass of the microkernel runs over: a panel of B of this height and one register's width
 /// (16 KiB) stays in the first-level cache. Part of the result: the sums are cut here.
@@ -441,9 +441,9 @@ impl<T: Element> Kernel for Small<'_, T> {
         let ([m, k], n) = (product.a.shape(), b.cols());
         let (row_stride, col_stride) = (product.a.row_stride(), product.a.col_stride());
         let a = ARows { start: product.a.at(0, 0), row_stride, col_stride };
-        let (width, mut scratch) = (plan::tile_width(S::ISA, m), None);
+        let (width, mut scratch) = (plan::tile_width(S::FILE, m), None);
         for panel in panels::<T>(0..n, width, true) {
-            let packs = b.col_stride() != 1 || plan::packs_tail::<T>(S::ISA, width, panel.tail, m);
+            let packs = b.col_stride() != 1 || plan::packs_tail::<T>(S::FILE, width, panel.tail, m);
             let (start, row_stride) = if packs && k > 0 {
                 let width = panel.registers * T::LANES;
                 let packed = scratch.get_or_insert_with(|| Scratch::new(width * k));
@@ -459,7 +459,7 @@ impl<T: Element> Kernel for Small<'_, T> {
             // SAFETY: all rows and the panel's columns lie inside A, B, C and what the epilogue reads, whose shapes were
             // compared; a packed panel is padded to whole registers.
             unsafe {
-                if const { plan::packs_tails(S::ISA) } || packs || panel.tail == T::LANES {
+                if const { plan::packs_tails(S::FILE) } || packs || panel.tail == T::LANES {
                     column::<S, T, true>(s, m, &panel, operands);
                 } else {
                     column::<S, T, false>(s, m, &panel, operands);
@@ -596,7 +596,7 @@ impl<T: Element> Kernel for Block<'_, T> {
                         // SAFETY: the rows, the panel's columns and `depth` lie inside A, B, C and what the epilogue
                         // reads, whose shapes were compared; packed panels are padded to whole registers.
                         unsafe {
-                            if const { plan::packs_tails(S::ISA) } || whole {
+                            if const { plan::packs_tails(S::FILE) } || whole {
                                 column::<S, T, true>(s, rows.len(), &panel, operands);
                             } else {
                                 column::<S, T, false>(s, rows.len(), &panel, operands);
@@ -691,8 +691,8 @@ unsafe fn column<S: Simd, T: Element, const WHOLE: bool>(
     panel: &Panel,
     mut operands: Operands<T>,
 ) {
-    let front = plan::is_front::<T>(S::ISA, panel.registers, panel.tail);
-    let highest = plan::tile_height(S::ISA, panel.registers, front, !WHOLE);
+    let front = plan::is_front::<T>(S::FILE, panel.registers, panel.tail);
+    let highest = plan::tile_height(S::FILE, panel.registers, front, !WHOLE);
     // One line of each row is in use at a time, all of them in one set of the first-level cache if rows are pages apart.
     let paged = plan::is_paged::<T>(operands.a.row_stride);
     let (count, each, more) = shares(rows, if paged { highest.min(WAYS) } else { highest });
@@ -719,14 +719,17 @@ unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
     macro_rules! tiles {
         ($($n:literal $front:literal $whole:tt: $($m:literal)+;)+) => {
             match (registers, front, height) {
-                // SAFETY: the caller's promise.
-                $($(($n, $front, $m) => s.run(unsafe { Tile::<T, $m, $n, $whole, $front>::new(operands) }),)+)+
+                $($(($n, $front, $m) => {
+                    const { assert!(plan::is_tile(S::FILE, $m, $n, $front), "a tile that never runs, or spills") };
+                    // SAFETY: the caller's promise.
+                    s.run(unsafe { Tile::<T, $m, $n, $whole, $front>::new(operands) })
+                })+)+
                 _ => unreachable!("no tile of {height} rows and {registers} registers (front: {front})"),
             }
         };
     }
     // Conditions that are known when the function is made for an instruction set: the tiles of the others are not compiled.
-    if const { matches!(S::ISA, Isa::Avx512) } {
+    if const { S::FILE.is_whole() } {
         tiles! {
             1 false WHOLE: 1 2 3 4 5 6 7 8 9 10 11 12;
             2 false WHOLE: 1 2 3 4 5 6 7 8 9 10 11 12;
@@ -737,7 +740,7 @@ unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
             7 false WHOLE: 1 2;
             8 false WHOLE: 1 2;
         }
-    } else if const { matches!(S::ISA, Isa::Avx2) } {
+    } else if const { S::FILE.has_fronts() } {
         tiles! {
             // What their mask leaves out is not computed either.
             1 true false: 1 2 3 4 5 6 7 8 9 10 11 12;

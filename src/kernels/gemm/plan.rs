@@ -6,14 +6,14 @@ use std::ops::Range;
 use super::{KC, MC, MC_SHALLOW, MatRef, NC_REGISTERS, PAGE, Right, SHALLOW, WAYS, shares};
 use crate::context::Settings;
 use crate::parallel;
-use crate::simd::{Element, Isa};
+use crate::simd::{Element, Isa, RegisterFile};
 
 /// Tiles of rows from which packing B in place of reading it where it lies pays, if its rows are far apart.
 const PACKED_FROM: usize = 5;
 /// Columns that a task of a vector times a matrix has at least.
 const VECTOR_COLUMNS: usize = 128;
-/// With AVX-512 and more than one block of k: bytes from row to row of B from which the rows are far apart. A block of KC
-/// of them then has more pages than the first-level TLB has entries.
+/// Where a register is a line, and with more than one block of k: bytes from row to row of B from which the rows
+/// are far apart. A block of KC of them then has more pages than the first-level TLB has entries.
 const FAR: usize = 3072;
 /// Terms of the sums up to which writing C takes longer than computing it.
 const FLAT: usize = 32;
@@ -28,51 +28,72 @@ const COPIED_COLUMNS: usize = 128;
 /// Rows from which packing the last panel pays where a register is a pair and both halves would be masked.
 const RAGGED_FROM: usize = 32;
 
+/// Rows of the highest tile: as many chains as hide the latency of a multiply-add, twice.
+const HIGHEST: usize = 12;
+/// Registers of the widest tile of one or two rows, and of more.
+const WIDEST: usize = 8;
+const WIDE: usize = 6;
+
+/// Virtual registers of accumulators: three quarters of the register file, the rest is for A, B and masks.
+const fn accumulators(file: RegisterFile) -> usize {
+    file.count * 3 / 4 / file.parts
+}
+
 /// Rows of the highest tile with this many registers: as many accumulators as hide the latency of the multiply-adds
 /// and fit the register file. Of their one register, `front` tiles compute half; masks take registers, too.
 #[inline(always)]
-pub(super) const fn tile_height(isa: Isa, registers: usize, front: bool, masked: bool) -> usize {
-    match (isa, registers) {
-        (Isa::Avx512, 1 | 2) => 12,
-        (Isa::Avx512, 3) => 8,
-        (Isa::Avx512, 4) => 6,
-        (Isa::Avx512, 5 | 6) => 4,
-        (Isa::Avx512, _) => 2,
-        // A register is a pair here.
-        (_, 1) if front => 12,
-        (_, 1) => {
-            if masked {
-                5
-            } else {
-                6
-            }
-        }
-        (_, 2) => 3,
-        (_, 3) => 2,
-        (_, _) => 1,
+pub(super) const fn tile_height(file: RegisterFile, registers: usize, front: bool, masked: bool) -> usize {
+    let all = accumulators(file);
+    let height = match registers {
+        // Half registers.
+        1 if front => 2 * all,
+        // Else the mask would push an accumulator out.
+        1 if masked && !fits(file, all, 1, false, true) => all - 1,
+        0 | 1 => all,
+        // Panels as wide as that have two rows at most.
+        _ if registers > WIDE && all / registers > 2 => 2,
+        _ => all / registers,
+    };
+    if height > HIGHEST {
+        HIGHEST
+    } else if height == 0 {
+        1
+    } else {
+        height
     }
+}
+
+/// Whether the accumulators of a tile, a broadcast number of A, one virtual register of B and its mask fit the registers.
+const fn fits(file: RegisterFile, rows: usize, registers: usize, front: bool, masked: bool) -> bool {
+    let parts = if front { file.parts / 2 } else { file.parts };
+    rows * registers * parts + 1 + parts + if masked { file.mask } else { 0 } <= file.count
+}
+
+/// Whether there is such a tile: it is one that [`tile_height`] can ask for, and fits the registers.
+pub(super) const fn is_tile(file: RegisterFile, rows: usize, registers: usize, front: bool) -> bool {
+    rows <= tile_height(file, registers, front, false) && fits(file, rows, registers, front, false)
 }
 
 /// Whether of a panel's registers only half of one is computed: where a register is a pair.
 #[inline(always)]
-pub(super) const fn is_front<T: Element>(isa: Isa, registers: usize, tail: usize) -> bool {
-    matches!(isa, Isa::Avx2) && registers == 1 && tail <= T::LANES / 2
+pub(super) const fn is_front<T: Element>(file: RegisterFile, registers: usize, tail: usize) -> bool {
+    file.has_fronts() && registers == 1 && tail <= T::LANES / 2
 }
 
 /// Whether a panel is packed that would lie in place but for a last register of which `tail` lanes exist: if that is a
 /// pair of which both halves count, and there are rows enough.
 #[inline(always)]
-pub(super) fn packs_tail<T: Element>(isa: Isa, width: usize, tail: usize, rows: usize) -> bool {
+pub(super) fn packs_tail<T: Element>(file: RegisterFile, width: usize, tail: usize, rows: usize) -> bool {
     let ragged = 0 < tail && tail < T::LANES;
-    let pays = matches!(isa, Isa::Avx2) && width == 1 && tail > T::LANES / 2 && rows >= RAGGED_FROM;
-    ragged && (packs_tails(isa) || pays)
+    let pays = file.has_fronts() && width == 1 && tail > T::LANES / 2 && rows >= RAGGED_FROM;
+    ragged && (packs_tails(file) || pays)
 }
 
 /// Whether that holds of every such panel: without masked loads, a tile reads what is not whole as slowly as
 /// packing does.
 #[inline(always)]
-pub(super) const fn packs_tails(isa: Isa) -> bool {
-    matches!(isa, Isa::Portable)
+pub(super) const fn packs_tails(file: RegisterFile) -> bool {
+    !file.masked_loads
 }
 
 /// Bytes from element to element, as far as they can be counted.
@@ -86,18 +107,22 @@ pub(super) fn is_paged<T>(row_stride: isize) -> bool {
     bytes_of::<T>(row_stride).is_multiple_of(PAGE)
 }
 
-/// Registers of the widest tile for this many rows: few rows leave registers for more columns.
-pub(super) const fn tile_width(isa: Isa, rows: usize) -> usize {
-    match (isa, rows) {
-        (Isa::Avx512, 0..=2) => 8,
-        (Isa::Avx512, 3 | 4) => 6,
-        // One tile is as high as that: B is read once.
-        (Isa::Avx512, 7 | 8) => 3,
-        (Isa::Avx512, _) => 4,
-        (_, 0 | 1) => 6,
-        (_, 2) => 3,
-        (_, 3) => 2,
-        (_, _) => 1,
+/// Registers of the widest tile for this many rows: few rows leave registers for more columns. Up to 8 rows are one tile,
+/// so that B is read once; more are cut into tiles of 6.
+#[inline(always)]
+pub(super) const fn tile_width(file: RegisterFile, rows: usize) -> usize {
+    let height = match rows {
+        0 => 1,
+        1..=8 => rows,
+        _ => 6,
+    };
+    let (width, most) = (accumulators(file) / height, if rows <= 2 { WIDEST } else { WIDE });
+    if width > most {
+        most
+    } else if width == 0 {
+        1
+    } else {
+        width
     }
 }
 
@@ -167,6 +192,8 @@ pub struct Plan {
     pub bytes: usize,
     /// Whether blocks of A are copied before they are used.
     pub copies_a: bool,
+    /// The registers of the instruction set.
+    file: RegisterFile,
     /// Registers of B that are packed, or used, before the next block of k.
     pub(super) strip: usize,
     /// Registers of the widest panel.
@@ -182,21 +209,22 @@ impl Plan {
     #[inline]
     pub(super) fn new<T: Element>(settings: Settings, a: &MatRef<'_, T>, b: &Right<'_, T>) -> Self {
         let shape @ [m, k, n] = [a.rows(), a.cols(), b.cols()];
-        let isa = settings.simd.isa();
+        let (isa, file) = (settings.simd.isa(), settings.simd.register_file());
         let registers = n.div_ceil(T::LANES).max(1);
         let (width, [row_stride, col_stride]) = match b {
-            Right::Matrix(b) => (tile_width(isa, m), [b.row_stride(), b.col_stride()]),
+            Right::Matrix(b) => (tile_width(file, m), [b.row_stride(), b.col_stride()]),
             Right::Packed(packed) => (packed.width, [0, 1]),
         };
         let width = width.min(registers);
-        let front = is_front::<T>(isa, registers, n);
-        let highest = tile_height(isa, width, front, false);
+        let front = is_front::<T>(file, registers, n);
+        let highest = tile_height(file, width, front, false);
         let height = if is_paged::<T>(a.row_stride()) { highest.min(WAYS) } else { highest };
         let row_bytes = bytes_of::<T>(row_stride);
-        let far = match isa {
-            Isa::Avx512 => row_bytes >= FAR && k > KC,
+        let far = if file.is_whole() {
+            row_bytes >= FAR && k > KC
+        } else {
             // A block of KC rows then lies in a few sets of a cache, which cannot hold it.
-            _ => row_bytes > 0 && row_bytes.is_multiple_of(PAGE),
+            row_bytes > 0 && row_bytes.is_multiple_of(PAGE)
         };
         let deep = k.min(KC).saturating_mul(n).saturating_mul(size_of::<T>()) > DEEP;
         let small = matches!(b, Right::Matrix(b) if is_small(settings, [m, k], b));
@@ -256,6 +284,7 @@ impl Plan {
             tasks,
             splits_k,
             isa,
+            file,
             element,
             flops,
             bytes,
@@ -273,7 +302,7 @@ impl Plan {
         let tail = cols.len() % T::LANES;
         match self.path {
             Path::Packed => cols.start,
-            Path::InPlace if packs_tail::<T>(self.isa, self.width, tail, rows) => {
+            Path::InPlace if packs_tail::<T>(self.file, self.width, tail, rows) => {
                 let (_, registers, _) = shares(cols.len().div_ceil(T::LANES), self.width);
                 cols.end - tail - (registers - 1) * T::LANES
             }

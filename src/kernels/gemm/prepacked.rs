@@ -46,7 +46,7 @@ impl<T: Element> PackedB<T> {
     pub fn new(b: MatRef<'_, T>) -> Result<Self> {
         let settings = context::settings()?;
         let [rows, cols] = b.shape();
-        let width = tile_width(settings.simd.isa(), usize::MAX);
+        let width = tile_width(settings.simd.register_file(), usize::MAX);
         let padded = cols.checked_next_multiple_of(T::LANES).unwrap_or(usize::MAX);
         let mut data = Buffer::try_stale(rows.saturating_mul(padded))?;
         if rows > 0 && cols > 0 {

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::simd::{Element, Float, Isa, Kernel, Simd};
+use crate::simd::{Element, Float, Kernel, Simd};
 
 /// Eight rows as places from the first one: by 0, 1, 2, 4 strides and by 1 or 2 of its triple, by its fivefold and its
 /// sevenfold, all of which an instruction can add to one address. Left alone, the compiler adds stride after stride in a
@@ -43,17 +43,6 @@ fn opaque(mut x: isize) -> isize {
 const AHEAD_BY: isize = 8;
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
-
-/// Asks for a line to be brought into the first cache.
-#[inline(always)]
-#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(unused_variables))]
-fn prefetch<T>(line: *const T) {
-    // SAFETY: SSE is part of x86-64, and a hint reads nothing.
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
-    }
-}
 
 /// Rows of A as the tile reads them: element (i, p) lies at `start + i · row_stride + p · col_stride`.
 #[derive(Clone, Copy)]
@@ -176,16 +165,16 @@ impl<'a, T: Element, const M: usize, const N: usize, const WHOLE: bool, const FR
             if AHEAD {
                 if c_rows > 0 {
                     for j in 0..N {
-                        prefetch(c_row.wrapping_add(j * T::LANES));
+                        s.prefetch(c_row.wrapping_add(j * T::LANES));
                     }
                     c_row = c_row.wrapping_offset(c.row_stride);
                     c_rows -= 1;
                 }
                 if a_is_far {
-                    prefetch(a_col[0].wrapping_offset(a_ahead));
+                    s.prefetch(a_col[0].wrapping_offset(a_ahead));
                 }
                 for j in 0..N {
-                    prefetch(b_row.wrapping_offset(b_ahead).wrapping_add(j * T::LANES));
+                    s.prefetch(b_row.wrapping_offset(b_ahead).wrapping_add(j * T::LANES));
                 }
             }
             let mut b_registers = [s.splat(T::ZERO); N];
@@ -225,7 +214,7 @@ impl<T: Element, const M: usize, const N: usize, const WHOLE: bool, const FRONT:
     #[allow(clippy::needless_range_loop, reason = "see above")]
     fn run<S: Simd>(self, s: S) {
         let Operands { ref finish, c, b: BPanel { tail, .. }, far, .. } = *self.0;
-        let mut sums = if const { matches!(S::ISA, Isa::Avx512) && N > 1 } && (far.b || far.c) {
+        let mut sums = if const { S::FILE.is_whole() && N > 1 } && (far.b || far.c) {
             self.sums::<S, true>(s)
         } else {
             self.sums::<S, false>(s)
