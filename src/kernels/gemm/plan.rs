@@ -69,9 +69,14 @@ const fn fits(file: RegisterFile, rows: usize, registers: usize, front: bool, ma
     rows * registers * parts + 1 + parts + if masked { file.mask } else { 0 } <= file.count
 }
 
-/// Whether there is such a tile: it is one that [`tile_height`] can ask for, and fits the registers.
+/// Whether there is such a tile: one that [`tile_height`] can ask for, of panels that [`tile_width`] can ask for. All of
+/// these fit the registers, which is checked where an instruction set is compiled.
 pub(super) const fn is_tile(file: RegisterFile, rows: usize, registers: usize, front: bool) -> bool {
-    rows <= tile_height(file, registers, front, false) && fits(file, rows, registers, front, false)
+    let exists = registers <= tile_width(file, 1)
+        && rows <= tile_height(file, registers, front, false)
+        && (!front || file.has_fronts());
+    assert!(!exists || fits(file, rows, registers, front, false), "a tile that spills");
+    exists
 }
 
 /// Whether of a panel's registers only half of one is computed: where a register is a pair.
