@@ -41,6 +41,7 @@ pub(crate) mod columns;
 mod element;
 pub(crate) mod environment;
 mod portable;
+mod registers;
 pub(crate) mod slices;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -56,6 +57,7 @@ pub use avx512::Avx512;
 pub use element::Element;
 pub(crate) use element::is;
 pub use portable::Portable;
+pub use registers::RegisterFile;
 
 /// The name of an instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -213,32 +215,6 @@ fn prefetch_line<T, const FAR: bool>(line: *const T) {
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
         if FAR { _mm_prefetch::<_MM_HINT_T1>(line.cast()) } else { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
-    }
-}
-
-/// What an instruction set has to make virtual registers of 64 bytes of: the shapes of tiles follow from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RegisterFile {
-    /// Vector registers of the architecture.
-    pub count: usize,
-    /// How many of them make one virtual register.
-    pub parts: usize,
-    /// Vector registers that the mask of a virtual register takes.
-    pub mask: usize,
-    /// Whether part of a virtual register is loaded by a masked instruction, and not lane by lane.
-    pub masked_loads: bool,
-}
-
-impl RegisterFile {
-    /// Whether a virtual register is one of the architecture's, and so a load a whole line of the cache.
-    pub const fn is_whole(self) -> bool {
-        self.parts == 1
-    }
-
-    /// Whether a virtual register is a pair of which the second half can be left out by a mask, and then need not be
-    /// computed ([`Float::mul_add_front`]).
-    pub const fn has_fronts(self) -> bool {
-        self.parts == 2 && self.masked_loads
     }
 }
 
