@@ -26,6 +26,22 @@ fn no_kernel_is_forgotten() {
     assert!(unknown.is_empty(), "in tests/registry, but not in src/kernels: {unknown:?}");
 }
 
+#[test]
+fn the_readme_lists_every_family() {
+    let readme = include_str!("../../README.md");
+    let table = readme.split("| module of `gristmill::kernels` |").nth(1).expect("a table of kernels");
+    let table = table.split("\n\n").next().unwrap_or_default();
+    let families: BTreeSet<&str> = kernels().filter_map(|kernel| kernel.name.split("::").next()).collect();
+    let first_cells: Vec<_> = table.lines().filter_map(|row| row.split('|').nth(1)).collect();
+    for family in families {
+        let name = format!("`{family}`");
+        assert!(
+            first_cells.iter().any(|cell| cell.contains(&name)),
+            "README's table of kernels has no {name}"
+        );
+    }
+}
+
 /// Runs `law` with cases of all kernels, or of those whose names begin with GRISTMILL_KERNELS, made from bytes that
 /// shrink.
 fn hold(cases: u32, law: impl Fn(&Kernel, &[u8]) -> Result<(), String>) {
