@@ -8,10 +8,11 @@ use crate::simd::Element;
 /// [optimizer](crate::guide::optimizer) of the guide implements one with all methods.
 pub trait Optimizer<T: Element = f32>: Send {
     /// Changes every parameter that has a gradient; a frozen one has none. Gradients are kept until
-    /// [`zero_grad`](Optimizer::zero_grad). Your own optimizer can change numbers with [`Parameter::update`].
+    /// [`zero_grad`](Optimizer::zero_grad). Your own optimizer can change numbers with
+    /// [`Parameter::update`](crate::nn::Parameter::update).
     ///
     /// # Errors
-    /// [`Error::Value`] for a hyperparameter outside its domain; then nothing is changed.
+    /// [`Error::Value`](crate::Error::Value) for a hyperparameter outside its domain; then nothing is changed.
     fn step(&mut self) -> Result<()>;
 
     /// Clears the gradients of all parameters.
@@ -34,7 +35,8 @@ pub trait Optimizer<T: Element = f32>: Send {
     /// and groups, are replaced by those of the state.
     ///
     /// # Errors
-    /// [`Error::Value`] or [`Error::Shape`] naming what is missing or does not fit.
+    /// [`Error::Value`](crate::Error::Value) or [`Error::Shape`](crate::Error::Shape) naming what is missing or does
+    /// not fit.
     fn load_state_dict(&mut self, state: &StateDict<T>) -> Result<()>;
 }
 
