@@ -1,17 +1,19 @@
-//! A gate that noise cannot fool: the instructions that kernels, a training step and inference take, counted by
-//! callgrind and compared with `benches/instructions.json`.
+//! A gate that noise cannot fool: the instructions that kernels, a training step and inference take, counted
+//! by callgrind and compared with `benches/instructions.json`.
 //!
 //! ```sh
 //! cargo bench --bench instructions                # fails where a count is more than 5 % up
 //! cargo bench --bench instructions -- --update    # stores the counts
 //! ```
 //!
-//! No kernel goes uncounted: without valgrind (`--test`) it fails where no case of a kernel calls one of the public ones.
-//! It also fails where this program, which uses them all, holds an intrinsic as a function of its own: what calls it was not
-//! compiled with the instructions of its kernel, and runs call by call.
+//! No kernel goes uncounted: without valgrind (`--test`) it fails where no case of a kernel calls one of the
+//! public ones. It also fails where this program, which uses them all, holds an intrinsic as a function of
+//! its own: what calls it was not compiled with the instructions of its kernel, and runs call by call.
 //!
-//! One process under valgrind runs all cases with AVX2 on one thread: two calls to fill pools and moments, and a third
-//! inside [`counted`]. Before them it counts the first call of a training step, which may be a small factor of the third. Instructions are not time, but for the same instruction set they are the same on every machine.
+//! One process under valgrind runs all cases with AVX2 on one thread: two calls to fill pools and moments,
+//! and a third inside [`counted`]. Before them it counts the first call of a training step, which may be a
+//! small factor of the third. Instructions are not time, but for the same instruction set they are the same
+//! on every machine.
 
 #[path = "criterion/cases.rs"]
 mod cases;
@@ -177,8 +179,8 @@ fn test(names: &[String]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// No intrinsic stands in this program as a function. With debug assertions some check their pointers and are too large to
-/// be inlined, so that only optimised builds can tell.
+/// No intrinsic stands in this program as a function. With debug assertions some check their pointers and are
+/// too large to be inlined, so that only optimised builds can tell.
 fn every_intrinsic_is_inlined() -> Result<(), Box<dyn Error>> {
     if cfg!(debug_assertions) {
         return Ok(());
@@ -193,7 +195,8 @@ fn every_intrinsic_is_inlined() -> Result<(), Box<dyn Error>> {
     if !symbols.contains("gristmill::simd::") {
         return Err("nm found no symbol of a kernel: is this program stripped?".into());
     }
-    // `core::core_arch::x86::avx512f::_mm512_fmadd_ps`, with or without a hash behind it; `_xgetbv` asks for features.
+    // `core::core_arch::x86::avx512f::_mm512_fmadd_ps`, with or without a hash behind it; `_xgetbv` asks for
+    // features.
     let intrinsics: BTreeSet<_> = symbols
         .lines()
         .filter_map(|line| line.split_once(" core::core_arch::").map(|(_, name)| name))

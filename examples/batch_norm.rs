@@ -1,5 +1,5 @@
-//! Batch normalisation on NumPy's seed 123: forward and backward beside the formula, running statistics in both
-//! conventions of momentum and variance, several forward passes before one backward pass.
+//! Batch normalisation on NumPy's seed 123: forward and backward beside the formula, running statistics in
+//! both conventions of momentum and variance, several forward passes before one backward pass.
 //!
 //! ```text
 //! cargo run --release --example batch_norm
@@ -68,7 +68,8 @@ pub(crate) fn backward_on_paper(
     Ok(&(&(&(&dnormal * n) - &sum) - &projection) / &(&sigma * n))
 }
 
-/// Three batches through one layer in training, the statistics after each, and the same batches in evaluation.
+/// Three batches through one layer in training, the statistics after each, and the same batches in
+/// evaluation.
 pub(crate) struct History {
     pub(crate) training: Vec<Tensor<f64>>,
     pub(crate) mean: Vec<Tensor<f64>>,

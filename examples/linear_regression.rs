@@ -1,5 +1,6 @@
-//! Linear regression with weight decay, implemented three times: by hand, with a layer and an optimizer, and with the
-//! tape and an update by hand. Beside what each learned stands what the decay leaves of the truth in theory.
+//! Linear regression with weight decay, implemented three times: by hand, with a layer and an optimizer, and
+//! with the tape and an update by hand. Beside what each learned stands what the decay leaves of the truth in
+//! theory.
 //!
 //! ```text
 //! cargo run --release --example linear_regression
@@ -120,7 +121,8 @@ impl Learner for Layer {
     }
 }
 
-/// Gradients from the tape: of Σ(½(x·w + b − y)² + ½λ(w² + b²)) over the rows. The step divides by their number.
+/// Gradients from the tape: of Σ(½(x·w + b − y)² + ½λ(w² + b²)) over the rows. The step divides by their
+/// number.
 struct Tape {
     w: Parameter,
     b: Parameter,

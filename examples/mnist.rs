@@ -151,7 +151,8 @@ struct Report {
     epochs: Vec<Epoch>,
 }
 
-/// Flatten → Linear → ReLU → blocks × [Residual(Linear → norm → ReLU → Dropout → Linear → norm) → ReLU] → Linear.
+/// Flatten → Linear → ReLU → blocks × [Residual(Linear → norm → ReLU → Dropout → Linear → norm) → ReLU] →
+/// Linear.
 fn mlp_resnet(config: &Config, inputs: usize, classes: usize, rng: &mut Rng) -> Result<Sequential> {
     let (wide, narrow) = (config.hidden_dim, config.hidden_dim / 2);
     let preset = Preset::from(config.preset);
@@ -183,8 +184,8 @@ fn optimizer(config: &Config, model: &Sequential) -> Box<dyn Optimizer> {
     }
 }
 
-/// One pass over a data set: learns with an optimizer, only measures without. `seen` is told the images of each batch
-/// and the mean loss so far.
+/// One pass over a data set: learns with an optimizer, only measures without. `seen` is told the images of
+/// each batch and the mean loss so far.
 fn epoch(
     model: &Sequential,
     loader: &DataLoader<Mnist>,
@@ -228,7 +229,8 @@ fn save(path: &Path, model: &Sequential, optimizer: &dyn Optimizer, order: &Rng,
     Checkpoint::new(model)?.with("optimizer", optimizer.state_dict())?.with("place", place)?.save(path)
 }
 
-/// Puts model and optimizer where [`save`] left them; gives the order of the images and the epochs that are done.
+/// Puts model and optimizer where [`save`] left them; gives the order of the images and the epochs that are
+/// done.
 fn resume(path: &Path, model: &Sequential, optimizer: &mut dyn Optimizer) -> Result<(Rng, u64)> {
     let checkpoint = Checkpoint::load(path)?;
     let place = checkpoint.section("place")?;

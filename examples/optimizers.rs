@@ -1,4 +1,5 @@
-//! Optimizers beside their closed forms: y = p·x² for five random x, a step after each; then PyTorch's stored runs.
+//! Optimizers beside their closed forms: y = p·x² for five random x, a step after each; then PyTorch's stored
+//! runs.
 //!
 //! ```text
 //! cargo run --release --example optimizers

@@ -1,5 +1,5 @@
-//! A network of two layers without biases, fitted to noise in six ways: from the kernels alone up to a module of one's
-//! own. The loss is the sum of the square errors.
+//! A network of two layers without biases, fitted to noise in six ways: from the kernels alone up to a module
+//! of one's own. The loss is the sum of the square errors.
 //!
 //! ```text
 //! cargo run --release --example two_layer_net

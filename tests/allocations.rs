@@ -88,8 +88,8 @@ fn from_the_second_step_on_nothing_is_allocated() -> Result<()> {
     Context::new().threads(1).run(|| {
         let counts = epochs(0)?;
         assert!(counts[0] > 0 && counts[1..].iter().all(|&count| count == 0), "{counts:?}");
-        // The thread of an epoch allocates when it starts, and both sides when they wait for the first time: this may
-        // be in any step, but it is little and does not grow with the steps.
+        // The thread of an epoch allocates when it starts, and both sides when they wait for the first time:
+        // this may be in any step, but it is little and does not grow with the steps.
         let counts = epochs(2)?;
         let nothing = counts.iter().filter(|&&count| count == 0).count();
         assert!(nothing >= 70 && counts[30..].iter().sum::<usize>() <= 40, "{counts:?}");
@@ -147,7 +147,8 @@ fn free_memory_is_bounded_and_returned() {
     assert_eq!(free_memory(), 0);
 }
 
-/// What threads keep for themselves counts, is bounded with the rest, and goes back when another thread asks for it.
+/// What threads keep for themselves counts, is bounded with the rest, and goes back when another thread asks
+/// for it.
 fn free_memory_of_all_threads_is_bounded_and_returned() {
     let kilobytes = |n: usize| Buffer::<f32>::full(n * 250, 1.0);
     release_memory();
@@ -196,7 +197,8 @@ fn free_memory_of_all_threads_is_bounded_and_returned() {
     assert!(kept < 100_000, "{kept} bytes");
 }
 
-/// Each thread takes and gives back what it took itself: no step of a training waits for another training's memory.
+/// Each thread takes and gives back what it took itself: no step of a training waits for another training's
+/// memory.
 fn two_trainings_at_once_allocate_nothing_from_the_second_step_on() {
     let start = &std::sync::Barrier::new(2);
     let counts = std::thread::scope(|scope| {
@@ -226,8 +228,8 @@ fn two_trainings_at_once_allocate_nothing_from_the_second_step_on() {
     assert!(counts.iter().all(|&count| count <= 2), "{counts:?}");
 }
 
-/// Not in the harness of tests, whose thread allocates at times of its own. The threads of rayon do so when they start:
-/// they come first.
+/// Not in the harness of tests, whose thread allocates at times of its own. The threads of rayon do so when
+/// they start: they come first.
 fn main() -> Result<()> {
     with_two_threads_only_waking_one_allocates()?;
     free_memory_is_bounded_and_returned();

@@ -1,5 +1,5 @@
-//! Deep Q-learning without its game: transitions that were played before, drawn at random, and targets from a copy of the
-//! network that follows slowly. 4 → 64 → 64 → 2.
+//! Deep Q-learning without its game: transitions that were played before, drawn at random, and targets from a
+//! copy of the network that follows slowly. 4 → 64 → 64 → 2.
 
 use gristmill::autograd::{Reduction, no_grad};
 use gristmill::nn::{Linear, Module, ReLU, Sequential};

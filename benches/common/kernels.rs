@@ -1,6 +1,6 @@
-//! Every kernel as benches, roofline, gates and races see it, under one name: `family/op/element/shape`, for example
-//! `layer_norm/backward/f32/8192x768`. A [`Case`] knows what a call moves and computes, can be run, and can be checked
-//! against the reference.
+//! Every kernel as benches, roofline, gates and races see it, under one name: `family/op/element/shape`, for
+//! example `layer_norm/backward/f32/8192x768`. A [`Case`] knows what a call moves and computes, can be run,
+//! and can be checked against the reference.
 
 use gristmill::buffer::Buffer;
 use gristmill::kernels::batch_norm::{self, After, Gate};
@@ -31,8 +31,8 @@ const LR: f64 = 1e-3;
 /// One kernel on one shape.
 pub struct Case {
     pub id: String,
-    /// Additions, multiplications and divisions of one call, a multiply-add being two; of the formula that the kernel
-    /// uses, its polynomials included.
+    /// Additions, multiplications and divisions of one call, a multiply-add being two; of the formula that
+    /// the kernel uses, its polynomials included.
     pub flops: f64,
     /// Bytes that must be read, each once.
     pub read: f64,
@@ -305,8 +305,8 @@ fn product<T: Element>(op: &str, [m, k, n]: [usize; 3]) -> Option<Case> {
     .map(|case| case.sums_of(k))
 }
 
-/// A layer in one pass, `y = f(x · Wᵀ + bias)`: `op` is the function, or `prepacked` for a W that was packed before and no
-/// function.
+/// A layer in one pass, `y = f(x · Wᵀ + bias)`: `op` is the function, or `prepacked` for a W that was packed
+/// before and no function.
 fn linear<T: Element>(op: &str, [m, k, n]: [usize; 3]) -> Option<Case> {
     let (activation, flops) = match op {
         "prepacked" => (None, 0.0),
@@ -396,7 +396,8 @@ fn function<T: Element>(op: &str) -> Option<(Unary<T>, [f64; 2])> {
     Some((function, function.twin().operations().map(|[f32, f64]| operations::<T>(f32, f64))))
 }
 
-/// Maps without broadcasting. Functions of one number get numbers in [0.5, 2.5) where they want positive ones.
+/// Maps without broadcasting. Functions of one number get numbers in [0.5, 2.5) where they want positive
+/// ones.
 fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
     let n = len as f64;
     let binaries: [(&str, Binary, BinaryFunction); 3] = [
@@ -945,7 +946,8 @@ fn target(row: usize, classes: usize) -> usize {
     row * 7 % classes
 }
 
-/// `forward`, `backward`; `options_forward`, `options_backward`, with label smoothing, weights and rows to ignore.
+/// `forward`, `backward`; `options_forward`, `options_backward`, with label smoothing, weights and rows to
+/// ignore.
 fn classes<T: Element>(op: &str, rows: usize, cols: usize) -> Option<Case> {
     let (n, exp) = ((rows * cols) as f64, operations::<T>(24, 34));
     let targets: Vec<usize> = (0..rows).map(|row| target(row, cols)).collect();
@@ -1621,7 +1623,8 @@ fn masked<T: Element>(op: &str, len: usize) -> Option<Case> {
     )
 }
 
-/// Random numbers have no reference: only the first fill of a generator is compared, with that of another one.
+/// Random numbers have no reference: only the first fill of a generator is compared, with that of another
+/// one.
 fn random<T: Element>(op: &str, len: usize) -> Option<Case> {
     type Fill<T> = fn(&mut Rng, &mut [T]) -> Result<()>;
     let (fill, same): (Fill<T>, Fill<f64>) = match op {

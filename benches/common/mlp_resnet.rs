@@ -37,8 +37,8 @@ fn images(batch: usize) -> Result<Tensor> {
     Tensor::from_slice(&numbers(batch * INPUTS, 1), [batch, INPUTS])
 }
 
-/// The products of one step, m × k × n with the layout of A and B, as in the names of cases: forward, then the
-/// gradients of the weights, then those of the activations, which the first layer does not need.
+/// The products of one step, m × k × n with the layout of A and B, as in the names of cases: forward, then
+/// the gradients of the weights, then those of the activations, which the first layer does not need.
 pub fn products(batch: usize, hidden: usize) -> Vec<(&'static str, [usize; 3])> {
     let half = hidden / 2;
     let mut layers = vec![(INPUTS, hidden)];
@@ -82,8 +82,8 @@ pub fn training_step(batch: usize, hidden: usize) -> Result<Case> {
     }))
 }
 
-/// `inference/mlp_resnet/f32/1x100`: a batch through the network in evaluation mode, and the network's numbers in
-/// the order of its parameters. The results are the logits.
+/// `inference/mlp_resnet/f32/1x100`: a batch through the network in evaluation mode, and the network's
+/// numbers in the order of its parameters. The results are the logits.
 ///
 /// # Errors
 /// When the shapes are absurd.
@@ -102,8 +102,8 @@ pub fn inference(batch: usize, hidden: usize) -> Result<(Case, Vec<f32>)> {
     Ok((case, weights))
 }
 
-/// `optimizer_step/mlp_resnet/f32/100`: Adam over the parameters of the network. The result is how far the first step
-/// moves a parameter in the mean: nearly the learning rate.
+/// `optimizer_step/mlp_resnet/f32/100`: Adam over the parameters of the network. The result is how far the
+/// first step moves a parameter in the mean: nearly the learning rate.
 ///
 /// # Errors
 /// When the shapes are absurd.

@@ -14,8 +14,8 @@ pub mod two_layer_net;
 use kernels::Case;
 pub use kernels::expand;
 
-/// Goes to the root of the workspace, where paths on a command line are meant to begin: `cargo bench` starts a
-/// bench in the folder of its package.
+/// Goes to the root of the workspace, where paths on a command line are meant to begin: `cargo bench` starts
+/// a bench in the folder of its package.
 pub fn start_at_the_root() {
     // Elsewhere, as when only the program was copied, paths begin where it is started.
     let _ = std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
@@ -33,8 +33,8 @@ pub fn case(id: &str) -> Result<Case, String> {
     kernels::case(id)
 }
 
-/// A case after its first call, whose results are right; panics if they are not. The reference takes its time: a case
-/// that moves more than 16 MiB or computes more than 2²⁷ operations is not compared.
+/// A case after its first call, whose results are right; panics if they are not. The reference takes its
+/// time: a case that moves more than 16 MiB or computes more than 2²⁷ operations is not compared.
 pub fn checked(case: Result<Case, String>) -> Case {
     let mut case = case.unwrap_or_else(|error| panic!("{error}"));
     case.run().unwrap_or_else(|error| panic!("{}: {error}", case.id));

@@ -1,11 +1,12 @@
-//! What an operation costs beside its kernel: a chain of sums of few numbers, recorded, and run through backward.
+//! What an operation costs beside its kernel: a chain of sums of few numbers, recorded, and run through
+//! backward.
 
 use gristmill::{Result, Tensor};
 
 use super::kernels::{Case, dimensions};
 
-/// `tape/record/f32/64x4`: a chain of 64 sums of 4 numbers, recorded and forgotten. `tape/backward/f32/64x4`: the same and
-/// the backward pass. The result is the last sum's first number.
+/// `tape/record/f32/64x4`: a chain of 64 sums of 4 numbers, recorded and forgotten. `tape/backward/f32/64x4`:
+/// the same and the backward pass. The result is the last sum's first number.
 fn chain(backward: bool, [operations, len]: [usize; 2]) -> Result<Case> {
     let op = if backward { "backward" } else { "record" };
     let (start, one) = (Tensor::<f32>::zeros([len])?.requires_grad(), Tensor::<f32>::ones([len])?);

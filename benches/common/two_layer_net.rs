@@ -7,8 +7,8 @@ use gristmill::{Result, Rng, Tensor};
 
 use super::kernels::{Case, dimensions, numbers};
 
-/// `training_step/two_layer_net/f32/64x1000x100x10`, batch × inputs × hidden × outputs: forward, backward, update on
-/// one batch. Its result is the loss.
+/// `training_step/two_layer_net/f32/64x1000x100x10`, batch × inputs × hidden × outputs: forward, backward,
+/// update on one batch. Its result is the loss.
 ///
 /// # Errors
 /// When the shapes are absurd.

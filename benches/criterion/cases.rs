@@ -2,8 +2,8 @@
 
 /// Each kernel by itself.
 pub const KERNELS: &[&str] = &[
-    // Products, m × k × n, with A and B stored row by row (N) or as their transposes (T). A training step of the
-    // MLP-ResNet, batch 100: forward, gradients of weights, gradients of activations.
+    // Products, m × k × n, with A and B stored row by row (N) or as their transposes (T). A training step of
+    // the MLP-ResNet, batch 100: forward, gradients of weights, gradients of activations.
     "gemm/NT/{f32,f64}/{100x784x100,100x100x50,100x50x100,100x100x10}",
     "gemm/TN/{f32,f64}/{100x100x784,50x100x100,100x100x50,10x100x100}",
     "gemm/NN/{f32,f64}/{100x50x100,100x100x50,100x10x100}",
@@ -23,7 +23,8 @@ pub const KERNELS: &[&str] = &[
     // A layer in one pass, a layer whose weight was packed before, the heads of attention.
     "linear/{relu,gelu,prepacked}/f32/{100x100x100,100x784x100,1x784x100}",
     "gemm_batched/{NN,NT}/f32/{96x128x64x128,1000x8x8x8}",
-    // Elementwise functions: all of them in the first-level cache, some out to memory; with a row or a column, too.
+    // Elementwise functions: all of them in the first-level cache, some out to memory; with a row or a
+    // column, too.
     "map/{functions}{,_backward}/{f32,f64}/1003",
     "map/{pow_3,pow_1.7,powi_5}{,_backward}/{f32,f64}/1003",
     "map/{add,mul,max,axpby,scale}/{f32,f64}/1003",
@@ -47,8 +48,8 @@ pub const KERNELS: &[&str] = &[
     "reduce/prod_backward_rows/{f32,f64}/{100x10,128x1000}",
     "reduce/argmin_{all,rows,cols}/{f32,f64}/128x1000",
     "reduce/argmax_{all,rows,cols}/{f32,f64}/{100x10,127x129,128x1000,4096x4096}",
-    // Softmax and its relatives: the logits of ten classes, a middling layer, the vocabulary of a language model, and
-    // more than a cache holds.
+    // Softmax and its relatives: the logits of ten classes, a middling layer, the vocabulary of a language
+    // model, and more than a cache holds.
     "{softmax,log_softmax,logsumexp}/{forward,backward}/{f32,f64}/{100x10,127x129,128x1000,32x50257,8192x1024}",
     "logsumexp/{forward,backward}_cols/{f32,f64}/{100x10,127x129,128x1000}",
     "cross_entropy/{forward,backward}/{f32,f64}/{100x10,127x129,128x1000,32x50257,8192x1024}",

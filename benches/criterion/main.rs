@@ -1,5 +1,6 @@
-//! All of criterion's benches in one program, as each would compile the table of kernels for itself: products,
-//! elementwise functions, reductions, normalisations, losses, updates, random numbers, networks, batches of data.
+//! All of criterion's benches in one program, as each would compile the table of kernels for itself:
+//! products, elementwise functions, reductions, normalisations, losses, updates, random numbers, networks,
+//! batches of data.
 //!
 //! ```sh
 //! cargo bench --bench criterion                          # everything

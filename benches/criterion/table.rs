@@ -1,4 +1,5 @@
-//! Cases of the table under `family/op/element/shape/isa/threads`, each checked against its reference, then timed.
+//! Cases of the table under `family/op/element/shape/isa/threads`, each checked against its reference, then
+//! timed.
 
 use std::collections::HashSet;
 use std::env;
@@ -17,7 +18,8 @@ pub fn bench(patterns: &[&str]) {
     let mut names: Vec<String> = patterns.iter().flat_map(|pattern| expand(pattern)).collect();
     names.sort_by(|a, b| parts(a).0.cmp(parts(b).0));
 
-    // Plots of 100,000 resamples would take longer than the measurement, and ten samples do not know that much.
+    // Plots of 100,000 resamples would take longer than the measurement, and ten samples do not know that
+    // much.
     let mut criterion = Criterion::default()
         .with_measurement(Time)
         .warm_up_time(Duration::from_millis(100))
@@ -52,8 +54,9 @@ fn parts(name: &str) -> (&str, &str, &str) {
     (group, element, shape)
 }
 
-/// The ids that the command line selects, or `None` for all. Criterion wants a throughput before it says whether it
-/// runs a case, and a large case should not be built for nothing; so this program is asked to list them.
+/// The ids that the command line selects, or `None` for all. Criterion wants a throughput before it says
+/// whether it runs a case, and a large case should not be built for nothing; so this program is asked to list
+/// them.
 fn selected() -> Option<HashSet<String>> {
     let mut arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--test").collect();
     // It does not go with `--list` either, and has a value.

@@ -1,7 +1,7 @@
 //! Trainings, part by part: a training must not become slower while it runs.
 //!
-//! Numbers that fade, such as moments whose gradients stay away, end below the normal range, where many CPUs take a
-//! hundred cycles for an operation. A bench of the first steps never sees them.
+//! Numbers that fade, such as moments whose gradients stay away, end below the normal range, where many CPUs
+//! take a hundred cycles for an operation. A bench of the first steps never sees them.
 
 use std::time::Instant;
 
@@ -197,8 +197,8 @@ const MOMENTUM: update::Sgd = update::Sgd {
     decay: Decay::L2,
 };
 
-/// Steps of one rule over parameters whose gradients stay away after the first hundred; in a short round at once, from a
-/// state that is about to fade.
+/// Steps of one rule over parameters whose gradients stay away after the first hundred; in a short round at
+/// once, from a state that is about to fade.
 fn rule(size: Size, rule: impl Into<Rule>) -> Result<Training> {
     let rule = rule.into();
     let (parts, steps, len) = if size == Size::Test { (2, 5, 1000) } else { (10, 500, 1 << 16) };

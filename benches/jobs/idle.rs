@@ -12,8 +12,8 @@ use super::threads::classifier;
 const STEPS_PER_SECOND: u32 = 10;
 const SECONDS: u32 = 5;
 
-/// Prints the processor time of a training of ten steps a second, and how much of it is not the steps': what helping
-/// threads spin. A percentage is one of a core.
+/// Prints the processor time of a training of ten steps a second, and how much of it is not the steps': what
+/// helping threads spin. A percentage is one of a core.
 ///
 /// # Errors
 /// Those of a training.

@@ -1,5 +1,5 @@
-//! Whole jobs, where a bench of single calls sees nothing: how a training changes from its first part to its last, and
-//! what threads of one process do to each other.
+//! Whole jobs, where a bench of single calls sees nothing: how a training changes from its first part to its
+//! last, and what threads of one process do to each other.
 //!
 //! ```sh
 //! cargo bench --bench jobs                          # all figures

@@ -1,6 +1,7 @@
 //! Threads of one process that do not know each other: trainings of their own, and requests to one model.
 //!
-//! Rounds are interleaved, and each figure is a median over them: a machine that is slower for a while is slower for all.
+//! Rounds are interleaved, and each figure is a median over them: a machine that is slower for a while is
+//! slower for all.
 
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
@@ -34,7 +35,8 @@ impl Kernels {
     }
 }
 
-/// Prints how the throughput of several trainings compares with that of one, and how that of several servers does.
+/// Prints how the throughput of several trainings compares with that of one, and how that of several servers
+/// does.
 ///
 /// # Errors
 /// Those of a training.
@@ -60,7 +62,8 @@ pub fn run(test: bool) -> Result<()> {
     Ok(())
 }
 
-/// Times of jobs for each number of threads, `work` units on each; the median's throughput against that of one thread.
+/// Times of jobs for each number of threads, `work` units on each; the median's throughput against that of
+/// one thread.
 fn compare(
     label: &str,
     rounds: usize,
@@ -137,8 +140,8 @@ fn sizes(model: &Sequential) -> (usize, usize) {
     (first, parameters[parameters.len() - 1].len())
 }
 
-/// Runs `job` on so many threads at once; the seconds from the start of all to the end of the last, without what
-/// `prepare` takes.
+/// Runs `job` on so many threads at once; the seconds from the start of all to the end of the last, without
+/// what `prepare` takes.
 fn at_once<S>(
     threads: usize,
     prepare: impl Fn(usize) -> Result<S> + Sync,

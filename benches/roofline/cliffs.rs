@@ -1,17 +1,18 @@
-//! Cliffs: where a little more costs far more. Only times of the same few milliseconds are compared, never with a
-//! figure of another day or machine.
+//! Cliffs: where a little more costs far more. Only times of the same few milliseconds are compared, never
+//! with a figure of another day or machine.
 //!
-//! - *Threads*: all threads are not slower than one, at any size from [`SHORTEST_SPLIT`] to [`LONGEST_SPLIT`].
-//! - *Size*: one element more in a dimension does not cost rate, which is operations or bytes per second. Rows count
-//!   in whole registers, those of products in halves: that 17 columns take the two registers of 32 is no cliff. Rates
-//!   that rise with the size are none either.
+//! - *Threads*: all threads are not slower than one, at any size from [`SHORTEST_SPLIT`] to
+//!   [`LONGEST_SPLIT`].
+//! - *Size*: one element more in a dimension does not cost rate, which is operations or bytes per second.
+//!   Rows count in whole registers, those of products in halves: that 17 columns take the two registers of 32
+//!   is no cliff. Rates that rise with the size are none either.
 //! - *Layout*: a product takes about the same time whichever operands are transposed.
 //! - *Crowd*: a pool of four threads for each core takes at most twice the time of the usual one.
 //!
-//! The fixed cost of a call hides what the kernel does: calls below [`SHORTEST`] are not compared. What looks like a
-//! cliff is measured three times again, and is one if each time three quarters of the rounds agree; of threads only
-//! while the machine gives them: beside each round a loop without memory, [`SPIN`] long, is split over all threads, too,
-//! and must gain.
+//! The fixed cost of a call hides what the kernel does: calls below [`SHORTEST`] are not compared. What looks
+//! like a cliff is measured three times again, and is one if each time three quarters of the rounds agree; of
+//! threads only while the machine gives them: beside each round a loop without memory, [`SPIN`] long, is
+//! split over all threads, too, and must gain.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -48,8 +49,9 @@ const SHORTEST: f64 = 1e-6;
 /// Seconds on one thread between which a kernel may begin to split its work.
 const SHORTEST_SPLIT: f64 = 2e-6;
 const LONGEST_SPLIT: f64 = 1e-3;
-/// Seconds on one thread of a loop that all threads must shorten by a quarter. Two do, where to fork and join takes up
-/// to a quarter of that, several times what [`gristmill`] reckons with, and no neighbour has one of the cores.
+/// Seconds on one thread of a loop that all threads must shorten by a quarter. Two do, where to fork and join
+/// takes up to a quarter of that, several times what [`gristmill`] reckons with, and no neighbour has one of
+/// the cores.
 const SPIN: f64 = 50e-6;
 
 /// Operations on n elements.
@@ -100,8 +102,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// How much longer the slower side may take. The short form is for machines that nobody has looked at yet, and
-    /// there only twice as much is a cliff.
+    /// How much longer the slower side may take. The short form is for machines that nobody has looked at
+    /// yet, and there only twice as much is a cliff.
     fn limit(self, short: bool) -> f64 {
         let limit = match self {
             Kind::Threads => 1.05,
@@ -114,8 +116,8 @@ impl Kind {
     }
 }
 
-/// Cases that are compared with one another: one after the other on all threads and on one, in ascending order; three
-/// neighbouring sizes; all layouts; one in the usual pool and in a crowded one.
+/// Cases that are compared with one another: one after the other on all threads and on one, in ascending
+/// order; three neighbouring sizes; all layouts; one in the usual pool and in a crowded one.
 struct Plan {
     kind: Kind,
     ids: Vec<String>,

@@ -78,7 +78,8 @@ const WORTH_SPLITTING: f64 = 100e-6;
 #[derive(Parser)]
 #[command(about = "Measures the roofs of this machine and how near the kernels come")]
 struct Arguments {
-    /// Only the cases whose names contain one of these; the full name of a case that is not in the list adds it
+    /// Only the cases whose names contain one of these; the full name of a case that is not in the list adds
+    /// it
     filters: Vec<String>,
     /// Instruction sets; all of this CPU if not given, without `portable` beside others
     #[arg(long, value_delimiter = ',', value_parser = isa)]

@@ -1,6 +1,7 @@
 //! The rooflines as a picture: a panel per instruction set and number of threads, operations per second over
-//! operations per byte, kernels as numbered points. A level's line is that of its fastest mix of reads and writes; a
-//! kernel's own roof is that of its mix. Updates in place, which fetch no line to overwrite it, can lie above a line.
+//! operations per byte, kernels as numbered points. A level's line is that of its fastest mix of reads and
+//! writes; a kernel's own roof is that of its mix. Updates in place, which fetch no line to overwrite it, can
+//! lie above a line.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -88,8 +89,8 @@ fn draw_panel(root: &Area, panel: &Area, machine: &Machine, configuration: &Conf
         let line = [(x_min.max(y_min / rate), y_min.max(x_min * rate)), (peak / rate, peak)];
         chart.draw_series(LineSeries::new(line, BLACK.stroke_width(1)))?;
         let (x, y) = chart.backend_coord(&line[0]);
-        // Under its line, and under the label of a level that is hardly faster; right of a line that starts at the
-        // bottom.
+        // Under its line, and under the label of a level that is hardly faster; right of a line that starts
+        // at the bottom.
         let top = (y + 2).max(next).min(bottom - LINE);
         let aside = (y + 2 - top).max(0);
         next = top + LINE;
@@ -114,8 +115,8 @@ fn draw_panel(root: &Area, panel: &Area, machine: &Machine, configuration: &Conf
     Ok(())
 }
 
-/// Of each operation and element type the largest size that fits a cache, or any; without those that compute nothing
-/// but integers, which have no place on the picture.
+/// Of each operation and element type the largest size that fits a cache, or any; without those that compute
+/// nothing but integers, which have no place on the picture.
 fn chosen(kernels: &[Kernel]) -> Vec<&Kernel> {
     let mut by_operation: BTreeMap<&str, &Kernel> = BTreeMap::new();
     for kernel in kernels.iter().filter(|kernel| kernel.flops > 0.0) {

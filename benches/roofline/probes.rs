@@ -97,7 +97,8 @@ pub enum Mix {
     Update,
     /// Two reads, one write: z ← x · a + y.
     Triad,
-    /// One read, one write: z ← x · a; a plain copy would become a call of `memcpy`, which may pass by the caches.
+    /// One read, one write: z ← x · a; a plain copy would become a call of `memcpy`, which may pass by the
+    /// caches.
     Copy,
     /// All of it is written.
     Write,
@@ -116,7 +117,8 @@ impl Mix {
         }
     }
 
-    /// Pieces of memory that are walked through side by side. Three are faster than one in memory, slower in caches.
+    /// Pieces of memory that are walked through side by side. Three are faster than one in memory, slower in
+    /// caches.
     fn streams(self, in_memory: bool) -> usize {
         match self {
             Mix::Read | Mix::Update | Mix::Write if !in_memory => 1,
@@ -162,8 +164,9 @@ pub struct Probes<'a> {
 /// What one thread walks through, and where it goes on.
 struct Memory {
     numbers: Buffer<f32>,
-    /// The first one that is used, at a multiple of 1 MiB: 16 KiB across a multiple of 256 MiB, where the system likes
-    /// to put large buffers, were read at 116 GB/s from the first-level cache of a Zen 4, others at 173.
+    /// The first one that is used, at a multiple of 1 MiB: 16 KiB across a multiple of 256 MiB, where the
+    /// system likes to put large buffers, were read at 116 GB/s from the first-level cache of a Zen 4, others
+    /// at 173.
     start: usize,
     at: usize,
 }
@@ -205,7 +208,8 @@ impl<'a> Probes<'a> {
 
     /// Bytes per second in this level.
     pub fn bandwidth(&self, level: usize, mix: Mix, pace: Pace) -> f64 {
-        // Half of the first level; of the others, far more than the level before and far less than the level itself.
+        // Half of the first level; of the others, far more than the level before and far less than the level
+        // itself.
         let capacity = |level: usize| self.machine.capacity(level, self.threads) as f64;
         let last = self.machine.levels.len() - 1;
         let bytes = match level {
@@ -250,8 +254,8 @@ impl<'a> Probes<'a> {
 }
 
 impl Memory {
-    /// Walks through `part` of the first `len` numbers, again and again if `part` is more, and returns the bytes moved.
-    /// The next call goes on where this one stopped.
+    /// Walks through `part` of the first `len` numbers, again and again if `part` is more, and returns the
+    /// bytes moved. The next call goes on where this one stopped.
     fn walk(&mut self, simd: Dispatcher, mix: Mix, streams: usize, len: usize, part: usize) -> usize {
         let numbers = &mut self.numbers.fresh_mut()[self.start..];
         let stream = (len.min(numbers.len()) / streams / TURN * TURN).max(TURN);
@@ -283,8 +287,8 @@ impl<T: Element> Kernel for Chains<T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> usize {
-        // As many registers as hide the latency of two multiply-adds per cycle, and fit the register file beside
-        // factor and summand: 12 × zmm, 12 × ymm or 12 × xmm.
+        // As many registers as hide the latency of two multiply-adds per cycle, and fit the register file
+        // beside factor and summand: 12 × zmm, 12 × ymm or 12 × xmm.
         match S::ISA {
             Isa::Avx512 => self.chains::<S, 12>(s),
             Isa::Avx2 => self.chains::<S, 6>(s),

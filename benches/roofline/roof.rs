@@ -1,5 +1,5 @@
-//! A kernel against the roof over it: what the machine would need for its operations, or for its bytes, if it did
-//! nothing else.
+//! A kernel against the roof over it: what the machine would need for its operations, or for its bytes, if it
+//! did nothing else.
 
 use gristmill::{Isa, Result};
 use serde::Serialize;

@@ -1,5 +1,5 @@
-//! Time, in turns: what is compared runs within the same few milliseconds, so that a neighbour who slows the machine
-//! slows both; only ratios within one round are looked at, and of those the quartiles.
+//! Time, in turns: what is compared runs within the same few milliseconds, so that a neighbour who slows the
+//! machine slows both; only ratios within one round are looked at, and of those the quartiles.
 
 use std::time::{Duration, Instant};
 

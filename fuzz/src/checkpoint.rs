@@ -1,5 +1,5 @@
-//! Files of tensors and trainings of any bytes: no panic, no memory but for what is there, all is taken or nothing, and
-//! what was read is written and read again with the same bits.
+//! Files of tensors and trainings of any bytes: no panic, no memory but for what is there, all is taken or
+//! nothing, and what was read is written and read again with the same bits.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -43,8 +43,8 @@ fn bits<T: Element>(tensors: &BTreeMap<String, Tensor<T>>) -> Vec<(String, Vec<u
 
 /// Memory for buffers, texts and tables.
 const BUFFERS: usize = 1 << 18;
-/// Bytes held at once for a byte of a file: a number of one byte becomes an f64, copied once more, in a buffer of up to
-/// twice the size.
+/// Bytes held at once for a byte of a file: a number of one byte becomes an f64, copied once more, in a
+/// buffer of up to twice the size.
 const PER_BYTE: usize = 64;
 
 fn npy(bytes: &[u8]) {

@@ -1,5 +1,5 @@
-//! Gzip streams that expand a thousandfold, lie about what they hold, or are damaged: memory for what is declared and
-//! there, and an error that names the file.
+//! Gzip streams that expand a thousandfold, lie about what they hold, or are damaged: memory for what is
+//! declared and there, and an error that names the file.
 
 use std::io::{Read, Write};
 use std::sync::OnceLock;
@@ -30,8 +30,8 @@ pub fn check(bytes: &[u8]) {
     idx::check(Nameless::new(&archive.file).path(), &archive.contents, archive.damaged);
 }
 
-/// Bytes that look like gzip: readable if all of it can be unpacked. Zeros behind the end are padding, at which flate2
-/// gives up after it has unpacked all there is.
+/// Bytes that look like gzip: readable if all of it can be unpacked. Zeros behind the end are padding, at
+/// which flate2 gives up after it has unpacked all there is.
 fn any(packed: &[u8]) {
     let file = Nameless::new(packed);
     let mut contents = Vec::new();
@@ -57,7 +57,8 @@ impl Archive {
         let (contents, deflated) = packed;
         let start = self.file.len();
         let optional = input.byte();
-        // The flags of the extra field, the name, the comment; a checksum of the header is left to the bytes above.
+        // The flags of the extra field, the name, the comment; a checksum of the header is left to the bytes
+        // above.
         let flags = if optional.is_multiple_of(4) { optional & 0b1_1100 } else { 0 };
         self.file.extend([0x1F, 0x8B, 8, flags, 0, 0, 0, 0, 0, 255]);
         if flags & 4 != 0 {

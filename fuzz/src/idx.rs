@@ -55,8 +55,8 @@ fn given<R>(result: Result<R>, expected: bool, damaged: bool) -> Option<R> {
     value
 }
 
-/// Reads a file as numbers of each type; `contents` is what it holds, unpacked. A damaged file may be an error, but never
-/// anything else than its contents.
+/// Reads a file as numbers of each type; `contents` is what it holds, unpacked. A damaged file may be an
+/// error, but never anything else than its contents.
 pub fn check(path: &Path, contents: &[u8], damaged: bool) {
     let expected = parse(contents);
     let held = held(contents);

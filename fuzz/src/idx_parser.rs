@@ -1,5 +1,5 @@
-//! Any bytes as an idx file, plain, and as the two files of a database: no panic, no memory but for what is there, and
-//! what is read is what the format says.
+//! Any bytes as an idx file, plain, and as the two files of a database: no panic, no memory but for what is
+//! there, and what is read is what the format says.
 
 use super::files::Nameless;
 use super::{Input, idx};

@@ -45,8 +45,8 @@ pub fn start(target: &str) {
 /// Makes a case of a kernel of `target` and checks its result: near the reference, the
 /// bits of one thread on the first instruction set, and an error for operands that do not fit.
 ///
-/// The first five bytes choose the kernel, the element type and the special numbers, the instruction set, the threads,
-/// and whether misfits are tried; the others make the case.
+/// The first five bytes choose the kernel, the element type and the special numbers, the instruction set, the
+/// threads, and whether misfits are tried; the others make the case.
 pub fn check(target: &str, bytes: &[u8]) {
     let Some((&[kernel, kind, isa, threads, misfits], bytes)) = bytes.split_first_chunk() else { return };
     let mine: Vec<_> = kernels().filter(|kernel| targets_of(kernel).any(|name| name == target)).collect();

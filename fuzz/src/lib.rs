@@ -1,7 +1,7 @@
 //! The checks of the targets, and what they share: choices made of bytes, counted memory, files.
 //!
-//! The test programs of gristmill compile these modules, too, below a module of their own: they name each other by
-//! `super`, the registry by `crate`.
+//! The test programs of gristmill compile these modules, too, below a module of their own: they name each
+//! other by `super`, the registry by `crate`.
 
 pub mod checkpoint;
 mod files;
@@ -19,8 +19,8 @@ mod registry;
 
 use input::Input;
 
-/// Before the first input: freed tensors go back to the system at once, so that AddressSanitizer sees who still uses
-/// one.
+/// Before the first input: freed tensors go back to the system at once, so that AddressSanitizer sees who
+/// still uses one.
 pub fn start() {
     gristmill::buffer::limit_free_memory(0);
 }

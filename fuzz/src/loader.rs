@@ -1,5 +1,6 @@
-//! Data sets, samplers and batches of any size, errors and panics in what the user writes, batches made here and ahead,
-//! epochs left in the middle and side by side: no deadlock, every sample in its place, and what went wrong comes out.
+//! Data sets, samplers and batches of any size, errors and panics in what the user writes, batches made here
+//! and ahead, epochs left in the middle and side by side: no deadlock, every sample in its place, and what
+//! went wrong comes out.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, set_hook, take_hook};

@@ -1,8 +1,8 @@
 //! Numbers per channel, for x of `[samples, channels, inner]`.
 //!
-//! A channel with many inner elements takes its number from a register. With few of them registers would stay half
-//! empty: the numbers are repeated instead, one for each element of a sample, and a sample is a row with parameters of
-//! its own, as in layer normalisation.
+//! A channel with many inner elements takes its number from a register. With few of them registers would stay
+//! half empty: the numbers are repeated instead, one for each element of a sample, and a sample is a row with
+//! parameters of its own, as in layer normalisation.
 
 use crate::buffer::Scratch;
 use crate::simd::Element;

@@ -1,8 +1,9 @@
-//! Conversions between element types: bytes of images, f32 and f64, the narrow floats bf16 and f16 as their 16 bits, i32.
+//! Conversions between element types: bytes of images, f32 and f64, the narrow floats bf16 and f16 as their
+//! 16 bits, i32.
 //!
-//! Every result is rounded once to the nearest number, ties to even, subnormal numbers included, and is the same on every
-//! instruction set. What is too large for the narrower type becomes infinite; infinities and signs of zero stay; NaN stays a
-//! NaN, made quiet, with the front of its payload.
+//! Every result is rounded once to the nearest number, ties to even, subnormal numbers included, and is the
+//! same on every instruction set. What is too large for the narrower type becomes infinite; infinities and
+//! signs of zero stay; NaN stays a NaN, made quiet, with the front of its payload.
 
 use super::lengths;
 use crate::context;
@@ -15,7 +16,8 @@ const CHUNK: usize = 4 * 1024;
 /// On one core with AVX2.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.2;
 
-/// `y[i] = f(x[i])`. The loop becomes vector code inside the kernel, for the instruction set that it is compiled for.
+/// `y[i] = f(x[i])`. The loop becomes vector code inside the kernel, for the instruction set that it is
+/// compiled for.
 struct Each<'a, A, B, F> {
     x: &'a [A],
     y: &'a mut [B],
@@ -103,7 +105,8 @@ const QUIET: u32 = 0x0040_0000;
 #[inline(always)]
 fn to_bf16(x: f32) -> u16 {
     let bits = x.to_bits();
-    // Half of what is cut off, less one unless the result is odd: ties to even. A carry reaches the exponent, as it must.
+    // Half of what is cut off, less one unless the result is odd: ties to even. A carry reaches the exponent,
+    // as it must.
     let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
     let kept = if bits & !(1 << 31) > INFINITY { bits | QUIET } else { rounded };
     (kept >> 16) as u16
@@ -124,7 +127,8 @@ fn to_f16(x: f32) -> u16 {
     let (bits, size) = (x.to_bits(), x.to_bits() & !(1 << 31));
     // Exponents differ by 112.
     let normal = (size.wrapping_add(0x0FFF + (size >> 13 & 1)).wrapping_sub(112 << 23)) >> 13;
-    // The distance between numbers near 1/2 is that between f16's subnormal numbers, so that the sum is rounded to it.
+    // The distance between numbers near 1/2 is that between f16's subnormal numbers, so that the sum is
+    // rounded to it.
     let subnormal = (f32::from_bits(size) + 0.5).to_bits().wrapping_sub(0.5_f32.to_bits());
     let nan = (size >> 13 & 0x3FF) | 0x7E00;
     let finite = if size < 113 << 23 { subnormal } else { normal.min(0x7C00) };

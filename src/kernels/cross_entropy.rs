@@ -1,16 +1,19 @@
 //! Cross-entropy of logits with class indices, fused with the log-softmax, row by row:
-//! `loss = (1 − s)·w[t]·(lse − z[t]) + s/classes·Σ w[c]·(lse − z[c])`, where t is the target, `lse = ln Σ exp(z[c])`, s
-//! the label smoothing and w the weight of each class ([`Options`]).
+//! `loss = (1 − s)·w[t]·(lse − z[t]) + s/classes·Σ w[c]·(lse − z[c])`, where t is the target,
+//! `lse = ln Σ exp(z[c])`, s the label smoothing and w the weight of each class ([`Options`]).
 //!
-//! With m the largest logit it is computed as `(1 − s)·w[t]·(m − z[t]) + s/classes·Σ w[c]·(m − z[c]) + ω·ln Σ exp(z[c] − m)`,
-//! `ω = (1 − s)·w[t] + s/classes·Σ w[c]`. For weights ≥ 0 all terms are ≥ 0: nothing cancels, and the size of the logits does
-//! not matter. With d and u as in [`softmax`](super::softmax), the error of a loss is within
-//! `(2·loss + d + 4 + 5·ln classes)·u`, with weights or smoothing `((d + 10)·loss + ω·(d + 4 + 5·ln classes))·u`; so a loss
-//! near 0, where the target dominates, has an absolute error of some units in the last place of 1.
+//! With m the largest logit it is computed as
+//! `(1 − s)·w[t]·(m − z[t]) + s/classes·Σ w[c]·(m − z[c]) + ω·ln Σ exp(z[c] − m)`,
+//! `ω = (1 − s)·w[t] + s/classes·Σ w[c]`. For weights ≥ 0 all terms are ≥ 0: nothing cancels, and the size of
+//! the logits does not matter. With d and u as in [`softmax`](super::softmax), the error of a loss is within
+//! `(2·loss + d + 4 + 5·ln classes)·u`, with weights or smoothing
+//! `((d + 10)·loss + ω·(d + 4 + 5·ln classes))·u`; so a loss near 0, where the target dominates, has an
+//! absolute error of some units in the last place of 1.
 //!
-//! A row with a NaN or with +∞, and a row of −∞ alone, have a NaN loss and NaN gradients, as in PyTorch. A target
-//! logit of −∞ has a loss of +∞; with smoothing, so has any logit of −∞. Zero times such a loss, by a weight or by a
-//! smoothing of 1, is NaN. A row that is to be ignored has a loss of 0 and gradients of 0 whatever its logits are.
+//! A row with a NaN or with +∞, and a row of −∞ alone, have a NaN loss and NaN gradients, as in PyTorch. A
+//! target logit of −∞ has a loss of +∞; with smoothing, so has any logit of −∞. Zero times such a loss, by a
+//! weight or by a smoothing of 1, is NaN. A row that is to be ignored has a loss of 0 and gradients of 0
+//! whatever its logits are.
 
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
@@ -36,8 +39,8 @@ pub struct Options<'a, T> {
     pub ignore_index: Option<usize>,
 }
 
-/// The loss of each row of `classes` logits, and its log-sum-exp, which [`Backward`] needs: rounded, and what the rounding
-/// left over, so that a row of large logits keeps the digits of `ln Σ`. No reduction over rows.
+/// The loss of each row of `classes` logits, and its log-sum-exp, which [`Backward`] needs: rounded, and what
+/// the rounding left over, so that a row of large logits keeps the digits of `ln Σ`. No reduction over rows.
 ///
 /// ```
 /// use gristmill::kernels::cross_entropy::{Forward, Options};
@@ -77,8 +80,9 @@ impl<T: Element> Forward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `logits` is not whole rows, another slice has not one element per row or there is not one weight
-    /// per class, [`Error::Value`] when a target is not a class or the label smoothing is outside 0 to 1.
+    /// [`Error::Shape`] when `logits` is not whole rows, another slice has not one element per row or there
+    /// is not one weight per class, [`Error::Value`] when a target is not a class or the label smoothing is
+    /// outside 0 to 1.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("cross_entropy::forward", |call: Forward<'_, T>| -> Result<()> {
@@ -107,13 +111,13 @@ impl<T: Element> Forward<'_, T> {
     }
 }
 
-/// The gradient of the logits from the log-sum-exp of each row and its rest, as [`Forward`] gives them, and the gradient
-/// of each loss:
-/// `dlogits[i] = dloss·(ω·p[i] − (1 − s)·w[t]·[i = t] − s/classes·w[i])` with `p[i] = exp(z[i] − lse − rest)`.
+/// The gradient of the logits from the log-sum-exp of each row and its rest, as [`Forward`] gives them, and
+/// the gradient of each loss: `dlogits[i] = dloss·(ω·p[i] − (1 − s)·w[t]·[i = t] − s/classes·w[i])` with
+/// `p[i] = exp(z[i] − lse − rest)`.
 ///
-/// Within `|dloss|·((2·|z[i] − lse| + 12)·ω·p[i] + 5·s/classes·w[i] + 4·(1 − s)·w[t]·[i = t])·u`, and `|dloss|·ω·p[i]`
-/// times the error of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are. With weights and
-/// smoothing, whose ω is a sum, 12 becomes d + 16.
+/// Within `|dloss|·((2·|z[i] − lse| + 12)·ω·p[i] + 5·s/classes·w[i] + 4·(1 − s)·w[t]·[i = t])·u`, and
+/// `|dloss|·ω·p[i]` times the error of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the
+/// logits are. With weights and smoothing, whose ω is a sum, 12 becomes d + 16.
 ///
 /// ```
 /// use gristmill::kernels::cross_entropy::Backward;
@@ -156,8 +160,9 @@ impl<T: Element> Backward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `logits` is not whole rows, another slice does not fit or there is not one weight per
-    /// class, [`Error::Value`] when a target is not a class or the label smoothing is outside 0 to 1.
+    /// [`Error::Shape`] when `logits` is not whole rows, another slice does not fit or there is not one
+    /// weight per class, [`Error::Value`] when a target is not a class or the label smoothing is outside 0 to
+    /// 1.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("cross_entropy::backward", |call: Backward<'_, T>| -> Result<()> {

@@ -1,12 +1,13 @@
 //! Cumulative sums along rows and down columns, from either end.
 //!
-//! `y[i] = before + (x[s] + … + x[i])`: within segments of 1024 elements of a row, or 128 rows of a column, counted from the
-//! first element, one element is added after the other, and `before` is the sum of the segments before, added one after
-//! the other; from the other end likewise. So the bits do not depend on the number of threads. At most
-//! `d = min(n, L) + ⌈n/L⌉` additions lead from an element to a result, L being the length of a segment:
-//! within `d·u·Σ|x|`, as long as that is a number of the type.
+//! `y[i] = before + (x[s] + … + x[i])`: within segments of 1024 elements of a row, or 128 rows of a column,
+//! counted from the first element, one element is added after the other, and `before` is the sum of the
+//! segments before, added one after the other; from the other end likewise. So the bits do not depend on the
+//! number of threads. At most `d = min(n, L) + ⌈n/L⌉` additions lead from an element to a result, L being the
+//! length of a segment: within `d·u·Σ|x|`, as long as that is a number of the type.
 //!
-//! A cumulative sum's gradient is the cumulative sum of the gradient from the other end. IEEE 754: from a NaN on, all are NaN.
+//! A cumulative sum's gradient is the cumulative sum of the gradient from the other end. IEEE 754: from a NaN
+//! on, all are NaN.
 
 use super::{compiled_once, lengths, whole_rows};
 use crate::buffer::Scratch;
@@ -157,7 +158,8 @@ impl<T: Element> Kernel for AddBefore<'_, T> {
     }
 }
 
-/// `y[i, j] = x[0, j] + … + x[i, j]` in each of the `cols` columns, or with `reverse` `x[i, j] + … + x[rows − 1, j]`.
+/// `y[i, j] = x[0, j] + … + x[i, j]` in each of the `cols` columns, or with `reverse`
+/// `x[i, j] + … + x[rows − 1, j]`.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or `y` has another length.

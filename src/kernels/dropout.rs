@@ -1,8 +1,8 @@
 //! Dropout: `y[i] = x[i] / (1 − p)` with probability `1 − p`, else 0.
 //!
-//! Element `i` is kept when word `i` of the stream (see [`rng::word`]) is at least `p·2³²`: the
-//! mask is a function of (seed, stream, i), so that the backward kernel makes it again instead of reading it.
-//! Kept elements are multiplied with `1 / (1 − p)` rounded to `T`: the error is within 2 units in the last place.
+//! Element `i` is kept when word `i` of the stream (see [`rng::word`]) is at least `p·2³²`: the mask is a
+//! function of (seed, stream, i), so that the backward kernel makes it again instead of reading it. Kept
+//! elements are multiplied with `1 / (1 − p)` rounded to `T`: the error is within 2 units in the last place.
 //! Dropped elements are +0, whatever they were: also NaN and infinities. `p = 0` copies.
 
 use super::{compiled_once, lengths};
@@ -33,7 +33,8 @@ impl From<Rng> for Key {
     }
 }
 
-/// Drops elements of `x` with probability `p` and scales the others by `1 / (1 − p)`, to `y` of the same length.
+/// Drops elements of `x` with probability `p` and scales the others by `1 / (1 − p)`, to `y` of the same
+/// length.
 ///
 /// # Errors
 /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `p` is not in [0, 1].

@@ -1,8 +1,8 @@
 //! Embedding: rows of a table by index, and the sums of the gradients of rows with the same index.
 //!
-//! The forward pass copies: nothing is rounded, and NaN and infinities stay what they are. The backward pass adds up the
-//! gradients of an index one after the other, in the order in which the index occurs, whatever the number of threads:
-//! within `(m − 1)·u·Σ|dy|` for m occurrences, `u` being the unit roundoff.
+//! The forward pass copies: nothing is rounded, and NaN and infinities stay what they are. The backward pass
+//! adds up the gradients of an index one after the other, in the order in which the index occurs, whatever
+//! the number of threads: within `(m − 1)·u·Σ|dy|` for m occurrences, `u` being the unit roundoff.
 
 use super::{compiled_once, lengths, whole_rows};
 use crate::buffer::Buffer;
@@ -19,8 +19,8 @@ const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 /// Row `indices[i]` of a table with rows of `dim` elements, to row i of `y`.
 ///
 /// # Errors
-/// [`Error::Shape`] when the table is not whole rows or `y` has not one row per index, [`Error::Value`] naming the
-/// first index that is no row of the table, and its position.
+/// [`Error::Shape`] when the table is not whole rows or `y` has not one row per index, [`Error::Value`]
+/// naming the first index that is no row of the table, and its position.
 ///
 /// ```
 /// let mut y = [0.0_f32; 4];
@@ -55,8 +55,8 @@ pub fn forward<T: Element>(table: &[T], dim: usize, indices: &[usize], y: &mut [
 /// `indices[i] = r`, and 0 if there are none. The row `padding_idx` is 0, too: it does not learn.
 ///
 /// # Errors
-/// [`Error::Shape`] when `dtable` is not whole rows or `dy` has not one row per index, [`Error::Value`] for an index, or
-/// a `padding_idx`, that is no row of the table.
+/// [`Error::Shape`] when `dtable` is not whole rows or `dy` has not one row per index, [`Error::Value`] for
+/// an index, or a `padding_idx`, that is no row of the table.
 ///
 /// ```
 /// let mut dtable = [0.5_f32; 6];
@@ -116,8 +116,8 @@ pub(crate) fn check_padding(op: &'static str, padding_idx: Option<usize>, rows: 
     }
 }
 
-/// The positions of each index one after the other, in their order, but none of the padding; `ends` says for each index
-/// where its positions end and those of the next one begin.
+/// The positions of each index one after the other, in their order, but none of the padding; `ends` says for
+/// each index where its positions end and those of the next one begin.
 fn sort(indices: &[usize], padding_idx: Option<usize>, ends: &mut [usize], positions: &mut [usize]) {
     let counted = || indices.iter().enumerate().filter(|&(_, &index)| Some(index) != padding_idx);
     ends.fill(0);

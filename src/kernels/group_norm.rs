@@ -1,12 +1,13 @@
-//! Group normalisation of `[samples, channels, inner]`: the channels of a sample fall into groups of neighbours, and
-//! `y = (x − mean)·rstd·γ + β` with `rstd = 1 / √(var + eps)` of each group (Wu and He 2018).
+//! Group normalisation of `[samples, channels, inner]`: the channels of a sample fall into groups of
+//! neighbours, and `y = (x − mean)·rstd·γ + β` with `rstd = 1 / √(var + eps)` of each group (Wu and He 2018).
 //!
-//! γ and β are per channel. A group lies in memory as one row, and what
-//! [`layer_norm`](super::layer_norm) says about rows holds for it, with n its elements, D its channels, and `k + D` for k
-//! in `dx`: the error bounds, squares that overflow, NaN and infinities, constant groups, gradients of every
-//! size. With one group and `inner = 1` the results are those of `layer_norm`, bit by bit. The gradients of
-//! channels of 64 elements or more (32 of `f64`) have γ apart: they want a normal `γ·rstd`, too, and that
-//! `2¹⁰·Σ|dy|·(|x̂| + 1)` does not overflow; a `dx` below the range is off by up to `4·(|x̂| + 1)` units more.
+//! γ and β are per channel. A group lies in memory as one row, and what [`layer_norm`](super::layer_norm)
+//! says about rows holds for it, with n its elements, D its channels, and `k + D` for k in `dx`: the error
+//! bounds, squares that overflow, NaN and infinities, constant groups, gradients of every size. With one
+//! group and `inner = 1` the results are those of `layer_norm`, bit by bit. The gradients of channels of 64
+//! elements or more (32 of `f64`) apply γ separately: they also require a normal `γ·rstd`, and that
+//! `2¹⁰·Σ|dy|·(|x̂| + 1)` does not overflow; a `dx` below the range is off by up to `4·(|x̂| + 1)` units
+//! more.
 
 use super::layer_norm::{Moments, backward_row};
 use super::{
@@ -113,8 +114,8 @@ impl<T: Element> Forward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice
-    /// does not fit, [`Error::Value`] when `eps` is negative or not finite.
+    /// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another
+    /// slice does not fit, [`Error::Value`] when `eps` is negative or not finite.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("group_norm::forward", |call: Forward<'_, T>| -> Result<()> {
@@ -209,8 +210,9 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
 /// The gradients of [`Forward`], given its `x`, `gamma`, `mean` and `rstd`.
 ///
 /// `dx` is that of [`layer_norm::Backward`](super::layer_norm::Backward) for each group; per channel
-/// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(k + samples per chunk + log₂ samples + 64)·q·u·Σ|dy|·(|x̂| + 1)` and
-/// the same of `Σ|dy|`. All outputs are overwritten.
+/// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within
+/// `(k + samples per chunk + log₂ samples + 64)·q·u·Σ|dy|·(|x̂| + 1)` and the same of `Σ|dy|`. All outputs
+/// are overwritten.
 #[derive(Debug, Default)]
 pub struct Backward<'a, T> {
     /// Whole samples.
@@ -237,8 +239,8 @@ impl<T: Element> Backward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another slice
-    /// does not fit.
+    /// [`Error::Shape`] when `x` is not whole samples, the channels do not fall into equal groups or another
+    /// slice does not fit.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("group_norm::backward", |call: Backward<'_, T>| -> Result<()> {

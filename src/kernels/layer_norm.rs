@@ -1,22 +1,23 @@
 //! Layer normalisation over rows: `y = (x − mean)·rstd·γ + β` with `rstd = 1 / √(var + eps)`.
 //!
-//! The mean and the biased variance `Σ(x − mean)²/n` are of each row. They take two passes over a row in cache: `m`,
-//! the mean as summed, then `d = x − m` with `r = Σd/n`, what the rounding of `m` left over, and `var = (Σd² − r·Σd)/n`.
-//! Then `x̂ = (x − m)·rstd − r·rstd` and `y = x̂·γ + β`, each one fused multiply-add. So the rounding of the mean, up
-//! to `u·|mean|`, does not reach `y`, however large the mean is against the deviation.
+//! The mean and the biased variance `Σ(x − mean)²/n` are of each row. They take two passes over a row in
+//! cache: `m`, the mean as summed, then `d = x − m` with `r = Σd/n`, what the rounding of `m` left over, and
+//! `var = (Σd² − r·Σd)/n`. Then `x̂ = (x − m)·rstd − r·rstd` and `y = x̂·γ + β`, each one fused multiply-add.
+//! So the rounding of the mean, up to `u·|mean|`, does not reach `y`, however large the mean is against the
+//! deviation.
 //!
-//! With `k = min(n, 4096)/16 + n/4096 + 20`, `u` the unit roundoff and
-//! `q = 1 + (k·u·max|x|·rstd)²`, `x̂` is within `k·q·u·(|x̂| + 1)` of its exact value; `rstd` is within `k·q·u`,
-//! relative; `dx` is within `4·k·q·u·rstd·(|g| + mean|g| + (|x̂| + 1)·(mean|g·x̂| + mean|g|))` for `g = dy·γ`.
+//! With `k = min(n, 4096)/16 + n/4096 + 20`, `u` the unit roundoff and `q = 1 + (k·u·max|x|·rstd)²`, `x̂` is
+//! within `k·q·u·(|x̂| + 1)` of its exact value; `rstd` is within `k·q·u`, relative; `dx` is within
+//! `4·k·q·u·rstd·(|g| + mean|g| + (|x̂| + 1)·(mean|g·x̂| + mean|g|))` for `g = dy·γ`.
 //!
-//! Where squares overflow (|x − mean| above 1e19 in `f32`), the row is summed once more, scaled by a power of two: all
-//! rows whose differences `x − mean` are finite come out right. Where squares underflow, so that `var + eps`
-//! is less than n times the smallest normal number, `rstd` has lost digits: with `eps = 0` that are
-//! deviations below 1e−19 in `f32`. NaN or ±∞ in a row gives NaN in that whole row of `y`, `mean` or `rstd`.
-//! A constant row gives β, and with `eps = 0` NaN.
+//! Where squares overflow (|x − mean| above 1e19 in `f32`), the row is summed once more, scaled by a power of
+//! two: all rows whose differences `x − mean` are finite come out right. Where squares underflow, so that
+//! `var + eps` is less than n times the smallest normal number, `rstd` has lost digits: with `eps = 0` that
+//! are deviations below 1e−19 in `f32`. NaN or ±∞ in a row gives NaN in that whole row of `y`, `mean` or
+//! `rstd`. A constant row gives β, and with `eps = 0` NaN.
 //!
 //! Gradients are right at every size: they are sums of products with deviations that a power of two brings
-//! near 1 where they are above 2¹⁰ or below 2⁻¹⁰. They want an `rstd` that is a normal number, and that
+//! near 1 where they are above 2¹⁰ or below 2⁻¹⁰. They require an `rstd` that is a normal number, and that
 //! `2¹⁰·Σ|g|·(|x̂| + 1)` and its product with `rstd` do not overflow; what of the products falls below the
 //! smallest number counts with `2¹³·rstd·(|x̂| + 1)` of its units in `dx`.
 
@@ -154,7 +155,8 @@ impl<T: Element> Moments<T> {
     #[inline(always)]
     pub fn new<S: Simd>(s: S, x: &[T], eps: T) -> Self {
         let inverse_n = T::ONE / T::from_f64(x.len() as f64);
-        // A power of two that every element is multiplied with, and what undoes it: not 1 where squares overflow.
+        // A power of two that every element is multiplied with, and what undoes it: not 1 where squares
+        // overflow.
         let (mut scale, mut unscale) = (T::ONE, T::ONE);
         loop {
             let factor = s.splat(scale);
@@ -217,8 +219,8 @@ fn positive_part<T: Element>(x: T) -> T {
 /// The gradients of [`Forward`], given its `x`, `gamma`, `mean` and `rstd`.
 ///
 /// With `g = dy·γ` and means over the row: `dx = rstd·(g − mean(g) − x̂·mean(g·x̂))`. Over the rows:
-/// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. All outputs are
-/// overwritten.
+/// `dgamma = Σ dy·x̂` and `dbeta = Σ dy`, within `(rows per chunk + 20 + log₂ chunks)·u·Σ|term|`. All outputs
+/// are overwritten.
 #[derive(Debug, Default)]
 pub struct Backward<'a, T> {
     /// Whole rows.

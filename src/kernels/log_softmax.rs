@@ -1,9 +1,11 @@
 //! The logarithm of the softmax over rows: `y[i] = (x[i] − max x) − ln Σ exp(x[j] − max x)`.
 //!
 //! With d and u as in [`softmax`](super::softmax), the error of y\[i\] is within
-//! `(d + 4 + 5·ln n + |x[i] − max x| + |y[i]|)·u`: it does not grow with the size of the logits, only with their spread.
+//! `(d + 4 + 5·ln n + |x[i] − max x| + |y[i]|)·u`: it does not grow with the size of the logits, only with
+//! their spread.
 //!
-//! A row with a NaN or with +∞, and a row of −∞ alone, give NaN in every place, as in PyTorch. Elsewhere −∞ gives −∞.
+//! A row with a NaN or with +∞, and a row of −∞ alone, give NaN in every place, as in PyTorch. Elsewhere −∞
+//! gives −∞.
 
 use super::{compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::context;
@@ -39,7 +41,8 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
     })
 }
 
-/// The gradient of `x` from the log-softmax `y` and its gradient `dy`: `dx[i] = dy[i] − exp(y[i])·Σ dy[j]` in each row.
+/// The gradient of `x` from the log-softmax `y` and its gradient `dy`: `dx[i] = dy[i] − exp(y[i])·Σ dy[j]` in
+/// each row.
 ///
 /// Within `(|dx[i]| + (4·|Σ dy| + d·Σ|dy|)·exp(y[i]))·u` as long as `Σ|dy|` is a number of this type; of
 /// an `exp(y[i])` that is subnormal the units of the smallest number count `Σ dy` times. A NaN in `dy`

@@ -1,8 +1,8 @@
-//! The logarithm of the sum of exponentials over rows or columns: `y = m + ln Σ exp(x[j] − m)`, where m is the largest of
-//! the row.
+//! The logarithm of the sum of exponentials over rows or columns: `y = m + ln Σ exp(x[j] − m)`, where m is
+//! the largest of the row.
 //!
-//! With d and u as in [`softmax`](super::softmax), the error of y is within `(d + 4 + 5·ln n + |y|)·u`; of columns d is
-//! that of a sum by column in [`reduce`](super::reduce).
+//! With d and u as in [`softmax`](super::softmax), the error of y is within `(d + 4 + 5·ln n + |y|)·u`; of
+//! columns d is that of a sum by column in [`reduce`](super::reduce).
 //!
 //! A row of −∞ alone, and an empty row, give −∞; a row with +∞ gives +∞; a row with a NaN gives NaN.
 
@@ -58,12 +58,12 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
 }
 
 /// The gradient of `x` from `x`, its log-sum-exp `y` and the gradient `dy` of that: `dx[i] = dy·p[i]` with
-/// `p[i] = exp(x[i] − y)/Σ exp(x[j] − y)` in each row, which has one `y` and one `dy`. The sum is 1 but for the rounding
-/// of y, which in a row of large elements leaves no digit of `ln Σ`.
+/// `p[i] = exp(x[i] − y)/Σ exp(x[j] − y)` in each row, which has one `y` and one `dy`. The sum is 1 but for
+/// the rounding of y, which in a row of large elements leaves no digit of `ln Σ`.
 ///
 /// Within `(|x[i] − y| + d + 8)·u` relative, as long as the result is not subnormal, with d as in
-/// [`softmax`](super::softmax). As in PyTorch, the gradient is NaN where x\[i\] and y are the same infinity: everywhere in
-/// a row of −∞, and at each +∞.
+/// [`softmax`](super::softmax). As in PyTorch, the gradient is NaN where x\[i\] and y are the same infinity:
+/// everywhere in a row of −∞, and at each +∞.
 ///
 /// ```
 /// use gristmill::kernels::logsumexp::Backward;
@@ -90,8 +90,8 @@ impl<T: Element> Backward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
-    /// `dx` has another length than `x`.
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element
+    /// per row, when `dx` has another length than `x`.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("logsumexp::backward", |call: Backward<'_, T>| -> Result<()> {
@@ -144,8 +144,8 @@ pub fn forward_cols<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()>
     })
 }
 
-/// The gradient of [`forward_cols`], as [`Backward`] with the d of a sum by column; `y` and `dy` have one element per
-/// column.
+/// The gradient of [`forward_cols`], as [`Backward`] with the d of a sum by column; `y` and `dy` have one
+/// element per column.
 #[derive(Debug, Default)]
 pub struct BackwardCols<'a, T> {
     /// Whole rows.
@@ -164,8 +164,8 @@ impl<T: Element> BackwardCols<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
-    /// another length than `x`.
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols`
+    /// elements, when `dx` has another length than `x`.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("logsumexp::backward_cols", |call: BackwardCols<'_, T>| -> Result<()> {
@@ -191,7 +191,8 @@ impl<T: Element> BackwardCols<'_, T> {
     }
 }
 
-/// An error unless `x` is whole rows and `y` has one element for each; of empty rows there are as many as `y` has.
+/// An error unless `x` is whole rows and `y` has one element for each; of empty rows there are as many as `y`
+/// has.
 fn check_rows<T>(x: &[T], cols: usize, name: &str, y: &[T]) -> Result<()> {
     let rows = whole_rows("logsumexp", x, cols)?;
     if cols == 0 { Ok(()) } else { y.expect_len("logsumexp", name, rows) }

@@ -7,17 +7,17 @@
 //! | [`Huber`](Loss::Huber) | `c·((x − t) − c/2)` with `c = x − t` clamped to ±δ | `c` |
 //! | [`BceWithLogits`](Loss::BceWithLogits) | `max(x, 0) − x·t + ln(1 + exp(−\|x\|))` | `σ(x) − t` |
 //!
-//! The first three round each operation once: relative errors are within 3u (squared), u (absolute) and 4u (Huber), with
-//! u = 2⁻²⁴ (f32) or 2⁻⁵³ (f64), and gradients within one u more for the product with `dloss`.
-//! The binary cross-entropy is the sum of two terms ≥ 0, so that nothing cancels: its relative error is within 12u. Its
-//! gradient's is within 8u for targets 0 and 1; for others `σ(x)` and `t` may cancel, and the error is within 7u·|dloss|.
-//! Where results are subnormal, some units of the smallest number are added. Gradients are right at every
-//! size as long as, of the squared error, x − t is finite, and of the binary cross-entropy the derivative is
-//! a normal number: where it is subnormal, as for a label that a logit of 90 confirms in f32, so few digits
-//! are in the gradient, however large `dloss` is.
+//! The first three round each operation once: relative errors are within 3u (squared), u (absolute) and 4u
+//! (Huber), with u = 2⁻²⁴ (f32) or 2⁻⁵³ (f64), and gradients within one u more for the product with `dloss`.
+//! The binary cross-entropy is the sum of two terms ≥ 0, so that nothing cancels: its relative error is
+//! within 12u. Its gradient's is within 8u for targets 0 and 1; for others `σ(x)` and `t` may cancel, and the
+//! error is within 7u·|dloss|. Where results are subnormal, some units of the smallest number are added.
+//! Gradients are right at every size as long as, of the squared error, x − t is finite, and of the binary
+//! cross-entropy the derivative is a normal number: where it is subnormal, as for a label that a logit of 90
+//! confirms in f32, so few digits are in the gradient, however large `dloss` is.
 //!
-//! A NaN gives NaN, in the gradients too. The difference of equal infinities is NaN. The binary cross-entropy of ±∞ is
-//! +∞, or NaN where the target says the same (0·∞).
+//! A NaN gives NaN, in the gradients too. The difference of equal infinities is NaN. The binary cross-entropy
+//! of ±∞ is +∞, or NaN where the target says the same (0·∞).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -91,8 +91,8 @@ impl<T: Element> Loss<T> {
 /// The loss of each element of `x` with its target.
 ///
 /// # Errors
-/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `delta` is not positive and finite or when a target
-/// of the binary cross-entropy is outside 0 to 1 or NaN.
+/// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `delta` is not positive and finite or when
+/// a target of the binary cross-entropy is outside 0 to 1 or NaN.
 ///
 /// ```
 /// use gristmill::kernels::loss::{self, Loss};
@@ -145,8 +145,8 @@ impl<T: Element> Backward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `delta` is not positive and finite or when a
-    /// target of the binary cross-entropy is outside 0 to 1 or NaN.
+    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `delta` is not positive and finite or
+    /// when a target of the binary cross-entropy is outside 0 to 1 or NaN.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("loss::backward", |call: Backward<'_, T>| -> Result<()> {
@@ -197,8 +197,8 @@ impl<T: Element> BackwardUniform<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `delta` is not positive and finite or when a
-    /// target of the binary cross-entropy is outside 0 to 1 or NaN.
+    /// [`Error::Shape`] when the lengths differ, [`Error::Value`] when `delta` is not positive and finite or
+    /// when a target of the binary cross-entropy is outside 0 to 1 or NaN.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("loss::backward_uniform", |call: BackwardUniform<'_, T>| -> Result<()> {
@@ -326,9 +326,9 @@ fn clamp<T: Element, S: Simd>(s: S, x: T::Vector<S>, delta: T) -> T::Vector<S> {
     s.splat(-delta).max(s.splat(delta).min(x))
 }
 
-/// ln(1 + e) for e in \[0, 1\], within 3 ULP. With u = 1 + e rounded and c = e − (u − 1) what was rounded off, it is
-/// ln u + c/u to first order, and on \[1, 2\] the line (3 − u)/2 is near enough to 1/u: the difference is at most half of
-/// the ln u that c is a rounding error of.
+/// ln(1 + e) for e in \[0, 1\], within 3 ULP. With u = 1 + e rounded and c = e − (u − 1) what was rounded
+/// off, it is ln u + c/u to first order, and on \[1, 2\] the line (3 − u)/2 is near enough to 1/u: the
+/// difference is at most half of the ln u that c is a rounding error of.
 #[inline(always)]
 fn ln_1p<T: Element, S: Simd>(s: S, e: T::Vector<S>) -> T::Vector<S> {
     let one = s.splat(T::ONE);

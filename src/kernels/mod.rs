@@ -36,10 +36,10 @@ use crate::profile;
 use crate::simd::environment::Entered;
 use crate::simd::{self, Element};
 
-/// The body of a public kernel, compiled in this crate for `f32` and for `f64`, whoever calls it: a copy for each
-/// instruction set takes the compiler seconds. The first argument is the name of the kernel in a
-/// [`profile`](mod@crate::profile), the second a closure without captures; its parameters, whose types are written with
-/// `T`, take the values of the variables of the same names.
+/// The body of a public kernel, compiled in this crate for `f32` and for `f64`, whoever calls it: a copy for
+/// each instruction set takes the compiler seconds. The first argument is the name of the kernel in a
+/// [`profile`](mod@crate::profile), the second a closure without captures; its parameters, whose types are
+/// written with `T`, take the values of the variables of the same names.
 macro_rules! compiled_once {
     ($name:literal, |$($arg:ident: $type:ty),* $(,)?| -> $result:ty $body:block) => {{
         let _call = $crate::kernels::call($name);
@@ -68,9 +68,9 @@ macro_rules! compiled_once {
 }
 pub(crate) use compiled_once;
 
-/// Checks the lengths of operands by the names of their variables, as in `lengths!(OP, gamma == cols, y == x.len())`:
-/// returns an [`Error::Shape`] that names the first operand with another number of elements. An operand that is `None`
-/// fits.
+/// Checks the lengths of operands by the names of their variables, as in
+/// `lengths!(OP, gamma == cols, y == x.len())`: returns an [`Error::Shape`] that names the first operand with
+/// another number of elements. An operand that is `None` fits.
 macro_rules! lengths {
     ($op:expr, $($operand:ident == $expected:expr),+ $(,)?) => {
         $($crate::kernels::Operand::expect_len(&$operand, $op, stringify!($operand), $expected)?;)+
@@ -135,7 +135,8 @@ pub(crate) fn whole_rows<T>(op: &'static str, x: &[T], cols: usize) -> Result<us
     Ok(x.len() / cols)
 }
 
-/// How many rows of `cols` elements a parallel job takes at a time: 4 Ki elements, which stay in the first cache.
+/// How many rows of `cols` elements a parallel job takes at a time: 4 Ki elements, which stay in the first
+/// cache.
 pub(crate) fn rows_per_chunk(cols: usize) -> usize {
     (4 * 1024 / cols.max(1)).max(1)
 }
@@ -166,7 +167,7 @@ pub(crate) fn spare_if<T: Element>(unwanted: bool, len: usize) -> Scratch<T> {
 /// A power of two that brings deviations from `center` near 1 if `rstd` is one over their size, and its
 /// inverse. Products with such deviations leave the range where those with the normalised ones do, and have
 /// the same digits. 1 where the scaled center would be beyond the range, as in a constant row of large
-/// numbers, and where deviations are of ordinary size: who sums many short rows waits for a scale.
+/// numbers, and where deviations are of ordinary size: sums of many short rows would wait for the scale.
 #[inline(always)]
 pub(crate) fn deviation_scales<T: Element>(center: T, rstd: T) -> (T, T) {
     const EXPONENT: u64 = 0x7FF << 52;
@@ -189,8 +190,8 @@ pub(crate) const fn power_of_two(exponent: i64) -> f64 {
     f64::from_bits(((1023 + exponent) as u64) << 52)
 }
 
-/// A power of two that brings the deviations of a row or column, the squares of which overflow, back into the middle
-/// of the range, and its inverse: 2⁻⁸⁰ and 2⁸⁰ or, for f64, 2⁻⁶⁰⁰ and 2⁶⁰⁰.
+/// A power of two that brings the deviations of a row or column, the squares of which overflow, back into the
+/// middle of the range, and its inverse: 2⁻⁸⁰ and 2⁸⁰ or, for f64, 2⁻⁶⁰⁰ and 2⁶⁰⁰.
 pub(crate) fn rescue_scales<T: Element>() -> (T, T) {
     let exponent = if simd::is::<T, f32>() { 80 } else { 600 };
     (T::from_f64(power_of_two(-exponent)), T::from_f64(power_of_two(exponent)))

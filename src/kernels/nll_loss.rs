@@ -1,7 +1,7 @@
 //! Negative log-likelihood: of log-probabilities, that of the target, row by row: `loss = −w[t]·log_p[t]`.
 //!
-//! Losses and gradients are rounded once, and exact without weights. A NaN gives NaN, but a row that is to be ignored has a
-//! loss of 0 and gradients of 0 whatever it holds.
+//! Losses and gradients are rounded once, and exact without weights. A NaN gives NaN, but a row that is to be
+//! ignored has a loss of 0 and gradients of 0 whatever it holds.
 
 use super::{compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::context;
@@ -11,14 +11,16 @@ use crate::simd::Element;
 
 /// Rows per parallel chunk of the losses.
 const CHUNK: usize = 4 * 1024;
-/// A cache line of each row from memory. An estimate, not yet measured: `cargo bench --bench criterion -- nll_loss`.
+/// A cache line of each row from memory. An estimate, not yet measured:
+/// `cargo bench --bench criterion -- nll_loss`.
 const NANOSECONDS_PER_ROW: usize = 3;
 /// Of writing zeros; an estimate, too.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
 /// The loss of each row of `classes` log-probabilities; no reduction over rows.
 ///
-/// `weight` has one element per class; without it all are 1. Rows whose target is `ignore_index` have a loss of 0.
+/// `weight` has one element per class; without it all are 1. Rows whose target is `ignore_index` have a loss
+/// of 0.
 ///
 /// ```
 /// use gristmill::kernels::nll_loss::Forward;
@@ -48,8 +50,8 @@ impl<T: Element> Forward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `log_p` is not whole rows, another slice has not one element per row or there is not one weight
-    /// per class, [`Error::Value`] when a target is not a class.
+    /// [`Error::Shape`] when `log_p` is not whole rows, another slice has not one element per row or there is
+    /// not one weight per class, [`Error::Value`] when a target is not a class.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("nll_loss::forward", |call: Forward<'_, T>| -> Result<()> {
@@ -72,8 +74,8 @@ impl<T: Element> Forward<'_, T> {
     }
 }
 
-/// The gradient of the log-probabilities from that of each loss: `−w[t]·dloss` in the place of the target unless its row
-/// is to be ignored, 0 elsewhere.
+/// The gradient of the log-probabilities from that of each loss: `−w[t]·dloss` in the place of the target
+/// unless its row is to be ignored, 0 elsewhere.
 ///
 /// ```
 /// use gristmill::kernels::nll_loss::Backward;
@@ -104,8 +106,8 @@ impl<T: Element> Backward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `dlog_p` is not whole rows, another slice does not fit or there is not one weight per
-    /// class, [`Error::Value`] when a target is not a class.
+    /// [`Error::Shape`] when `dlog_p` is not whole rows, another slice does not fit or there is not one
+    /// weight per class, [`Error::Value`] when a target is not a class.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("nll_loss::backward", |call: Backward<'_, T>| -> Result<()> {
@@ -131,8 +133,8 @@ impl<T: Element> Backward<'_, T> {
     }
 }
 
-/// What the sum of the losses is divided by for their mean: the sum of the weights of all targets, or their number; without
-/// those to be ignored. Summed in `f64`, in order.
+/// What the sum of the losses is divided by for their mean: the sum of the weights of all targets, or their
+/// number; without those to be ignored. Summed in `f64`, in order.
 ///
 /// # Errors
 /// [`Error::Value`] when a target has no weight.

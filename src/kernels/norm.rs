@@ -2,10 +2,11 @@
 //!
 //! Columns means: `x` is rows of `cols` elements, and the result has one element per column.
 //!
-//! With d and u as in [`reduce`](super::reduce), the L1 norm is within `d·u` relative, the L2 norm within `(d/2 + 2)·u`,
-//! the largest magnitude exact. The L2 norm is right wherever it is a number of the type itself: where the sum of squares
-//! overflows, or is so small that squares underflow, the elements are multiplied by a power of two that brings the
-//! largest near 1, and the norm by its inverse. That choice depends on the row (or column) alone.
+//! With d and u as in [`reduce`](super::reduce), the L1 norm is within `d·u` relative, the L2 norm within
+//! `(d/2 + 2)·u`, the largest magnitude exact. The L2 norm is right wherever it is a number of the type
+//! itself: where the sum of squares overflows, or is so small that squares underflow, the elements are
+//! multiplied by a power of two that brings the largest near 1, and the norm by its inverse. That choice
+//! depends on the row (or column) alone.
 //!
 //! NaN gives NaN, ±∞ gives +∞, nothing has the norm 0.
 
@@ -157,8 +158,8 @@ impl<T: Element> RowsBackward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element per row, when
-    /// `dx` has another length than `x`.
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not one element
+    /// per row, when `dx` has another length than `x`.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("norm::rows_backward", |call: RowsBackward<'_, T>| -> Result<()> {
@@ -202,8 +203,8 @@ impl<T: Element> ColsBackward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols` elements, when `dx` has
-    /// another length than `x`.
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, when `y` or `dy` has not `cols`
+    /// elements, when `dx` has another length than `x`.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("norm::cols_backward", |call: ColsBackward<'_, T>| -> Result<()> {

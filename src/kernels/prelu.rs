@@ -1,8 +1,8 @@
-//! The parametric ReLU of `[samples, channels, inner]`: x where x > 0, else slope · x, with a slope for each channel (He
-//! et al. 2015).
+//! The parametric ReLU of `[samples, channels, inner]`: x where x > 0, else slope · x, with a slope for each
+//! channel (He et al. 2015).
 //!
-//! With a single slope samples, channels and inner elements are one. Results are rounded once. The derivative at 0 is the
-//! slope, as in PyTorch; NaN stays NaN.
+//! With a single slope samples, channels and inner elements are one. Results are rounded once. The derivative
+//! at 0 is the slope, as in PyTorch; NaN stays NaN.
 
 use super::{channels, compiled_once, lengths, whole_rows};
 use crate::buffer::Scratch;
@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// Elements per parallel chunk, at least: 64 KiB of f32. With a single slope the elements that are summed together.
+/// Elements per parallel chunk, at least: 64 KiB of f32. With a single slope the elements that are summed
+/// together.
 const CHUNK: usize = 16 * 1024;
 /// Samples per chunk in the backward pass of short channels, at least: each chunk has the sums of a sample.
 const SAMPLES: usize = 16;
@@ -121,14 +122,14 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
     }
 }
 
-/// The gradients of [`forward`], given its `x` and `slope`, in one pass: `dx = dy` where x > 0, else `dy·slope`, and for
-/// each channel `dslope = Σ x·dy` where x ≤ 0.
+/// The gradients of [`forward`], given its `x` and `slope`, in one pass: `dx = dy` where x > 0, else
+/// `dy·slope`, and for each channel `dslope = Σ x·dy` where x ≤ 0.
 ///
 /// Both are overwritten. `dslope` is within `(k + log₂ samples)·u·Σ|x·dy|` with
-/// `k = min(inner, 4096)/16 + inner/4096 + 20`, `u` being the unit roundoff; with fewer than 64 inner elements (32 of
-/// `f64`) within `(samples per chunk + inner + 20 + log₂ chunks)·u·Σ|x·dy|`, and with a single slope within
-/// `(300 + log₂ n)·u·Σ|x·dy|` for n elements. That holds as long as `Σ|x·dy|` does not overflow; each term that
-/// underflows adds a unit of the smallest number.
+/// `k = min(inner, 4096)/16 + inner/4096 + 20`, `u` being the unit roundoff; with fewer than 64 inner
+/// elements (32 of `f64`) within `(samples per chunk + inner + 20 + log₂ chunks)·u·Σ|x·dy|`, and with a
+/// single slope within `(300 + log₂ n)·u·Σ|x·dy|` for n elements. That holds as long as `Σ|x·dy|` does not
+/// overflow; each term that underflows adds a unit of the smallest number.
 #[derive(Debug, Default)]
 pub struct Backward<'a, T> {
     /// Whole samples of a channel of `inner` elements for each slope.

@@ -1,16 +1,17 @@
-//! Root mean square normalisation over rows: `y = x·rstd·γ` with `rstd = 1 / √(mean(x²) + eps)` (Zhang and Sennrich
-//! 2019).
+//! Root mean square normalisation over rows: `y = x·rstd·γ` with `rstd = 1 / √(mean(x²) + eps)` (Zhang and
+//! Sennrich 2019).
 //!
-//! With `k = min(n, 4096)/16 + n/4096 + 20` and `u` the unit roundoff, `rstd` is within `k·u`, relative, `y` within
-//! `2·k·u·|y|`, and `dx` within `4·k·u·rstd·(|g| + |x̂|·mean|g·x̂|)` for `g = dy·γ` and `x̂ = x·rstd`, unless squares fall
-//! below the smallest number and `eps` does not hide it. Gradients are right at every size as long as `rstd`
-//! is a normal number and `Σ|g|·(|x̂| + 1)` and its product with `rstd` do not overflow; what falls below the
-//! smallest number counts with `rstd·(8·(|x̂| + 1) + 2·(|x̂|·mean|g| + mean|g·x̂|))` of its units in `dx`,
-//! with `Σ(|dy| + 2)` in `dgamma`.
+//! With `k = min(n, 4096)/16 + n/4096 + 20` and `u` the unit roundoff, `rstd` is within `k·u`, relative, `y`
+//! within `2·k·u·|y|`, and `dx` within `4·k·u·rstd·(|g| + |x̂|·mean|g·x̂|)` for `g = dy·γ` and `x̂ = x·rstd`,
+//! unless squares fall below the smallest number and `eps` does not hide it. Gradients are right at every
+//! size as long as `rstd` is a normal number and `Σ|g|·(|x̂| + 1)` and its product with `rstd` do not
+//! overflow; what falls below the smallest number counts with
+//! `rstd·(8·(|x̂| + 1) + 2·(|x̂|·mean|g| + mean|g·x̂|))` of its units in `dx`, with `Σ(|dy| + 2)` in
+//! `dgamma`.
 //!
-//! Where squares overflow (|x| above 1e19 in `f32`), the row is summed once more, scaled by a power of two: all rows of
-//! finite numbers come out right. NaN in a row gives NaN in that whole row. ±∞ gives NaN in its place and ±0 in the
-//! others of its row, as in PyTorch. A row of zeros gives zeros, and with `eps = 0` NaN.
+//! Where squares overflow (|x| above 1e19 in `f32`), the row is summed once more, scaled by a power of two:
+//! all rows of finite numbers come out right. NaN in a row gives NaN in that whole row. ±∞ gives NaN in its
+//! place and ±0 in the others of its row, as in PyTorch. A row of zeros gives zeros, and with `eps = 0` NaN.
 
 use super::{compiled_once, lengths, rescue_scales, unless_given, valid_eps, whole_rows};
 use crate::buffer::Scratch;
@@ -47,8 +48,8 @@ pub struct Forward<'a, T> {
     pub cols: usize,
     /// γ, `cols` elements; `None`, the default, for 1.
     pub gamma: Option<&'a [T]>,
-    /// Added to the mean of the squares: finite and not negative; the machine epsilon of `T` by default, as in
-    /// PyTorch.
+    /// Added to the mean of the squares: finite and not negative; the machine epsilon of `T` by default, as
+    /// in PyTorch.
     pub eps: f64,
     /// Output of the length of `x`.
     pub y: &'a mut [T],

@@ -1,13 +1,14 @@
 //! Cross-entropy of logits with class probabilities, fused with the log-softmax, row by row:
-//! `loss = Σ q[c]·w[c]·(lse − z[c])`, where `q = (1 − s)·target + s/classes`, `lse = ln Σ exp(z[c])`, s is the label smoothing
-//! and w the weight of each class.
+//! `loss = Σ q[c]·w[c]·(lse − z[c])`, where `q = (1 − s)·target + s/classes`, `lse = ln Σ exp(z[c])`, s is
+//! the label smoothing and w the weight of each class.
 //!
-//! With m the largest logit it is computed as `Σ q[c]·w[c]·(m − z[c]) + ω·ln Σ exp(z[c] − m)`, `ω = Σ q[c]·w[c]`. For targets
-//! and weights ≥ 0 all terms are ≥ 0: nothing cancels, and the size of the logits does not matter. With d and u as in
-//! [`softmax`](super::softmax), the error of a loss is within `((2·d + 10)·loss + ω·(d + 4 + 5·ln classes))·u`.
+//! With m the largest logit it is computed as `Σ q[c]·w[c]·(m − z[c]) + ω·ln Σ exp(z[c] − m)`,
+//! `ω = Σ q[c]·w[c]`. For targets and weights ≥ 0 all terms are ≥ 0: nothing cancels, and the size of the
+//! logits does not matter. With d and u as in [`softmax`](super::softmax), the error of a loss is within
+//! `((2·d + 10)·loss + ω·(d + 4 + 5·ln classes))·u`.
 //!
-//! Targets need not sum to 1. A row with a NaN in logits or targets, with a logit of +∞, or of −∞ alone, has a NaN loss and
-//! NaN gradients. A logit of −∞ has a loss of +∞, but NaN where q·w is 0, as in PyTorch.
+//! Targets need not sum to 1. A row with a NaN in logits or targets, with a logit of +∞, or of −∞ alone, has
+//! a NaN loss and NaN gradients. A logit of −∞ has a loss of +∞, but NaN where q·w is 0, as in PyTorch.
 #![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::cross_entropy::{check_smoothing, largest_and_ln_sums, sum_and_rest};
@@ -20,8 +21,8 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 /// An estimate from `cross_entropy`, not yet measured: `cargo bench --bench criterion -- soft_cross_entropy`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
 
-/// The loss of each row of `classes` logits with as many probabilities, and its log-sum-exp, rounded, and what the
-/// rounding left over, which [`Backward`] needs; no reduction over rows.
+/// The loss of each row of `classes` logits with as many probabilities, and its log-sum-exp, rounded, and
+/// what the rounding left over, which [`Backward`] needs; no reduction over rows.
 ///
 /// `weight` has one element per class; without it all are 1.
 ///
@@ -113,13 +114,13 @@ impl<T: Element> Forward<'_, T> {
     }
 }
 
-/// The gradient of the logits, and if wanted that of the targets, from the log-sum-exp of each row and its rest, as
-/// [`Forward`] gives them, and the gradient of each loss: `dloss·(ω·p[i] − q[i]·w[i])` with
+/// The gradient of the logits, and if wanted that of the targets, from the log-sum-exp of each row and its
+/// rest, as [`Forward`] gives them, and the gradient of each loss: `dloss·(ω·p[i] − q[i]·w[i])` with
 /// `p[i] = exp(z[i] − lse − rest)`, and `dloss·(1 − s)·w[i]·(lse + rest − z[i])`.
 ///
-/// The first is within `|dloss|·((2·|z[i] − lse| + 2·d + 16)·ω·p[i] + 6·q[i]·w[i])·u`, and `|dloss|·ω·p[i]` times the error
-/// of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are; the second within
-/// `|dloss|·(1 − s)·w[i]` times that error and `6·|lse − z[i]|·u`.
+/// The first is within `|dloss|·((2·|z[i] − lse| + 2·d + 16)·ω·p[i] + 6·q[i]·w[i])·u`, and `|dloss|·ω·p[i]`
+/// times the error of lse + rest, which is `(d + 5 + 6·ln classes)·u` however large the logits are; the
+/// second within `|dloss|·(1 − s)·w[i]` times that error and `6·|lse − z[i]|·u`.
 ///
 /// ```
 /// use gristmill::kernels::soft_cross_entropy::Backward;

@@ -1,11 +1,13 @@
 //! Softmax over rows: `y[i] = exp(x[i] − max x) / Σ exp(x[j] − max x)`.
 //!
-//! The exponentials are of numbers ≤ 0, so that nothing overflows. With d the additions that lead from an element to
-//! a sum of n (⌈min(n, 4096)/(4·lanes)⌉ + 6 + ⌈log₂⌈n/4096⌉⌉, see [`reduce`](super::reduce)) and u = 2⁻²⁴ (f32) or
-//! 2⁻⁵³ (f64), the relative error of y\[i\] is within `(d + ln n + 12 + |x[i] − max x|)·u`, as long as y\[i\] is not
-//! subnormal: 4u of each exponential, |x − max|·u of the rounded difference under it, 2u of the quotient.
+//! The exponentials are of numbers ≤ 0, so that nothing overflows. With d the additions that lead from an
+//! element to a sum of n (⌈min(n, 4096)/(4·lanes)⌉ + 6 + ⌈log₂⌈n/4096⌉⌉, see [`reduce`](super::reduce)) and u
+//! = 2⁻²⁴ (f32) or 2⁻⁵³ (f64), the relative error of y\[i\] is within `(d + ln n + 12 + |x[i] − max x|)·u`,
+//! as long as y\[i\] is not subnormal: 4u of each exponential, |x − max|·u of the rounded difference under
+//! it, 2u of the quotient.
 //!
-//! A row with a NaN or with +∞, and a row of −∞ alone, give NaN in every place, as in PyTorch. Elsewhere −∞ gives 0.
+//! A row with a NaN or with +∞, and a row of −∞ alone, give NaN in every place, as in PyTorch. Elsewhere −∞
+//! gives 0.
 
 use super::{compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::context;
@@ -43,7 +45,8 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
     })
 }
 
-/// The gradient of `x` from the softmax `y` and its gradient `dy`: `dx[i] = y[i]·(dy[i] − Σ y[j]·dy[j])` in each row.
+/// The gradient of `x` from the softmax `y` and its gradient `dy`: `dx[i] = y[i]·(dy[i] − Σ y[j]·dy[j])` in
+/// each row.
 ///
 /// Within `(2·|dy[i] − s| + (d + 1)·Σ|y·dy|)·|y[i]|·u`, where s is the sum and d as above, as long as
 /// `dy[i] − s` and `Σ|y·dy|` do not overflow; products that underflow count with a unit of the smallest
@@ -113,8 +116,8 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-/// Rows that fit in a register. It is stored whole where `y` goes on: the next row overwrites what is too much, and
-/// masked stores are slow on some CPUs.
+/// Rows that fit in a register. It is stored whole where `y` goes on: the next row overwrites what is too
+/// much, and masked stores are slow on some CPUs.
 #[inline(always)]
 fn short_rows<T: Element, S: Simd>(s: S, x: &[T], cols: usize, y: &mut [T]) {
     for (row, x) in x.chunks_exact(cols).enumerate() {

@@ -1,8 +1,10 @@
-//! Elementwise functions of one, two or three operands that need not be whole arrays: matrices with a row stride, rows,
-//! columns and numbers, read where they lie. The result has `rows × cols` elements without gaps.
+//! Elementwise functions of one, two or three operands that need not be whole arrays: matrices with a row
+//! stride, rows, columns and numbers, read where they lie. The result has `rows × cols` elements without
+//! gaps.
 //!
-//! An element is computed by the formula of [`map`](super::map), with the same bits: where an operand lies changes nothing.
-//! Of the functions of three numbers, `a·b + c` and both halves of `lerp` are rounded once behind their differences.
+//! An element is computed by the formula of [`map`](super::map), with the same bits: where an operand lies
+//! changes nothing. Of the functions of three numbers, `a·b + c` and both halves of `lerp` are rounded once
+//! behind their differences.
 
 use super::map::{Binary, Unary, pair, with_function};
 use super::{Operand as _, compiled_once, lengths};
@@ -14,8 +16,8 @@ use crate::simd::{Element, Float, Kernel, Simd};
 /// One side of an elementwise function of `rows × cols` elements.
 #[derive(Clone, Copy, Debug)]
 pub enum Operand<'a, T> {
-    /// Row i begins at element `i·stride` of the data; its elements are neighbours. A stride of `cols` has no gaps, one of
-    /// 0 gives the same row again.
+    /// Row i begins at element `i·stride` of the data; its elements are neighbours. A stride of `cols` has no
+    /// gaps, one of 0 gives the same row again.
     Matrix(&'a [T], usize),
     /// `cols` elements, the same in each row.
     Row(&'a [T]),
@@ -30,8 +32,8 @@ pub enum Operand<'a, T> {
 pub enum Ternary {
     /// a·b + c, rounded once where the instruction set has fused multiply-add.
     MulAdd,
-    /// From a to b by the weight c: `a + c·(b − a)`, or `b − (b − a)·(1 − c)` for c ≥ ½, as PyTorch has it: exactly a and b at
-    /// the ends.
+    /// From a to b by the weight c: `a + c·(b − a)`, or `b − (b − a)·(1 − c)` for c ≥ ½, as PyTorch has it:
+    /// exactly a and b at the ends.
     Lerp,
     /// b where a is not 0 (NaN is not), else c; exact.
     Where,
@@ -323,8 +325,9 @@ impl<T: Element> Part<'_, T> {
     }
 }
 
-/// A row to be read register by register, or a register's worth of one number to be read again and again: without a
-/// branch, of which the compiler would make a loop for each of the ways in which three operands can lie.
+/// A row to be read register by register, or a register's worth of one number to be read again and again:
+/// without a branch, of which the compiler would make a loop for each of the ways in which three operands can
+/// lie.
 #[derive(Clone, Copy)]
 struct Line<'a, T> {
     data: &'a [T],
@@ -361,7 +364,8 @@ fn each<T: Element, S: Simd, const N: usize>(
         let count = (y.len() - at).min(T::LANES);
         let y = &mut y[at..at + count];
         let here = Line { data: &*y, mask: 0 };
-        // A loop, since the closure of `map` on an array may stay a function of its own, which lacks the instructions.
+        // A loop, since the closure of `map` on an array may stay a function of its own, which lacks the
+        // instructions.
         let mut values = [s.splat(T::ZERO); N];
         for (value, line) in values.iter_mut().zip(lines) {
             *value = match line {
@@ -380,7 +384,8 @@ fn each<T: Element, S: Simd, const N: usize>(
 }
 
 /// The gradients of the operands of [`ternary`] from them and the gradient `dy` of the result, each of
-/// `shape[0] × shape[1]` elements, or empty if it is not wanted; of a row, a column or a number they are still to be added up.
+/// `shape[0] × shape[1]` elements, or empty if it is not wanted; of a row, a column or a number they are
+/// still to be added up.
 ///
 /// `a·b + c`: `dy·b`, `dy·a`, `dy`. Lerp: `dy·(1 − c)`, `dy·c`, `dy·(b − a)`, as long as the differences
 /// do not overflow. Where: 0, and `dy` for the one that was chosen.

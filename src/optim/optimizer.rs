@@ -12,7 +12,8 @@ pub trait Optimizer<T: Element = f32>: Send {
     /// [`Parameter::update`](crate::nn::Parameter::update).
     ///
     /// # Errors
-    /// [`Error::Value`](crate::Error::Value) for a hyperparameter outside its domain; then nothing is changed.
+    /// [`Error::Value`](crate::Error::Value) for a hyperparameter outside its domain; then nothing is
+    /// changed.
     fn step(&mut self) -> Result<()>;
 
     /// Clears the gradients of all parameters.
@@ -35,8 +36,8 @@ pub trait Optimizer<T: Element = f32>: Send {
     /// and groups, are replaced by those of the state.
     ///
     /// # Errors
-    /// [`Error::Value`](crate::Error::Value) or [`Error::Shape`](crate::Error::Shape) naming what is missing or does
-    /// not fit.
+    /// [`Error::Value`](crate::Error::Value) or [`Error::Shape`](crate::Error::Shape) naming what is missing
+    /// or does not fit.
     fn load_state_dict(&mut self, state: &StateDict<T>) -> Result<()>;
 }
 
@@ -66,8 +67,8 @@ macro_rules! optimizer {
             }
 
             /// In each step, scales the gradients so that their overall norm,
-            /// [`grad_norm`](crate::optim::grad_norm), is at most `limit`. The gradients stored in the parameters
-            /// stay unchanged.
+            /// [`grad_norm`](crate::optim::grad_norm), is at most `limit`. The gradients stored in the
+            /// parameters stay unchanged.
             #[must_use]
             pub fn clip_grad_norm(mut self, limit: f64) -> Self {
                 self.parameters.clip_norm = Some(limit);

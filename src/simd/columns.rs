@@ -7,15 +7,16 @@ use std::ops::Range;
 
 use super::{Element, Float, Simd};
 
-/// Elements of a tile, the rows of which a panel goes down before the next panel does: a quarter of L1 as f32.
+/// Elements of a tile, the rows of which a panel goes down before the next panel does: a quarter of L1 as
+/// f32.
 const TILE: usize = 2 * 1024;
 /// Registers of a panel that sums: with three sums each they fill the 16 registers of AVX2.
 const PANEL: usize = 2;
 
 /// K sums down the rows for each of the `columns`, to K equal parts of `sums`: `step` adds one row.
 ///
-/// The N slices of `x` hold the same rows of `cols`, the M slices of `params` one number for each of the `columns`. The
-/// rows are added one after the other.
+/// The N slices of `x` hold the same rows of `cols`, the M slices of `params` one number for each of the
+/// `columns`. The rows are added one after the other.
 #[inline(always)]
 pub(crate) fn sums<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
     s: S,
@@ -38,8 +39,8 @@ pub(crate) fn sums<T: Element, S: Simd, const N: usize, const M: usize, const K:
         while column < columns.end {
             let at = column - columns.start;
             let rest = columns.end - column;
-            // SAFETY: the columns from `column` on, at most `rest` of them, end within a row of `x` and, from `at` on,
-            // within `params` and each of the K parts of `sums`; `rows` are whole rows.
+            // SAFETY: the columns from `column` on, at most `rest` of them, end within a row of `x` and, from
+            // `at` on, within `params` and each of the K parts of `sums`; `rows` are whole rows.
             unsafe {
                 if rest >= PANEL * T::LANES {
                     let panel = Panel::<PANEL, true> { column, count: PANEL * T::LANES };
@@ -62,8 +63,9 @@ pub(crate) fn sums<T: Element, S: Simd, const N: usize, const M: usize, const K:
 
 /// `y = f(x, params)` in each row of `cols`; the params are one per column. P registers go down side by side.
 ///
-/// A register that would stick out at the end of a row is moved back over columns that are done: it computes the same
-/// results again. Masked stores, one in each row, would take longer; they remain for rows shorter than a register.
+/// A register that would stick out at the end of a row is moved back over columns that are done: it computes
+/// the same results again. Masked stores, one in each row, would take longer; they remain for rows shorter
+/// than a register.
 #[inline(always)]
 pub(crate) fn map<T: Element, S: Simd, const P: usize, const N: usize, const M: usize>(
     s: S,
@@ -82,8 +84,8 @@ pub(crate) fn map<T: Element, S: Simd, const P: usize, const N: usize, const M: 
         let mut column = 0;
         while column < cols {
             let rest = cols - column;
-            // SAFETY: each panel ends at or before `cols`, the length of `params` and of the rows of `x` and `y`;
-            // `rows` are whole rows.
+            // SAFETY: each panel ends at or before `cols`, the length of `params` and of the rows of `x` and
+            // `y`; `rows` are whole rows.
             unsafe {
                 if rest >= P * T::LANES {
                     let panel = Panel::<P, true> { column, count: P * T::LANES };
@@ -107,8 +109,8 @@ pub(crate) fn map<T: Element, S: Simd, const P: usize, const N: usize, const M: 
 
 /// `count` columns from `column` on, in P registers: whole ones, or one that is not full.
 ///
-/// The loops over registers count indices: adapters of iterators are left as calls where functions grow large, and a
-/// call that passes registers passes them through memory.
+/// The loops over registers count indices: adapters of iterators are left as calls where functions grow
+/// large, and a call that passes registers passes them through memory.
 #[derive(Clone, Copy)]
 struct Panel<const P: usize, const WHOLE: bool> {
     column: usize,
@@ -159,11 +161,12 @@ impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
         }
     }
 
-    /// Adds K sums down the rows to those from `at` on in each of the K parts of `sums`; there the `params` are, too.
+    /// Adds K sums down the rows to those from `at` on in each of the K parts of `sums`; there the `params`
+    /// are, too.
     ///
     /// # Safety
-    /// The columns are in each row of `x` (whole `rows`, by their elements) and, from `at` on, in `params` and the parts
-    /// of `sums`.
+    /// The columns are in each row of `x` (whole `rows`, by their elements) and, from `at` on, in `params`
+    /// and the parts of `sums`.
     #[inline(always)]
     unsafe fn sum<T: Element, S: Simd, const N: usize, const M: usize, const K: usize>(
         self,

@@ -1,13 +1,14 @@
-//! The floating-point environment of a thread: rounding mode, exception masks, and what becomes of subnormal numbers.
+//! The floating-point environment of a thread: rounding mode, exception masks, and the treatment of subnormal
+//! numbers.
 //!
-//! A process may change it behind our back: a library that was linked with `-ffast-math` flushes subnormal numbers from
-//! the moment it is loaded, audio code does so on purpose, interval arithmetic rounds upwards. So every kernel
-//! [`enter`]s the environment that it wants and leaves the one that it found, on each thread that works for it. As a
-//! rule they are the same, and that costs one read and one comparison.
+//! A process may change it behind our back: a library that was linked with `-ffast-math` flushes subnormal
+//! numbers from the moment it is loaded, audio code does so on purpose, interval arithmetic rounds upwards.
+//! So every kernel [`enter`]s the environment that its settings require and restores the previous one, on each
+//! of its threads. Usually the two are the same, which costs one read and one comparison.
 //!
-//! What counts are control bits. The status flags, which say that something overflowed or was inexact, are raised by
-//! kernels as by any other arithmetic; only where the environment had to be changed on x86, whose flags are in the same
-//! register, do they come back as they were, too.
+//! What counts are control bits. The status flags, which say that something overflowed or was inexact, are
+//! raised by kernels as by any other arithmetic; only where the environment had to be changed on x86, whose
+//! flags are in the same register, do they come back as they were, too.
 //!
 //! | | x86, x86-64 | AArch64 |
 //! |---|---|---|
@@ -15,7 +16,8 @@
 //! | subnormal results are flushed | after rounding | before rounding |
 //! | subnormal operands that are kept raise a flag | yes | no |
 //!
-//! On other architectures, and in Miri, the environment is taken to be the default one, and flushing is not available.
+//! On other architectures, and in Miri, the environment is taken to be the default one, and flushing is not
+//! available.
 
 use std::marker::PhantomData;
 
@@ -80,7 +82,8 @@ fn set_word(word: Word) {
     register::set_control(word);
 }
 
-/// Zeros with their signs in place of subnormal numbers: for what is stored where [`Environment::FLUSH`] is not to be had.
+/// Zeros with their signs in place of subnormal numbers: for what is stored where [`Environment::FLUSH`] is
+/// not to be had.
 #[inline(always)]
 pub(crate) fn normal_or_zero<T: Element, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     let least = if is::<T, f32>() { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE };
@@ -88,8 +91,9 @@ pub(crate) fn normal_or_zero<T: Element, S: Simd>(s: S, x: T::Vector<S>) -> T::V
     T::Vector::select(subnormal, s.splat(T::ZERO).copysign(x), x)
 }
 
-/// Whether arithmetic on this thread met a subnormal number since [`forget_subnormals`]: as an operand, where the
-/// processor says so, or as a result that lost digits. Not while they are flushed: then they cost nothing.
+/// Whether arithmetic on this thread met a subnormal number since [`forget_subnormals`]: as an operand, where
+/// the processor says so, or as a result that lost digits. Not while they are flushed: then they cost
+/// nothing.
 pub(crate) fn met_subnormals() -> bool {
     register::met_subnormals()
 }
@@ -130,12 +134,12 @@ mod register {
         word
     }
 
-    /// The word must have been read from the register but for bits of `CONTROL` and flags: bits that the processor does
-    /// not know would be a fault.
+    /// The word must have been read from the register but for bits of `CONTROL` and flags: bits that the
+    /// processor does not know would be a fault.
     pub fn set_control(word: Word) {
-        // SAFETY: the word has no bits but those that the register had or that all these processors have. The compiler
-        // takes the environment for the default one when it computes constants, which is what `KEEP` restores; what runs
-        // between two changes is behind calls that are not inlined.
+        // SAFETY: the word has no bits but those that the register had or that all these processors have. The
+        // compiler takes the environment for the default one when it computes constants, which is what `KEEP`
+        // restores; what runs between two changes is behind calls that are not inlined.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &word, options(nostack, preserves_flags)) };
     }
 
@@ -157,7 +161,8 @@ mod register {
     pub type Word = u64;
     pub const KEEP: Word = 0;
     pub const FLUSH: Option<Word> = Some(FLUSH_ALL);
-    /// Bits that change results or trap; the length and stride of short vectors and bits not yet assigned stay.
+    /// Bits that change results or trap; the length and stride of short vectors and bits not yet assigned
+    /// stay.
     pub const CONTROL: Word = FLUSH_ALL | ROUNDING | DEFAULT_NAN | TRAPS | ALTERNATE;
 
     const FLUSH_ALL: Word = 1 << 24;
@@ -179,8 +184,8 @@ mod register {
 
     /// As for x86.
     pub fn set_control(word: Word) {
-        // SAFETY: the register can be written in user mode, and bits that a processor does not know are ignored; for
-        // what the compiler assumes, see the x86 register.
+        // SAFETY: the register can be written in user mode, and bits that a processor does not know are
+        // ignored; for what the compiler assumes, see the x86 register.
         unsafe { asm!("msr fpcr, {}", in(reg) word, options(nostack, preserves_flags)) };
     }
 

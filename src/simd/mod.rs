@@ -1,13 +1,13 @@
 //! One virtual register of 64 bytes on every instruction set, and the choice of the set at run time.
 //!
-//! A kernel is a struct that implements [`Kernel`]: it is written once, generic over [`Simd`] and over the element
-//! type, and [`Dispatcher::run`] compiles it once per instruction set and calls the right copy.
+//! A kernel is a struct that implements [`Kernel`]: it is written once, generic over [`Simd`] and over the
+//! element type, and [`Dispatcher::run`] compiles it once per instruction set and calls the right copy.
 //!
-//! The tokens [`Avx512`], [`Avx2`] and [`Portable`] are witnesses: one can only be had when the CPU supports the
-//! instructions, every vector is made from a token, and so every operation on a vector is safe to call.
+//! The tokens [`Avx512`], [`Avx2`] and [`Portable`] are witnesses: one can only be had when the CPU supports
+//! the instructions, every vector is made from a token, and so every operation on a vector is safe to call.
 //!
-//! Everything below a kernel's `run` must be `#[inline(always)]`: only then is it compiled with the instructions that
-//! the trampoline turns on.
+//! Everything below a kernel's `run` must be `#[inline(always)]`: only then is it compiled with the
+//! instructions that the trampoline turns on.
 //!
 //! ```
 //! use gristmill::simd::{Dispatcher, Float, Kernel, Simd};
@@ -195,7 +195,8 @@ impl From<Avx512> for Dispatcher {
     }
 }
 
-/// Asks for the memory of `x` to be brought into the cache, without waiting for it; does nothing off x86-64 and in Miri.
+/// Asks for the memory of `x` to be brought into the cache, without waiting for it; does nothing off x86-64
+/// and in Miri.
 #[cfg(feature = "train")]
 #[inline]
 pub(crate) fn prefetch(x: &[u8]) {
@@ -242,8 +243,8 @@ pub trait Simd: Copy + fmt::Debug + Send + Sync + Into<Dispatcher> + 'static {
     /// 8 × u64, with the masks of the 8 × f64.
     type U64: Int<Self, Scalar = u64, Mask = <Self::F64 as Float<Self>>::Mask>;
 
-    /// Asks for the line of this address to be brought into the first-level cache, without waiting for it. A hint:
-    /// any address will do; nothing happens off x86-64 and in Miri.
+    /// Asks for the line of this address to be brought into the first-level cache, without waiting for it. A
+    /// hint: any address will do; nothing happens off x86-64 and in Miri.
     #[inline(always)]
     fn prefetch<T>(self, line: *const T) {
         prefetch_line::<T, false>(line);
@@ -255,7 +256,8 @@ pub trait Simd: Copy + fmt::Debug + Send + Sync + Into<Dispatcher> + 'static {
         prefetch_line::<T, true>(line);
     }
 
-    /// Runs the kernel, compiled with these instructions, in a function of its own, also from inside another kernel.
+    /// Runs the kernel, compiled with these instructions, in a function of its own, also from inside another
+    /// kernel.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
     /// `f(x)`, which the portable set of an x86-64 calls as a function of its own: what is long and used in
@@ -294,7 +296,8 @@ pub trait Simd: Copy + fmt::Debug + Send + Sync + Into<Dispatcher> + 'static {
         unsafe { T::Vector::load_ptr(self, from.as_ptr()) }
     }
 
-    /// The elements of `from`, at most [`lanes`](Simd::lanes) of them; the other lanes are 0. Reads nothing else.
+    /// The elements of `from`, at most [`lanes`](Simd::lanes) of them; the other lanes are 0. Reads nothing
+    /// else.
     #[inline(always)]
     fn load_partial<T: Element>(self, from: &[T]) -> T::Vector<Self> {
         // SAFETY: `from` holds `from.len()` elements; `load_ptr_partial` reads no more than a register.
@@ -373,12 +376,13 @@ pub trait Float<S: Simd>:
     /// `count` elements can be written at `to`.
     unsafe fn store_ptr_partial(self, to: *mut Self::Scalar, count: usize);
 
-    /// Reads `rows` registers, one every `stride` elements, and writes the transpose as a square of registers, one every
-    /// `to_stride` elements: `to[j · to_stride + i] = from[i · stride + j]`. Where `rows` is less than a register's
-    /// worth, the last row stands for the missing ones.
+    /// Reads `rows` registers, one every `stride` elements, and writes the transpose as a square of
+    /// registers, one every `to_stride` elements: `to[j · to_stride + i] = from[i · stride + j]`. Where
+    /// `rows` is less than a register's worth, the last row stands for the missing ones.
     ///
     /// # Safety
-    /// Each of the registers can be read, and each of a register's worth of registers can be written; `rows` is not 0.
+    /// Each of the registers can be read, and each of a register's worth of registers can be written; `rows`
+    /// is not 0.
     unsafe fn transpose_ptr(
         s: S,
         from: *const Self::Scalar,
@@ -389,8 +393,9 @@ pub trait Float<S: Simd>:
     );
 
     /// Chains of [`mul_add`](Float::mul_add)s along rows of memory, one for each lane: lane i becomes
-    /// `self[i] + factors[0] · from[i · stride] + factors[1] · from[i · stride + 1] + …`, in this order, over a register's
-    /// worth of terms. Where `rows` is less than a register's worth, the last row stands for the missing ones.
+    /// `self[i] + factors[0] · from[i · stride] + factors[1] · from[i · stride + 1] + …`, in this order, over
+    /// a register's worth of terms. Where `rows` is less than a register's worth, the last row stands for the
+    /// missing ones.
     ///
     /// # Safety
     /// A register can be read at `factors` and at the beginning of each of the `rows`, which are not 0.
@@ -419,8 +424,8 @@ pub trait Float<S: Simd>:
 
     /// `self · a + b`, rounded once where [`Isa::has_fma`].
     fn mul_add(self, a: Self, b: Self) -> Self;
-    /// [`mul_add`](Float::mul_add) in the first half of the lanes; what the others hold is not specified. Cheaper where
-    /// a register is a pair.
+    /// [`mul_add`](Float::mul_add) in the first half of the lanes; what the others hold is not specified.
+    /// Cheaper where a register is a pair.
     #[inline(always)]
     fn mul_add_front(self, a: Self, b: Self) -> Self {
         self.mul_add(a, b)
@@ -476,8 +481,8 @@ pub trait Float<S: Simd>:
     fn exponent_and_mantissa(self) -> Option<(Self, Self)> {
         None
     }
-    /// What a logarithm of `self` is, where an instruction chooses: `value` of positive finite lanes, −∞ of zeros, +∞ of
-    /// +∞, else NaN.
+    /// What a logarithm of `self` is, where an instruction chooses: `value` of positive finite lanes, −∞ of
+    /// zeros, +∞ of +∞, else NaN.
     #[inline(always)]
     fn logarithm_or(self, _value: Self) -> Option<Self> {
         None
@@ -542,7 +547,8 @@ pub trait Int<S: Simd>: Copy + fmt::Debug + Send + Sync + Add<Output = Self> + S
     fn lt(self, other: Self) -> Self::Mask;
     /// `if_true` where the mask is set, else `if_false`.
     fn select(mask: Self::Mask, if_true: Self, if_false: Self) -> Self;
-    /// The low and the high half of each 32-bit product; of 64-bit lanes, the products of their low 32 bits, and 0.
+    /// The low and the high half of each 32-bit product; of 64-bit lanes, the products of their low 32 bits,
+    /// and 0.
     fn mul_wide(self, other: Self) -> (Self, Self);
 }
 

@@ -14,7 +14,8 @@ pub struct Portable;
 
 impl Simd for Portable {
     const ISA: Isa = Isa::Portable;
-    /// Nominal: as the target may have AVX. With narrower registers the compiler keeps some accumulators in memory.
+    /// Nominal: as the target may have AVX. With narrower registers the compiler keeps some accumulators in
+    /// memory.
     const FILE: RegisterFile = RegisterFile { count: 16, parts: 2, mask: 0, masked_loads: false };
     type F32 = F32;
     type F64 = F64;
@@ -246,8 +247,8 @@ macro_rules! float {
             }
             #[inline(always)]
             fn to_bits(self) -> $bits {
-                // SAFETY: as many plain numbers of the same width. (An array mapped lane by lane is a loop, which
-                // the optimiser sees through slowly and not always.)
+                // SAFETY: as many plain numbers of the same width. (An array mapped lane by lane is a loop,
+                // which the optimiser sees through slowly and not always.)
                 $bits(unsafe { std::mem::transmute::<$wide, $wide_bits>(self.0) })
             }
             #[inline(always)]

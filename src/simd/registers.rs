@@ -20,8 +20,8 @@ impl RegisterFile {
         self.parts == 1
     }
 
-    /// Whether a virtual register is a pair of which the second half can be left out by a mask, and then need not be
-    /// computed ([`Float::mul_add_front`](super::Float::mul_add_front)).
+    /// Whether a virtual register is a pair of which the second half can be left out by a mask, and then need
+    /// not be computed ([`Float::mul_add_front`](super::Float::mul_add_front)).
     pub const fn has_fronts(self) -> bool {
         self.parts == 2 && self.masked_loads
     }

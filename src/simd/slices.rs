@@ -138,8 +138,9 @@ pub(crate) fn map3<T: Element, S: Simd>(
     }
 }
 
-/// Four accumulators that take the registers of `x` in turn, joined as ((0, 1), (2, 3)) and then in the lane tree.
-/// Lanes past the end are `fill`, which must be neutral. For up to a few thousand elements; see [`sum`] for more.
+/// Four accumulators that take the registers of `x` in turn, joined as ((0, 1), (2, 3)) and then in the lane
+/// tree. Lanes past the end are `fill`, which must be neutral. For up to a few thousand elements; see [`sum`]
+/// for more.
 #[inline(always)]
 fn fold4<T: Element, S: Simd>(
     s: S,
@@ -214,7 +215,8 @@ pub(crate) fn max_size<T: Element, S: Simd>(s: S, x: &[T]) -> T {
     if max.is_nan().any() { T::NAN } else { max.reduce_max() }
 }
 
-/// The product of all elements: four products of registers, joined as in a sum, then the lanes in their tree; 1 of none.
+/// The product of all elements: four products of registers, joined as in a sum, then the lanes in their tree;
+/// 1 of none.
 #[inline(always)]
 pub(crate) fn product<T: Element, S: Simd>(s: S, x: &[T]) -> T {
     let product = fold4::<T, S>(
@@ -305,9 +307,9 @@ impl<T: Element> Merge<T> {
     }
 }
 
-/// Σ f(x[i]): four accumulators and the lane tree within a [`BLOCK`], blocks merged in pairs. With L lanes and
-/// B = ⌈n / `BLOCK`⌉ blocks each term goes through at most ⌈min(n, `BLOCK`)/4L⌉ + 2 + log₂ L + ⌈log₂ B⌉ additions;
-/// for `f` that rounds once, the error is within (that + 1)·u·Σ|f(x[i])|, to first order.
+/// Σ f(x[i]): four accumulators and the lane tree within a [`BLOCK`], blocks merged in pairs. With L lanes
+/// and B = ⌈n / `BLOCK`⌉ blocks each term goes through at most ⌈min(n, `BLOCK`)/4L⌉ + 2 + log₂ L + ⌈log₂ B⌉
+/// additions; for `f` that rounds once, the error is within (that + 1)·u·Σ|f(x[i])|, to first order.
 #[inline(always)]
 pub(crate) fn sum<T: Element, S: Simd>(s: S, x: &[T], f: impl Fn(T::Vector<S>) -> T::Vector<S>) -> T {
     sum2(
@@ -339,11 +341,12 @@ pub(crate) fn sum2<T: Element, S: Simd>(
     merge.total()
 }
 
-// Below, slices stand in small arrays. Their loops count indices, because adapters of iterators are left as calls
-// where the closures grow large, and a call that passes registers passes them through memory. Lengths are compared
-// once, and not again for each register.
+// Below, slices stand in small arrays. Their loops count indices, because adapters of iterators are left as
+// calls where the closures grow large, and a call that passes registers passes them through memory. Lengths
+// are compared once, and not again for each register.
 
-/// `w[i] = f(r[i], w[i])` for several slices at once, all of the same length: N that are read, M that are replaced.
+/// `w[i] = f(r[i], w[i])` for several slices at once, all of the same length: N that are read, M that are
+/// replaced.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "see above")]
 pub(crate) fn update<T: Element, S: Simd, const N: usize, const M: usize>(
@@ -400,8 +403,8 @@ pub(crate) fn update<T: Element, S: Simd, const N: usize, const M: usize>(
 
 /// K sums over N slices at once: `step` adds the terms of one register each to the sums so far.
 ///
-/// A accumulators within a [`BLOCK`], joined in pairs; the sums of blocks are added up in order, then the lanes in
-/// their tree. For steps that round once the error is within
+/// A accumulators within a [`BLOCK`], joined in pairs; the sums of blocks are added up in order, then the
+/// lanes in their tree. For steps that round once the error is within
 /// `(min(n, 4096) / (A · lanes) + n/4096 + log₂ A + log₂ lanes + 1)·u·Σ|term|`.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "see above")]
@@ -463,8 +466,8 @@ pub(crate) fn sums<T: Element, S: Simd, const A: usize, const N: usize, const K:
     sums
 }
 
-/// `y[i]` from `x[0][i]` and `x[1][i]`, and a sum over them: `step` gives a register of y and adds its terms to the sum so
-/// far. In the order of [`sums`] with four accumulators.
+/// `y[i]` from `x[0][i]` and `x[1][i]`, and a sum over them: `step` gives a register of y and adds its terms
+/// to the sum so far. In the order of [`sums`] with four accumulators.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "see above")]
 pub(crate) fn map_and_sum<T: Element, S: Simd>(

@@ -6,7 +6,8 @@ mod register {
 
     pub fn read() -> u64 {
         let mut word = 0_u32;
-        // SAFETY: every processor of this architecture has the instruction, and it writes these four bytes only.
+        // SAFETY: every processor of this architecture has the instruction, and it writes these four bytes
+        // only.
         unsafe { asm!("stmxcsr [{}]", in(reg) &mut word, options(nostack, preserves_flags)) };
         u64::from(word)
     }
@@ -88,8 +89,8 @@ pub fn all() -> Vec<Within> {
     std::iter::once(("default", default)).chain(set).chain([traps]).collect()
 }
 
-/// Runs `f` in this environment, and checks that it leaves the control bits as they were. Where invalid operations,
-/// divisions by zero and overflows are traps, `f` must not do any of its own.
+/// Runs `f` in this environment, and checks that it leaves the control bits as they were. Where invalid
+/// operations, divisions by zero and overflows are traps, `f` must not do any of its own.
 pub fn run<R>((name, control_bits): Within, f: impl FnOnce() -> R) -> R {
     #[inline(never)]
     fn apart<R>(f: impl FnOnce() -> R) -> R {

@@ -23,7 +23,8 @@ impl<T: Copy> Guarded<T> {
     }
 
     fn new(values: &[T], at_end: bool) -> Self {
-        // SAFETY: a fresh mapping, of which the first and the last page lose all rights; the values fit between them.
+        // SAFETY: a fresh mapping, of which the first and the last page lose all rights; the values fit
+        // between them.
         unsafe {
             let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
             let inside = size_of_val(values).next_multiple_of(page);

@@ -15,8 +15,8 @@ pub fn on_every_isa(check: impl Fn(Isa)) {
     }
 }
 
-/// Runs `make` with every instruction set with fused multiply-add and 1, 2, 3 and 7 threads; all must give the same
-/// bits.
+/// Runs `make` with every instruction set with fused multiply-add and 1, 2, 3 and 7 threads; all must give
+/// the same bits.
 pub fn same_bits_everywhere<T: Element>(make: impl Fn() -> Vec<T>) {
     let mut expected: Option<Vec<u64>> = None;
     for isa in Isa::available().filter(|isa| isa.has_fma()) {

@@ -21,12 +21,13 @@ macro_rules! fuzz_target {
 }
 pub(crate) use fuzz_target;
 
-/// What the fuzzers call before the first input: memory that is freed at once is nothing for the tests beside this one.
+/// What the fuzzers call before the first input: memory that is freed at once is nothing for the tests beside
+/// this one.
 pub fn start() {}
 
-/// Runs `check` on the seeds of a target, and then on mutations of them, the same ones in every run, for half a second or
-/// as long as `GRISTMILL_FUZZ_SECONDS` says. An input that fails stays in a file; so does one that ends the process or
-/// never returns.
+/// Runs `check` on the seeds of a target, and then on mutations of them, the same ones in every run, for half
+/// a second or as long as `GRISTMILL_FUZZ_SECONDS` says. An input that fails stays in a file; so does one
+/// that ends the process or never returns.
 pub fn run(target: &str, check: impl Fn(&[u8])) {
     let seconds = std::env::var("GRISTMILL_FUZZ_SECONDS");
     let seconds = seconds.map_or(0.5, |seconds| seconds.parse().expect("GRISTMILL_FUZZ_SECONDS is a number"));

@@ -1,8 +1,9 @@
-//! Random graphs of operations on tensors, from bytes: shared inputs, broadcasts, views, cuts, several backward passes
-//! whose gradients add up. Each number and each gradient is checked against a tape of single numbers, which knows how
-//! much rounding may differ, and some gradients against central differences.
+//! Random graphs of operations on tensors, from bytes: shared inputs, broadcasts, views, cuts, several
+//! backward passes whose gradients add up. Each number and each gradient is checked against a tape of single
+//! numbers, which knows how much rounding may differ, and some gradients against central differences.
 //!
-//! The property test (`tests/tensors/graphs.rs`) and the fuzzer (`fuzz/fuzz_targets/autograd_graph.rs`) draw from it.
+//! The property test (`tests/tensors/graphs.rs`) and the fuzzer (`fuzz/fuzz_targets/autograd_graph.rs`) draw
+//! from it.
 
 #[path = "../registry/draw.rs"]
 #[allow(dead_code, clippy::duplicate_mod)]
@@ -282,14 +283,16 @@ impl Graph {
             return Err(format!("leaf {leaf} has no gradient of {}", node.number));
         };
         let analytic = gradient.to_vec()[element];
-        // The narrow slope is off by a third of what the two differ by, and by the rounding of its two totals.
+        // The narrow slope is off by a third of what the two differ by, and by the rounding of its two
+        // totals.
         let rounding: f64 = node
             .twin
             .ids
             .iter()
             .map(|&id| self.tape.error(id) + f64::EPSILON * self.tape.value(id).abs())
             .sum();
-        // Of a number that does not change, such as the variance of equal ones, the gradient is rounding alone.
+        // Of a number that does not change, such as the variance of equal ones, the gradient is rounding
+        // alone.
         let roots: Vec<(Id, f64)> = node.twin.ids.iter().copied().zip(seeds.to_vec()).collect();
         let Slope { error, .. } = self.tape.backward(&roots)[self.leaves[leaf].ids[element]];
         let bound = 2.0 * (wide - narrow).abs()

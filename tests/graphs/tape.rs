@@ -18,8 +18,8 @@ struct Parent {
 
 struct Number {
     value: f64,
-    /// How far another way of computing it may be off: to the first order, and of products, which may be of two zeros, to
-    /// the second.
+    /// How far another way of computing it may be off: to the first order, and of products, which may be of
+    /// two zeros, to the second.
     error: f64,
     parents: Vec<Parent>,
 }

@@ -89,7 +89,8 @@ fn means_far_above_the_deviation_do_not_reach_y() {
 
 #[test]
 fn blocks_of_rows_with_other_means_are_merged() {
-    // One block, whole ones, a last one of a row, an odd number of them; the mean climbs, jumps, or is far away.
+    // One block, whole ones, a last one of a row, an odd number of them; the mean climbs, jumps, or is far
+    // away.
     for rows in [128, 129, 256, 385, 1000, 2000] {
         let ramp = |i: usize| 1e-3 * i as f64;
         let jump = |i: usize| if i < 300 { 0.0 } else { 1e3 };
@@ -214,7 +215,8 @@ fn check_running<T: Element>(fixture: &serde_json::Value, relative: f64) {
 fn pytorch_agrees_on_running_statistics() {
     for fixture in fixture("batch_norm_running") {
         check_running::<f64>(&fixture, 1e-10);
-        // Three batches of values about 1, deviations of 0.1 and more: ten roundings of inputs ten times the deviation.
+        // Three batches of values about 1, deviations of 0.1 and more: ten roundings of inputs ten times the
+        // deviation.
         check_running::<f32>(&fixture, 100.0 * unit::<f32>());
     }
 }

@@ -1,4 +1,5 @@
-//! Conversions against the definition of their formats: all 2¹⁶ narrow numbers, and every rounding between them.
+//! Conversions against the definition of their formats: all 2¹⁶ narrow numbers, and every rounding between
+//! them.
 
 use crate::common::*;
 use gristmill::kernels::convert::*;

@@ -208,7 +208,8 @@ fn the_same_bits_on_every_isa_number_of_threads_and_order() {
 #[test]
 fn every_path_gives_the_same_bits_for_every_order() {
     use Order::{ColMajor, Padded, RowMajor, Scattered};
-    // A vector on either side, rows too few for whole tiles, k cut among the threads, several strips of packed B.
+    // A vector on either side, rows too few for whole tiles, k cut among the threads, several strips of
+    // packed B.
     let shapes = [
         [1, 600, 533],
         [533, 600, 1],
@@ -254,7 +255,8 @@ fn a_long_inner_dimension_is_summed() {
     assert_eq!(c, [k as f32]);
 }
 
-/// The first rows of a product of `m` rows in three layouts and packed before, with all that may follow the sums, row by row.
+/// The first rows of a product of `m` rows in three layouts and packed before, with all that may follow the
+/// sums, row by row.
 fn first_rows<T: Element>(shape: [usize; 3], layout: &str, packed: bool) -> Vec<T> {
     let ([m, k, n], scale) = (shape, T::from_f64(0.7));
     let most = 300 * k.max(n);
@@ -287,8 +289,8 @@ fn first_rows<T: Element>(shape: [usize; 3], layout: &str, packed: bool) -> Vec<
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_among_others() {
-    // Every way of summing one row: registers of columns, one after the other or blocks of k side by side, many columns,
-    // tails; k without, with one and with many blocks.
+    // Every way of summing one row: registers of columns, one after the other or blocks of k side by side,
+    // many columns, tails; k without, with one and with many blocks.
     let shapes =
         [(300, 50), (784, 10), (1300, 16), (513, 129), (40, 70), (3, 5), (600, 1), (256, 33), (1100, 1)];
     fn check<T: Element>(k: usize, n: usize, layout: &str, packed: bool) {
@@ -496,8 +498,8 @@ fn the_epilogue_has_the_same_bits_on_every_number_of_threads() {
 
 #[test]
 fn batches_have_the_bits_of_their_products() {
-    // Many small products, few large ones, one matrix for all, and heads of attention: rows of several matrices between
-    // each other.
+    // Many small products, few large ones, one matrix for all, and heads of attention: rows of several
+    // matrices between each other.
     for (count, [m, k, n]) in [(50, [7, 40, 9]), (3, [200, 210, 220]), (5, [1, 30, 20]), (0, [2, 2, 2])] {
         let (a, b, c) = (noise(count * m * k, 1), noise::<f32>(k * n, 2), noise::<f32>(count * m * n, 3));
         let expected: Vec<f32> = (0..count)

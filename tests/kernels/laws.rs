@@ -1,5 +1,5 @@
-//! What every kernel promises, of each in the registry: near its reference, the same bits everywhere, no byte read or
-//! written outside its operands, an error for operands that do not fit.
+//! What every kernel promises, of each in the registry: near its reference, the same bits everywhere, no byte
+//! read or written outside its operands, an error for operands that do not fit.
 
 use std::collections::BTreeSet;
 
@@ -42,8 +42,8 @@ fn the_readme_lists_every_family() {
     }
 }
 
-/// Runs `law` with cases of all kernels, or of those whose names begin with GRISTMILL_KERNELS, made from bytes that
-/// shrink.
+/// Runs `law` with cases of all kernels, or of those whose names begin with GRISTMILL_KERNELS, made from
+/// bytes that shrink.
 fn hold(cases: u32, law: impl Fn(&Kernel, &[u8]) -> Result<(), String>) {
     let chosen = std::env::var("GRISTMILL_KERNELS").unwrap_or_default();
     for kernel in kernels().filter(|kernel| kernel.name.starts_with(&chosen)) {
@@ -124,8 +124,8 @@ fn bits_are_the_same_on_every_isa_and_number_of_threads() {
     });
 }
 
-/// The same bits, and the caller's control bits untouched, whatever the process has set; and `subnormals` are obeyed on
-/// every instruction set alike.
+/// The same bits, and the caller's control bits untouched, whatever the process has set; and `subnormals` are
+/// obeyed on every instruction set alike.
 fn same_in_every_environment<T: Element>(case: &Case<T>, subnormals: Subnormals) -> Result<(), String> {
     let mut first: Option<Vec<Vec<T>>> = None;
     for isa in Isa::available() {

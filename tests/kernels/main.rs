@@ -1,4 +1,5 @@
-//! The kernels: each family against its reference, PyTorch and its promises, and all of them against the laws.
+//! The kernels: each family against its reference, PyTorch and its promises, and all of them against the
+//! laws.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -71,8 +71,8 @@ fn check_case<T: Element>(name: &str, x: &[f64], y: &[f64], dx: &[f64]) {
     };
     let inputs = narrow::<T>(x);
     let u = unit::<T>();
-    // f64: PyTorch's own error where it subtracts from 1. f32: the bounds above, and the rounding of x, which changes
-    // the functions by up to |x|·u relative.
+    // f64: PyTorch's own error where it subtracts from 1. f32: the bounds above, and the rounding of x, which
+    // changes the functions by up to |x|·u relative.
     let relative =
         |bound: f64, x: f64| if T::NAME == "f64" { 1e-10 } else { (bound + 3.0 * x.abs() + 1.0) * u };
     on_every_isa(|isa| {

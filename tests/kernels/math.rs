@@ -1,5 +1,5 @@
-//! The functions against exact values: the bounds of docs/NUMERICS.md on every instruction set, and the same bits on
-//! all that have fused multiply-add.
+//! The functions against exact values: the bounds of docs/NUMERICS.md on every instruction set, and the same
+//! bits on all that have fused multiply-add.
 
 use crate::common::narrow;
 use gristmill::kernels::map::{self, Binary, Unary};
@@ -277,8 +277,8 @@ fn exhaust(function: &Function) -> Vec<Worst> {
     all
 }
 
-/// All 2³² arguments of the functions named in GRISTMILL_FUNCTIONS (separated by commas; all if it is not set), and the
-/// exact values in f64. With GRISTMILL_BLESS=1 what was measured is written into the table.
+/// All 2³² arguments of the functions named in GRISTMILL_FUNCTIONS (separated by commas; all if it is not
+/// set), and the exact values in f64. With GRISTMILL_BLESS=1 what was measured is written into the table.
 #[test]
 #[ignore = "about a minute per function on two cores; run with --release -- --ignored --nocapture"]
 fn exhaustive_f32_stays_within_the_bounds() {
@@ -336,8 +336,9 @@ fn distance_f64(y: f64, nearest: f64) -> f64 {
     (y - nearest) * 2f64.powi(26 - exponent / 2) * 2f64.powi(26 - (exponent - exponent / 2))
 }
 
-/// The largest error over the exact values of tools/minimax.py. Functions that are one or two roundings have none: their
-/// value is compared with the same operations of the standard library, which are correctly rounded.
+/// The largest error over the exact values of tools/minimax.py. Functions that are one or two roundings have
+/// none: their value is compared with the same operations of the standard library, which are correctly
+/// rounded.
 fn measure_f64(isa: Isa, function: &Function) -> Worst {
     let mut values: Vec<(f64, f64, f64)> = fixture(function).collect();
     if values.is_empty() {
@@ -661,8 +662,8 @@ fn hashes(isa: Isa) -> String {
     lines
 }
 
-/// The bits of every function on every instruction set with fused multiply-add, also of other processors; the portable build
-/// for plain x86-64 has none and may differ. With GRISTMILL_BLESS=1 the file is written anew.
+/// The bits of every function on every instruction set with fused multiply-add, also of other processors; the
+/// portable build for plain x86-64 has none and may differ. With GRISTMILL_BLESS=1 the file is written anew.
 #[test]
 fn results_have_the_golden_hashes() {
     const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/math_hashes.txt");

@@ -1,6 +1,6 @@
 //! Everything that is `unsafe` in the kernels, at sizes that Miri can interpret:
-//! `cargo +nightly miri test --test kernels --test tensors memory::` looks at each access, on the portable instruction
-//! set.
+//! `cargo +nightly miri test --test kernels --test tensors memory::` looks at each access, on the portable
+//! instruction set.
 
 use gristmill::kernels::gemm::{MatMut, MatRef, PackedB, gemm, gemm_prepacked};
 use gristmill::{Context, Element};

@@ -99,7 +99,8 @@ fn standard_deviations_of_equals_of_one_and_of_none() {
     assert!(y.iter().all(|y| y.is_nan()));
 }
 
-/// Σ a·b of terms that cancel to a millionth of their size: the error is that of the terms, not of the result.
+/// Σ a·b of terms that cancel to a millionth of their size: the error is that of the terms, not of the
+/// result.
 #[test]
 fn dot_products_stay_within_the_bound_of_sums() {
     fn check<T: Element>() {

@@ -51,7 +51,8 @@ fn counts_and_places_see_special_values_at_every_place() {
     check::<f64>();
 }
 
-/// Half of the numbers take back what the others gave, but for a millionth: the error is within the bound all the same.
+/// Half of the numbers take back what the others gave, but for a millionth: the error is within the bound all
+/// the same.
 #[test]
 fn sums_that_cancel_stay_within_the_bound() {
     for len in [64, 1000, 4096, 70_000, 1_000_000] {
@@ -161,12 +162,14 @@ fn a_variance_does_not_depend_on_the_mean() {
     }
     on_every_isa(|isa| {
         for len in [2, 100, 5000, 100_000] {
-            // All alike: exactly 0, also where the square of the mean, or a sum, is beyond the largest number.
+            // All alike: exactly 0, also where the square of the mean, or a sum, is beyond the largest
+            // number.
             for x in [0.0, 0.1, 1e6, 1e30, -3e38] {
                 assert_eq!(variances(&vec![x as f32; len]), [0.0; 3], "{isa}: {len} × {x}");
                 assert_eq!(variances(&vec![x * 5e269; len]), [0.0; 3], "{isa}: {len} × {x} · 5e269");
             }
-            // ±spread around a mean ten million times the spread: the variance is spread² (spread is a power of two).
+            // ±spread around a mean ten million times the spread: the variance is spread² (spread is a power
+            // of two).
             let spread = 2f32.powi(-20);
             let x: Vec<f32> = (0..len).map(|i| 8.0 + if i % 2 == 0 { spread } else { -spread }).collect();
             assert_close(&format!("{isa} alternating"), &variances(&x), &[2f64.powi(-40); 3], 1e-4, 0.0);

@@ -9,8 +9,8 @@ fn mean_and_variance(x: &[f64]) -> (f64, f64) {
     (mean, x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / x.len() as f64)
 }
 
-/// The largest distance between the distribution of the numbers and `cdf` (Kolmogorov–Smirnov), times √n: above 1.95
-/// once in a thousand samples.
+/// The largest distance between the distribution of the numbers and `cdf` (Kolmogorov–Smirnov), times √n:
+/// above 1.95 once in a thousand samples.
 fn distance(mut x: Vec<f64>, cdf: impl Fn(f64) -> f64) -> f64 {
     x.sort_by(f64::total_cmp);
     let n = x.len() as f64;

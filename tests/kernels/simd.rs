@@ -442,7 +442,8 @@ macro_rules! conformance {
                         let from: Vec<$float> =
                             (0..(rows - 1) * stride + $lanes).map(|i| i as $float).collect();
                         let mut to = vec![-1.0; ($lanes - 1) * to_stride + $lanes];
-                        // SAFETY: `rows` registers lie in `from`, `stride` apart, and there is room for the square.
+                        // SAFETY: `rows` registers lie in `from`, `stride` apart, and there is room for the
+                        // square.
                         unsafe {
                             let (from, to) = (from.as_ptr(), to.as_mut_ptr());
                             S::$vector::transpose_ptr(s, from, stride, rows, to, to_stride);

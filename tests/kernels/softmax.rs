@@ -19,7 +19,8 @@ fn subnormal<T: Element>() -> f64 {
     4.0 * if T::NAME == "f32" { 2f64.powi(-149) } else { f64::from_bits(1) }
 }
 
-/// A bound made of units of `T` and a depth is met by the kernel, and by the reference with units of f64 and n additions.
+/// A bound made of units of `T` and a depth is met by the kernel, and by the reference with units of f64 and
+/// n additions.
 fn both<T: Element>(n: usize, bound: impl Fn(f64, f64) -> f64) -> f64 {
     bound(depth::<T>(n), unit::<T>()) + bound(n as f64, unit::<f64>()) + subnormal::<T>()
 }

@@ -13,8 +13,8 @@ pub enum Special {
     All,
 }
 
-/// Where the sizes, parameters and numbers of a case come from: bytes, which proptest shrinks and a fuzzer mutates.
-/// Where they end, numbers go on from a generator that they seed, and choices are the first.
+/// Where the sizes, parameters and numbers of a case come from: bytes, which proptest shrinks and a fuzzer
+/// mutates. Where they end, numbers go on from a generator that they seed, and choices are the first.
 pub struct Draw<'a> {
     bytes: &'a [u8],
     state: u64,

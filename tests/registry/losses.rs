@@ -225,7 +225,8 @@ fn depth<T: Element>(n: usize) -> f64 {
     n.min(4096).div_ceil(4 * T::LANES) as f64 + 6.0 + log2_ceil(n.div_ceil(4096))
 }
 
-/// What the kernel may be off, with its depth and units, and what the reference may be, with n additions in f64.
+/// What the kernel may be off, with its depth and units, and what the reference may be, with n additions in
+/// f64.
 fn both<T: Element>(n: usize, bound: impl Fn(f64, f64) -> f64) -> f64 {
     bound(depth::<T>(n), unit::<T>()) + bound(n as f64, unit::<f64>()) + smallest::<T>()
 }
@@ -248,7 +249,8 @@ impl Rule {
     fn draw(draw: &mut Draw, classes: usize) -> Self {
         let ignored = [None, Some(draw.below(classes)), Some(classes + 3)];
         Self {
-            // Numbers that every type has: a conversion when the kernel is called would round as the process says.
+            // Numbers that every type has: a conversion when the kernel is called would round as the process
+            // says.
             smoothing: draw.pick(&[0.0, 0.125, 1.0]),
             weighted: draw.flip(),
             ignore_index: draw.pick(&ignored),
@@ -286,7 +288,8 @@ impl Rule {
     }
 }
 
-/// The log-sum-exp of each row; as documented, a row that makes its loss NaN has one that makes its gradients NaN.
+/// The log-sum-exp of each row; as documented, a row that makes its loss NaN has one that makes its gradients
+/// NaN.
 fn logsumexp(logits: &[f64], classes: usize) -> Vec<f64> {
     let largest = reference::by_row(logits, classes, reference::max);
     let sums = reference::logsumexp(logits, classes);
@@ -613,7 +616,8 @@ fn nll_loss_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         })
 }
 
-/// Numbers like probabilities, which need not add up to 1; no infinite ones, which the documentation does not know.
+/// Numbers like probabilities, which need not add up to 1; no infinite ones, which the documentation does not
+/// know.
 fn probabilities<T: Element>(draw: &mut Draw, len: usize) -> Vec<T> {
     let mut targets: Vec<T> = draw.values(len, 0.0, 1.0);
     let infinite = |x: &&mut T| x.abs() == T::INFINITY;

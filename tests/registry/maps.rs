@@ -51,7 +51,8 @@ pub fn arguments<T: Element>(draw: &mut Draw, len: usize) -> Vec<T> {
     draw.values(len, -size, size)
 }
 
-/// The distance between subnormal numbers, of which a few may be lost where a result or a factor is subnormal.
+/// The distance between subnormal numbers, of which a few may be lost where a result or a factor is
+/// subnormal.
 fn subnormal<T: Element>() -> f64 {
     if T::NAME == "f32" { 0.5_f64.powi(149) } else { f64::from_bits(1) }
 }
@@ -87,8 +88,8 @@ fn gradient_near<T: Element>(op: Unary<T>, x: f64, dy: f64) -> Near {
     let exact = dy * slope;
     // The largest number whose reciprocal is normal.
     let largest = if T::NAME == "f32" { 126_f64.exp2() } else { 1022_f64.exp2() };
-    // Nothing is promised where the derivative or its product with dy leaves the range of T, nor where a derivative that
-    // is rounded to 0 meets an infinity.
+    // Nothing is promised where the derivative or its product with dy leaves the range of T, nor where a
+    // derivative that is rounded to 0 meets an infinity.
     let leaves = slope.abs() > largest || exact.is_finite() && exact.abs() > largest;
     if leaves || dy.is_infinite() && slope.abs() < 1e-3 {
         return Near { exact: 0.0, bound: f64::INFINITY };
@@ -149,7 +150,8 @@ pub fn operands<T: Element>(draw: &mut Draw, op: Binary, [a, b]: [usize; 2]) -> 
     [draw.values(a, low, 4.0), exponents.map(rounded).collect()]
 }
 
-/// What a function of two must give, at `len` places. What f64 rounds and T rounds again is as if rounded once.
+/// What a function of two must give, at `len` places. What f64 rounds and T rounds again is as if rounded
+/// once.
 pub fn pairs_near<T: Element>(
     op: Binary,
     len: usize,
@@ -252,7 +254,8 @@ fn gate<T: Element>(draw: &mut Draw) -> Case<T> {
         })
 }
 
-/// What so many roundings, one after the other, make of terms of a size: γ of the kernel and of its reference.
+/// What so many roundings, one after the other, make of terms of a size: γ of the kernel and of its
+/// reference.
 pub fn rounded<T: Element>(times: f64, size: f64) -> f64 {
     let steps = times * (unit::<T>() + unit::<f64>());
     steps / (1.0 - steps) * size

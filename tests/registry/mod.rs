@@ -1,7 +1,8 @@
 //! Every public kernel, once: how to make a case, how to call it, what it must give and how near.
 //!
-//! The laws (`tests/kernels/laws.rs`), the fuzzers (`fuzz/`) and the proof that no kernel was forgotten draw from
-//! this table. A kernel is one entry of [`KERNELS`], and a function that lays out a [`Case`] of it from a [`Draw`].
+//! The laws (`tests/kernels/laws.rs`), the fuzzers (`fuzz/`) and the proof that no kernel was forgotten draw
+//! from this table. A kernel is one entry of [`KERNELS`], and a function that lays out a [`Case`] of it from
+//! a [`Draw`].
 #![allow(dead_code)]
 
 mod draw;
@@ -31,7 +32,8 @@ pub struct Kernel {
     pub times: u32,
 }
 
-/// `"name" => function`, or `"name" => function; times`: an entry for each, made of a function generic over the element.
+/// `"name" => function`, or `"name" => function; times`: an entry for each, made of a function generic over
+/// the element.
 macro_rules! entries {
     ($($name:literal => $case:path $(; $times:literal)?),* $(,)?) => {
         &[$($crate::registry::Kernel { name: $name, f32: $case, f64: $case, times: [$($times,)? 1][0] }),*]
@@ -91,7 +93,8 @@ pub fn near(exact: Vec<f64>, bound: impl Fn(usize) -> f64) -> Vec<Near> {
     exact.into_iter().enumerate().map(|(i, exact)| Near { exact, bound: bound(i) }).collect()
 }
 
-/// The values of an output, each with its bound; NaN and infinities must be just that, whatever the bound is there.
+/// The values of an output, each with its bound; NaN and infinities must be just that, whatever the bound is
+/// there.
 pub fn strictly(exact: Vec<f64>, bound: impl Fn(usize) -> f64) -> Vec<Near> {
     near(exact.clone(), |i| if exact[i].is_finite() { bound(i) } else { 0.0 })
 }

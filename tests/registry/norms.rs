@@ -58,7 +58,8 @@ fn row_roundings(n: usize) -> f64 {
     n.min(4096) as f64 / 16.0 + n as f64 / 4096.0 + 20.0
 }
 
-/// `k·q·u`: what of the rounding of a mean can be left in x̂. The reference, in f64, has its own rounding of n elements.
+/// `k·q·u`: what of the rounding of a mean can be left in x̂. The reference, in f64, has its own rounding of
+/// n elements.
 fn rounding<T: Element>(k: f64, n: usize, largest: f64, rstd: f64) -> f64 {
     let shift = k * unit::<T>() * largest * rstd;
     k * unit::<T>() * (1.0 + shift * shift) + 4.0 * f64::EPSILON * (n as f64 + largest * rstd)

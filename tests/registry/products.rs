@@ -97,8 +97,8 @@ impl Product {
         Self { alpha, beta, a, b, c }
     }
 
-    /// C with its gaps, `then` done with each product, and the bounds: γ of a rounding per term, one per block of k and a
-    /// few at the end.
+    /// C with its gaps, `then` done with each product, and the bounds: γ of a rounding per term, one per
+    /// block of k and a few at the end.
     fn expected<T: Element>(
         self,
         [a, b, c]: [&[f64]; 3],

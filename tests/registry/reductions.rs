@@ -162,7 +162,8 @@ fn reduced<T: Element>(op: Reduce, x: &[f64], depth: f64) -> Near {
     within(expected(op, x), bound::<T>(op, x, depth))
 }
 
-/// Numbers of any size and mean; for products of `n` such that no product of some leaves the range; for counts with zeros.
+/// Numbers of any size and mean; for products of `n` such that no product of some leaves the range; for
+/// counts with zeros.
 fn numbers<T: Element>(draw: &mut Draw, op: Reduce, len: usize, n: usize) -> Vec<T> {
     match op {
         Reduce::Prod => {
@@ -277,7 +278,8 @@ fn prod_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .refuses("absurd rows", move |[x, dy], [], [dx]| reduce::prod_backward(x, dy, usize::MAX, dx))
 }
 
-/// A count or a place as a number. Counted, since a conversion of 0 may give −0 where the process rounds down.
+/// A count or a place as a number. Counted, since a conversion of 0 may give −0 where the process rounds
+/// down.
 fn place_as<T: Element>(place: usize) -> T {
     (0..place).fold(T::ZERO, |count, _| count + T::ONE)
 }

@@ -113,7 +113,8 @@ impl Config {
             let new = reference::stored(least::<T>(), self.exact(at, g, before));
             let penalty = if coupled && weight_decay != 0.0 { weight_decay * before[0].abs() } else { 0.0 };
             let size = g.abs() + penalty;
-            // What an error of 8·u·G in the gradient does to a part; of 12·u·G where two terms of it may cancel.
+            // What an error of 8·u·G in the gradient does to a part; of 12·u·G where two terms of it may
+            // cancel.
             let units = if let Rule::NAdam(_) = self.0 { 12.0 } else { 8.0 };
             let moved = [-1.0, 1.0].map(|sign| self.exact(at, g + sign * units * u * size, before));
             let effect = |part: usize| match size.is_finite() && before[0].is_finite() {
@@ -150,8 +151,8 @@ impl Config {
         all
     }
 
-    /// Of an optimizer after some steps: how many, the parameters, and the parts of the state; now and then of one whose
-    /// gradients stayed away, with a state about the smallest normal number.
+    /// Of an optimizer after some steps: how many, the parameters, and the parts of the state; now and then
+    /// of one whose gradients stayed away, with a state about the smallest normal number.
     fn draw_state<T: Element>(&self, draw: &mut Draw, len: usize) -> (u64, [Vec<T>; 4]) {
         let step = draw.pick(&[2, 1, 8, 3]);
         let faded = draw.below(4) == 1;
@@ -288,7 +289,8 @@ fn any<T: Element>(draw: &mut Draw) -> Case<T> {
     }
 }
 
-/// Three optimizers in one pass, each with a parameter of its own and a gradient that is scaled and clipped first.
+/// Three optimizers in one pass, each with a parameter of its own and a gradient that is scaled and clipped
+/// first.
 fn run<T: Element>(draw: &mut Draw) -> Case<T> {
     const NAMES: [[&str; 4]; 3] = [
         ["param of the first", "state 1 of the first", "state 2 of the first", "state 3 of the first"],

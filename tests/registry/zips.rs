@@ -23,8 +23,8 @@ enum Lie {
     Scalar,
 }
 
-/// The shape of a result: a matrix or, so that elements can be looked at one by one, a single row of as many elements as it
-/// has.
+/// The shape of a result: a matrix or, so that elements can be looked at one by one, a single row of as many
+/// elements as it has.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     rows: usize,

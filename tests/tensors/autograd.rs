@@ -1,5 +1,5 @@
-//! Derivatives of operations, over all axes and ways to broadcast, and of layers against central differences, and the
-//! promises of the tape.
+//! Derivatives of operations, over all axes and ways to broadcast, and of layers against central differences,
+//! and the promises of the tape.
 
 use crate::common::noise;
 use gristmill::autograd::{
@@ -41,7 +41,8 @@ pub fn view(x: &T64) -> Result<T64> {
         .transpose(0, last)
 }
 
-/// Checks `f` on the inputs as they are, on views of them, and with the first input used in all places that it fits.
+/// Checks `f` on the inputs as they are, on views of them, and with the first input used in all places that
+/// it fits.
 #[track_caller]
 fn check(f: impl Fn(&[T64]) -> Result<T64>, inputs: &[T64]) {
     gradcheck(&f, inputs).unwrap();

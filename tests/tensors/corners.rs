@@ -1,4 +1,5 @@
-//! Corners where PyTorch's answer is the expected one: no axes, scalars, tensors of nothing, axes named twice.
+//! Corners where PyTorch's answer is the expected one: no axes, scalars, tensors of nothing, axes named
+//! twice.
 
 use gristmill::kernels::norm::Norm;
 use gristmill::{Result, Tensor};

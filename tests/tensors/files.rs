@@ -1,5 +1,5 @@
-//! Tensors in files of NumPy and of safetensors, and in arrays of ndarray: what is written is read, what is damaged is
-//! an error.
+//! Tensors in files of NumPy and of safetensors, and in arrays of ndarray: what is written is read, what is
+//! damaged is an error.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The gradcheck of every operation on tensors: a table that none of them can be missing from. What is special of a family,
-//! such as every way to broadcast, stands in the other files.
+//! The gradcheck of every operation on tensors: a table that none of them can be missing from. What is
+//! special of a family, such as every way to broadcast, stands in the other files.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Absurd arguments of the methods of tensors: an error that names the operation, or a result that can be used; never a
-//! panic, and never memory for what cannot be.
+//! Absurd arguments of the methods of tensors: an error that names the operation, or a result that can be
+//! used; never a panic, and never memory for what cannot be.
 
 use std::panic::catch_unwind;
 

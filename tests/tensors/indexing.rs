@@ -1,4 +1,5 @@
-//! What takes tensors apart and puts them together, against naive loops; derivatives against central differences.
+//! What takes tensors apart and puts them together, against naive loops; derivatives against central
+//! differences.
 // `1..-1` is all but the ends.
 #![allow(clippy::reversed_empty_ranges)]
 

@@ -1,6 +1,6 @@
 //! Everything that is `unsafe` in storage, views, tape and threads, at sizes that Miri can interpret:
-//! `cargo +nightly miri test --test kernels --test tensors memory::` looks at each access, on the portable instruction
-//! set.
+//! `cargo +nightly miri test --test kernels --test tensors memory::` looks at each access, on the portable
+//! instruction set.
 
 use gristmill::nn::{BatchNorm1d, Dropout, LayerNorm, Linear, Module, ReLU, Residual, Sequential};
 use gristmill::optim::{Adam, Optimizer};

@@ -1,4 +1,5 @@
-//! Numbers that are known to break such libraries: means far from zero, infinite logits, huge variances, batches of one.
+//! Numbers that are known to break such libraries: means far from zero, infinite logits, huge variances,
+//! batches of one.
 
 use gristmill::kernels::norm::Norm;
 use gristmill::nn::{BatchNorm1d, Dropout, LayerNorm, Module};
@@ -81,7 +82,8 @@ fn a_batch_of_one_is_refused_in_training_and_served_afterwards() {
     let norm = BatchNorm1d::<f32>::new(3).unwrap();
     let x = tensor::<f32>(&[1.0, 2.0, 3.0], [1, 3]);
     let y = norm.forward(&x);
-    // PyTorch refuses: one value has no variance. With a biased variance of 0 the result would be beta, whatever x is.
+    // PyTorch refuses: one value has no variance. With a biased variance of 0 the result would be beta,
+    // whatever x is.
     assert!(y.is_err(), "{y:?}");
     norm.eval();
     let y = norm.forward(&x).unwrap().to_vec();

@@ -1,4 +1,5 @@
-//! Gradients that are ordinary numbers come out as such, however large or small the numbers are that they are made of.
+//! Gradients that are ordinary numbers come out as such, however large or small the numbers are that they are
+//! made of.
 
 use gristmill::autograd::{CrossEntropyOptions, Reduction};
 use gristmill::{Element, Result, Tensor};

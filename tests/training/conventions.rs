@@ -80,7 +80,8 @@ fn what_does_not_fit_a_layout_is_named() {
 fn a_linear_layer_of_needle_draws_as_needle_does() {
     let (mut rng, mut same) = (Rng::seed(4), Rng::seed(4));
     let layer: Linear<f64> = Preset::Needle.linear(30, 20, &mut rng).unwrap();
-    // Weight first, of [inputs, outputs]; then the bias as a weight of [outputs, 1], whose inputs are the outputs.
+    // Weight first, of [inputs, outputs]; then the bias as a weight of [outputs, 1], whose inputs are the
+    // outputs.
     let weight: T64 = kaiming_uniform([30, 20], Fan::Out, Nonlinearity::ReLU, &mut same).unwrap();
     let bias: T64 = kaiming_uniform([20, 1], Fan::Out, Nonlinearity::ReLU, &mut same).unwrap();
     assert!(layer.weight().value().equals(&weight));

@@ -633,7 +633,8 @@ mod loading {
         assert_eq!(orders.len(), 5, "every epoch has another order");
         assert_ne!(epoch(&loader()), epoch(&loader().shuffle(Rng::seed(5))));
 
-        // The stated derivation: an epoch is a split of the generator, its order is drawn from the first split of it.
+        // The stated derivation: an epoch is a split of the generator, its order is drawn from the first
+        // split of it.
         let mut rng = Rng::seed(4);
         let expected: Vec<_> = (0..2).map(|_| rng.split().split().permutation(50)).collect();
         let loader = loader();

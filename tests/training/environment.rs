@@ -66,8 +66,8 @@ fn a_training_has_the_same_bits_in_every_floating_point_environment() {
             for within in environment::all() {
                 let bits = environment::run(within, run);
                 assert!(bits == expected, "optimizer {which}, {threads} threads, {}", within.0);
-                // What lies between the kernels, a bound of initial weights or a mean, rounds as the process says, but
-                // meets no subnormal numbers.
+                // What lies between the kernels, a bound of initial weights or a mean, rounds as the process
+                // says, but meets no subnormal numbers.
                 if within.0.starts_with("flush") {
                     assert!(environment::run(within, || train(which)).unwrap() == expected, "{}", within.0);
                 }

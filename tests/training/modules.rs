@@ -238,7 +238,8 @@ fn a_module_of_ones_own_needs_two_functions_and_a_list_has_names() {
     assert!(summary.lines().nth(1).unwrap().contains("[4, 5]"), "{summary}");
 }
 
-/// A model with every layer that works on rows: residual blocks with this normalisation, and an end of this kind.
+/// A model with every layer that works on rows: residual blocks with this normalisation, and an end of this
+/// kind.
 fn row_by_row(norm: usize, end: usize, rng: &mut Rng) -> Result<Sequential> {
     let normalised = |model: Sequential, width: usize| -> Result<Sequential> {
         Ok(match norm {
@@ -263,7 +264,8 @@ fn row_by_row(norm: usize, end: usize, rng: &mut Rng) -> Result<Sequential> {
     })
 }
 
-/// A layer packs its weight when it was called some times in inference: what is packed must be the present weight.
+/// A layer packs its weight when it was called some times in inference: what is packed must be the present
+/// weight.
 #[test]
 fn a_layer_that_serves_follows_every_change_of_its_weight() {
     let mut rng = Rng::seed(5);

@@ -50,8 +50,8 @@ fn training_gives_the_same_bits_on_every_isa_and_number_of_threads() {
     assert_ne!(train(1).unwrap(), train(2).unwrap());
 }
 
-/// The SHA-256 of all parameters and states after 100 steps on the real images, stored: the same on every machine with
-/// fused multiply-add. With GRISTMILL_BLESS=1 the file is written anew.
+/// The SHA-256 of all parameters and states after 100 steps on the real images, stored: the same on every
+/// machine with fused multiply-add. With GRISTMILL_BLESS=1 the file is written anew.
 #[test]
 fn a_hundred_steps_give_the_stored_hash() {
     use sha2::{Digest, Sha256};
@@ -277,7 +277,8 @@ fn check_optimizer<T: Element>(
         let grad = Tensor::from_slice(&narrow::<T>(&numbers(grad)), [7]).unwrap();
         parameter.tensor().mul(&grad).unwrap().sum().unwrap().backward().unwrap();
         optimizer.step().unwrap();
-        // Gradients rounded to f32 move Adam's direction by a few u where they are near 0; 12 steps of at most 0.1.
+        // Gradients rounded to f32 move Adam's direction by a few u where they are near 0; 12 steps of at
+        // most 0.1.
         let tolerance = if T::NAME == "f64" { 1e-10 } else { 2000.0 * unit::<T>() };
         let name = format!("{} step {step}", case["name"]);
         assert_close(&name, &parameter.value().to_vec(), &numbers(expected), tolerance, tolerance);
@@ -370,8 +371,8 @@ impl<M: Module> Module for Plain<M> {
     }
 }
 
-/// Linear → ReLU → Dropout → Residual(Linear → norm → ReLU → Dropout → Linear → norm) → ReLU → norm → ReLU, from the
-/// same random numbers, each layer behind `wrap`.
+/// Linear → ReLU → Dropout → Residual(Linear → norm → ReLU → Dropout → Linear → norm) → ReLU → norm → ReLU,
+/// from the same random numbers, each layer behind `wrap`.
 macro_rules! network {
     ($wrap:expr, $p:expr) => {{
         let mut rng = Rng::seed(9);

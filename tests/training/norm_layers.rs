@@ -1,4 +1,5 @@
-//! Normalising, embedding and activating layers with parameters: their derivatives, PyTorch's defaults and bad input.
+//! Normalising, embedding and activating layers with parameters: their derivatives, PyTorch's defaults and
+//! bad input.
 
 use crate::common::{assert_close, data, fixture, noise};
 use gristmill::autograd::{BatchStatistics, Reduction, gradcheck};

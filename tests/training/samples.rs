@@ -1,4 +1,5 @@
-//! Samples of any type: rows of tensors, splits, samplers, batches of one's own, tables and idx files of any type.
+//! Samples of any type: rows of tensors, splits, samplers, batches of one's own, tables and idx files of any
+//! type.
 
 use std::collections::BTreeSet;
 use std::fs;

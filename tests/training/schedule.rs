@@ -10,7 +10,8 @@ use gristmill::{Error, Tensor};
 
 /// PyTorch multiplies from step to step: a rounding or two for each of the 20 steps.
 const RELATIVE: f64 = 20.0 * f64::EPSILON;
-/// Its recursion for the cosine divides by what is almost 0 at the lowest point; 4e-14 is what it is off then.
+/// Its recursion for the cosine divides by what is almost 0 at the lowest point; 4e-14 is what it is off
+/// then.
 const ABSOLUTE: f64 = 1e-13;
 
 fn rates(schedule: &dyn LRScheduler, steps: u64) -> Vec<f64> {
@@ -145,7 +146,8 @@ fn a_plateau_knows_its_direction_and_threshold() {
     }
 }
 
-/// A part of the best is a part of its size: losses below 0, such as a likelihood's, stand still as others do.
+/// A part of the best is a part of its size: losses below 0, such as a likelihood's, stand still as others
+/// do.
 #[test]
 fn a_relative_threshold_is_a_part_of_the_size_of_the_best() {
     let worse: Vec<f64> = (0..12).map(|i| -1.0 + 5e-5 * f64::from(i)).collect();

@@ -168,8 +168,8 @@ fn the_two_layer_net_in_f64_is_as_in_the_source() {
     two_layer_net_is_as_in_the_source::<f64>();
 }
 
-/// The source ends between 1e-6 and 1e-4. The draw decides how fast the slowest direction falls: of seeds 0 to 11 in f64
-/// three end below, down to 4e-9, none above. The median is what can be compared.
+/// The source ends between 1e-6 and 1e-4. The draw decides how fast the slowest direction falls: of seeds 0
+/// to 11 in f64 three end below, down to 4e-9, none above. The median is what can be compared.
 #[track_caller]
 fn the_median_end_is_in_the_range_of_the_source<T: Element>() {
     let [by_hand, ..] = two_layer_net::ways::<T>();
@@ -215,8 +215,8 @@ fn linear_regression_learns_the_truth_less_the_decay() {
         0.0,
     );
     for fit in &fits {
-        // Without decay 1e-3. With it what is left of the errors makes the steps noisy, and the sample of 10,000 has
-        // moments that are off by 1/√10,000.
+        // Without decay 1e-3. With it what is left of the errors makes the steps noisy, and the sample of
+        // 10,000 has moments that are off by 1/√10,000.
         let bound = if fit.factor == 1.0 { 1e-3 } else { 1e-3 + 0.15 * (1.0 - fit.factor) };
         for (learned, truth) in fit.learned.iter().zip(linear_regression::TRUTH) {
             let error = (learned - fit.factor * truth).abs();

@@ -128,8 +128,8 @@ fn eight_threads_through_one_model_get_the_bits_of_one() {
     assert!(model.parameters().iter().all(|parameter| parameter.grad().is_none()));
 }
 
-/// Who runs a model while it learns changes nothing of what it learns. That nobody sees half of a change of a parameter is
-/// tested where its value lives.
+/// Who runs a model while it learns changes nothing of what it learns. That nobody sees half of a change of a
+/// parameter is tested where its value lives.
 #[test]
 fn a_model_learns_the_same_while_others_run_it() {
     let train = |model: &Linear| -> Result<Vec<u32>> {

@@ -151,8 +151,8 @@ pub unsafe fn set_variables(threads: usize) {
         ] {
             std::env::set_var(variable, &threads);
         }
-        // Idle threads spin for 2^n cycles, and for so many milliseconds: long enough for their own next call, short
-        // enough to sleep before the next contender's turn.
+        // Idle threads spin for 2^n cycles, and for so many milliseconds: long enough for their own next
+        // call, short enough to sleep before the next contender's turn.
         std::env::set_var("OPENBLAS_THREAD_TIMEOUT", "16");
         std::env::set_var("KMP_BLOCKTIME", "5");
         std::env::set_var("MKL_DYNAMIC", "FALSE");

@@ -1,5 +1,5 @@
-//! burn on the CPU, with its Flex backend, which computes at once: nothing is put off. Its threads are those of rayon's
-//! global pool.
+//! burn on the CPU, with its Flex backend, which computes at once: nothing is put off. Its threads are those
+//! of rayon's global pool.
 
 use std::rc::Rc;
 

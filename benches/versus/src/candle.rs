@@ -1,4 +1,5 @@
-//! candle on the CPU. Operations are called on tensors that exist already and that no gradient is recorded for.
+//! candle on the CPU. Operations are called on tensors that exist already and that no gradient is recorded
+//! for.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -61,8 +62,8 @@ fn broken(error: Error) -> Box<dyn Contender> {
     native(NAME, (), move |()| Err(message.clone().into()), |()| vec![])
 }
 
-/// Products use so many threads of rayon's global pool as RAYON_NUM_THREADS says, which candle reads each time.
-/// Softmax and layer normalisation use all of that pool, and long maps a pool of candle's own, of
+/// Products use so many threads of rayon's global pool as RAYON_NUM_THREADS says, which candle reads each
+/// time. Softmax and layer normalisation use all of that pool, and long maps a pool of candle's own, of
 /// CANDLE_NUM_THREADS or, without it, RAYON_NUM_THREADS.
 fn check_threads(threads: usize) -> Result<()> {
     match candle_core::utils::get_num_threads() {
@@ -107,7 +108,8 @@ fn product(op: &str, [m, k, n]: [usize; 3]) -> Result<Option<Box<dyn Contender>>
     Ok(Some(kept(move || a.matmul(&b))))
 }
 
-/// Maps without broadcasting. Functions of one number get numbers in [0.5, 2.5) where they want positive ones.
+/// Maps without broadcasting. Functions of one number get numbers in [0.5, 2.5) where they want positive
+/// ones.
 fn one_to_one(op: &str, len: usize) -> Result<Option<Box<dyn Contender>>> {
     let (x, b) = (put(len, 1)?, put(len, 2)?);
     let positive = (&x + 1.5)?;

@@ -1,4 +1,5 @@
-//! What is raced: names of the table's cases, by family and group. Each group gets a geometric mean of its own.
+//! What is raced: names of the table's cases, by family and group. Each group gets a geometric mean of its
+//! own.
 
 use crate::kernels::expand;
 

@@ -7,8 +7,8 @@ use crate::blas::{Blas, Real};
 use crate::kernels::{dimensions, numbers};
 use crate::race::{Contender, Result, native};
 
-/// Operands as they are stored, in memory like that of gristmill's contender: where a matrix begins in its cache line
-/// changes the times.
+/// Operands as they are stored, in memory like that of gristmill's contender: where a matrix begins in its
+/// cache line changes the times.
 struct Problem<T: Element> {
     shape: [usize; 3],
     transposed: [bool; 2],

@@ -1,5 +1,5 @@
-//! Whole trainings: gristmill's side. What is raced is a step on the next batch of a training that goes on, so that a
-//! part of it, an epoch say, is so many steps.
+//! Whole trainings: gristmill's side. What is raced is a step on the next batch of a training that goes on,
+//! so that a part of it, an epoch say, is so many steps.
 
 use std::rc::Rc;
 
@@ -18,7 +18,8 @@ const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data");
 const STEPS: usize = 1000;
 
 /// A training by its name: `job/mlp_resnet/f32/10x100x100` is ten epochs of batches of 100, hidden 100;
-/// `job/mlp/f32/8x100` eight of batches of 100; `job/dqn/f32/20x64` twenty times 1,000 steps of batches of 64.
+/// `job/mlp/f32/8x100` eight of batches of 100; `job/dqn/f32/20x64` twenty times 1,000 steps of batches of
+/// 64.
 pub struct Job {
     network: Network,
     pub parts: usize,

@@ -278,8 +278,8 @@ fn main() -> Result<()> {
     unsafe { blas::set_variables(threads) };
     // With this thread in it, one thread needs no hand-over.
     rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
-    // glibc gives freed memory back and faults it in again in each step of who allocates, unless once a block of nearly
-    // 32 MiB was freed.
+    // glibc gives freed memory back and faults it in again in each step of who allocates, unless once a block
+    // of nearly 32 MiB was freed.
     drop(std::hint::black_box(vec![0_u8; 31 << 20]));
 
     let ids = wanted(&config)?;

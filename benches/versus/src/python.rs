@@ -51,7 +51,8 @@ pub struct Python {
 }
 
 impl Python {
-    /// Starts `rivals.py` for a framework; what fails is named on stderr. Its threads come from the environment.
+    /// Starts `rivals.py` for a framework; what fails is named on stderr. Its threads come from the
+    /// environment.
     pub fn start(environment: &Path, framework: &'static str, threads: usize) -> Option<Self> {
         let start = || -> Result<Self> {
             let python = environment.join("bin/python");
@@ -71,7 +72,8 @@ impl Python {
         start().inspect_err(|error| eprintln!("{framework}: {error}, skipped")).ok()
     }
 
-    /// A contender for a case, in a variant where the framework has several; whether it has any shows when it runs.
+    /// A contender for a case, in a variant where the framework has several; whether it has any shows when it
+    /// runs.
     pub fn contender<'a>(&self, id: &str, [variant, argument]: [&str; 2]) -> Box<dyn Contender + 'a> {
         let name = if variant.is_empty() { self.name.to_owned() } else { format!("{} {variant}", self.name) };
         let set_up = Some(format!("case {id} {argument}"));

@@ -1,5 +1,5 @@
-//! Contenders take turns, round by round, so that whatever slows the machine slows all of them; a round's times are
-//! compared with one another only.
+//! Contenders take turns, round by round, so that whatever slows the machine slows all of them; a round's
+//! times are compared with one another only.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -128,8 +128,8 @@ fn quantile(values: &[f64], fraction: f64) -> f64 {
     values[((values.len() - 1) as f64 * fraction).round() as usize]
 }
 
-/// Nobody is timed on wrong answers: a rival that fails or errs is named on stderr and leaves; gristmill doing so is
-/// an error.
+/// Nobody is timed on wrong answers: a rival that fails or errs is named on stderr and leaves; gristmill
+/// doing so is an error.
 fn sound<'a>(race: &mut Race<'a>) -> Result<Vec<Box<dyn Contender + 'a>>> {
     let mut sound = Vec::new();
     for (index, mut contender) in race.contenders.drain(..).enumerate() {
@@ -176,7 +176,8 @@ pub fn run(mut race: Race<'_>, pace: Pace) -> Result<Score> {
     Ok(Score { id: race.id, standings: standings.collect() })
 }
 
-/// Runs a job of so many parts, each of so many steps, part by part in turns. There is no warm-up: a job has none.
+/// Runs a job of so many parts, each of so many steps, part by part in turns. There is no warm-up: a job has
+/// none.
 pub fn run_job(mut race: Race<'_>, parts: usize, steps: usize, pace: Pace) -> Result<Score> {
     let mut contenders = std::mem::take(&mut race.contenders);
     let mut times = vec![Vec::new(); contenders.len()];

@@ -138,8 +138,8 @@ impl<T: Element> Tensor<T> {
         self.prod_axes(all_axes(self), false)
     }
 
-    /// The products over `axes`; negative axes count from the end. With `keep_axes` the axes stay, with length 1.
-    /// The gradient of an element is the product of the others, even where elements are 0.
+    /// The products over `axes`; negative axes count from the end. With `keep_axes` the axes stay, with
+    /// length 1. The gradient of an element is the product of the others, even where elements are 0.
     ///
     /// # Errors
     /// [`Error::Shape`] if an axis does not exist or is named twice.

@@ -12,8 +12,9 @@ use crate::simd::{Element, Float, Kernel, Simd, columns, slices};
 
 /// The gradients of [`Forward`](super::Forward), given its `x`, `gamma`, `mean` and `rstd`.
 ///
-/// `dgamma = Σ dy·x̂`, `dbeta = Σ dy` and, with means over the column, `dx = rstd·γ·(dy − mean(dy) − x̂·mean(dy·x̂))`.
-/// All outputs are overwritten. `dgamma` is within `k·q·u·Σ|dy|·(|x̂| + 1)` and `dbeta` within `k·u·Σ|dy|`.
+/// `dgamma = Σ dy·x̂`, `dbeta = Σ dy` and, with means over the column,
+/// `dx = rstd·γ·(dy − mean(dy) − x̂·mean(dy·x̂))`. All outputs are overwritten. `dgamma` is within
+/// `k·q·u·Σ|dy|·(|x̂| + 1)` and `dbeta` within `k·u·Σ|dy|`.
 #[derive(Debug, Default)]
 pub struct Backward<'a, T> {
     /// Whole rows, at least two.
@@ -26,8 +27,8 @@ pub struct Backward<'a, T> {
     pub mean: &'a [T],
     /// One element per column, from [`Forward`](super::Forward).
     pub rstd: &'a [T],
-    /// Where a ReLU followed: `dy` is the gradient of its result, and all gradients have the bits that they have
-    /// if that of the ReLU is computed first. `None` by default.
+    /// Where a ReLU followed: `dy` is the gradient of its result, and all gradients have the bits that they
+    /// have if that of the ReLU is computed first. `None` by default.
     pub gate: Option<Gate<'a, T>>,
     /// The gradient of `y`, of the length of `x`.
     pub dy: &'a [T],
@@ -43,8 +44,8 @@ impl<T: Element> Backward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or has fewer than two of them, or another
-    /// slice does not fit.
+    /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows or has fewer than two of them, or
+    /// another slice does not fit.
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("batch_norm::backward", |call: Backward<'_, T>| -> Result<()> {
@@ -107,8 +108,8 @@ impl<T: Element> Backward<'_, T> {
     }
 }
 
-/// The output of the ReLU that came after, and of the dropout after that if any: the gradient is `scale·dy` where it is
-/// above 0, else 0.
+/// The output of the ReLU that came after, and of the dropout after that if any: the gradient is `scale·dy`
+/// where it is above 0, else 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate<'a, T> {
     /// The output.

@@ -68,8 +68,8 @@ impl<T: Element> Forward<'_, T> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not fit;
-    /// [`Error::Value`] when `eps` is negative or not finite, or a momentum is not in [0, 1].
+    /// [`Error::Shape`] when `x` is not whole rows or has fewer than two of them, or another slice does not
+    /// fit; [`Error::Value`] when `eps` is negative or not finite, or a momentum is not in [0, 1].
     pub fn run(self) -> Result<()> {
         let call = self;
         compiled_once!("batch_norm::forward", |call: Forward<'_, T>| -> Result<()> {
@@ -170,8 +170,8 @@ pub struct Running<'a, T> {
     pub unbiased: bool,
 }
 
-/// The moments of all rows in place of those of the first block, from those of all blocks: of neighbours, of pairs of
-/// them, ….
+/// The moments of all rows in place of those of the first block, from those of all blocks: of neighbours, of
+/// pairs of them, ….
 fn merge_moments<T: Element>(settings: Settings, grid: Grid, moments: &mut [T]) {
     let (strips, len) = (grid.strip_count(), 3 * grid.width());
     let rows = |blocks: Range<usize>| grid.rows.min(blocks.end * BLOCK) - blocks.start * BLOCK;
@@ -255,8 +255,8 @@ impl<T: Element> Kernel for Moments<'_, T> {
     }
 }
 
-/// The [`Moments`] of two groups of rows together: with δ the difference of their means, the mean moves by `δ·n₁/n` and
-/// `δ²·n₀·n₁/n` comes to the squares.
+/// The [`Moments`] of two groups of rows together: with δ the difference of their means, the mean moves by
+/// `δ·n₁/n` and `δ²·n₀·n₁/n` comes to the squares.
 struct MergeMoments<'a, T> {
     n: [usize; 2],
     to: [&'a mut [T]; 3],
@@ -288,7 +288,8 @@ impl<T: Element> Kernel for MergeMoments<'_, T> {
     }
 }
 
-/// From the [`Moments`], scale, γ and β to mean, var, rstd, and the factor and offset of y = (x − mean)·factor + offset.
+/// From the [`Moments`], scale, γ and β to mean, var, rstd, and the factor and offset of y = (x −
+/// mean)·factor + offset.
 struct Statistics<'a, T> {
     n: usize,
     eps: T,

@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::kernels::{compiled_once, lengths, unless_given, valid_eps, whole_rows};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// Normalises each column with the statistics given: `y = (x − running_mean)·a + β`, `a = γ/√(running_var + eps)`.
+/// Normalises each column with the statistics given: `y = (x − running_mean)·a + β`,
+/// `a = γ/√(running_var + eps)`.
 ///
 /// The error of `y` is within `4·u·|a·(x − running_mean)| + u·|y|`.
 #[derive(Debug)]
@@ -85,9 +86,10 @@ impl<T: Element> Infer<'_, T> {
 
 /// The gradients of [`Infer`]: `dx = dy·γ·rstd`, `dgamma = Σ dy·(x − running_mean)·rstd`, `dbeta = Σ dy`.
 ///
-/// All outputs are overwritten. `dx` is within 5 units in the last place, the sums within `k·u·Σ|term|`, `k` as for
-/// training, as long as `γ·rstd` is a normal number and `x − running_mean`, that and `running_mean` times `4·rstd`,
-/// and `2¹⁰·Σ|term|` do not overflow; terms that fall below the smallest number count with 2¹⁰·n of its units.
+/// All outputs are overwritten. `dx` is within 5 units in the last place, the sums within `k·u·Σ|term|`, `k`
+/// as for training, as long as `γ·rstd` is a normal number and `x − running_mean`, that and `running_mean`
+/// times `4·rstd`, and `2¹⁰·Σ|term|` do not overflow; terms that fall below the smallest number count with
+/// 2¹⁰·n of its units.
 #[derive(Debug)]
 pub struct InferBackward<'a, T> {
     /// Whole rows.
@@ -148,7 +150,7 @@ impl<T: Element> InferBackward<'_, T> {
             let settings = context::settings()?;
 
             if rows == 0 {
-                // Not a sum of nothing times a variance that may be NaN.
+                // An empty sum times a variance that may be NaN would be NaN.
                 [dgamma, dbeta].into_iter().flatten().for_each(|sum| sum.fill(T::ZERO));
                 return Ok(());
             }

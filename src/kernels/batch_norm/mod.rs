@@ -1,24 +1,27 @@
-//! Batch normalisation over the columns of `[rows × cols]`: `y = (x − mean)·rstd·γ + β` with `rstd = 1/√(var + eps)`.
+//! Batch normalisation over the columns of `[rows × cols]`: `y = (x − mean)·rstd·γ + β` with
+//! `rstd = 1/√(var + eps)`.
 //!
-//! In training ([`Forward`], [`Backward`]) the mean and the biased variance are of each column of `x`; in inference
-//! ([`Infer`], [`InferBackward`]) they are given. The statistics of a block of 128 rows take two passes over it while a
-//! cache has it: `m`, the mean as summed, then `d = x − m` with `r = Σd/n`, what the rounding of `m` left over, and
-//! `q = Σd² − r·Σd`. Blocks are merged in pairs by the rule of Chan, Golub and LeVeque (1983). Then `var = q/n` and
-//! `y = (x − mean)·a + b` with `a = rstd·γ` and `b = β − r·a`, one fused multiply-add. So the rounding of the mean, up
-//! to `u·|mean|`, does not reach `y`, however large the mean is against the deviation.
+//! In training ([`Forward`], [`Backward`]) the mean and the biased variance are of each column of `x`; in
+//! inference ([`Infer`], [`InferBackward`]) they are given. The statistics of a block of 128 rows take two
+//! passes over it while a cache has it: `m`, the mean as summed, then `d = x − m` with `r = Σd/n`, what the
+//! rounding of `m` left over, and `q = Σd² − r·Σd`. Blocks are merged in pairs by the rule of Chan, Golub and
+//! LeVeque (1983). Then `var = q/n` and `y = (x − mean)·a + b` with `a = rstd·γ` and `b = β − r·a`, one fused
+//! multiply-add. So the rounding of the mean, up to `u·|mean|`, does not reach `y`, however large the mean is
+//! against the deviation.
 //!
-//! Sums run down the same blocks. With `k = min(n, 128) + 4·log₂(n/128) + 20`, `u` the unit
-//! roundoff and `q = 1 + (k·u·max|x|·rstd)²`, `y` is within `k·q·u·(|γ|·(|x̂| + 1) + |β|)` of its exact value, `rstd`
-//! within `k·q·u`, relative, and `dx` within `4·k·q·u·|γ|·rstd·(|dy| + mean|dy| + (|x̂| + 1)·(mean|dy·x̂| + mean|dy|))`.
+//! Sums run down the same blocks. With `k = min(n, 128) + 4·log₂(n/128) + 20`, `u` the unit roundoff and
+//! `q = 1 + (k·u·max|x|·rstd)²`, `y` is within `k·q·u·(|γ|·(|x̂| + 1) + |β|)` of its exact value, `rstd`
+//! within `k·q·u`, relative, and `dx` within
+//! `4·k·q·u·|γ|·rstd·(|dy| + mean|dy| + (|x̂| + 1)·(mean|dy·x̂| + mean|dy|))`.
 //!
-//! Where squares overflow (|x − mean| above 1e19 in `f32`), the column is summed once more, scaled by a power of two:
-//! all columns whose differences `x − mean` are finite come out right. Where squares underflow, so that
-//! `var + eps` is less than n times the smallest normal number, `rstd` has lost digits. NaN or ±∞ in a column
-//! gives NaN in that whole column of `y`, `mean` and `rstd`. A constant column gives β, and with `eps = 0`
-//! NaN.
+//! Where squares overflow (|x − mean| above 1e19 in `f32`), the column is summed once more, scaled by a power
+//! of two: all columns whose differences `x − mean` are finite come out right. Where squares underflow, so
+//! that `var + eps` is less than n times the smallest normal number, `rstd` has lost digits. NaN or ±∞ in a
+//! column gives NaN in that whole column of `y`, `mean` and `rstd`. A constant column gives β, and with
+//! `eps = 0` NaN.
 //!
 //! Gradients are right at every size: they are sums of products with deviations that a power of two brings
-//! near 1 where they are above 2¹⁰ or below 2⁻¹⁰. They want that `rstd`, `γ·rstd` and `rstd·max|dy|` are
+//! near 1 where they are above 2¹⁰ or below 2⁻¹⁰. They require that `rstd`, `γ·rstd` and `rstd·max|dy|` are
 //! normal numbers and `2¹⁰·Σ|dy|·(|x̂| + 1)` and its product with `rstd` do not overflow; `dgamma` does with
 //! the first and the sum. What of the products falls below the smallest number counts with 2¹⁰·n of its units
 //! in `dgamma`, with `2¹³·|γ|·rstd·(|x̂| + 1)` of them in `dx`.
@@ -49,7 +52,8 @@ const CHUNK: usize = 16 * 1024;
 /// Of one pass, measured on one core with AVX2: `cargo bench --bench criterion -- batch_norm`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
-/// What follows the normalisation in the same pass, with the bits that [`map`](super::map)'s functions give afterwards.
+/// What follows the normalisation in the same pass, with the bits that [`map`](super::map)'s functions give
+/// afterwards.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum After<'a, T> {
     /// `y`.
@@ -119,9 +123,9 @@ impl Grid {
     }
 }
 
-/// K numbers for each column of each block of rows: `compute(rows, columns, numbers)` those of one block of one strip of
-/// columns. The result has for each block and in it for each strip K times its numbers, each time the
-/// [`width`](Grid::width).
+/// K numbers for each column of each block of rows: `compute(rows, columns, numbers)` those of one block of
+/// one strip of columns. The result has for each block and in it for each strip K times its numbers, each
+/// time the [`width`](Grid::width).
 fn by_block<T: Element, const K: usize>(
     settings: Settings,
     grid: Grid,
@@ -204,7 +208,8 @@ struct GradientSums<'a, T> {
     sums: &'a mut [T],
 }
 
-/// The gradient before a gate: that of a ReLU, which lets pass where `y` is NaN, too, and what dropout multiplied with.
+/// The gradient before a gate: that of a ReLU, which lets pass where `y` is NaN, too, and what dropout
+/// multiplied with.
 #[inline(always)]
 fn gated<T: Element, S: Simd>(s: S, scale: T, y: T::Vector<S>, dy: T::Vector<S>) -> T::Vector<S> {
     let zero = s.splat(T::ZERO);

@@ -20,8 +20,8 @@ pub enum Bias<'a, T> {
     PerRow(&'a [T]),
 }
 
-/// What becomes of `x = alpha · A · B + beta · C` before it is stored, in this order: `x + bias`, `+ residual`,
-/// `activation(x)`, 0 where `relu_mask ≤ 0`.
+/// What is done with `x = alpha · A · B + beta · C` before it is stored, in this order: `x + bias`,
+/// `+ residual`, `activation(x)`, 0 where `relu_mask ≤ 0`.
 ///
 /// The result has the bits that the same steps have when they are called one after the other, as
 /// [`map::unary`](crate::kernels::map::unary) and [`map::binary`](crate::kernels::map::binary).
@@ -49,8 +49,9 @@ pub struct Epilogue<'a, T> {
     pub residual: Option<MatRef<'a, T>>,
     /// A function of each element.
     pub activation: Option<Unary<T>>,
-    /// A matrix of the shape of C, with any strides: where it is 0 or negative, the result is 0. With the output of a
-    /// ReLU as the mask, a product that is the gradient after that ReLU becomes the gradient before it.
+    /// A matrix of the shape of C, with any strides: where it is 0 or negative, the result is 0. With the
+    /// output of a ReLU as the mask, a product that is the gradient after that ReLU becomes the gradient
+    /// before it.
     pub relu_mask: Option<MatRef<'a, T>>,
 }
 

@@ -1,9 +1,10 @@
 //! One row: a vector times a matrix, which is read once, in the order in which it lies in memory.
 //!
-//! Its sums are those of the tiles: within a block of KC, chains of multiply-adds in ascending k, so that a row has the
-//! same bits alone as among others. Where rows of B lie side by side, the sums of many columns wait in the first-level
-//! cache, or those of few in registers. Where columns do, squares of registers are transposed. A chain waits for itself;
-//! several run side by side: those of other columns or, where these are too few, of other blocks of k.
+//! Its sums are those of the tiles: within a block of KC, chains of multiply-adds in ascending k, so that a
+//! row has the same bits alone as among others. Where rows of B lie side by side, the sums of many columns
+//! wait in the first-level cache, or those of few in registers. Where columns do, squares of registers are
+//! transposed. A chain waits for itself; several run side by side: those of other columns or, where these are
+//! too few, of other blocks of k.
 
 use std::ops::Range;
 
@@ -21,7 +22,7 @@ const ROWS: usize = 4;
 /// Registers of columns whose sums stay in registers.
 const FEW: usize = 8;
 
-/// Lines that are asked for before they are read, along columns of B that lie side by side.
+/// How many lines ahead columns of B that lie side by side are prefetched.
 const AHEAD: usize = 8;
 
 /// Some columns of a product with one row.
@@ -67,7 +68,8 @@ fn blocks(k: usize) -> impl Iterator<Item = Range<usize>> {
     pieces(0..k.max(1), KC).map(move |block| block.start..block.end.min(k))
 }
 
-/// Writes the sums of the block of k that is `depth` to C: a register of them, from this column on, of which `count` exist.
+/// Writes the sums of the block of k that is `depth` to C: a register of them, from this column on, of which
+/// `count` exist.
 ///
 /// # Safety
 /// These columns lie inside C and the biases.
@@ -204,8 +206,8 @@ impl<T: Element, const N: usize> Kernel for AddRows<'_, T, N> {
     }
 }
 
-/// A few columns whose rows lie side by side, one register after the other at the second of the strides: their sums stay in
-/// registers. Whole registers can be read if `PADDED`.
+/// A few columns whose rows lie side by side, one register after the other at the second of the strides:
+/// their sums stay in registers. Whole registers can be read if `PADDED`.
 ///
 /// # Safety
 /// These columns of B exist, its rows at the first of the strides, and those of C.
@@ -235,7 +237,8 @@ unsafe fn narrow<S: Simd, T: Element, const PADDED: bool>(
                 $registers
             }};
         }
-        // As many chains as hide the latency of a multiply-add; where a register is of several parts, each is a chain.
+        // As many chains as hide the latency of a multiply-add; where a register is of several parts, each is
+        // a chain.
         done += if const { S::FILE.is_whole() } {
             match registers - done {
                 8.. => chains!(8, 1),
@@ -262,7 +265,8 @@ struct Chains<'a, T: Element> {
     cols: Range<usize>,
 }
 
-/// The sums of `R` registers of columns in up to `B` blocks of k at the same time. If `WHOLE`, the last register can be read.
+/// The sums of `R` registers of columns in up to `B` blocks of k at the same time. If `WHOLE`, the last
+/// register can be read.
 struct Registers<'a, T: Element, const R: usize, const B: usize, const WHOLE: bool>(Chains<'a, T>);
 
 impl<T: Element, const R: usize, const B: usize, const WHOLE: bool> Kernel for Registers<'_, T, R, B, WHOLE> {
@@ -431,8 +435,8 @@ fn columns<S: Simd, T: Element>(
     }
 }
 
-/// `N` times up to a register's worth of columns, each `stride` elements from the next, and as many factors as each has
-/// elements: as many for all.
+/// `N` times up to a register's worth of columns, each `stride` elements from the next, and as many factors
+/// as each has elements: as many for all.
 struct Squares<'a, T, const N: usize> {
     a: [&'a [T]; N],
     from: [*const T; N],
@@ -458,7 +462,8 @@ impl<T: Element, const N: usize> Squares<'_, T, N> {
                 let from = from[n].wrapping_add(k);
                 if far {
                     for i in 0..T::LANES {
-                        // Where columns lie pages apart, those of a square share one set of the first-level cache.
+                        // Where columns lie pages apart, those of a square share one set of the first-level
+                        // cache.
                         s.prefetch_far(
                             from.wrapping_add(i.wrapping_mul(stride).wrapping_add(AHEAD * T::LANES)),
                         );

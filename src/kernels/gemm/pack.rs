@@ -1,7 +1,8 @@
-//! Copying B into panels (and A into blocks), so that the microkernel reads it in one stream of whole registers.
+//! Copying B into panels (and A into blocks), so that the microkernel reads it in one stream of whole
+//! registers.
 //!
-//! Layout: the panels from left to right, in each the rows from top to bottom, each padded to whole registers. What lies
-//! in the padding goes into no result.
+//! Layout: the panels from left to right, in each the rows from top to bottom, each padded to whole
+//! registers. What lies in the padding goes into no result.
 
 use std::ops::Range;
 
@@ -14,8 +15,8 @@ const SQUARE: usize = 16 * 16;
 /// Rows that are copied before the next ones, if they lie side by side in memory.
 const ROWS: usize = 16;
 
-/// Packs some rows of B into these panels, one after the other. A function of its own: inlined, what it prepares for any
-/// strides delays products that pack nothing.
+/// Packs some rows of B into these panels, one after the other. A function of its own: inlined, what it
+/// prepares for any strides delays products that pack nothing.
 pub(super) struct Pack<'a, T, P> {
     pub b: MatRef<'a, T>,
     pub rows: Range<usize>,
@@ -38,7 +39,8 @@ impl<T: Element, P: Iterator<Item = Panel> + Clone> Kernel for Pack<'_, T, P> {
                 let width = registers * T::LANES;
                 let start = done + (first - rows.start) * width;
                 let panel = &mut packed[start..start + some.len() * width];
-                // SAFETY: the panel's rows and columns lie inside B; `panel` holds them padded to whole registers.
+                // SAFETY: the panel's rows and columns lie inside B; `panel` holds them padded to whole
+                // registers.
                 unsafe {
                     if b.col_stride() == 1 {
                         copy(s, b, some.clone(), col, registers, tail, panel);

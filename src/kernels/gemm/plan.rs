@@ -1,4 +1,5 @@
-//! What runs for a shape: decided from the shape, the strides and the instruction set before anything is computed.
+//! What runs for a shape: decided from the shape, the strides and the instruction set before anything is
+//! computed.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,8 +13,8 @@ use crate::simd::{Element, Isa, RegisterFile};
 const PACKED_FROM: usize = 5;
 /// Columns that a task of a vector times a matrix has at least.
 const VECTOR_COLUMNS: usize = 128;
-/// Where a register is a line, and with more than one block of k: bytes from row to row of B from which the rows
-/// are far apart. A block of KC of them then has more pages than the first-level TLB has entries.
+/// Where a register is a line, and with more than one block of k: bytes from row to row of B from which the
+/// rows are far apart. A block of KC of them then has more pages than the first-level TLB has entries.
 const FAR: usize = 3072;
 /// Terms of the sums up to which writing C takes longer than computing it.
 const FLAT: usize = 32;
@@ -39,8 +40,9 @@ const fn accumulators(file: RegisterFile) -> usize {
     file.count * 3 / 4 / file.parts
 }
 
-/// Rows of the highest tile with this many registers: as many accumulators as hide the latency of the multiply-adds
-/// and fit the register file. Of their one register, `front` tiles compute half; masks take registers, too.
+/// Rows of the highest tile with this many registers: as many accumulators as hide the latency of the
+/// multiply-adds and fit the register file. Of their one register, `front` tiles compute half; masks take
+/// registers, too.
 #[inline(always)]
 pub(super) const fn tile_height(file: RegisterFile, registers: usize, front: bool, masked: bool) -> usize {
     let all = accumulators(file);
@@ -63,14 +65,15 @@ pub(super) const fn tile_height(file: RegisterFile, registers: usize, front: boo
     }
 }
 
-/// Whether the accumulators of a tile, a broadcast number of A, one virtual register of B and its mask fit the registers.
+/// Whether the accumulators of a tile, a broadcast number of A, one virtual register of B and its mask fit
+/// the registers.
 const fn fits(file: RegisterFile, rows: usize, registers: usize, front: bool, masked: bool) -> bool {
     let parts = if front { file.parts / 2 } else { file.parts };
     rows * registers * parts + 1 + parts + if masked { file.mask } else { 0 } <= file.count
 }
 
-/// Whether there is such a tile: one that [`tile_height`] can ask for, of panels that [`tile_width`] can ask for. All of
-/// these fit the registers, which is checked where an instruction set is compiled.
+/// Whether there is such a tile: one that [`tile_height`] can ask for, of panels that [`tile_width`] can ask
+/// for. All of these fit the registers, which is checked where an instruction set is compiled.
 pub(super) const fn is_tile(file: RegisterFile, rows: usize, registers: usize, front: bool) -> bool {
     let exists = registers <= tile_width(file, 1)
         && rows <= tile_height(file, registers, front, false)
@@ -85,8 +88,8 @@ pub(super) const fn is_front<T: Element>(file: RegisterFile, registers: usize, t
     file.has_fronts() && registers == 1 && tail <= T::LANES / 2
 }
 
-/// Whether a panel is packed that would lie in place but for a last register of which `tail` lanes exist: if that is a
-/// pair of which both halves count, and there are rows enough.
+/// Whether a panel is packed that would lie in place but for a last register of which `tail` lanes exist: if
+/// that is a pair of which both halves count, and there are rows enough.
 #[inline(always)]
 pub(super) fn packs_tail<T: Element>(file: RegisterFile, width: usize, tail: usize, rows: usize) -> bool {
     let ragged = 0 < tail && tail < T::LANES;
@@ -112,8 +115,8 @@ pub(super) fn is_paged<T>(row_stride: isize) -> bool {
     bytes_of::<T>(row_stride).is_multiple_of(PAGE)
 }
 
-/// Registers of the widest tile for this many rows: few rows leave registers for more columns. Up to 8 rows are one tile,
-/// so that B is read once; more are cut into tiles of 6.
+/// Registers of the widest tile for this many rows: few rows leave registers for more columns. Up to 8 rows
+/// are one tile, so that B is read once; more are cut into tiles of 6.
 #[inline(always)]
 pub(super) const fn tile_width(file: RegisterFile, rows: usize) -> usize {
     let height = match rows {
@@ -138,11 +141,12 @@ pub(crate) const fn nanoseconds<T>(multiply_adds: usize) -> usize {
 
 /// Multiply-adds up to which a product is small: some ten microseconds.
 const SMALL: usize = 1 << 19;
-/// Bytes over which a small B may be spread: a near part of a second-level cache, and as many pages as the first-level
-/// TLB has entries.
+/// Bytes over which a small B may be spread: a near part of a second-level cache, and as many pages as the
+/// first-level TLB has entries.
 const SPREAD: usize = 128 * 1024;
 
-/// Whether tiles run on one thread without a plan: what [`Plan`] says of such a product is what they do, at less cost.
+/// Whether tiles run on one thread without a plan: what [`Plan`] says of such a product is what they do, at
+/// less cost.
 #[inline]
 pub(super) fn is_small<T: Element>(settings: Settings, [m, k]: [usize; 2], b: &MatRef<'_, T>) -> bool {
     let multiply_adds = m.saturating_mul(b.cols()).saturating_mul(k);
@@ -182,8 +186,8 @@ pub struct Plan {
     pub tile: [usize; 2],
     /// Rows of C, terms of its sums and columns of C that are worked on together, at most.
     pub block: [usize; 3],
-    /// Parts that the threads take from one queue. 1 stays on the caller's thread, and so does small work when no thread
-    /// looks out for it.
+    /// Parts that the threads take from one queue. 1 stays on the caller's thread, and so does small work
+    /// when no helper is spinning.
     pub tasks: usize,
     /// Whether the parts are blocks of k.
     pub splits_k: bool,
@@ -322,8 +326,8 @@ impl Plan {
         shares.then_some(cols)
     }
 
-    /// The rows and columns of a task. Tasks that are neighbours go to one thread, if possible: rows of A from left to
-    /// right, or the columns that it packed from top to bottom.
+    /// The rows and columns of a task. Tasks that are neighbours go to one thread, if possible: rows of A
+    /// from left to right, or the columns that it packed from top to bottom.
     pub(super) fn place(&self, task: usize) -> (Range<usize>, Range<usize>) {
         let ([m, _, n], [rows, cols]) = (self.shape, self.task);
         let [row_tasks, col_tasks] = [m.div_ceil(rows), n.div_ceil(cols)];
@@ -337,19 +341,19 @@ impl Plan {
 
 /// How work is shared.
 enum Split {
-    /// Columns first, since who shares none packs none twice.
+    /// Columns first, since tasks that share no columns pack none twice.
     Columns,
     /// Rows first: C is most of the memory, and each thread writes a piece of it from end to end.
     Rows,
-    /// Rows only, a task for each thread, which packs all of B for itself: to do that takes less time than to fetch what
-    /// another thread packed, or to write C side by side with it.
+    /// Rows only, a task for each thread, which packs all of B for itself: to do that takes less time than to
+    /// fetch what another thread packed, or to write C side by side with it.
     RowsOnly,
     /// Columns only, no more tasks than threads, since rows of B are read in pieces as long as a task.
     Vector,
 }
 
-/// Rows and columns of a task, the number of tasks, and whether they are blocks of k: enough for all threads to finish
-/// together.
+/// Rows and columns of a task, the number of tasks, and whether they are blocks of k: enough for all threads
+/// to finish together.
 fn split(
     [m, k, n]: [usize; 3],
     split: Split,

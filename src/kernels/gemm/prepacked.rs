@@ -12,9 +12,9 @@ use crate::simd::Element;
 
 /// The right-hand side of products, packed once: weights in inference.
 ///
-/// Products with it have the bits of those with the matrix itself, on every instruction set, and spend no time on
-/// packing. They are fastest with the one that was in use when it was packed. It holds `rows · columns` elements, the
-/// columns rounded up to whole registers.
+/// Products with it have the bits of those with the matrix itself, on every instruction set, and spend no
+/// time on packing. They are fastest with the one that was in use when it was packed. It holds
+/// `rows · columns` elements, the columns rounded up to whole registers.
 ///
 /// ```
 /// use gristmill::kernels::gemm::{Epilogue, MatMut, MatRef, PackedB, gemm_prepacked};
@@ -65,8 +65,8 @@ impl<T: Element> PackedB<T> {
         self.cols
     }
 
-    /// Where a row of the panel that begins at this column lies, and the elements from one of its rows to the next.
-    /// Whole registers can be read.
+    /// Where a row of the panel that begins at this column lies, and the elements from one of its rows to the
+    /// next. Whole registers can be read.
     #[inline(always)]
     pub(super) fn panel(&self, row: usize, col: usize) -> (*const T, isize) {
         let cols = (self.width * T::LANES).min((self.cols - col).next_multiple_of(T::LANES));

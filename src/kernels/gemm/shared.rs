@@ -14,8 +14,8 @@ const EMPTY: u8 = 0;
 const TAKEN: u8 = 1;
 const READY: u8 = 2;
 
-/// Room for a whole B: the blocks of [`KC`] rows one after the other, in each the columns of one task after those of
-/// another.
+/// Room for a whole B: the blocks of [`KC`] rows one after the other, in each the columns of one task after
+/// those of another.
 pub(super) struct SharedB<T: Element> {
     packed: *mut T,
     /// In whole registers.
@@ -31,7 +31,8 @@ pub(super) struct SharedB<T: Element> {
 unsafe impl<T: Element> Sync for SharedB<T> {}
 
 impl<T: Element> SharedB<T> {
-    /// For a product in which several tasks use the same columns of a B that is packed, unless there are too many blocks.
+    /// For a product in which several tasks use the same columns of a B that is packed, unless there are too
+    /// many blocks.
     pub fn new(plan: &Plan) -> Option<Self> {
         let [_, k, n] = plan.shape;
         let task_cols = plan.shared_columns()?;
@@ -44,8 +45,9 @@ impl<T: Element> SharedB<T> {
         Some(Self { packed, cols, task_cols, states, _memory: memory })
     }
 
-    /// The block of these rows, at most [`KC`] from a multiple of it on, and of all columns of a task: as it was packed, or
-    /// packed now. `None` while another thread is at it: who waits for nobody is never kept waiting.
+    /// The block of these rows, at most [`KC`] from a multiple of it on, and of all columns of a task: as it
+    /// was packed, or packed now. `None` while another thread packs it, so that no thread waits for
+    /// another.
     #[inline(always)]
     pub fn get(&self, rows: &Range<usize>, cols: &Range<usize>, pack: impl FnOnce(&mut [T])) -> Option<&[T]> {
         let tasks = self.cols.div_ceil(self.task_cols);
@@ -54,7 +56,8 @@ impl<T: Element> SharedB<T> {
         let start = self.packed.wrapping_add(rows.start * self.cols + cols.start * rows.len());
         match state.compare_exchange(EMPTY, TAKEN, Ordering::Acquire, Ordering::Acquire) {
             Ok(_) => {
-                // SAFETY: blocks are disjoint parts of the memory, and this one is nobody else's until it is ready.
+                // SAFETY: blocks are disjoint parts of the memory, and this one is nobody else's until it is
+                // ready.
                 pack(unsafe { std::slice::from_raw_parts_mut(start, len) });
                 state.store(READY, Ordering::Release);
             }

@@ -4,9 +4,9 @@ use std::mem::MaybeUninit;
 
 use crate::simd::{Element, Float, Kernel, Simd};
 
-/// Eight rows as places from the first one: by 0, 1, 2, 4 strides and by 1 or 2 of its triple, by its fivefold and its
-/// sevenfold, all of which an instruction can add to one address. Left alone, the compiler adds stride after stride in a
-/// chain through the whole loop.
+/// Eight rows as places from the first one: by 0, 1, 2, 4 strides and by 1 or 2 of its triple, by its
+/// fivefold and its sevenfold, all of which an instruction can add to one address. Left alone, the compiler
+/// adds stride after stride in a chain through the whole loop.
 #[derive(Clone, Copy)]
 pub(super) struct EightRows([isize; 8]);
 
@@ -39,7 +39,7 @@ fn opaque(mut x: isize) -> isize {
     x
 }
 
-/// Steps of k that B, and columns of A, are asked for before they are read.
+/// How many steps of k ahead B, and columns of A, are prefetched.
 const AHEAD_BY: isize = 8;
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
@@ -52,8 +52,8 @@ pub(super) struct ARows<T> {
     pub col_stride: isize,
 }
 
-/// A panel of B: row p lies at `start + p · row_stride`, columns side by side. In its last register the first `tail`
-/// lanes exist; when `WHOLE` the others can be read too.
+/// A panel of B: row p lies at `start + p · row_stride`, columns side by side. In its last register the first
+/// `tail` lanes exist; when `WHOLE` the others can be read too.
 #[derive(Clone, Copy)]
 pub(super) struct BPanel<T> {
     pub start: *const T,
@@ -61,7 +61,7 @@ pub(super) struct BPanel<T> {
     pub tail: usize,
 }
 
-/// What becomes of the sums: `C ← alpha · sums + beta · C + bias`.
+/// What is done with the sums: `C ← alpha · sums + beta · C + bias`.
 #[derive(Clone, Copy)]
 pub(super) struct Finish<T> {
     pub alpha: T,
@@ -120,9 +120,9 @@ impl<T> Operands<T> {
     }
 }
 
-/// `M` rows by `N` registers of C: `C ← alpha · (A · B) + beta · C + bias`, where each sum is a chain of `k` fused
-/// multiply-adds from zero, in ascending order, whatever the tile. `FRONT` tiles have one register, and C
-/// only columns in its first half.
+/// `M` rows by `N` registers of C: `C ← alpha · (A · B) + beta · C + bias`, where each sum is a chain of `k`
+/// fused multiply-adds from zero, in ascending order, whatever the tile. `FRONT` tiles have one register, and
+/// C only columns in its first half.
 ///
 /// Each is a function of its own: with many of them inlined into one, the compiler keeps strides on the
 /// stack. There are hundreds of them, so that their loops count indices: iterators and closures would be most
@@ -135,8 +135,9 @@ impl<'a, T: Element, const M: usize, const N: usize, const WHOLE: bool, const FR
     Tile<'a, T, M, N, WHOLE, FRONT>
 {
     /// # Safety
-    /// `M` rows and `k` columns of A, `k` rows and `N` registers of B (the last one whole if `WHOLE`, else its first
-    /// `tail` lanes), and the same rows and columns of C and of the biases exist; nobody else uses those of C.
+    /// `M` rows and `k` columns of A, `k` rows and `N` registers of B (the last one whole if `WHOLE`, else
+    /// its first `tail` lanes), and the same rows and columns of C and of the biases exist; nobody else uses
+    /// those of C.
     #[inline(always)]
     pub unsafe fn new(operands: &'a Operands<T>) -> Self {
         Self(operands)

@@ -14,8 +14,8 @@ struct Layout {
 }
 
 impl Layout {
-    /// The index of element (0, 0) in a slice whose first element is the lowest in memory, or an error when `count` such
-    /// matrices, `stride` elements apart, do not fit `len` elements.
+    /// The index of element (0, 0) in a slice whose first element is the lowest in memory, or an error when
+    /// `count` such matrices, `stride` elements apart, do not fit `len` elements.
     #[inline]
     fn origin(&self, op: &'static str, count: usize, stride: usize, len: usize) -> Result<usize> {
         if count == 0 || self.rows == 0 || self.cols == 0 {
@@ -106,8 +106,8 @@ pub struct MatMut<'a, T> {
 unsafe impl<T: Send> Send for MatMut<'_, T> {}
 
 impl<'a, T: Copy> MatRef<'a, T> {
-    /// A matrix with any strides. `data` starts at the lowest element: with a negative stride that is the end of a
-    /// row or column. A stride of zero repeats a row or column.
+    /// A matrix with any strides. `data` starts at the lowest element: with a negative stride that is the end
+    /// of a row or column. A stride of zero repeats a row or column.
     ///
     /// # Errors
     /// [`Error::Shape`] when the matrix needs more elements than `data` has.
@@ -251,7 +251,8 @@ pub struct BatchRef<'a, T> {
     stride: usize,
 }
 
-/// Matrices to write, all of one shape and the same number of elements apart; no two places are the same element.
+/// Matrices to write, all of one shape and the same number of elements apart; no two places are the same
+/// element.
 #[derive(Debug)]
 pub struct BatchMut<'a, T> {
     first: MatMut<'a, T>,
@@ -259,12 +260,12 @@ pub struct BatchMut<'a, T> {
     stride: usize,
 }
 
-// SAFETY: its matrices are disjoint; who takes one from a shared batch promises that nobody else does.
+// SAFETY: its matrices are disjoint; the caller that takes one from a shared batch promises that no other does.
 unsafe impl<T: Send> Sync for BatchMut<'_, T> {}
 
 impl Layout {
-    /// Whether two places of all the matrices may be the same element: unless each stride steps over what the smaller
-    /// ones reach.
+    /// Whether two places of all the matrices may be the same element: unless each stride steps over what the
+    /// smaller ones reach.
     fn overlaps(&self, count: usize, stride: usize) -> bool {
         let (row, col) = (self.row_stride.unsigned_abs(), self.col_stride.unsigned_abs());
         let mut axes = [(stride, count), (row, self.rows), (col, self.cols)];
@@ -282,8 +283,8 @@ impl Layout {
 }
 
 impl<'a, T: Copy> BatchRef<'a, T> {
-    /// `count` matrices of `rows` × `cols`, `stride` elements apart, each as in [`MatRef::new`]. A stride of zero
-    /// repeats a matrix.
+    /// `count` matrices of `rows` × `cols`, `stride` elements apart, each as in [`MatRef::new`]. A stride of
+    /// zero repeats a matrix.
     ///
     /// # Errors
     /// [`Error::Shape`] when they need more elements than `data` has.
@@ -326,8 +327,8 @@ impl<'a, T: Copy> BatchRef<'a, T> {
 }
 
 impl<'a, T: Copy> BatchMut<'a, T> {
-    /// `count` matrices of `rows` × `cols`, `stride` elements apart, for which no two places are the same element; see
-    /// [`BatchRef::new`].
+    /// `count` matrices of `rows` × `cols`, `stride` elements apart, for which no two places are the same
+    /// element; see [`BatchRef::new`].
     ///
     /// # Errors
     /// [`Error::Shape`] when they need more elements than `data` has, or when places coincide.

@@ -14,8 +14,8 @@ pub(crate) trait Function<T: Element>: Copy + Send + Sync {
     fn gradient<S: Simd>(self, s: S, x: T::Vector<S>, y: T::Vector<S>, dy: T::Vector<S>) -> T::Vector<S>;
 }
 
-/// One function, compiled for every instruction set, to be called for a line of numbers at a time: what splits the
-/// work is compiled once for all functions.
+/// One function, compiled for every instruction set, to be called for a line of numbers at a time: what
+/// splits the work is compiled once for all functions.
 pub(crate) trait Lines<T: Element>: Sync {
     /// The first of [`Function::COSTS`].
     fn forward_cost(&self) -> f64;
@@ -67,7 +67,7 @@ impl<T: Element, F: Function<T>> Kernel for ForwardKernel<F, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let f = self.f;
-        // SAFETY: who makes the kernel says so of `x` and `y`.
+        // SAFETY: promised where the kernel is made, of `x` and `y`.
         unsafe {
             slices::map_from(
                 s,

@@ -7,8 +7,9 @@ use crate::kernels::{compiled_once, lengths};
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// The gradient before a ReLU, and before the dropout of its result, from the output of both: `dx = scale·dy`, or 0
-/// where `y ≤ 0`. `scale` is 1, or what dropout multiplied with. Where y is NaN, the gradient passes.
+/// The gradient before a ReLU, and before the dropout of its result, from the output of both:
+/// `dx = scale·dy`, or 0 where `y ≤ 0`. `scale` is 1, or what dropout multiplied with. Where y is NaN, the
+/// gradient passes.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
@@ -75,8 +76,8 @@ pub fn axpy<T: Element>(alpha: T, x: &[T], y: &mut [T]) -> Result<()> {
     })
 }
 
-/// `y[i] = alpha·x[i] + beta·y[i]`, the first product fused with the sum. With `beta` = 0, `y` is written only: a NaN in
-/// it is gone.
+/// `y[i] = alpha·x[i] + beta·y[i]`, the first product fused with the sum. With `beta` = 0, `y` is written
+/// only: a NaN in it is gone.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.

@@ -1,10 +1,10 @@
 //! Elementwise functions of one or two arrays, and their gradients.
 //!
-//! Every function is given by one formula for whole registers and tails; an element does not depend on its neighbours.
-//! NaN gives NaN unless a function says otherwise, ±∞ give the limit of the function (never ∞·0 = NaN), −0 is kept by
-//! the odd functions, by relu and by those that are x times something, and empty slices are fine everywhere.
-//! The error bounds are in u, half the distance from 1 to the next number; 1 ULP is 1 u to 2 u.
-//! They hold with fused multiply-add; `docs/NUMERICS.md` has those without it, and what was measured.
+//! Every function is given by one formula for whole registers and tails; an element does not depend on its
+//! neighbours. NaN gives NaN unless a function says otherwise, ±∞ give the limit of the function (never ∞·0 =
+//! NaN), −0 is kept by the odd functions, by relu and by those that are x times something, and empty slices
+//! are fine everywhere. The error bounds are in u, half the distance from 1 to the next number; 1 ULP is 1 u
+//! to 2 u. They hold with fused multiply-add; `docs/NUMERICS.md` has those without it, and what was measured.
 
 // A function of one argument is a file and a line of the list below, which makes the enum, what chooses by
 // it, and the method of a tensor. What tests and benches know of it stands in its file, too.
@@ -104,8 +104,8 @@ macro_rules! functions {
             Cos cos;
             /// The error function, within 1 ULP in f32 and 1.5 ULP in f64.
             Erf erf;
-            /// x·Φ(x) = x·½·(1 + erf(x/√2)), within 2 ULP for x > 0 and 3u·|x| for x < 0, where 1 + erf cancels.
-            /// D. Hendrycks and K. Gimpel, 2016.
+            /// x·Φ(x) = x·½·(1 + erf(x/√2)), within 2 ULP for x > 0 and 3u·|x| for x < 0, where 1 + erf
+            /// cancels. D. Hendrycks and K. Gimpel, 2016.
             Gelu gelu;
             /// x·½·(1 + tanh(√(2/π)·(x + 0.044715·x³))), the approximation of [`Gelu`](Unary::Gelu) by the
             /// same authors, computed as x·σ(v) with v = 2√(2/π)·(x + 0.044715·x³), which does not cancel:
@@ -136,7 +136,8 @@ macro_rules! functions {
             Log1p log1p;
             /// The square root, correctly rounded; NaN of negative numbers.
             Sqrt sqrt;
-            /// 1/√x, within 2 ULP: the square root and the quotient are rounded. ±∞ of ±0, NaN of negative numbers.
+            /// 1/√x, within 2 ULP: the square root and the quotient are rounded. ±∞ of ±0, NaN of negative
+            /// numbers.
             Rsqrt rsqrt;
             /// x².
             Square square;
@@ -258,15 +259,15 @@ pub fn unary<T: Element>(op: Unary<T>, x: &[T], y: &mut [T]) -> Result<()> {
     })
 }
 
-/// `dx[i] = dy[i]·f'(x[i])`, where `x` and `y` are the input and the output of [`unary`]; which of them is read says
-/// [`Unary::backward_reads`].
+/// `dx[i] = dy[i]·f'(x[i])`, where `x` and `y` are the input and the output of [`unary`]; which of them is
+/// read says [`Unary::backward_reads`].
 ///
 /// The derivative has the relative error of the function and about 4u more; where it is a difference of terms
-/// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms.
-/// That holds at every size of x and dy as long as f'(x) is a normal number, and one still when multiplied or
-/// divided by 4: where it underflows, its few digits are those of dx, however large dy is. Of the reciprocal y and
-/// dy·y must be normal numbers, of the binary logarithm dy and 2·dy. Where relu and its relatives are flat, dx is 0
-/// whatever dy is; so is that of clamp, floor, ceil, round and sign.
+/// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms. That holds at
+/// every size of x and dy as long as f'(x) is a normal number, and one still when multiplied or divided by 4:
+/// where it underflows, its few digits are those of dx, however large dy is. Of the reciprocal y and dy·y
+/// must be normal numbers, of the binary logarithm dy and 2·dy. Where relu and its relatives are flat, dx is
+/// 0 whatever dy is; so is that of clamp, floor, ceil, round and sign.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.

@@ -22,8 +22,8 @@ pub enum Binary {
     Min,
     /// The larger; NaN if either is NaN, either zero of two zeros.
     Max,
-    /// a to the b, within 1 ULP, with the special cases of C99: a⁰ = 1ᵇ = (−1)^±∞ = 1 also with NaN, NaN of a negative a with
-    /// a finite b that is not whole. Its gradients: [`pow`](crate::kernels::pow).
+    /// a to the b, within 1 ULP, with the special cases of C99: a⁰ = 1ᵇ = (−1)^±∞ = 1 also with NaN, NaN of a
+    /// negative a with a finite b that is not whole. Its gradients: [`pow`](crate::kernels::pow).
     Pow,
 }
 
@@ -154,8 +154,8 @@ pub(crate) trait Pair<T: Element>: Copy + Send + Sync {
     fn value<S: Simd>(self, s: S, a: T::Vector<S>, b: T::Vector<S>) -> T::Vector<S>;
 }
 
-/// One function of two arguments, compiled for every instruction set, to be called for a few rows at a time; see
-/// [`Lines`].
+/// One function of two arguments, compiled for every instruction set, to be called for a few rows at a time;
+/// see [`Lines`].
 pub(crate) trait PairLines<T: Element>: Sync {
     /// [`Pair::COST`].
     fn cost(&self) -> f64;

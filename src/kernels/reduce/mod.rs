@@ -1,24 +1,26 @@
-//! Reductions of everything, by row and by column: sum, mean, product, largest, smallest, sum of squares, any, all, number
-//! of non-zeros, variance, standard deviation, argmax, argmin, dot product.
+//! Reductions of everything, by row and by column: sum, mean, product, largest, smallest, sum of squares,
+//! any, all, number of non-zeros, variance, standard deviation, argmax, argmin, dot product.
 //!
 //! Columns means: `x` is rows of `cols` elements, and the result has one element per column.
 //!
 //! **Rounding.** With u = 2⁻²⁴ (f32) or 2⁻⁵³ (f64), to first order:
-//! * sums of n elements and sums by row: within `d·u·Σ|x|`, where `d = ⌈min(n, 4096)/(4·lanes)⌉ + 6 + ⌈log₂⌈n/4096⌉⌉`
-//!   additions at the most lead from an element to the result (16 lanes of f32, 8 of f64): 78 additions for a million f32;
+//! * sums of n elements and sums by row: within `d·u·Σ|x|`, where
+//!   `d = ⌈min(n, 4096)/(4·lanes)⌉ + 6 + ⌈log₂⌈n/4096⌉⌉` additions at the most lead from an element to the
+//!   result (16 lanes of f32, 8 of f64): 78 additions for a million f32;
 //! * sums by column: the same with `d = 128 + ⌈log₂ n⌉` for n rows, or `n` where that is less;
 //! * a sum of squares, a dot product and a mean: one rounding more;
-//! * a product of n elements: `(n − 1)·u` relative as long as no product of some of them leaves the normal range;
-//! * a variance: `(d + 7 + 2κ)·u` relative, with `κ = |x₀ − mean|/σ ≤ √n`, where x₀ is the first element (of the row,
-//!   of the column) and σ² = Σ(x − mean)²/n; it does not grow with the mean. Where squares underflow, n times the
-//!   smallest subnormal number is added. Nothing overflows unless the variance does;
+//! * a product of n elements: `(n − 1)·u` relative as long as no product of some of them leaves the normal
+//!   range;
+//! * a variance: `(d + 7 + 2κ)·u` relative, with `κ = |x₀ − mean|/σ ≤ √n`, where x₀ is the first element (of
+//!   the row, of the column) and σ² = Σ(x − mean)²/n; it does not grow with the mean. Where squares
+//!   underflow, n times the smallest subnormal number is added. Nothing overflows unless the variance does;
 //! * a standard deviation: half that and `2u`; nothing overflows or underflows unless it does itself.
 //!
-//! **Special values.** Sums and means are IEEE 754: a NaN, or infinities of both signs, give NaN. The largest and the
-//! smallest of anything with a NaN are NaN. Which zero is the largest of −0 and +0 is not said. The variance of anything
-//! with a NaN or an infinity is NaN; one that is too large for the type is +∞. NaN is not 0: it counts as one that is set.
-//! Of nothing, a sum is 0, a product 1, any is 0, all is 1, a mean and a variance are NaN, and a largest, a smallest or its
-//! place is an error.
+//! **Special values.** Sums and means are IEEE 754: a NaN, or infinities of both signs, give NaN. The largest
+//! and the smallest of anything with a NaN are NaN. Which zero is the largest of −0 and +0 is not said. The
+//! variance of anything with a NaN or an infinity is NaN; one that is too large for the type is +∞. NaN is
+//! not 0: it counts as one that is set. Of nothing, a sum is 0, a product 1, any is 0, all is 1, a mean and a
+//! variance are NaN, and a largest, a smallest or its place is an error.
 
 pub(super) mod passes;
 mod product;
@@ -54,7 +56,8 @@ pub enum Reduce {
     Any,
     /// 1 if none is 0, else 0.
     All,
-    /// How many are not 0: exact up to 2²⁴ (f32) or 2⁵³ (f64), a sum of ones beyond. See also [`count_nonzero`].
+    /// How many are not 0: exact up to 2²⁴ (f32) or 2⁵³ (f64), a sum of ones beyond. See also
+    /// [`count_nonzero`].
     CountNonzero,
 }
 
@@ -112,7 +115,7 @@ fn of_nothing(op: &'static str) -> Error {
 /// All elements of `x` become one.
 ///
 /// # Errors
-/// [`Error::Shape`] for the largest or the smallest of nothing.
+/// [`Error::Shape`] for the largest or the smallest element of an empty slice.
 ///
 /// ```
 /// use gristmill::kernels::reduce::{self, Reduce};
@@ -131,12 +134,13 @@ pub fn all<T: Element>(op: Reduce, x: &[T]) -> Result<T> {
     })
 }
 
-/// Each row of `cols` elements becomes one; `y` has one element per row.
+/// Reduces each row of `cols` elements to one; `y` has one element per row.
 ///
-/// With `cols = 0`, `x` is empty and every element of `y` is the result for nothing.
+/// With `cols = 0`, `x` is empty and every element of `y` is the result of an empty slice.
 ///
 /// # Errors
-/// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, for the largest or the smallest of nothing.
+/// [`Error::Shape`] when `x` is not whole rows, when `y` has another length, for the largest or the
+/// smallest element of empty rows.
 ///
 /// ```
 /// use gristmill::kernels::reduce::{self, Reduce};
@@ -167,7 +171,8 @@ pub fn rows<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result
 /// Each of the `cols` columns becomes one element of `y`.
 ///
 /// # Errors
-/// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, for the largest or the smallest of no rows.
+/// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, for the largest or the
+/// smallest of no rows.
 ///
 /// ```
 /// use gristmill::kernels::reduce::{self, Reduce};
@@ -386,14 +391,15 @@ pub fn dot<T: Element>(a: &[T], b: &[T]) -> Result<T> {
     })
 }
 
-/// Whether a sum (or mean) of `len` squares is right: finite, or NaN, and so large that what underflowed does not matter.
+/// Whether a sum (or mean) of `len` squares is right: finite, or NaN, and so large that what underflowed does
+/// not matter.
 pub(super) fn squares_are_safe<T: Element>(sum: T, len: usize) -> bool {
     let smallest = smallest_normal::<T>() * len as f64;
     sum.is_nan() || (sum.is_finite() && sum.to_f64() >= smallest)
 }
 
-/// A power of two that brings the largest magnitude near 1, and its inverse; neither is subnormal. `None` when all are 0 or
-/// any is not finite.
+/// A power of two that brings the largest magnitude near 1, and its inverse; neither is subnormal. `None`
+/// when all are 0 or any is not finite.
 pub(super) fn middle_scales<T: Element>(x: impl Iterator<Item = T>) -> Option<(T, T)> {
     let mut largest = T::ZERO;
     for x in x {
@@ -415,7 +421,8 @@ pub(super) fn smallest_normal<T: Element>() -> f64 {
     if simd::is::<T, f32>() { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE }
 }
 
-/// An error unless `x` is whole rows of `cols` and `y` has one element for each; rows of nothing are as many as `y` has.
+/// An error unless `x` is whole rows of `cols` and `y` has one element for each; of empty rows
+/// there are as many as `y` has elements.
 pub(super) fn check_rows<T, Y>(op: &'static str, x: &[T], cols: usize, y: &[Y]) -> Result<()> {
     let rows = whole_rows(op, x, cols)?;
     if cols == 0 { Ok(()) } else { y.expect_len(op, "y", rows) }

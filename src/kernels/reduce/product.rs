@@ -9,16 +9,16 @@ use crate::kernels::{compiled_once, lengths, power_of_two};
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::Element;
 
-/// The gradient of the product of each row of `cols` elements: `dx[i] = dy·Π x[j]` over all j ≠ i, without a division,
-/// so that it is right where elements are 0. `dy` has one element per row.
+/// The gradient of the product of each row of `cols` elements: `dx[i] = dy·Π x[j]` over all j ≠ i, without a
+/// division, so that it is right where elements are 0. `dy` has one element per row.
 ///
-/// The products of what is before and behind i, each in order: `cols·u` relative, as long as the result is not subnormal.
-/// Where one of these products leaves the normal range, as that of a long row does before its small elements bring it
-/// back, a row is multiplied anew with its exponents apart.
+/// The products of what is before and behind i, each in order: `cols·u` relative, as long as the result is
+/// not subnormal. Where one of these products leaves the normal range, as that of a long row does before its
+/// small elements bring it back, a row is multiplied anew with its exponents apart.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, `dy` does not have one element per row or `dx`
-/// has another length than `x`.
+/// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, `dy` does not have one element per row
+/// or `dx` has another length than `x`.
 ///
 /// ```
 /// let mut dx = [0.0_f32; 3];
@@ -62,7 +62,7 @@ fn products_of_the_others<T: Element>(x: &[T], dy: T, dx: &mut [T]) {
         behind = behind * x;
         note(behind);
     }
-    // What has become infinite or NaN stays so until the end; what has lost digits may have come back.
+    // A product that is infinite or NaN stays so until the end; one that lost digits may be large again.
     if before.is_finite() && behind.is_finite() && smallest.to_f64() >= smallest_normal::<T>() {
         return;
     }
@@ -82,8 +82,8 @@ fn products_of_the_others<T: Element>(x: &[T], dy: T, dx: &mut [T]) {
     }
 }
 
-/// A number with an exponent of its own, `fraction·2^exponent`: a product of many never leaves the range. Zero, infinities
-/// and NaN have the exponent 0.
+/// A number with an exponent of its own, `fraction·2^exponent`: a product of many never leaves the range.
+/// Zero, infinities and NaN have the exponent 0.
 #[derive(Clone, Copy)]
 struct Wide {
     /// Its magnitude is from 1 to 2.
@@ -110,7 +110,8 @@ impl Wide {
     }
 
     fn to_f64(self) -> f64 {
-        // Two factors: one alone would leave the range where the result is subnormal. Beyond 2000 it is 0 or infinite anyway.
+        // Two factors: one alone would leave the range where the result is subnormal. Beyond 2000 it is 0 or
+        // infinite anyway.
         let exponent = self.exponent.clamp(-2000, 2000);
         let half = exponent / 2;
         self.fraction * power_of_two(half) * power_of_two(exponent - half)

@@ -1,22 +1,24 @@
-//! Optimizer steps: one pass over a parameter, its gradient and its state, with the formulas of `torch.optim`; or one
-//! pass over many parameters, each with a [`Step`] of its own: see [`run`].
+//! Optimizer steps: one pass over a parameter, its gradient and its state, with the formulas of
+//! `torch.optim`; or one pass over many parameters, each with a [`Step`] of its own: see [`run`].
 //!
 //! Every step is a short chain of rounded operations. With `G = |g| + λ·|p|`, a moment is within
-//! `8·u·(|moment| + G)` of its exact value (`G²` for squares), and what the step adds to a parameter within `16·u`,
-//! relative, plus what an error of `8·u·G` in the gradient does to it. Where that is a sum of two terms, which may cancel,
-//! the errors are relative to both: RMSprop's buffer is within `16·u` of what it keeps and what comes in, and for NAdam the
-//! error in the gradient is `12·u·G`. Centered RMSprop subtracts, and its root can lose half the digits.
-//! What depends on the step alone (bias corrections) is computed once, in `f64`. NaN and infinities in a gradient go
-//! where the formulas take them: into that element's parameter and state.
+//! `8·u·(|moment| + G)` of its exact value (`G²` for squares), and what the step adds to a parameter within
+//! `16·u`, relative, plus what an error of `8·u·G` in the gradient does to it. Where that is a sum of two
+//! terms, which may cancel, the errors are relative to both: RMSprop's buffer is within `16·u` of what it
+//! keeps and what comes in, and for NAdam the error in the gradient is `12·u·G`. Centered RMSprop subtracts,
+//! and its root can lose half the digits. What depends on the step alone (bias corrections) is computed once,
+//! in `f64`. NaN and infinities in a gradient go where the formulas take them: into that element's parameter
+//! and state.
 //!
-//! Steps flush subnormal numbers, whatever the [`Context`](crate::Context) says: a gradient, parameter or state below the
-//! smallest normal number (2⁻¹²⁶ in `f32`) counts as 0, and 0 with the result's sign takes the place of a result below it.
-//! So moments whose gradients stay away become 0, as do weights that decay away (under a penalty alone they stop where
-//! `λ·p` becomes 0), and the bounds above are plus a few times that number. Otherwise a moment would stop above 0, since 0.9
-//! times the smallest number is rounded to that number again, and on many CPUs each operation on it would take a hundred
-//! cycles, in every step to come. x86 and ARM do this without an instruction more (see
-//! [`Subnormals::Flush`](crate::Subnormals::Flush) for where they differ). Elsewhere what is stored is compared, and a number
-//! below the range that is not stored, such as the square of a tiny gradient, still counts.
+//! Steps flush subnormal numbers, whatever the [`Context`](crate::Context) says: a gradient, parameter or
+//! state below the smallest normal number (2⁻¹²⁶ in `f32`) counts as 0, and 0 with the result's sign takes
+//! the place of a result below it. So moments whose gradients stay away become 0, as do weights that decay
+//! away (under a penalty alone they stop where `λ·p` becomes 0), and the bounds above are plus a few times
+//! that number. Otherwise a moment would stop above 0, since 0.9 times the smallest number is rounded to that
+//! number again, and on many CPUs each operation on it would take a hundred cycles, in every step to come.
+//! x86 and ARM do this without an instruction more (see [`Subnormals::Flush`](crate::Subnormals::Flush) for
+//! where they differ). Elsewhere what is stored is compared, and a number below the range that is not stored,
+//! such as the square of a tiny gradient, still counts.
 
 // A rule is a file and a line of the list below; what tests and benches ask of it stands in its file, too.
 mod adagrad;

@@ -54,7 +54,8 @@ impl ExactMoments {
 /// Nobody can tell smaller powers of β from 0 beside 1, and their squares would soon be subnormal.
 pub(super) const VANISHED: f64 = 1e-100;
 
-/// `base^exponent` by repeated squaring: `f64::powi` may differ between machines. 0 where it is below [`VANISHED`].
+/// `base^exponent` by repeated squaring: `f64::powi` may differ between machines. 0 where it is below
+/// [`VANISHED`].
 pub(super) fn power(mut base: f64, mut exponent: u64) -> f64 {
     let mut result = 1.0;
     while exponent > 0 {

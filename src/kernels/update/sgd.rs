@@ -32,8 +32,8 @@ pub struct Sgd {
     pub momentum: f64,
     /// The part of a gradient that does not enter the buffer.
     pub dampening: f64,
-    /// Whether the first gradient is dampened, too, into a buffer that starts at 0. With a dampening equal to the
-    /// momentum the buffer is an average of the gradients, as needle's.
+    /// Whether the first gradient is dampened, too, into a buffer that starts at 0. With a dampening equal to
+    /// the momentum the buffer is an average of the gradients, as needle's.
     pub dampen_first: bool,
     /// Looks ahead: steps along `g + momentum·buffer`.
     pub nesterov: bool,

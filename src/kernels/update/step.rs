@@ -12,8 +12,8 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 /// Elements per parallel chunk: 16 KiB of f32.
 const CHUNK: usize = 4 * 1024;
 
-/// What comes before every rule: the gradient is scaled and clipped, and decay acts as `g + penalty·p` or `p·shrink`, one
-/// of which does nothing.
+/// What comes before every rule: the gradient is scaled and clipped, and decay acts as `g + penalty·p` or
+/// `p·shrink`, one of which does nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Start<T> {
     scale: T,
@@ -121,7 +121,7 @@ pub struct Step<'a, T: Element> {
 type Parts<'a, T> = (Rows<'a, T>, RowsMut<'a, T>, RowsMut<'a, T>, RowsMut<'a, T>, RowsMut<'a, T>);
 
 impl<'a, T: Element> Step<'a, T> {
-    /// A step of a rule: its hyperparameters, the number of the step (the first is 1; NAdam wants a
+    /// A step of a rule: its hyperparameters, the number of the step (the first is 1; NAdam takes a
     /// [`Progress`]), a gradient, the parameter, and the [parts of its state](Rule::state), empty ones for
     /// those that it does not [use](Rule::uses).
     ///
@@ -172,7 +172,8 @@ impl<'a, T: Element> Step<'a, T> {
         Ok(Self { rule, start, parts, first_chunk: 0 })
     }
 
-    /// Multiplies the gradient by `scale` first: to clip the norm of all gradients, or to undo the scale of a loss.
+    /// Multiplies the gradient by `scale` first: to clip the norm of all gradients, or to undo the scale of a
+    /// loss.
     #[must_use]
     pub fn grad_scale(mut self, scale: T) -> Self {
         self.start.scale = scale;
@@ -187,8 +188,8 @@ impl<'a, T: Element> Step<'a, T> {
     }
 }
 
-/// Runs steps of any rules in one pass: the threads share all of them, so that many small parameters take no longer
-/// than one of their size. A step that is run again starts from what it left.
+/// Runs steps of any rules in one pass: the threads share all of them, so that many small parameters take no
+/// longer than one of their size. A step that is run again starts from what it left.
 ///
 /// # Errors
 /// Only those of a bad setting; see [`Context`](crate::Context).

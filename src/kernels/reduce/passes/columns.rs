@@ -48,8 +48,8 @@ impl<T: Element> Kernel for ColumnPlaces<'_, T> {
 
 /// The result for each column: passes down blocks of rows, whose results are merged in pairs.
 ///
-/// Where a row is narrower than a panel, several side by side pass for one; the places of a column in such a wide row
-/// are merged in pairs in the end.
+/// Where a row is narrower than a panel, several side by side pass for one; the places of a column in such a
+/// wide row are merged in pairs in the end.
 pub(in crate::kernels) fn column_totals<T: Element>(
     settings: Settings,
     term: Term<T, &[T]>,

@@ -1,4 +1,5 @@
-//! The passes under the reductions: what an element contributes, by row on any number of threads, down the columns.
+//! The passes under the reductions: what an element contributes, by row on any number of threads, down the
+//! columns.
 
 mod columns;
 
@@ -9,13 +10,14 @@ use crate::context::Settings;
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Mask, Simd, slices};
 
-/// Elements of a row or of rows that one job takes at a time: a power of two of summation blocks, so that merging
-/// the sums of pieces in pairs is merging those of blocks in pairs.
+/// Elements of a row or of rows that one job takes at a time: a power of two of summation blocks, so that
+/// merging the sums of pieces in pairs is merging those of blocks in pairs.
 pub(in crate::kernels) const PIECE: usize = 16 * slices::BLOCK;
 /// Rows that are added to one another before their sum is merged in pairs with other sums.
 const ROW_BLOCK: usize = 128;
-/// Rows that are added before the next panel's turn: they stay in the first cache, so that the panels of a block read
-/// memory forwards. Measured on one core with AVX2: 128 rows of 1000 f32 take 9 µs with and 11 µs without.
+/// Rows that are added before the next panel's turn: they stay in the first cache, so that the panels of a
+/// block read memory forwards. Measured on one core with AVX2: 128 rows of 1000 f32 take 9 µs with and 11 µs
+/// without.
 const STEPS: usize = 16;
 /// Registers side by side in a pass down the columns: eight chains of additions with AVX2 hide their latency.
 const PANEL: usize = 4;
@@ -31,8 +33,8 @@ pub(in crate::kernels) fn work<T>(x: &[T]) -> usize {
 
 /// The powers of two that keep the sums of a variance in range, and the divisors that undo them.
 ///
-/// Deviations are scaled by `scale` ≤ 1/√n, so that the sum of their squares is at most the variance; their own sum is
-/// scaled by a further power ≤ 1/n. Scaling by powers of two does not round.
+/// Deviations are scaled by `scale` ≤ 1/√n, so that the sum of their squares is at most the variance; their
+/// own sum is scaled by a further power ≤ 1/n. Scaling by powers of two does not round.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Spread<T> {
     scale: T,
@@ -69,8 +71,8 @@ impl<T: Element> Spread<T> {
     }
 }
 
-/// What each element contributes to a result and how contributions become one. `P` holds a parameter: one number
-/// for a row, one for each column.
+/// What each element contributes to a result and how contributions become one. `P` holds a parameter: one
+/// number for a row, one for each column.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) enum Term<T, P> {
     /// `Σ x`.
