@@ -92,7 +92,7 @@ impl<T: Element> Forward<'_, T> {
             if rows == 0 {
                 return Ok(());
             }
-            let rule = Rule::new(options, classes)?;
+            let rule = Weighting::new(options, classes)?;
             let settings = context::settings()?;
             let chunk = rows_per_chunk(classes);
             let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
@@ -178,7 +178,7 @@ impl<T: Element> Backward<'_, T> {
             if rows == 0 {
                 return Ok(());
             }
-            let rule = Rule::new(options, classes)?;
+            let rule = Weighting::new(options, classes)?;
             let settings = context::settings()?;
             let chunk = rows_per_chunk(classes);
             let work = (logits.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
@@ -236,7 +236,7 @@ pub(super) fn check_smoothing<T: Element>(op: &'static str, label_smoothing: T) 
 
 /// [`Options`] as the kernels use them.
 #[derive(Clone, Copy)]
-struct Rule<'a, T> {
+struct Weighting<'a, T> {
     weight: Option<&'a [T]>,
     ignore_index: Option<usize>,
     /// 1 − s.
@@ -247,7 +247,7 @@ struct Rule<'a, T> {
     shared: T,
 }
 
-impl<'a, T: Element> Rule<'a, T> {
+impl<'a, T: Element> Weighting<'a, T> {
     fn new(options: Options<'a, T>, classes: usize) -> Result<Self> {
         let Options { label_smoothing, weight, ignore_index } = options;
         let share = label_smoothing / T::from_f64(classes as f64);
@@ -325,7 +325,7 @@ struct ForwardChunk<'a, T> {
     logits: &'a [T],
     targets: &'a [usize],
     classes: usize,
-    rule: Rule<'a, T>,
+    rule: Weighting<'a, T>,
     losses: &'a mut [T],
     logsumexp: &'a mut [T],
     rest: &'a mut [T],
@@ -353,7 +353,7 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
     }
 }
 
-impl<T: Element> Rule<'_, T> {
+impl<T: Element> Weighting<'_, T> {
     /// s/classes·Σ w·(max − z).
     #[inline(always)]
     fn smoothing<S: Simd>(self, s: S, z: &[T], max: T) -> T {
@@ -384,7 +384,7 @@ struct BackwardChunk<'a, T> {
     logits: &'a [T],
     targets: &'a [usize],
     classes: usize,
-    rule: Rule<'a, T>,
+    rule: Weighting<'a, T>,
     logsumexp: &'a [T],
     rest: &'a [T],
     dlosses: &'a [T],

@@ -21,7 +21,7 @@ const SEGMENT: usize = 1024;
 /// Segments side by side, to hide the latency of an addition.
 const SIDE: usize = 4;
 /// Elements of a row that one job takes at a time.
-const PIECE: usize = 16 * SEGMENT;
+const CHUNK: usize = 16 * SEGMENT;
 /// Rows that are one chain of additions in each column.
 const ROW_BLOCK: usize = 128;
 /// A chain of additions, four side by side.
@@ -50,8 +50,8 @@ pub fn rows<T: Element>(x: &[T], cols: usize, reverse: bool, y: &mut [T]) -> Res
         }
         let settings = context::settings()?;
         let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
-        if cols <= PIECE {
-            let chunk = (PIECE / cols).max(1) * cols;
+        if cols <= CHUNK {
+            let chunk = (CHUNK / cols).max(1) * cols;
             parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(y, chunk)), work, |(x, y)| {
                 for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)) {
                     chains(x, reverse, y);
@@ -61,15 +61,15 @@ pub fn rows<T: Element>(x: &[T], cols: usize, reverse: bool, y: &mut [T]) -> Res
             return Ok(());
         }
         // Pieces on all threads, then what is before each, one after the other, then the sums.
-        let mut before = Scratch::new(cols.div_ceil(PIECE));
+        let mut before = Scratch::new(cols.div_ceil(CHUNK));
         let work = work / (x.len() / cols);
         for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)) {
-            parallel::for_each(settings, (Rows(x, PIECE), RowsMut::new(y, PIECE)), work, |(x, y)| {
+            parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {
                 chains(x, reverse, y);
             });
             before_each(y, reverse, &mut before);
             let before = &before[..];
-            let parts = (Indices(before.len()), RowsMut::new(y, PIECE));
+            let parts = (Indices(before.len()), RowsMut::new(y, CHUNK));
             parallel::for_each(settings, parts, work / 4, |(piece, y)| {
                 let first = if reverse { before.len() - 1 } else { 0 };
                 let before = (piece != first).then(|| before[piece]);
@@ -95,7 +95,7 @@ fn before_each<T: Element>(y: &[T], reverse: bool, before: &mut [T]) {
             y.chunks(SEGMENT).for_each(&mut add)
         }
     };
-    let pieces = y.chunks(PIECE).zip(before);
+    let pieces = y.chunks(CHUNK).zip(before);
     if reverse { pieces.rev().for_each(&mut piece) } else { pieces.for_each(&mut piece) }
 }
 

@@ -74,10 +74,10 @@ pub fn backward<T: Element>(dy: &[T], p: f64, key: Key, dx: &mut [T]) -> Result<
 /// [`Error::Value`] when `p` is not in [0, 1].
 pub fn in_place<T: Element>(p: f64, key: Key, x: &mut [T]) -> Result<()> {
     compiled_once!("dropout::in_place", |p: f64, key: Key, x: &mut [T]| -> Result<()> {
-        match Rule::new("dropout", p)? {
-            Rule::Keep => {}
-            Rule::Drop => x.fill(T::ZERO),
-            Rule::Below(dropped, scale) => {
+        match Chance::new("dropout", p)? {
+            Chance::Keep => {}
+            Chance::Drop => x.fill(T::ZERO),
+            Chance::Below(dropped, scale) => {
                 let settings = context::settings()?;
                 let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
                 let parts = (Indices(x.len().div_ceil(CHUNK)), RowsMut::new(x, CHUNK));
@@ -91,14 +91,14 @@ pub fn in_place<T: Element>(p: f64, key: Key, x: &mut [T]) -> Result<()> {
 }
 
 /// What a probability means.
-enum Rule<T> {
+enum Chance<T> {
     Keep,
     Drop,
     /// Words below this drop their element; the others are scaled.
     Below(u32, T),
 }
 
-impl<T: Element> Rule<T> {
+impl<T: Element> Chance<T> {
     fn new(op: &'static str, p: f64) -> Result<Self> {
         if !(0.0..=1.0).contains(&p) {
             return Err(Error::value(op, format!("{p} is not a probability")));
@@ -122,10 +122,10 @@ fn first_block(chunk: usize) -> u64 {
 }
 
 fn apply<T: Element>(op: &'static str, x: &[T], p: f64, key: Key, y: &mut [T]) -> Result<()> {
-    match Rule::new(op, p)? {
-        Rule::Keep => y.copy_from_slice(x),
-        Rule::Drop => y.fill(T::ZERO),
-        Rule::Below(dropped, scale) => {
+    match Chance::new(op, p)? {
+        Chance::Keep => y.copy_from_slice(x),
+        Chance::Drop => y.fill(T::ZERO),
+        Chance::Below(dropped, scale) => {
             let settings = context::settings()?;
             let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
             let parts = (Indices(x.len().div_ceil(CHUNK)), Rows(x, CHUNK), RowsMut::new(y, CHUNK));

@@ -9,7 +9,7 @@
 //! `2¹⁰·Σ|dy|·(|x̂| + 1)` does not overflow; a `dx` below the range is off by up to `4·(|x̂| + 1)` units
 //! more.
 
-use super::layer_norm::{Moments, backward_row};
+use super::layer_norm::{RowMoments, backward_row};
 use super::{
     channels, compiled_once, deviation_scales, lengths, spare_if, unless_given, valid_eps, whole_rows,
 };
@@ -182,7 +182,7 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
         let params = self.gamma.len() / groups;
         let rows = self.x.chunks_exact(self.layout.row()).zip(self.y.chunks_exact_mut(self.layout.row()));
         for (row, (x, y)) in rows.enumerate() {
-            let moments = Moments::new(s, x, self.eps);
+            let moments = RowMoments::new(s, x, self.eps);
             (self.mean[row], self.rstd[row]) = (moments.mean, moments.rstd);
             let group = (self.first + row) % groups * params;
             let (gamma, beta) = (&self.gamma[group..][..params], &self.beta[group..][..params]);

@@ -134,7 +134,7 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
     fn run<S: Simd>(self, s: S) {
         let rows = self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols));
         for ((x, y), (mean, rstd)) in rows.zip(self.mean.iter_mut().zip(self.rstd)) {
-            let moments = Moments::new(s, x, self.eps);
+            let moments = RowMoments::new(s, x, self.eps);
             (*mean, *rstd) = (moments.mean, moments.rstd);
             moments.normalise(s, x, self.gamma, self.beta, y);
         }
@@ -142,7 +142,7 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
 }
 
 /// What normalises a row.
-pub(super) struct Moments<T> {
+pub(super) struct RowMoments<T> {
     /// The mean, rounded.
     pub mean: T,
     /// The mean without its rounding, minus `mean`.
@@ -150,7 +150,7 @@ pub(super) struct Moments<T> {
     pub rstd: T,
 }
 
-impl<T: Element> Moments<T> {
+impl<T: Element> RowMoments<T> {
     /// Of one row.
     #[inline(always)]
     pub fn new<S: Simd>(s: S, x: &[T], eps: T) -> Self {

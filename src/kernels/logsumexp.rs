@@ -6,7 +6,7 @@
 //!
 //! A row of −∞ alone, and an empty row, give −∞; a row with +∞ gives +∞; a row with a NaN gives NaN.
 
-use super::reduce::passes::{PIECE, Term, column_totals, total};
+use super::reduce::passes::{CHUNK, Term, column_totals, total};
 use super::{Operand as _, compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::buffer::Scratch;
 use crate::context;
@@ -38,13 +38,13 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
             return Ok(());
         }
         let settings = context::settings()?;
-        if cols > PIECE {
+        if cols > CHUNK {
             // The same sums, on all threads.
             for (x, y) in x.chunks_exact(cols).zip(&mut *y) {
                 let max = total(settings, Term::Max, x);
                 let shift = if max.is_finite() { max } else { T::ZERO };
                 *y = total(settings, Term::Exponential { shift }, x);
-                settings.simd.run(Finish { shifts: &[shift], y: std::slice::from_mut(y) });
+                settings.simd.run(AddShifts { shifts: &[shift], y: std::slice::from_mut(y) });
             }
             return Ok(());
         }
@@ -139,7 +139,7 @@ pub fn forward_cols<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()>
         column_totals(settings, Term::Max, x, cols, &mut shifts);
         shifts.iter_mut().filter(|shift| !shift.is_finite()).for_each(|shift| *shift = T::ZERO);
         column_totals(settings, Term::Exponential { shift: &shifts[..] }, x, cols, y);
-        settings.simd.run(Finish { shifts: &shifts, y });
+        settings.simd.run(AddShifts { shifts: &shifts, y });
         Ok(())
     })
 }
@@ -272,12 +272,12 @@ impl<T: Element> Kernel for BackwardChunk<'_, T> {
 }
 
 /// `y = shifts + ln y`.
-struct Finish<'a, T> {
+struct AddShifts<'a, T> {
     shifts: &'a [T],
     y: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Finish<'_, T> {
+impl<T: Element> Kernel for AddShifts<'_, T> {
     type Output = ();
 
     #[inline(always)]

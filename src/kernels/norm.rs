@@ -10,7 +10,7 @@
 //!
 //! NaN gives NaN, ±∞ gives +∞, nothing has the norm 0.
 
-use super::reduce::passes::{PIECE, Term, column_totals, row_totals, total, work};
+use super::reduce::passes::{CHUNK, Term, column_totals, row_totals, total, work};
 use super::reduce::{check_rows, fill_with, middle_scales, squares_are_safe};
 use super::{compiled_once, lengths, whole_rows};
 use crate::buffer::Scratch;
@@ -74,7 +74,7 @@ pub fn rows<T: Element>(op: Norm, x: &[T], cols: usize, y: &mut [T]) -> Result<(
             return fill_with(y, || Ok(T::ZERO));
         }
         let settings = context::settings()?;
-        if cols <= PIECE {
+        if cols <= CHUNK {
             row_totals(settings, op.term(), x, cols, y);
         } else {
             for (x, y) in x.chunks_exact(cols).zip(&mut *y) {
@@ -171,7 +171,7 @@ impl<T: Element> RowsBackward<'_, T> {
                 return Ok(());
             }
             let settings = context::settings()?;
-            let chunk = (PIECE / 16 / cols).max(1);
+            let chunk = (CHUNK / 16 / cols).max(1);
             let parts =
                 (Rows(x, chunk * cols), Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk * cols));
             parallel::for_each(settings, parts, 2 * work(x), |(x, y, dy, dx)| {
@@ -233,7 +233,7 @@ impl<T: Element> ColsBackward<'_, T> {
                 );
             }
             let share = &share[..];
-            let chunk = (PIECE / 16 / cols).max(1) * cols;
+            let chunk = (CHUNK / 16 / cols).max(1) * cols;
             parallel::for_each(
                 settings,
                 (Rows(x, chunk), RowsMut::new(dx, chunk)),

@@ -41,7 +41,7 @@ pub enum Ternary {
 
 /// A row of an operand.
 #[derive(Clone, Copy)]
-enum Part<'a, T> {
+enum OperandRow<'a, T> {
     Slice(&'a [T]),
     Number(T),
 }
@@ -66,12 +66,12 @@ impl<'a, T: Element> Operand<'a, T> {
     }
 
     #[inline(always)]
-    fn row(self, i: usize, cols: usize) -> Part<'a, T> {
+    fn row(self, i: usize, cols: usize) -> OperandRow<'a, T> {
         match self {
-            Operand::Matrix(data, stride) => Part::Slice(&data[i * stride..i * stride + cols]),
-            Operand::Row(row) => Part::Slice(row),
-            Operand::Column(col) => Part::Number(col[i]),
-            Operand::Scalar(x) => Part::Number(x),
+            Operand::Matrix(data, stride) => OperandRow::Slice(&data[i * stride..i * stride + cols]),
+            Operand::Row(row) => OperandRow::Slice(row),
+            Operand::Column(col) => OperandRow::Number(col[i]),
+            Operand::Scalar(x) => OperandRow::Number(x),
         }
     }
 }
@@ -104,8 +104,8 @@ pub fn unary<T: Element>(op: Unary<T>, x: Operand<'_, T>, shape: [usize; 2], y: 
         let (settings, cols) = (context::settings()?, shape[1]);
         with_function(op, &mut |f| {
             by_row(settings, f.forward_cost(), cols, y, &|i, y| match x.row(i, cols) {
-                Part::Slice(x) => f.forward(settings.simd, x, y),
-                Part::Number(x) => {
+                OperandRow::Slice(x) => f.forward(settings.simd, x, y),
+                OperandRow::Number(x) => {
                     let mut value = [x];
                     f.forward_in_place(settings.simd, &mut value);
                     y.fill(value[0]);
@@ -146,10 +146,10 @@ pub fn binary<T: Element>(
         b.check("binary", "b", shape)?;
         let (settings, f, cols) = (context::settings()?, pair::<T>(op), shape[1]);
         by_row(settings, f.cost(), cols, y, &|i, y| match (a.row(i, cols), b.row(i, cols)) {
-            (Part::Slice(a), Part::Slice(b)) => f.with_row(settings.simd, a, b, y),
-            (Part::Slice(a), Part::Number(b)) => f.with_column(settings.simd, a, &[b], cols, y),
-            (Part::Number(a), Part::Slice(b)) => f.with_number(settings.simd, a, b, y),
-            (Part::Number(a), Part::Number(b)) => {
+            (OperandRow::Slice(a), OperandRow::Slice(b)) => f.with_row(settings.simd, a, b, y),
+            (OperandRow::Slice(a), OperandRow::Number(b)) => f.with_column(settings.simd, a, &[b], cols, y),
+            (OperandRow::Number(a), OperandRow::Slice(b)) => f.with_number(settings.simd, a, b, y),
+            (OperandRow::Number(a), OperandRow::Number(b)) => {
                 let mut value = [T::ZERO];
                 f.with_number(settings.simd, a, &[b], &mut value);
                 y.fill(value[0]);
@@ -263,7 +263,7 @@ pub fn ternary_in_place<T: Element>(
 /// One row; what is `None` is the row of `y` itself.
 struct ThreeToOne<'a, T> {
     op: Ternary,
-    abc: [Option<Part<'a, T>>; 3],
+    abc: [Option<OperandRow<'a, T>>; 3],
     y: &'a mut [T],
 }
 
@@ -273,7 +273,7 @@ impl<T: Element> Kernel for ThreeToOne<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { op, abc, y } = self;
-        let numbers = abc.map(|part| part.map_or([T::ZERO; LANES], Part::number));
+        let numbers = abc.map(|part| part.map_or([T::ZERO; LANES], OperandRow::number));
         let [a, b, c] = [0, 1, 2].map(|i| abc[i].map(|part| Line::of(part, &numbers[i])));
         match op {
             Ternary::MulAdd => each(
@@ -314,13 +314,13 @@ impl<T: Element> Kernel for ThreeToOne<'_, T> {
 /// The most lanes that a register has.
 const LANES: usize = 16;
 
-impl<T: Element> Part<'_, T> {
+impl<T: Element> OperandRow<'_, T> {
     /// A register's worth of the number, or of zeros.
     #[inline(always)]
     fn number(self) -> [T; LANES] {
         match self {
-            Part::Number(x) => [x; LANES],
-            Part::Slice(_) => [T::ZERO; LANES],
+            OperandRow::Number(x) => [x; LANES],
+            OperandRow::Slice(_) => [T::ZERO; LANES],
         }
     }
 }
@@ -337,10 +337,10 @@ struct Line<'a, T> {
 
 impl<'a, T: Element> Line<'a, T> {
     #[inline(always)]
-    fn of(part: Part<'a, T>, number: &'a [T; LANES]) -> Self {
+    fn of(part: OperandRow<'a, T>, number: &'a [T; LANES]) -> Self {
         match part {
-            Part::Slice(data) => Self { data, mask: usize::MAX },
-            Part::Number(_) => Self { data: number, mask: 0 },
+            OperandRow::Slice(data) => Self { data, mask: usize::MAX },
+            OperandRow::Number(_) => Self { data: number, mask: 0 },
         }
     }
 
@@ -438,7 +438,7 @@ impl<T: Element> TernaryBackward<'_, T> {
 struct OneOfThree<'a, T> {
     op: Ternary,
     n: usize,
-    abc: [Part<'a, T>; 3],
+    abc: [OperandRow<'a, T>; 3],
     dy: &'a [T],
     to: &'a mut [T],
 }
@@ -449,7 +449,7 @@ impl<T: Element> Kernel for OneOfThree<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { op, n, abc, dy, to } = self;
-        let numbers = abc.map(Part::number);
+        let numbers = abc.map(OperandRow::number);
         let [a, b, c] = [0, 1, 2].map(|i| Some(Line::of(abc[i], &numbers[i])));
         let dy = Some(Line { data: dy, mask: usize::MAX });
         let (zero, one) = (s.splat(T::ZERO), s.splat(T::ONE));

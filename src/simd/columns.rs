@@ -43,15 +43,15 @@ pub(crate) fn sums<T: Element, S: Simd, const N: usize, const M: usize, const K:
             // `at` on, within `params` and each of the K parts of `sums`; `rows` are whole rows.
             unsafe {
                 if rest >= PANEL * T::LANES {
-                    let panel = Panel::<PANEL, true> { column, count: PANEL * T::LANES };
+                    let panel = ColumnPanel::<PANEL, true> { column, count: PANEL * T::LANES };
                     panel.sum(s, x, cols, rows.clone(), params, sums, at, &step);
                     column += PANEL * T::LANES;
                 } else if rest >= T::LANES {
-                    let panel = Panel::<1, true> { column, count: T::LANES };
+                    let panel = ColumnPanel::<1, true> { column, count: T::LANES };
                     panel.sum(s, x, cols, rows.clone(), params, sums, at, &step);
                     column += T::LANES;
                 } else {
-                    let panel = Panel::<1, false> { column, count: rest };
+                    let panel = ColumnPanel::<1, false> { column, count: rest };
                     panel.sum(s, x, cols, rows.clone(), params, sums, at, &step);
                     column += rest;
                 }
@@ -88,16 +88,16 @@ pub(crate) fn map<T: Element, S: Simd, const P: usize, const N: usize, const M: 
             // `y`; `rows` are whole rows.
             unsafe {
                 if rest >= P * T::LANES {
-                    let panel = Panel::<P, true> { column, count: P * T::LANES };
+                    let panel = ColumnPanel::<P, true> { column, count: P * T::LANES };
                     panel.map(s, x, cols, rows.clone(), params, y, &f);
                     column += P * T::LANES;
                 } else if cols >= T::LANES {
                     column = column.min(cols - T::LANES);
-                    let panel = Panel::<1, true> { column, count: T::LANES };
+                    let panel = ColumnPanel::<1, true> { column, count: T::LANES };
                     panel.map(s, x, cols, rows.clone(), params, y, &f);
                     column += T::LANES;
                 } else {
-                    let panel = Panel::<1, false> { column, count: rest };
+                    let panel = ColumnPanel::<1, false> { column, count: rest };
                     panel.map(s, x, cols, rows.clone(), params, y, &f);
                     column += rest;
                 }
@@ -112,14 +112,14 @@ pub(crate) fn map<T: Element, S: Simd, const P: usize, const N: usize, const M: 
 /// The loops over registers count indices: adapters of iterators are left as calls where functions grow
 /// large, and a call that passes registers passes them through memory.
 #[derive(Clone, Copy)]
-struct Panel<const P: usize, const WHOLE: bool> {
+struct ColumnPanel<const P: usize, const WHOLE: bool> {
     column: usize,
     count: usize,
 }
 
 #[allow(clippy::needless_range_loop, reason = "see above")]
 #[allow(clippy::too_many_arguments, reason = "the arguments of the two functions above, and where")]
-impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
+impl<const P: usize, const WHOLE: bool> ColumnPanel<P, WHOLE> {
     /// The elements of each slice from `at` on: of each register, all slices.
     ///
     /// # Safety
@@ -151,7 +151,7 @@ impl<const P: usize, const WHOLE: bool> Panel<P, WHOLE> {
     /// Writes the elements of `y` from `at` on.
     ///
     /// # Safety
-    /// As [`load`](Panel::load).
+    /// As [`load`](ColumnPanel::load).
     #[inline(always)]
     unsafe fn store<T: Element, S: Simd>(self, vector: T::Vector<S>, p: usize, y: &mut [T], at: usize) {
         // SAFETY: the caller's promise.

@@ -105,7 +105,7 @@ impl<T: Element> Forward<'_, T> {
             loop {
                 let mut moments = by_block::<T, 3>(settings, grid, |rows, columns, moments| {
                     let (x, scale) = (&x[rows.start * cols..rows.end * cols], &scale[columns.clone()]);
-                    settings.simd.run(Moments { x, cols, columns, scale, moments });
+                    settings.simd.run(ColumnMoments { x, cols, columns, scale, moments });
                 });
                 merge_moments(settings, grid, &mut moments);
                 for (columns, moments) in grid.strips().zip(moments.chunks(3 * grid.width())) {
@@ -194,7 +194,7 @@ fn merge_moments<T: Element>(settings: Settings, grid: Grid, moments: &mut [T]) 
 }
 
 /// Of each column the mean m of x·scale as summed, `r = Σd/n` with `d = x·scale − m`, and `Σ(d − r)²`.
-struct Moments<'a, T> {
+struct ColumnMoments<'a, T> {
     x: &'a [T],
     cols: usize,
     columns: Range<usize>,
@@ -202,7 +202,7 @@ struct Moments<'a, T> {
     moments: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Moments<'_, T> {
+impl<T: Element> Kernel for ColumnMoments<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -255,7 +255,7 @@ impl<T: Element> Kernel for Moments<'_, T> {
     }
 }
 
-/// The [`Moments`] of two groups of rows together: with δ the difference of their means, the mean moves by
+/// The [`ColumnMoments`] of two groups of rows together: with δ the difference of their means, the mean moves by
 /// `δ·n₁/n` and `δ²·n₀·n₁/n` comes to the squares.
 struct MergeMoments<'a, T> {
     n: [usize; 2],
@@ -288,7 +288,7 @@ impl<T: Element> Kernel for MergeMoments<'_, T> {
     }
 }
 
-/// From the [`Moments`], scale, γ and β to mean, var, rstd, and the factor and offset of y = (x −
+/// From the [`ColumnMoments`], scale, γ and β to mean, var, rstd, and the factor and offset of y = (x −
 /// mean)·factor + offset.
 struct Statistics<'a, T> {
     n: usize,

@@ -190,7 +190,7 @@ fn scale_columns<T: Element>(
     let parts = (Rows(x, chunk), Rows(residual, chunk), RowsMut::new(y, chunk));
     parallel::for_each(settings, parts, work, |(x, residual, y)| {
         let after = if let After::AddRelu(_) = after { After::AddRelu(residual) } else { after };
-        settings.simd.run(Scale { x, cols, params, after, y });
+        settings.simd.run(ScaleColumns { x, cols, params, after, y });
     });
 }
 
@@ -286,7 +286,7 @@ fn scaled<T: Element, S: Simd>(x: T::Vector<S>, [center, factor, offset]: [T::Ve
 }
 
 /// `y = after((x − center)·factor + offset)`.
-struct Scale<'a, T> {
+struct ScaleColumns<'a, T> {
     x: &'a [T],
     cols: usize,
     params: [&'a [T]; 3],
@@ -294,7 +294,7 @@ struct Scale<'a, T> {
     y: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Scale<'_, T> {
+impl<T: Element> Kernel for ScaleColumns<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -147,7 +147,7 @@ impl<T: Element> Kernel for AfterBias<'_, T> {
             });
         }
         if let Some(mask) = epilogue.relu_mask {
-            s.run(Gate(part(mask)));
+            s.run(GateLine(part(mask)));
         }
     }
 }
@@ -201,9 +201,9 @@ impl<T: Element> Kernel for Add<'_, T> {
 }
 
 /// 0 where the matrix is not above 0.
-struct Gate<'a, T>(Combine<'a, T>);
+struct GateLine<'a, T>(Combine<'a, T>);
 
-impl<T: Element> Kernel for Gate<'_, T> {
+impl<T: Element> Kernel for GateLine<'_, T> {
     type Output = ();
 
     #[inline(always)]

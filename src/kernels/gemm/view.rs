@@ -6,14 +6,14 @@ use crate::error::{Error, Result};
 
 /// Where the elements of a matrix lie relative to element (0, 0), and which slice elements they span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Layout {
+struct Strided {
     rows: usize,
     cols: usize,
     row_stride: isize,
     col_stride: isize,
 }
 
-impl Layout {
+impl Strided {
     /// The index of element (0, 0) in a slice whose first element is the lowest in memory, or an error when
     /// `count` such matrices, `stride` elements apart, do not fit `len` elements.
     #[inline]
@@ -85,7 +85,7 @@ impl Layout {
 #[derive(Clone, Copy, Debug)]
 pub struct MatRef<'a, T> {
     origin: *const T,
-    layout: Layout,
+    layout: Strided,
     data: PhantomData<&'a [T]>,
 }
 
@@ -98,7 +98,7 @@ unsafe impl<T: Sync> Sync for MatRef<'_, T> {}
 #[derive(Debug)]
 pub struct MatMut<'a, T> {
     origin: *mut T,
-    layout: Layout,
+    layout: Strided,
     data: PhantomData<&'a mut [T]>,
 }
 
@@ -118,7 +118,7 @@ impl<'a, T: Copy> MatRef<'a, T> {
         row_stride: isize,
         col_stride: isize,
     ) -> Result<Self> {
-        let layout = Layout { rows, cols, row_stride, col_stride };
+        let layout = Strided { rows, cols, row_stride, col_stride };
         let origin = layout.origin("MatRef::new", 1, 0, data.len())?;
         Ok(Self { origin: data.as_ptr().wrapping_add(origin), layout, data: PhantomData })
     }
@@ -129,7 +129,7 @@ impl<'a, T: Copy> MatRef<'a, T> {
     /// [`Error::Shape`] unless `data` has at least `rows · cols` elements.
     #[inline]
     pub fn row_major(data: &'a [T], rows: usize, cols: usize) -> Result<Self> {
-        match Layout::compact(rows, cols, data.len()) {
+        match Strided::compact(rows, cols, data.len()) {
             Some(layout) => Ok(Self { origin: data.as_ptr(), layout, data: PhantomData }),
             None => Self::new(data, rows, cols, stride(cols)?, 1),
         }
@@ -141,7 +141,7 @@ impl<'a, T: Copy> MatRef<'a, T> {
     /// [`Error::Shape`] unless `data` has at least `rows · cols` elements.
     #[inline]
     pub fn col_major(data: &'a [T], rows: usize, cols: usize) -> Result<Self> {
-        match Layout::compact(cols, rows, data.len()) {
+        match Strided::compact(cols, rows, data.len()) {
             Some(layout) => {
                 Ok(Self { origin: data.as_ptr(), layout: layout.transposed(), data: PhantomData })
             }
@@ -185,7 +185,7 @@ impl<'a, T: Copy> MatMut<'a, T> {
         row_stride: isize,
         col_stride: isize,
     ) -> Result<Self> {
-        let layout = Layout { rows, cols, row_stride, col_stride };
+        let layout = Strided { rows, cols, row_stride, col_stride };
         let origin = layout.origin("MatMut::new", 1, 0, data.len())?;
         if layout.overlaps(1, 0) {
             let message =
@@ -201,7 +201,7 @@ impl<'a, T: Copy> MatMut<'a, T> {
     /// [`Error::Shape`] unless `data` has at least `rows · cols` elements.
     #[inline]
     pub fn row_major(data: &'a mut [T], rows: usize, cols: usize) -> Result<Self> {
-        match Layout::compact(rows, cols, data.len()) {
+        match Strided::compact(rows, cols, data.len()) {
             Some(layout) => Ok(Self { origin: data.as_mut_ptr(), layout, data: PhantomData }),
             None => Self::new(data, rows, cols, stride(cols)?, 1),
         }
@@ -213,7 +213,7 @@ impl<'a, T: Copy> MatMut<'a, T> {
     /// [`Error::Shape`] unless `data` has at least `rows · cols` elements.
     #[inline]
     pub fn col_major(data: &'a mut [T], rows: usize, cols: usize) -> Result<Self> {
-        match Layout::compact(cols, rows, data.len()) {
+        match Strided::compact(cols, rows, data.len()) {
             Some(layout) => {
                 Ok(Self { origin: data.as_mut_ptr(), layout: layout.transposed(), data: PhantomData })
             }
@@ -263,7 +263,7 @@ pub struct BatchMut<'a, T> {
 // SAFETY: its matrices are disjoint; the caller that takes one from a shared batch promises that no other does.
 unsafe impl<T: Send> Sync for BatchMut<'_, T> {}
 
-impl Layout {
+impl Strided {
     /// Whether two places of all the matrices may be the same element: unless each stride steps over what the
     /// smaller ones reach.
     fn overlaps(&self, count: usize, stride: usize) -> bool {
@@ -295,7 +295,7 @@ impl<'a, T: Copy> BatchRef<'a, T> {
         [rows, cols]: [usize; 2],
         [row_stride, col_stride]: [isize; 2],
     ) -> Result<Self> {
-        let layout = Layout { rows, cols, row_stride, col_stride };
+        let layout = Strided { rows, cols, row_stride, col_stride };
         let origin = layout.origin("BatchRef::new", count, stride, data.len())?;
         let first = MatRef { origin: data.as_ptr().wrapping_add(origin), layout, data: PhantomData };
         Ok(Self { first, count, stride })
@@ -339,7 +339,7 @@ impl<'a, T: Copy> BatchMut<'a, T> {
         [rows, cols]: [usize; 2],
         [row_stride, col_stride]: [isize; 2],
     ) -> Result<Self> {
-        let layout = Layout { rows, cols, row_stride, col_stride };
+        let layout = Strided { rows, cols, row_stride, col_stride };
         let origin = layout.origin("BatchMut::new", count, stride, data.len())?;
         if layout.overlaps(count, stride) {
             let message = format!(

@@ -19,20 +19,20 @@ pub fn gate<T: Element>(y: &[T], scale: T, dy: &[T], dx: &mut [T]) -> Result<()>
         let settings = context::settings()?;
         let parts = (Rows(y, CHUNK), Rows(dy, CHUNK), RowsMut::new(dx, CHUNK));
         parallel::for_each(settings, parts, (dy.len() as f64 * 0.15) as usize, |(y, dy, dx)| {
-            settings.simd.run(Gate { y, scale, dy, dx });
+            settings.simd.run(GateChunk { y, scale, dy, dx });
         });
         Ok(())
     })
 }
 
-struct Gate<'a, T> {
+struct GateChunk<'a, T> {
     y: &'a [T],
     scale: T,
     dy: &'a [T],
     dx: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Gate<'_, T> {
+impl<T: Element> Kernel for GateChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -109,7 +109,7 @@ pub fn scale<T: Element>(alpha: T, x: &mut [T]) -> Result<()> {
         let settings = context::settings()?;
         let work = nanoseconds::<T>(x.len(), PLAIN);
         parallel::for_each(settings, (RowsMut::new(x, CHUNK),), work, |(x,)| {
-            settings.simd.run(Scale { alpha, x });
+            settings.simd.run(ScaleChunk { alpha, x });
         });
         Ok(())
     })
@@ -165,12 +165,12 @@ impl<T: Element> Kernel for Axpby<'_, T> {
     }
 }
 
-struct Scale<'a, T> {
+struct ScaleChunk<'a, T> {
     alpha: T,
     x: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Scale<'_, T> {
+impl<T: Element> Kernel for ScaleChunk<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

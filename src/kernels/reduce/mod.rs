@@ -35,7 +35,7 @@ use crate::simd::{self, Element};
 pub use product::prod_backward;
 pub use variance::{std_all, std_cols, std_rows, variance_all, variance_cols, variance_rows};
 
-use passes::{ColumnPlaces, Extreme, PIECE, RowPlaces, STRIP, Term, column_totals, row_totals, total, work};
+use passes::{CHUNK, ColumnPlaces, Extreme, RowPlaces, STRIP, Term, column_totals, row_totals, total, work};
 
 /// What many elements become.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,7 +156,7 @@ pub fn rows<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result
             return fill_with(y, || op.of_nothing());
         }
         let settings = context::settings()?;
-        if cols <= PIECE {
+        if cols <= CHUNK {
             row_totals(settings, op.term(), x, cols, y);
         } else {
             for (x, y) in x.chunks_exact(cols).zip(&mut *y) {
@@ -298,15 +298,15 @@ fn place<T: Element>(op: &'static str, extreme: Extreme, x: &[T]) -> Result<usiz
     }
     let settings = context::settings()?;
     let mut place = [0];
-    if x.len() <= PIECE {
+    if x.len() <= CHUNK {
         settings.simd.run(RowPlaces { extreme, x, cols: x.len(), y: &mut place });
         return Ok(place[0]);
     }
-    let mut extremes = Scratch::new(x.len().div_ceil(PIECE));
-    row_totals(settings, extreme.term(), x, PIECE, &mut extremes);
+    let mut extremes = Scratch::new(x.len().div_ceil(CHUNK));
+    row_totals(settings, extreme.term(), x, CHUNK, &mut extremes);
     settings.simd.run(RowPlaces { extreme, x: &extremes, cols: extremes.len(), y: &mut place });
-    let start = place[0] * PIECE;
-    let piece = &x[start..x.len().min(start + PIECE)];
+    let start = place[0] * CHUNK;
+    let piece = &x[start..x.len().min(start + CHUNK)];
     settings.simd.run(RowPlaces { extreme, x: piece, cols: piece.len(), y: &mut place });
     Ok(start + place[0])
 }
@@ -323,7 +323,7 @@ fn row_places<T: Element>(
         return fill_with(y, || Err(of_nothing(op)));
     }
     let settings = context::settings()?;
-    let chunk = (PIECE / cols).max(1);
+    let chunk = (CHUNK / cols).max(1);
     let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk));
     parallel::for_each(settings, parts, work(x), |(x, y)| {
         settings.simd.run(RowPlaces { extreme, x, cols, y });
@@ -368,8 +368,8 @@ pub fn count_nonzero<T: Element>(x: &[T]) -> Result<usize> {
             return Ok(0);
         }
         // A piece's count is exact in either type.
-        let mut pieces = Scratch::new(x.len().div_ceil(PIECE));
-        row_totals(context::settings()?, Term::NonZero, x, PIECE, &mut pieces);
+        let mut pieces = Scratch::new(x.len().div_ceil(CHUNK));
+        row_totals(context::settings()?, Term::NonZero, x, CHUNK, &mut pieces);
         Ok(pieces.iter().map(|&count: &T| count.to_f64() as usize).sum())
     })
 }

@@ -1,6 +1,6 @@
 //! The gradient of a product.
 
-use super::passes::{PIECE, work};
+use super::passes::{CHUNK, work};
 use super::{check_rows, smallest_normal};
 use crate::buffer::Scratch;
 use crate::context;
@@ -34,7 +34,7 @@ pub fn prod_backward<T: Element>(x: &[T], dy: &[T], cols: usize, dx: &mut [T]) -
             return Ok(());
         }
         let settings = context::settings()?;
-        let chunk = (PIECE / cols).max(1);
+        let chunk = (CHUNK / cols).max(1);
         let parts = (Rows(x, chunk * cols), Rows(dy, chunk), RowsMut::new(dx, chunk * cols));
         // Two chains of multiplications: some ten times a pass.
         parallel::for_each(settings, parts, 10 * work(x), |(x, dy, dx)| {

@@ -1,6 +1,6 @@
 //! Variances and standard deviations.
 
-use super::passes::{PIECE, RowVariances, Spread, Term, column_totals, long_variance, work};
+use super::passes::{CHUNK, RowVariances, Spread, Term, column_totals, long_variance, work};
 use super::{check_rows, fill_with, middle_scales, squares_are_safe};
 use crate::buffer::Scratch;
 use crate::context::{self, Settings};
@@ -43,8 +43,8 @@ pub fn variance_rows<T: Element>(x: &[T], cols: usize, correction: usize, y: &mu
         check_rows("variance", x, cols, y)?;
         let Some(spread) = Spread::new(cols, correction) else { return fill_with(y, || Ok(T::NAN)) };
         let settings = context::settings()?;
-        if cols <= PIECE {
-            let chunk = (PIECE / cols).max(1);
+        if cols <= CHUNK {
+            let chunk = (CHUNK / cols).max(1);
             let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk));
             parallel::for_each(settings, parts, 2 * work(x), |(x, y)| {
                 settings.simd.run(RowVariances { spread, x, cols, y });

@@ -1,6 +1,6 @@
 //! Passes down the columns.
 
-use super::{Merge, PANEL, ROW_BLOCK, STEPS, STRIP, Term, deviation, one_unless_zero, squared, work};
+use super::{MergeRows, PANEL, ROW_BLOCK, STEPS, STRIP, Term, deviation, one_unless_zero, squared, work};
 use crate::buffer::Scratch;
 use crate::context::Settings;
 use crate::parallel::{self, Indices, RowsMut};
@@ -82,7 +82,7 @@ pub(in crate::kernels) fn column_totals<T: Element>(
     let mut totals = Scratch::new((parts * width).max(2 * wide));
     pass(&mut totals[..parts * width]);
     for (strip, y) in totals[..parts * width].chunks_mut(blocks * width).zip(y.chunks_mut(width)) {
-        settings.simd.run(Merge { join, rows: strip, cols: width });
+        settings.simd.run(MergeRows { join, rows: strip, cols: width });
         if fold == 1 {
             y.copy_from_slice(&strip[..y.len()]);
         }
@@ -92,7 +92,7 @@ pub(in crate::kernels) fn column_totals<T: Element>(
         if !rest.is_empty() {
             down(rest, rest.len(), 0, &mut totals[wide..]);
         }
-        settings.simd.run(Merge { join, rows: totals, cols });
+        settings.simd.run(MergeRows { join, rows: totals, cols });
         y.copy_from_slice(&totals[..cols]);
     }
 }

@@ -12,7 +12,7 @@ use crate::simd::{Element, Float, Kernel, Mask, Simd, slices};
 
 /// Elements of a row or of rows that one job takes at a time: a power of two of summation blocks, so that
 /// merging the sums of pieces in pairs is merging those of blocks in pairs.
-pub(in crate::kernels) const PIECE: usize = 16 * slices::BLOCK;
+pub(in crate::kernels) const CHUNK: usize = 16 * slices::BLOCK;
 /// Rows that are added to one another before their sum is merged in pairs with other sums.
 const ROW_BLOCK: usize = 128;
 /// Rows that are added before the next panel's turn: they stay in the first cache, so that the panels of a
@@ -139,26 +139,26 @@ fn squared<S: Simd, V: Float<S>>(x: V, scale: V, first: V, mean: V) -> V {
 
 /// The result for one row, on as many threads as it is worth.
 pub(in crate::kernels) fn total<T: Element>(settings: Settings, term: Term<T, T>, x: &[T]) -> T {
-    if x.len() <= PIECE {
+    if x.len() <= CHUNK {
         let mut y = [T::ZERO];
         settings.simd.run(RowTotals { term, x, cols: x.len(), y: &mut y });
         return y[0];
     }
-    let mut pieces = Scratch::new(x.len().div_ceil(PIECE));
-    row_totals(settings, term, x, PIECE, &mut pieces);
-    settings.simd.run(Merge { join: term.join(), rows: &mut pieces, cols: 1 });
+    let mut pieces = Scratch::new(x.len().div_ceil(CHUNK));
+    row_totals(settings, term, x, CHUNK, &mut pieces);
+    settings.simd.run(MergeRows { join: term.join(), rows: &mut pieces, cols: 1 });
     pieces[0]
 }
 
 /// `Σ a·b`, in the order of [`total`].
 pub(in crate::kernels) fn dot<T: Element>(settings: Settings, a: &[T], b: &[T]) -> T {
-    if a.len() <= PIECE {
+    if a.len() <= CHUNK {
         return settings.simd.run(Dot { a, b });
     }
-    let mut pieces = Scratch::new(a.len().div_ceil(PIECE));
-    let parts = (Rows(a, PIECE), Rows(b, PIECE), RowsMut::new(&mut pieces, 1));
+    let mut pieces = Scratch::new(a.len().div_ceil(CHUNK));
+    let parts = (Rows(a, CHUNK), Rows(b, CHUNK), RowsMut::new(&mut pieces, 1));
     parallel::for_each(settings, parts, 2 * work(a), |(a, b, y)| y[0] = settings.simd.run(Dot { a, b }));
-    settings.simd.run(Merge { join: Join::Add, rows: &mut pieces, cols: 1 });
+    settings.simd.run(MergeRows { join: Join::Add, rows: &mut pieces, cols: 1 });
     pieces[0]
 }
 
@@ -197,7 +197,7 @@ pub(in crate::kernels) fn row_totals<T: Element>(
     cols: usize,
     y: &mut [T],
 ) {
-    let chunk = (PIECE / cols).max(1);
+    let chunk = (CHUNK / cols).max(1);
     let parts = (Rows(x, chunk * cols), RowsMut::new(y, chunk));
     parallel::for_each(settings, parts, work(x), |(x, y)| settings.simd.run(RowTotals { term, x, cols, y }));
 }
@@ -377,13 +377,13 @@ enum Join {
 }
 
 /// All rows become one, the first: neighbours are joined, then neighbours of these, and so on.
-struct Merge<'a, T> {
+struct MergeRows<'a, T> {
     join: Join,
     rows: &'a mut [T],
     cols: usize,
 }
 
-impl<T: Element> Kernel for Merge<'_, T> {
+impl<T: Element> Kernel for MergeRows<'_, T> {
     type Output = ();
 
     #[inline(always)]
