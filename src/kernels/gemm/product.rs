@@ -379,12 +379,16 @@ pub(super) unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
     macro_rules! tiles {
         ($($n:literal $front:literal $whole:tt: $($m:literal)+;)+) => {
             match (registers, front, height) {
-                // The tiles that the instruction set has no use or no registers for are not compiled.
-                $($(($n, $front, $m) if const { plan::is_tile(S::FILE, $m, $n, $front) } => {
-                    // SAFETY: the caller's promise.
-                    s.run(unsafe { Tile::<T, $m, $n, $whole, $front>::new(operands) })
+                $($(($n, $front, $m) => {
+                    // The tiles that the instruction set has no use or no registers for are not compiled.
+                    if const { plan::is_tile(S::FILE, $m, $n, $front) } {
+                        // SAFETY: the caller's promise.
+                        s.run(unsafe { Tile::<T, $m, $n, $whole, $front>::new(operands) })
+                    } else {
+                        no_tile(registers, front, height)
+                    }
                 })+)+
-                _ => unreachable!("no tile of {height} rows and {registers} registers (front: {front})"),
+                _ => no_tile(registers, front, height),
             }
         };
     }
@@ -400,4 +404,11 @@ pub(super) unsafe fn by_shape<S: Simd, T: Element, const WHOLE: bool>(
         7 false WHOLE: 1 2;
         8 false WHOLE: 1 2;
     }
+}
+
+/// No panel is cut so that it needs another tile than those above.
+#[cold]
+#[inline(never)]
+fn no_tile(registers: usize, front: bool, height: usize) {
+    unreachable!("no tile of {height} rows and {registers} registers (front: {front})")
 }
