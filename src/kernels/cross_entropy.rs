@@ -15,8 +15,6 @@
 //! weight or by a smoothing of 1, is NaN. A row that is to be ignored has a loss of 0 and gradients of 0
 //! whatever its logits are.
 
-#![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
-
 use super::nll_loss::check_targets;
 use super::reduce::{self, Reduce};
 use super::{Operand as _, compiled_once, lengths, rows_per_chunk, whole_rows};

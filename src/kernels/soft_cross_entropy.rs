@@ -9,7 +9,6 @@
 //!
 //! Targets need not sum to 1. A row with a NaN in logits or targets, with a logit of +∞, or of −∞ alone, has
 //! a NaN loss and NaN gradients. A logit of −∞ has a loss of +∞, but NaN where q·w is 0, as in PyTorch.
-#![allow(clippy::too_many_arguments, reason = "the operands of the formula, by their names in the field")]
 
 use super::cross_entropy::{check_smoothing, largest_and_ln_sums, sum_and_rest};
 use super::{compiled_once, lengths, rows_per_chunk, unless_given, whole_rows};
