@@ -111,7 +111,7 @@ fn by_hand<T: Element>(problem: &Problem<T>, steps: usize) -> Result<Vec<f64>> {
         let gradient = MatRef::row_major(&dy, BATCH, OUTPUTS)?;
         product(MatRef::row_major(&h, BATCH, HIDDEN)?.t(), gradient, &mut dw2)?;
         product(gradient, weight.t(), &mut dh)?;
-        map::unary_backward(Unary::Relu, &a, &h, &dh, &mut da)?;
+        map::UnaryBackward { op: Unary::Relu, x: &a, y: &h, dy: &dh, dx: &mut da }.run()?;
         product(x.t(), MatRef::row_major(&da, BATCH, HIDDEN)?, &mut dw1)?;
 
         descend(SMALL_LR, &dw1, &mut w1)?;

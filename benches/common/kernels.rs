@@ -586,7 +586,7 @@ fn one_to_one<T: Element>(op: &str, len: usize) -> Option<Case> {
         [(backward_flops + 1.0) * n, 2.0 * n, n],
         [x, y, numbers(len, 2)],
         [numbers(len, 3)],
-        move |[x, y, dy], [dx]| map::unary_backward(kernel, x, y, dy, dx),
+        move |[x, y, dy], [dx]| map::UnaryBackward { op: kernel, x, y, dy, dx }.run(),
         move |[x, _, dy]| x.iter().zip(dy).map(|(&x, dy)| twin.derivative(x) * dy).collect(),
     )
 }

@@ -1,9 +1,9 @@
-//! Conversions between element types: bytes of images, f32 and f64, the narrow floats bf16 and f16 as their
-//! 16 bits, i32.
+//! Conversions between element types: bytes of images, f32, f64, i32, and the narrow floats bf16 and f16 as
+//! their 16 bits.
 //!
 //! Every result is rounded once to the nearest number, ties to even, subnormal numbers included, and is the
-//! same on every instruction set. What is too large for the narrower type becomes infinite; infinities and
-//! signs of zero stay; NaN stays a NaN, made quiet, with the front of its payload.
+//! same on every instruction set. Numbers too large for the narrower type become infinite; infinities and
+//! signs of zero are kept; NaN becomes a quiet NaN with the leading bits of its payload.
 
 use super::lengths;
 use crate::context;
@@ -16,8 +16,7 @@ const CHUNK: usize = 4 * 1024;
 /// On one core with AVX2.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.2;
 
-/// `y[i] = f(x[i])`. The loop becomes vector code inside the kernel, for the instruction set that it is
-/// compiled for.
+/// `y[i] = f(x[i])`. The compiler vectorises the loop for the instruction set of the kernel.
 struct Each<'a, A, B, F> {
     x: &'a [A],
     y: &'a mut [B],
@@ -52,7 +51,10 @@ fn each<A: Copy + Sync, B: Send>(
 }
 
 macro_rules! conversions {
-    ($($(#[$doc:meta])+ $name:ident($from:ty => $to:ty $(, $parameter:ident)*) = |$x:ident| $value:expr;)+) => { $(
+    ($(
+        $(#[$doc:meta])+
+        $name:ident($from:ty => $to:ty $(, $parameter:ident)*) = |$x:ident| $value:expr;
+    )+) => { $(
         $(#[$doc])+
         ///
         /// # Errors
@@ -73,11 +75,11 @@ conversions! {
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     u8_to_f32(u8 => f32, scale, shift) = |x| f32::from(x) * scale + shift;
-    /// The same number.
+    /// Exact.
     f32_to_f64(f32 => f64) = |x| f64::from(x);
     /// The nearest f32.
     f64_to_f32(f64 => f32) = |x| x as f32;
-    /// Rounded towards 0, as PyTorch's `int()`; beyond the range of i32 its ends, and 0 of NaN.
+    /// Rounded towards 0, as by PyTorch's `int()`; saturated to the range of i32; NaN becomes 0.
     f32_to_i32(f32 => i32) = |x| x as i32;
     /// The nearest f32.
     i32_to_f32(i32 => f32) = |x| x as f32;
@@ -105,8 +107,8 @@ const QUIET: u32 = 0x0040_0000;
 #[inline(always)]
 fn to_bf16(x: f32) -> u16 {
     let bits = x.to_bits();
-    // Half of what is cut off, less one unless the result is odd: ties to even. A carry reaches the exponent,
-    // as it must.
+    // Adds half a unit of the result, less one bit if the result is even: ties to even. A carry into the
+    // exponent is right.
     let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
     let kept = if bits & !(1 << 31) > INFINITY { bits | QUIET } else { rounded };
     (kept >> 16) as u16
@@ -139,7 +141,7 @@ fn to_f16(x: f32) -> u16 {
 #[inline(always)]
 fn from_f16(x: u16) -> f32 {
     let (sign, size) = (u32::from(x & 0x8000) << 16, u32::from(x & 0x7FFF) << 13);
-    // 2¹¹², exact: also of a number that is subnormal here.
+    // Times 2¹¹², exact also for numbers that are subnormal in f16.
     let scaled = (f32::from_bits(size) * f32::from_bits((127 + 112) << 23)).to_bits();
     let special = size | INFINITY;
     quiet(sign | if size >= 0x7C00 << 13 { special } else { scaled })

@@ -12,8 +12,8 @@
 //!
 //! A row with a NaN or with +∞, and a row of −∞ alone, have a NaN loss and NaN gradients, as in PyTorch. A
 //! target logit of −∞ has a loss of +∞; with smoothing, so has any logit of −∞. Zero times such a loss, by a
-//! weight or by a smoothing of 1, is NaN. A row that is to be ignored has a loss of 0 and gradients of 0
-//! whatever its logits are.
+//! weight or by a smoothing of 1, is NaN. An ignored row has a loss of 0 and gradients of 0 whatever its
+//! logits are.
 
 use super::nll_loss::check_targets;
 use super::reduce::{self, Reduce};
@@ -26,14 +26,14 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 /// Measured on one core with AVX2, f32: `cargo bench --bench criterion -- cross_entropy`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.6;
 
-/// How much classes and rows count; by default all the same, without smoothing.
+/// Label smoothing, class weights and ignored rows; by default none of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a, T> {
-    /// From 0 to 1: the share of the target that goes to all classes alike.
+    /// From 0, the default, to 1: the share of the target that is spread over all classes.
     pub label_smoothing: T,
-    /// The weight of each class; without it all are 1.
+    /// The weight of each class; `None`, the default, for 1.
     pub weight: Option<&'a [T]>,
-    /// Rows with this target do not count. It need not be a class.
+    /// Rows with this target have a loss and gradients of 0. It need not be a class; `None` by default.
     pub ignore_index: Option<usize>,
 }
 
@@ -109,7 +109,7 @@ impl<T: Element> Forward<'_, T> {
     }
 }
 
-/// The gradient of the logits from the log-sum-exp of each row and its rest, as [`Forward`] gives them, and
+/// The gradient of the logits from the log-sum-exp of each row and its rest, which [`Forward`] computes, and
 /// the gradient of each loss: `dlogits[i] = dloss·(ω·p[i] − (1 − s)·w[t]·[i = t] − s/classes·w[i])` with
 /// `p[i] = exp(z[i] − lse − rest)`.
 ///
@@ -210,7 +210,7 @@ impl<T: Element> Backward<'_, T> {
     }
 }
 
-/// The number of rows, if logits, targets and options are what they should be.
+/// The number of rows, if logits, targets and options are valid.
 fn check<T: Element>(
     logits: &[T],
     targets: &[usize],
@@ -256,7 +256,7 @@ impl<'a, T: Element> Weighting<'a, T> {
         Ok(Self { weight, ignore_index, keep: T::ONE - label_smoothing, share, shared })
     }
 
-    /// (1 − s)·w\[t\] and ω of a row; none if it is to be ignored.
+    /// (1 − s)·w\[t\] and ω of a row; `None` if it is ignored.
     #[inline(always)]
     fn row(self, target: usize) -> Option<(T, T)> {
         if self.ignore_index == Some(target) {
@@ -279,7 +279,7 @@ pub(super) fn largest_and_ln_sums<T: Element, S: Simd>(
     s.run(LargestAndLnSums { logits, classes, largest, ln_sums });
 }
 
-/// A function of its own, which the losses share: it is most of what they compile.
+/// A kernel of its own, compiled once for all losses: it is most of their code.
 struct LargestAndLnSums<'a, T> {
     logits: &'a [T],
     classes: usize,
@@ -335,7 +335,7 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { logits, targets, classes, rule, losses, logsumexp, rest } = self;
-        // In the places of the results, until they are there.
+        // The outputs hold the largest logits and the logarithms until the results replace them.
         largest_and_ln_sums(s, logits, classes, logsumexp, rest);
         let rows = logits.chunks_exact(classes).zip(targets);
         for (((z, &target), loss), (max, ln_sum)) in rows.zip(losses).zip(logsumexp.iter_mut().zip(rest)) {

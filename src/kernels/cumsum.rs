@@ -4,10 +4,10 @@
 //! counted from the first element, one element is added after the other, and `before` is the sum of the
 //! segments before, added one after the other; from the other end likewise. So the bits do not depend on the
 //! number of threads. At most `d = min(n, L) + ⌈n/L⌉` additions lead from an element to a result, L being the
-//! length of a segment: within `d·u·Σ|x|`, as long as that is a number of the type.
+//! length of a segment: results are within `d·u·Σ|x|`, as long as that does not overflow.
 //!
-//! A cumulative sum's gradient is the cumulative sum of the gradient from the other end. IEEE 754: from a NaN
-//! on, all are NaN.
+//! The gradient of a cumulative sum is the cumulative sum of the gradient from the other end. All results
+//! from a NaN on are NaN.
 
 use super::{compiled_once, lengths, whole_rows};
 use crate::buffer::Scratch;
@@ -16,13 +16,13 @@ use crate::error::Result;
 use crate::parallel::{self, Indices, Rows, RowsMut};
 use crate::simd::{Element, Kernel, Simd, slices};
 
-/// Elements of a row that are one chain of additions.
+/// Elements of a row in one chain of additions.
 const SEGMENT: usize = 1024;
 /// Segments side by side, to hide the latency of an addition.
 const SIDE: usize = 4;
-/// Elements of a row that one job takes at a time.
+/// Elements of a row per parallel chunk.
 const CHUNK: usize = 16 * SEGMENT;
-/// Rows that are one chain of additions in each column.
+/// Rows in one chain of additions of each column.
 const ROW_BLOCK: usize = 128;
 /// A chain of additions, four side by side.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.5;
@@ -60,7 +60,8 @@ pub fn rows<T: Element>(x: &[T], cols: usize, reverse: bool, y: &mut [T]) -> Res
             });
             return Ok(());
         }
-        // Pieces on all threads, then what is before each, one after the other, then the sums.
+        // The pieces' own sums on all threads, then sequentially the sum before each piece, then its
+        // addition.
         let mut before = Scratch::new(cols.div_ceil(CHUNK));
         let work = work / (x.len() / cols);
         for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)) {
@@ -126,7 +127,7 @@ fn chains<T: Element>(x: &[T], reverse: bool, y: &mut [T]) {
     }
 }
 
-/// To each segment the sum of those before.
+/// Adds to each segment the sum of those before.
 struct AddBefore<'a, T> {
     before: Option<T>,
     reverse: bool,

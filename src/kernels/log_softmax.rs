@@ -4,8 +4,7 @@
 //! `(d + 4 + 5·ln n + |x[i] − max x| + |y[i]|)·u`: it does not grow with the size of the logits, only with
 //! their spread.
 //!
-//! A row with a NaN or with +∞, and a row of −∞ alone, give NaN in every place, as in PyTorch. Elsewhere −∞
-//! gives −∞.
+//! A row with a NaN or +∞, and a row of −∞ only, is NaN throughout, as in PyTorch. Elsewhere −∞ gives −∞.
 
 use super::{compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::context;
@@ -35,7 +34,7 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
         let chunk = cols * rows_per_chunk(cols);
         let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
         parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(y, chunk)), work, |(x, y)| {
-            settings.simd.run(Forward { x, y, cols });
+            settings.simd.run(ForwardChunk { x, y, cols });
         });
         Ok(())
     })
@@ -44,9 +43,9 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
 /// The gradient of `x` from the log-softmax `y` and its gradient `dy`: `dx[i] = dy[i] − exp(y[i])·Σ dy[j]` in
 /// each row.
 ///
-/// Within `(|dx[i]| + (4·|Σ dy| + d·Σ|dy|)·exp(y[i]))·u` as long as `Σ|dy|` is a number of this type; of
-/// an `exp(y[i])` that is subnormal the units of the smallest number count `Σ dy` times. A NaN in `dy`
-/// spreads over its row.
+/// Within `(|dx[i]| + (4·|Σ dy| + d·Σ|dy|)·exp(y[i]))·u` as long as `Σ|dy|` does not overflow; where
+/// `exp(y[i])` is subnormal, its absolute error counts `Σ dy` times. A NaN in `dy` propagates to the whole
+/// row.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) when `y` is not whole rows or `dy` or `dx` has another length.
@@ -66,19 +65,19 @@ pub fn backward<T: Element>(y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Res
         let work = (y.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
         let parts = (Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk));
         parallel::for_each(settings, parts, work, |(y, dy, dx)| {
-            settings.simd.run(Backward { y, dy, cols, dx })
+            settings.simd.run(BackwardChunk { y, dy, cols, dx })
         });
         Ok(())
     })
 }
 
-struct Forward<'a, T> {
+struct ForwardChunk<'a, T> {
     x: &'a [T],
     y: &'a mut [T],
     cols: usize,
 }
 
-impl<T: Element> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for ForwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -103,14 +102,14 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-struct Backward<'a, T> {
+struct BackwardChunk<'a, T> {
     y: &'a [T],
     dy: &'a [T],
     cols: usize,
     dx: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Backward<'_, T> {
+impl<T: Element> Kernel for BackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! With d and u as in [`softmax`](super::softmax), the error of y is within `(d + 4 + 5·ln n + |y|)·u`; of
 //! columns d is that of a sum by column in [`reduce`](super::reduce).
 //!
-//! A row of −∞ alone, and an empty row, give −∞; a row with +∞ gives +∞; a row with a NaN gives NaN.
+//! A row of −∞ only, and an empty row, give −∞; a row with +∞ gives +∞; a row with a NaN gives NaN.
 
 use super::reduce::passes::{CHUNK, Term, column_totals, total};
 use super::{Operand as _, compiled_once, lengths, rows_per_chunk, whole_rows};
@@ -57,7 +57,7 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
     })
 }
 
-/// The gradient of `x` from `x`, its log-sum-exp `y` and the gradient `dy` of that: `dx[i] = dy·p[i]` with
+/// The gradient of `x` from `x`, its log-sum-exp `y` and the gradient `dy` of `y`: `dx[i] = dy·p[i]` with
 /// `p[i] = exp(x[i] − y)/Σ exp(x[j] − y)` in each row, which has one `y` and one `dy`. The sum is 1 but for
 /// the rounding of y, which in a row of large elements leaves no digit of `ln Σ`.
 ///
@@ -209,12 +209,12 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // One logarithm for a register of rows.
+        // One vector logarithm for as many rows as a register has lanes.
         for (x, y) in self.x.chunks(self.cols * T::LANES).zip(self.y.chunks_mut(T::LANES)) {
             let mut shifts = [T::ZERO; 16];
             for ((x, shift), sum) in x.chunks_exact(self.cols).zip(&mut shifts).zip(&mut *y) {
                 let max = slices::max(s, x);
-                // An infinite largest element would make NaN of the differences.
+                // With an infinite largest element the differences would be NaN.
                 *shift = if max.is_finite() { max } else { T::ZERO };
                 let shift = s.splat(*shift);
                 *sum = slices::sum(
@@ -259,7 +259,7 @@ impl<T: Element> Kernel for BackwardChunk<'_, T> {
                 #[inline(always)]
                 |p| p,
             );
-            // Of a row with an infinity the sum is none, either.
+            // In a row with an infinity the sum is not finite, either.
             let scale = s.splat(if y.is_finite() { *dy / sum } else { *dy });
             slices::map_in_place(
                 s,

@@ -1,4 +1,4 @@
-//! Losses element by element, without a reduction, and their gradients.
+//! Elementwise losses, without a reduction, and their gradients.
 //!
 //! | loss | formula | gradient of x |
 //! |---|---|---|
@@ -30,7 +30,7 @@ use crate::simd::{Element, Float, Kernel, Mask, Simd, slices};
 /// Elements per parallel chunk: 64 KiB of f32.
 const CHUNK: usize = 16 * 1024;
 
-/// What is lost between a prediction x and a target t.
+/// An elementwise loss of a prediction x and a target t.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss<T> {
     /// `(x − t)²`.
@@ -39,7 +39,7 @@ pub enum Loss<T> {
     AbsoluteError,
     /// `(x − t)²/2` up to a distance of `delta`, `delta·(|x − t| − delta/2)` beyond.
     Huber {
-        /// Where the parabola becomes a line; positive and finite.
+        /// Where the parabola turns into a line; positive and finite.
         delta: T,
     },
     /// Binary cross-entropy between the probability `1/(1 + e⁻ˣ)` and the target in \[0, 1\].
@@ -114,7 +114,7 @@ pub fn forward<T: Element>(op: Loss<T>, x: &[T], target: &[T], losses: &mut [T])
     })
 }
 
-/// The gradient of `x`, and if wanted that of the targets, from one gradient per loss.
+/// The gradient of `x`, and optionally that of the targets, from one gradient per loss.
 ///
 /// ```
 /// use gristmill::kernels::loss::{Backward, Loss};
@@ -160,7 +160,7 @@ impl<T: Element> Backward<'_, T> {
             let Some(dtarget) = dtarget else { return Ok(()) };
             let parts = (Rows(x, CHUNK), Rows(dlosses, CHUNK), Rows(dx, CHUNK), RowsMut::new(dtarget, CHUNK));
             parallel::for_each(settings, parts, x.len() / 4, |(x, dlosses, dx, dtarget)| {
-                settings.simd.run(Target { op, x, dloss: Upstream::Each(dlosses), dx, dtarget });
+                settings.simd.run(TargetChunk { op, x, dloss: Upstream::Each(dlosses), dx, dtarget });
             });
             Ok(())
         })
@@ -211,7 +211,7 @@ impl<T: Element> BackwardUniform<'_, T> {
             let Some(dtarget) = dtarget else { return Ok(()) };
             let parts = (Rows(x, CHUNK), Rows(dx, CHUNK), RowsMut::new(dtarget, CHUNK));
             parallel::for_each(settings, parts, x.len() / 4, |(x, dx, dtarget)| {
-                settings.simd.run(Target { op, x, dloss: Upstream::All(dloss), dx, dtarget });
+                settings.simd.run(TargetChunk { op, x, dloss: Upstream::All(dloss), dx, dtarget });
             });
             Ok(())
         })
@@ -234,7 +234,7 @@ fn check_backward<T: Element>(
     Ok(settings)
 }
 
-/// The place of the first element that is not in \[0, 1\].
+/// The index of the first element that is not in \[0, 1\].
 struct NotProbability<'a, T>(&'a [T]);
 
 impl<T: Element> Kernel for NotProbability<'_, T> {
@@ -311,7 +311,7 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
                 losses,
                 #[inline(always)]
                 |x, t| {
-                    // The weight of |x|: what the target denies of the sign of x.
+                    // The weight of |x|: 1 − t where x > 0, else t.
                     let weight = T::Vector::select(s.splat(T::ZERO).lt(x), s.splat(T::ONE) - t, t);
                     x.abs().mul_add(weight, ln_1p::<T, S>(s, T::exp(s, -x.abs())))
                 },
@@ -320,7 +320,7 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
     }
 }
 
-/// `x` within ±`delta`; NaN stays.
+/// `x` clamped to ±`delta`; NaN is kept.
 #[inline(always)]
 fn clamp<T: Element, S: Simd>(s: S, x: T::Vector<S>, delta: T) -> T::Vector<S> {
     s.splat(-delta).max(s.splat(delta).min(x))
@@ -368,7 +368,7 @@ impl<T: Element> Kernel for BackwardChunk<'_, T> {
                 #[inline(always)]
                 |x, t, g| {
                     let error = x - t;
-                    // Zero and NaN stay what they are.
+                    // Zero and NaN are kept.
                     let flat = error.eq(s.splat(T::ZERO)).or(error.is_nan());
                     T::Vector::select(flat, error, s.splat(T::ONE).copysign(error)) * g
                 },
@@ -416,7 +416,7 @@ fn slopes<T: Element, S: Simd>(
 }
 
 /// The gradient of the targets: −dx where only the difference matters, −dloss·x for the binary cross-entropy.
-struct Target<'a, T> {
+struct TargetChunk<'a, T> {
     op: Loss<T>,
     x: &'a [T],
     dloss: Upstream<'a, T>,
@@ -424,7 +424,7 @@ struct Target<'a, T> {
     dtarget: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Target<'_, T> {
+impl<T: Element> Kernel for TargetChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -1,7 +1,7 @@
-//! Negative log-likelihood: of log-probabilities, that of the target, row by row: `loss = −w[t]·log_p[t]`.
+//! Negative log-likelihood of the target class, row by row, from log-probabilities: `loss = −w[t]·log_p[t]`.
 //!
-//! Losses and gradients are rounded once, and exact without weights. A NaN gives NaN, but a row that is to be
-//! ignored has a loss of 0 and gradients of 0 whatever it holds.
+//! Losses and gradients are rounded once, and exact without weights. NaN propagates, but an ignored row has a
+//! loss of 0 and gradients of 0 whatever it holds.
 
 use super::{compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::context;
@@ -10,7 +10,7 @@ use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::Element;
 
 /// Rows per parallel chunk of the losses.
-const CHUNK: usize = 4 * 1024;
+const ROWS: usize = 4 * 1024;
 /// A cache line of each row from memory. An estimate, not yet measured:
 /// `cargo bench --bench criterion -- nll_loss`.
 const NANOSECONDS_PER_ROW: usize = 3;
@@ -18,9 +18,6 @@ const NANOSECONDS_PER_ROW: usize = 3;
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
 /// The loss of each row of `classes` log-probabilities; no reduction over rows.
-///
-/// `weight` has one element per class; without it all are 1. Rows whose target is `ignore_index` have a loss
-/// of 0.
 ///
 /// ```
 /// use gristmill::kernels::nll_loss::Forward;
@@ -60,7 +57,7 @@ impl<T: Element> Forward<'_, T> {
             lengths!("nll_loss", targets == rows, weight == classes, losses == rows);
             check_targets("nll_loss", targets, classes, ignore_index)?;
             let settings = context::settings()?;
-            let parts = (Rows(log_p, CHUNK * classes), Rows(targets, CHUNK), RowsMut::new(losses, CHUNK));
+            let parts = (Rows(log_p, ROWS * classes), Rows(targets, ROWS), RowsMut::new(losses, ROWS));
             parallel::for_each(settings, parts, rows * NANOSECONDS_PER_ROW, |(log_p, targets, losses)| {
                 for ((log_p, &target), loss) in log_p.chunks_exact(classes).zip(targets).zip(losses) {
                     *loss = match ignore_index {
@@ -74,8 +71,8 @@ impl<T: Element> Forward<'_, T> {
     }
 }
 
-/// The gradient of the log-probabilities from that of each loss: `−w[t]·dloss` in the place of the target
-/// unless its row is to be ignored, 0 elsewhere.
+/// The gradient of the log-probabilities from that of each loss: `−w[t]·dloss` at the target, 0 elsewhere and
+/// in ignored rows.
 ///
 /// ```
 /// use gristmill::kernels::nll_loss::Backward;
@@ -94,7 +91,7 @@ pub struct Backward<'a, T> {
     pub classes: usize,
     /// The weight of each class; `None`, the default, for 1.
     pub weight: Option<&'a [T]>,
-    /// Rows with this target have a loss of 0. It need not be a class; `None` by default.
+    /// Rows with this target have gradients of 0. It need not be a class; `None` by default.
     pub ignore_index: Option<usize>,
     /// The gradient of each loss, one element per row.
     pub dlosses: &'a [T],
@@ -133,8 +130,8 @@ impl<T: Element> Backward<'_, T> {
     }
 }
 
-/// What the sum of the losses is divided by for their mean: the sum of the weights of all targets, or their
-/// number; without those to be ignored. Summed in `f64`, in order.
+/// The divisor of the mean loss: the sum of the weights of all targets that are not ignored, or without
+/// weights their number. Summed in `f64`, in order.
 ///
 /// # Errors
 /// [`Error::Value`] when a target has no weight.
@@ -156,7 +153,7 @@ pub fn total_weight<T: Element>(
     Ok(context::in_environment(|| T::from_f64(counted.map(|&target| weight[target].to_f64()).sum())))
 }
 
-/// An error unless each target is a class or to be ignored.
+/// An error unless each target is a class or `ignore_index`.
 pub(super) fn check_targets(
     op: &'static str,
     targets: &[usize],

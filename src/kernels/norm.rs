@@ -1,14 +1,14 @@
-//! Norms of everything, by row and by column, and their gradients: `Σ |x|`, `√Σ x²` and `max |x|`.
+//! Norms of all elements, of rows and of columns, and their gradients: `Σ |x|`, `√Σ x²` and `max |x|`.
 //!
 //! Columns means: `x` is rows of `cols` elements, and the result has one element per column.
 //!
 //! With d and u as in [`reduce`](super::reduce), the L1 norm is within `d·u` relative, the L2 norm within
-//! `(d/2 + 2)·u`, the largest magnitude exact. The L2 norm is right wherever it is a number of the type
-//! itself: where the sum of squares overflows, or is so small that squares underflow, the elements are
+//! `(d/2 + 2)·u`, the largest magnitude exact. The L2 norm is accurate wherever it does not itself leave the
+//! range: where the sum of squares overflows, or is so small that squares underflow, the elements are
 //! multiplied by a power of two that brings the largest near 1, and the norm by its inverse. That choice
 //! depends on the row (or column) alone.
 //!
-//! NaN gives NaN, ±∞ gives +∞, nothing has the norm 0.
+//! NaN gives NaN, ±∞ gives +∞, and the norm of an empty slice is 0.
 
 use super::reduce::passes::{CHUNK, Term, column_totals, row_totals, total, work};
 use super::reduce::{check_rows, fill_with, middle_scales, squares_are_safe};
@@ -112,7 +112,7 @@ pub fn cols<T: Element>(op: Norm, x: &[T], cols: usize, y: &mut [T]) -> Result<(
     })
 }
 
-/// The root of a sum of squares, from numbers near 1 where it may have left the range.
+/// The root of a sum of squares; where that may have left the range, of the sum over scaled elements.
 fn root<T: Element>(settings: Settings, squares: T, x: impl Iterator<Item = T> + Clone, len: usize) -> T {
     if squares_are_safe(squares, len) {
         return squares.sqrt();
@@ -225,7 +225,7 @@ impl<T: Element> ColsBackward<'_, T> {
                         *ties += if x.abs() == *y { T::ONE } else { T::ZERO };
                     }
                 }
-                // A NaN has no ties, and gives NaN itself.
+                // Where the norm is NaN there are no ties, and the gradient is NaN.
                 share.iter_mut().zip(&ties[..]).filter(|(_, ties)| **ties > T::ONE).for_each(
                     |(share, ties)| {
                         *share = *share / *ties;
@@ -317,7 +317,7 @@ fn gradient<T: Element, S: Simd>(
     share: T::Vector<S>,
 ) -> T::Vector<S> {
     let (zero, one) = (s.splat(T::ZERO), s.splat(T::ONE));
-    // Zero and NaN stay what they are.
+    // Zero and NaN are kept.
     let sign = T::Vector::select(x.eq(zero), x, one.copysign(x));
     let sign = T::Vector::select(x.is_nan(), x, sign);
     let slope = match op {

@@ -1,9 +1,9 @@
-//! The gradients of a power of two arrays, `y = aᵇ`; the power itself is
+//! The gradients of the elementwise power of two arrays, `y = aᵇ`; the power itself is
 //! [`Binary::Pow`](super::map::Binary::Pow).
 //!
-//! `da = dy·b·aᵇ⁻¹` and `db = dy·y·ln a`, as PyTorch has them: da is 0 where b is 0, and db is 0 where a is 0
-//! and b ≥ 0; of a negative a, db is NaN. Where b − 1 is rounded, its error counts |ln a| times; else da is
-//! within 4u and db within 5u, as long as the power and its product with b or ln a are normal numbers.
+//! `da = dy·b·aᵇ⁻¹` and `db = dy·y·ln a`, as in PyTorch: da is 0 where b is 0, and db is 0 where a is 0 and b
+//! ≥ 0; for negative a, db is NaN. Where b − 1 is rounded, its error counts |ln a| times; else da is within
+//! 4u and db within 5u, as long as the power and its product with b or ln a are normal numbers.
 
 use super::{Operand as _, compiled_once, lengths};
 use crate::context;

@@ -23,8 +23,6 @@ const NANOSECONDS_PER_ELEMENT: f64 = 0.8;
 /// The loss of each row of `classes` logits with as many probabilities, and its log-sum-exp, rounded, and
 /// what the rounding left over, which [`Backward`] needs; no reduction over rows.
 ///
-/// `weight` has one element per class; without it all are 1.
-///
 /// ```
 /// use gristmill::kernels::soft_cross_entropy::Forward;
 /// let (mut losses, mut lse, mut rest) = ([0.0_f64], [0.0], [0.0]);
@@ -113,8 +111,8 @@ impl<T: Element> Forward<'_, T> {
     }
 }
 
-/// The gradient of the logits, and if wanted that of the targets, from the log-sum-exp of each row and its
-/// rest, as [`Forward`] gives them, and the gradient of each loss: `dloss·(ω·p[i] − q[i]·w[i])` with
+/// The gradient of the logits, and optionally that of the targets, from the log-sum-exp of each row and its
+/// rest, which [`Forward`] computes, and the gradient of each loss: `dloss·(ω·p[i] − q[i]·w[i])` with
 /// `p[i] = exp(z[i] − lse − rest)`, and `dloss·(1 − s)·w[i]·(lse + rest − z[i])`.
 ///
 /// The first is within `|dloss|·((2·|z[i] − lse| + 2·d + 16)·ω·p[i] + 6·q[i]·w[i])·u`, and `|dloss|·ω·p[i]`
@@ -263,7 +261,7 @@ impl<T: Element> Kernel for ForwardChunk<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { logits, targets, classes, smoothing, weight, losses, logsumexp, rest } = self;
-        // In the places of the results, until they are there.
+        // The outputs hold the largest logits and the logarithms until the results replace them.
         largest_and_ln_sums(s, logits, classes, logsumexp, rest);
         let (keep, share) = (s.splat(smoothing.keep), s.splat(smoothing.share));
         let rows = logits.chunks_exact(classes).zip(targets.chunks_exact(classes));
@@ -294,7 +292,7 @@ struct BackwardChunk<'a, T> {
     rest: &'a [T],
     dlosses: &'a [T],
     dlogits: &'a mut [T],
-    /// May be empty.
+    /// Empty if not wanted.
     dtargets: &'a mut [T],
 }
 

@@ -6,8 +6,7 @@
 //! as long as y\[i\] is not subnormal: 4u of each exponential, |x − max|·u of the rounded difference under
 //! it, 2u of the quotient.
 //!
-//! A row with a NaN or with +∞, and a row of −∞ alone, give NaN in every place, as in PyTorch. Elsewhere −∞
-//! gives 0.
+//! A row with a NaN or +∞, and a row of −∞ only, is NaN throughout, as in PyTorch. Elsewhere −∞ gives 0.
 
 use super::{compiled_once, lengths, rows_per_chunk, whole_rows};
 use crate::context;
@@ -16,9 +15,8 @@ use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
 /// Measured on one core with AVX2, f32: `cargo bench --bench criterion -- softmax`.
-const FORWARD_NANOSECONDS: f64 = 0.7;
-/// As above.
-const BACKWARD_NANOSECONDS: f64 = 0.2;
+const NANOSECONDS_PER_ELEMENT: f64 = 0.7;
+const NANOSECONDS_PER_ELEMENT_BACKWARD: f64 = 0.2;
 
 /// Softmax of each row of `cols` elements of `x`, to `y` of the same length.
 ///
@@ -37,9 +35,9 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
         lengths!("softmax", y == x.len());
         let settings = context::settings()?;
         let chunk = cols * rows_per_chunk(cols);
-        let work = (x.len() as f64 * FORWARD_NANOSECONDS) as usize;
+        let work = (x.len() as f64 * NANOSECONDS_PER_ELEMENT) as usize;
         parallel::for_each(settings, (Rows(x, chunk), RowsMut::new(y, chunk)), work, |(x, y)| {
-            settings.simd.run(Forward { x, y, cols });
+            settings.simd.run(ForwardChunk { x, y, cols });
         });
         Ok(())
     })
@@ -50,7 +48,7 @@ pub fn forward<T: Element>(x: &[T], cols: usize, y: &mut [T]) -> Result<()> {
 ///
 /// Within `(2·|dy[i] − s| + (d + 1)·Σ|y·dy|)·|y[i]|·u`, where s is the sum and d as above, as long as
 /// `dy[i] − s` and `Σ|y·dy|` do not overflow; products that underflow count with a unit of the smallest
-/// number each. NaN and infinities spread over their row.
+/// number each. NaN and infinities propagate to the whole row.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) when `y` is not whole rows or `dy` or `dx` has another length.
@@ -67,22 +65,22 @@ pub fn backward<T: Element>(y: &[T], dy: &[T], cols: usize, dx: &mut [T]) -> Res
         lengths!("softmax", dy == y.len(), dx == y.len());
         let settings = context::settings()?;
         let chunk = cols * rows_per_chunk(cols);
-        let work = (y.len() as f64 * BACKWARD_NANOSECONDS) as usize;
+        let work = (y.len() as f64 * NANOSECONDS_PER_ELEMENT_BACKWARD) as usize;
         let parts = (Rows(y, chunk), Rows(dy, chunk), RowsMut::new(dx, chunk));
         parallel::for_each(settings, parts, work, |(y, dy, dx)| {
-            settings.simd.run(Backward { y, dy, cols, dx })
+            settings.simd.run(BackwardChunk { y, dy, cols, dx })
         });
         Ok(())
     })
 }
 
-struct Forward<'a, T> {
+struct ForwardChunk<'a, T> {
     x: &'a [T],
     y: &'a mut [T],
     cols: usize,
 }
 
-impl<T: Element> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for ForwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -116,13 +114,13 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-/// Rows that fit in a register. It is stored whole where `y` goes on: the next row overwrites what is too
-/// much, and masked stores are slow on some CPUs.
+/// Rows that fit in a register. It is stored whole unless `y` ends before: the next row overwrites the
+/// excess, and masked stores are slow on some CPUs.
 #[inline(always)]
 fn short_rows<T: Element, S: Simd>(s: S, x: &[T], cols: usize, y: &mut [T]) {
     for (row, x) in x.chunks_exact(cols).enumerate() {
         let x = s.load_partial_or(x, -T::INFINITY);
-        // A NaN that `reduce_max` overlooks comes back through the sum.
+        // A NaN that `reduce_max` overlooks reaches the result through the sum.
         let exp = T::exp(s, x - s.splat(x.reduce_max()));
         let softmax = exp * s.splat(T::ONE / exp.reduce_add());
         match &mut y[row * cols..] {
@@ -132,14 +130,14 @@ fn short_rows<T: Element, S: Simd>(s: S, x: &[T], cols: usize, y: &mut [T]) {
     }
 }
 
-struct Backward<'a, T> {
+struct BackwardChunk<'a, T> {
     y: &'a [T],
     dy: &'a [T],
     cols: usize,
     dx: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Backward<'_, T> {
+impl<T: Element> Kernel for BackwardChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -1,10 +1,9 @@
-//! Elementwise functions of one, two or three operands that need not be whole arrays: matrices with a row
-//! stride, rows, columns and numbers, read where they lie. The result has `rows × cols` elements without
-//! gaps.
+//! Elementwise functions of one, two or three operands that are broadcast to `rows × cols` elements: matrices
+//! with a row stride, rows, columns and numbers, read without a copy. The result is contiguous.
 //!
-//! An element is computed by the formula of [`map`](super::map), with the same bits: where an operand lies
-//! changes nothing. Of the functions of three numbers, `a·b + c` and both halves of `lerp` are rounded once
-//! behind their differences.
+//! Results are bit-identical to those of [`map`](super::map), however the operands are laid out. Among the
+//! functions of three arguments, `a·b + c` and both halves of `lerp` are each one fused multiply-add (after
+//! the differences of `lerp`).
 
 use super::map::{Binary, Unary, pair, with_function};
 use super::{Operand as _, compiled_once, lengths};
@@ -13,17 +12,17 @@ use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd};
 
-/// One side of an elementwise function of `rows × cols` elements.
+/// An operand of an elementwise function of `rows × cols` elements.
 #[derive(Clone, Copy, Debug)]
 pub enum Operand<'a, T> {
-    /// Row i begins at element `i·stride` of the data; its elements are neighbours. A stride of `cols` has no
-    /// gaps, one of 0 gives the same row again.
+    /// Row i begins at element `i·stride` of the data; its elements are contiguous. With a stride of `cols`
+    /// there are no gaps, with a stride of 0 all rows are the same.
     Matrix(&'a [T], usize),
     /// `cols` elements, the same in each row.
     Row(&'a [T]),
-    /// `rows` elements, each the same along its row.
+    /// `rows` elements, each repeated along its row.
     Column(&'a [T]),
-    /// The same everywhere.
+    /// One number for all elements.
     Scalar(T),
 }
 
@@ -32,7 +31,7 @@ pub enum Operand<'a, T> {
 pub enum Ternary {
     /// a·b + c, rounded once where the instruction set has fused multiply-add.
     MulAdd,
-    /// From a to b by the weight c: `a + c·(b − a)`, or `b − (b − a)·(1 − c)` for c ≥ ½, as PyTorch has it:
+    /// From a to b by the weight c: `a + c·(b − a)`, or `b − (b − a)·(1 − c)` for c ≥ ½, as in PyTorch:
     /// exactly a and b at the ends.
     Lerp,
     /// b where a is not 0 (NaN is not), else c; exact.
@@ -232,7 +231,8 @@ pub fn ternary<T: Element>(
 /// use gristmill::kernels::zip::{self, Operand, Ternary};
 /// // An average that moves a tenth of the way.
 /// let mut average = [1.0_f32, 2.0];
-/// zip::ternary_in_place(Ternary::Lerp, &mut average, [Operand::Row(&[1.0, 12.0]), Operand::Scalar(0.1)], [1, 2])?;
+/// let target = [Operand::Row(&[1.0, 12.0]), Operand::Scalar(0.1)];
+/// zip::ternary_in_place(Ternary::Lerp, &mut average, target, [1, 2])?;
 /// assert_eq!(average, [1.0, 3.0]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
@@ -260,7 +260,7 @@ pub fn ternary_in_place<T: Element>(
     })
 }
 
-/// One row; what is `None` is the row of `y` itself.
+/// One row; an operand that is `None` is the row of `y` itself.
 struct ThreeToOne<'a, T> {
     op: Ternary,
     abc: [Option<OperandRow<'a, T>>; 3],
@@ -325,9 +325,8 @@ impl<T: Element> OperandRow<'_, T> {
     }
 }
 
-/// A row to be read register by register, or a register's worth of one number to be read again and again:
-/// without a branch, of which the compiler would make a loop for each of the ways in which three operands can
-/// lie.
+/// A row that is read register by register, or a register's worth of one number that is read repeatedly:
+/// without a branch, for which the compiler would emit a loop for each combination of three operands.
 #[derive(Clone, Copy)]
 struct Line<'a, T> {
     data: &'a [T],
@@ -383,9 +382,8 @@ fn each<T: Element, S: Simd, const N: usize>(
     }
 }
 
-/// The gradients of the operands of [`ternary`] from them and the gradient `dy` of the result, each of
-/// `shape[0] × shape[1]` elements, or empty if it is not wanted; of a row, a column or a number they are
-/// still to be added up.
+/// The gradients of the operands of [`ternary`], each of `shape[0] × shape[1]` elements; that of a row, a
+/// column or a number is still to be summed over the elements that share it.
 ///
 /// `a·b + c`: `dy·b`, `dy·a`, `dy`. Lerp: `dy·(1 − c)`, `dy·c`, `dy·(b − a)`, as long as the differences
 /// do not overflow. Where: 0, and `dy` for the one that was chosen.

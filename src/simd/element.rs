@@ -108,6 +108,12 @@ pub(crate) fn is<T: Element, U: Element>() -> bool {
     TypeId::of::<T>() == TypeId::of::<U>()
 }
 
+/// The smallest positive normal number of an element type.
+#[inline(always)]
+pub(crate) fn smallest_normal<T: Element>() -> f64 {
+    if is::<T, f32>() { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE }
+}
+
 macro_rules! element {
     ($scalar:ident, $vector:ident, $lanes:literal, $whole:ident) => {
         impl Element for $scalar {

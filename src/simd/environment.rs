@@ -3,8 +3,8 @@
 //!
 //! A process may change it behind our back: a library that was linked with `-ffast-math` flushes subnormal
 //! numbers from the moment it is loaded, audio code does so on purpose, interval arithmetic rounds upwards.
-//! So every kernel [`enter`]s the environment that its settings require and restores the previous one, on each
-//! of its threads. Usually the two are the same, which costs one read and one comparison.
+//! So every kernel [`enter`]s the environment that its settings require and restores the previous one, on
+//! each of its threads. Usually the two are the same, which costs one read and one comparison.
 //!
 //! What counts are control bits. The status flags, which say that something overflowed or was inexact, are
 //! raised by kernels as by any other arithmetic; only where the environment had to be changed on x86, whose
@@ -21,7 +21,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Element, Float, Simd, is};
+use super::{Element, Float, Simd, smallest_normal};
 
 /// The control bits that a kernel runs with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +86,7 @@ fn set_word(word: Word) {
 /// not to be had.
 #[inline(always)]
 pub(crate) fn normal_or_zero<T: Element, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    let least = if is::<T, f32>() { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE };
-    let subnormal = x.abs().lt(s.splat(T::from_f64(least)));
+    let subnormal = x.abs().lt(s.splat(T::from_f64(smallest_normal::<T>())));
     T::Vector::select(subnormal, s.splat(T::ZERO).copysign(x), x)
 }
 

@@ -55,7 +55,7 @@ pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use element::Element;
-pub(crate) use element::is;
+pub(crate) use element::{is, smallest_normal};
 pub use portable::Portable;
 pub use registers::RegisterFile;
 

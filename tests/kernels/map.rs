@@ -13,7 +13,7 @@ fn forward<T: Element>(op: Unary<T>, x: &[T]) -> Vec<T> {
 
 fn backward<T: Element>(op: Unary<T>, x: &[T], dy: &[T]) -> Vec<T> {
     let mut dx = vec![T::NAN; x.len()];
-    map::unary_backward(op, x, &forward(op, x), dy, &mut dx).unwrap();
+    map::UnaryBackward { op, x, y: &forward(op, x), dy, dx: &mut dx }.run().unwrap();
     dx
 }
 
@@ -31,7 +31,7 @@ fn a_derivative_reads_what_it_says() {
                 Reads::Output => (&nothing, &y),
             };
             let mut dx = vec![T::ZERO; x.len()];
-            map::unary_backward(op, only_x, only_y, &dy, &mut dx).unwrap();
+            map::UnaryBackward { op, x: only_x, y: only_y, dy: &dy, dx: &mut dx }.run().unwrap();
             assert_same(&format!("{op:?}"), &dx, &backward(op, &x, &dy));
         }
     }
@@ -253,16 +253,17 @@ fn wrong_lengths_are_named() {
     let text = |result: gristmill::Result<()>| result.unwrap_err().to_string();
     let x = [1.0_f32; 6];
     assert_eq!(text(map::unary(Unary::Exp, &x, &mut y)), "unary: y has 5 elements, expected 6");
+    let op = Unary::Exp;
     assert_eq!(
-        text(map::unary_backward(Unary::Exp, &x, &x[1..], &x, &mut y)),
+        text(map::UnaryBackward { op, x: &x, y: &x[1..], dy: &x, dx: &mut y }.run()),
         "unary_backward: y has 5 elements, expected 6"
     );
     assert_eq!(
-        text(map::unary_backward(Unary::Exp, &x, &x, &x[2..], &mut y)),
+        text(map::UnaryBackward { op, x: &x, y: &x, dy: &x[2..], dx: &mut y }.run()),
         "unary_backward: dy has 4 elements, expected 6"
     );
     assert_eq!(
-        text(map::unary_backward(Unary::Exp, &x, &x, &x, &mut y)),
+        text(map::UnaryBackward { op, x: &x, y: &x, dy: &x, dx: &mut y }.run()),
         "unary_backward: dx has 5 elements, expected 6"
     );
     assert_eq!(text(map::binary(Binary::Add, &x, &x[1..], &mut y)), "binary: b has 5 elements, expected 6");

@@ -326,7 +326,7 @@ fn elementwise_gradients_are_right_where_the_derivative_is_a_normal_number() {
         };
         let dy: Vec<T> = scene.numbers(1, x.len());
         let mut dx = vec![T::NAN; x.len()];
-        map::unary_backward(op, &x, &y, &dy, &mut dx).unwrap();
+        map::UnaryBackward { op, x: &x, y: &y, dy: &dy, dx: &mut dx }.run().unwrap();
         let slopes: Vec<f64> = x.iter().map(|x| op.twin().derivative(x.to_f64())).collect();
         let holds = |i: usize| {
             // The factors of the derivative, in the order of the formula.

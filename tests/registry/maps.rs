@@ -125,7 +125,7 @@ fn unary_backward<T: Element>(draw: &mut Draw) -> Case<T> {
         .input_per_item("y", 1, y)
         .input_per_item("dy", 1, draw.values(len, -2.0, 2.0))
         .output_per_item("dx", 1, len)
-        .run(move |[x, y, dy], [], [dx]| map::unary_backward(op, x, y, dy, dx))
+        .run(move |[x, y, dy], [], [dx]| map::UnaryBackward { op, x, y, dy, dx }.run())
         .expect(move |[x, _, dy], [], [_]| {
             [x.iter().zip(dy).map(|(&x, &dy)| gradient_near(op, x, dy)).collect()]
         })

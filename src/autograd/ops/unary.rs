@@ -19,7 +19,9 @@ impl<T: Element> Backward<T> for UnaryOp<T> {
         gradients.add(self.parent, || {
             let dy = dy.dense();
             let kept = self.kept.as_ref().map_or(dy.data(), Numbers::data);
-            Tensor::build(dy.dims(), |dx| map::unary_backward(self.op, kept, kept, dy.data(), dx))
+            Tensor::build(dy.dims(), |dx| {
+                map::UnaryBackward { op: self.op, x: kept, y: kept, dy: dy.data(), dx }.run()
+            })
         })
     }
 }

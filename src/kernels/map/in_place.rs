@@ -1,4 +1,4 @@
-//! Arrays changed in place, and the gradient before a ReLU.
+//! Functions that change an array in place, and the gradient of a ReLU.
 
 use super::{CHUNK, PLAIN, nanoseconds};
 use crate::context;
@@ -7,9 +7,9 @@ use crate::kernels::{compiled_once, lengths};
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Simd, slices};
 
-/// The gradient before a ReLU, and before the dropout of its result, from the output of both:
-/// `dx = scale·dy`, or 0 where `y ≤ 0`. `scale` is 1, or what dropout multiplied with. Where y is NaN, the
-/// gradient passes.
+/// The gradient of the input of a ReLU, or of a ReLU with dropout behind it, from their output `y`:
+/// `dx = scale·dy`, or 0 where `y ≤ 0`. `scale` is 1, or the factor of the dropout. Where y is NaN, dx is
+/// `scale·dy`.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
@@ -18,7 +18,7 @@ pub fn gate<T: Element>(y: &[T], scale: T, dy: &[T], dx: &mut [T]) -> Result<()>
         lengths!("gate", y == dx.len(), dy == dx.len());
         let settings = context::settings()?;
         let parts = (Rows(y, CHUNK), Rows(dy, CHUNK), RowsMut::new(dx, CHUNK));
-        parallel::for_each(settings, parts, (dy.len() as f64 * 0.15) as usize, |(y, dy, dx)| {
+        parallel::for_each(settings, parts, (dy.len() as f64 * PLAIN) as usize, |(y, dy, dx)| {
             settings.simd.run(GateChunk { y, scale, dy, dx });
         });
         Ok(())
@@ -59,7 +59,7 @@ pub fn accumulate<T: Element>(x: &[T], y: &mut [T]) -> Result<()> {
         let settings = context::settings()?;
         let work = nanoseconds::<T>(x.len(), PLAIN);
         parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {
-            settings.simd.run(Accumulate { x, y });
+            settings.simd.run(AccumulateChunk { x, y });
         });
         Ok(())
     })
@@ -76,8 +76,8 @@ pub fn axpy<T: Element>(alpha: T, x: &[T], y: &mut [T]) -> Result<()> {
     })
 }
 
-/// `y[i] = alpha·x[i] + beta·y[i]`, the first product fused with the sum. With `beta` = 0, `y` is written
-/// only: a NaN in it is gone.
+/// `y[i] = alpha·x[i] + beta·y[i]`, the first product fused with the sum. With `beta` = 0, `y` is only
+/// written, not read: NaN in it has no effect.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
@@ -94,7 +94,7 @@ pub fn axpby<T: Element>(alpha: T, x: &[T], beta: T, y: &mut [T]) -> Result<()> 
         let settings = context::settings()?;
         let work = nanoseconds::<T>(x.len(), PLAIN);
         parallel::for_each(settings, (Rows(x, CHUNK), RowsMut::new(y, CHUNK)), work, |(x, y)| {
-            settings.simd.run(Axpby { alpha, x, beta, y });
+            settings.simd.run(AxpbyChunk { alpha, x, beta, y });
         });
         Ok(())
     })
@@ -115,12 +115,12 @@ pub fn scale<T: Element>(alpha: T, x: &mut [T]) -> Result<()> {
     })
 }
 
-struct Accumulate<'a, T> {
+struct AccumulateChunk<'a, T> {
     x: &'a [T],
     y: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Accumulate<'_, T> {
+impl<T: Element> Kernel for AccumulateChunk<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -134,14 +134,14 @@ impl<T: Element> Kernel for Accumulate<'_, T> {
     }
 }
 
-struct Axpby<'a, T> {
+struct AxpbyChunk<'a, T> {
     alpha: T,
     x: &'a [T],
     beta: T,
     y: &'a mut [T],
 }
 
-impl<T: Element> Kernel for Axpby<'_, T> {
+impl<T: Element> Kernel for AxpbyChunk<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -58,8 +58,8 @@ use crate::parallel::{self, Rows, RowsMut};
 use crate::reference::map::Twin;
 use crate::simd::Element;
 
-/// Calls a macro with all functions of one argument: docs, the variant, the file, whose name is also that of
-/// the tensor's method, and parameters, each with a value for tests.
+/// Calls a macro with all functions of one argument: docs, the variant, the file (whose name is also that of
+/// the tensor's method), and parameters, each with a value for tests.
 macro_rules! functions {
     ($with:ident) => {
         $with! {
@@ -186,7 +186,7 @@ macro_rules! unary {
                 }
             }
 
-            /// Which array the derivative is computed from: what a training step has to keep.
+            /// Which array the derivative is computed from, which a training step has to keep.
             pub fn backward_reads(self) -> Reads {
                 match self {
                     $(Self::$variant $({ $($field),+ })? $(($argument))? => {
@@ -217,7 +217,7 @@ macro_rules! unary {
 }
 functions!(unary);
 
-/// Which array [`unary_backward`] reads beside the gradient. The other one may be any of that length.
+/// Which array [`UnaryBackward`] reads beside the gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
     /// Neither x nor y.
@@ -228,7 +228,7 @@ pub enum Reads {
     Output,
 }
 
-/// What a function's gradient reads.
+/// The array that a function's gradient reads.
 fn reads<T: Element, F: Function<T>>(_: F) -> Reads {
     F::READS
 }
@@ -259,46 +259,60 @@ pub fn unary<T: Element>(op: Unary<T>, x: &[T], y: &mut [T]) -> Result<()> {
     })
 }
 
-/// `dx[i] = dy[i]·f'(x[i])`, where `x` and `y` are the input and the output of [`unary`]; which of them is
-/// read says [`Unary::backward_reads`].
+/// The gradient of [`unary`]: `dx[i] = dy[i]·f'(x[i])`. It reads `x` or `y` or neither, which
+/// [`Unary::backward_reads`] tells.
 ///
 /// The derivative has the relative error of the function and about 4u more; where it is a difference of terms
-/// (sigmoid and tanh near ±1, gelu and silu near their minimum), that is relative to the terms. That holds at
-/// every size of x and dy as long as f'(x) is a normal number, and one still when multiplied or divided by 4:
-/// where it underflows, its few digits are those of dx, however large dy is. Of the reciprocal y and dy·y
-/// must be normal numbers, of the binary logarithm dy and 2·dy. Where relu and its relatives are flat, dx is
-/// 0 whatever dy is; so is that of clamp, floor, ceil, round and sign.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+/// (sigmoid and tanh near ±1, gelu and silu near their minimum), the error is relative to the terms. This
+/// holds for x and dy of every magnitude as long as f'(x) is a normal number, and still is when multiplied or
+/// divided by 4: where f'(x) underflows, dx has only the digits that are left of it, however large dy is. For
+/// the reciprocal, y and dy·y must be normal numbers, for the binary logarithm dy and 2·dy. Where relu and
+/// its relatives are flat, dx is 0 whatever dy is, as it is for clamp, floor, ceil, round and sign.
 ///
 /// ```
-/// use gristmill::kernels::map::{Unary, unary, unary_backward};
+/// use gristmill::kernels::map::{Unary, UnaryBackward, unary};
 /// let (x, mut y, mut dx) = ([3.0, -2.0], [0.0; 2], [0.0; 2]);
 /// unary(Unary::Square, &x, &mut y)?;
-/// unary_backward(Unary::Square, &x, &y, &[1.0, 10.0], &mut dx)?;
+/// UnaryBackward { op: Unary::Square, x: &x, y: &y, dy: &[1.0, 10.0], dx: &mut dx }.run()?;
 /// assert_eq!(dx, [6.0, -40.0]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
-pub fn unary_backward<T: Element>(op: Unary<T>, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) -> Result<()> {
-    compiled_once!("map::unary_backward", |op: Unary<T>,
-                                           x: &[T],
-                                           y: &[T],
-                                           dy: &[T],
-                                           dx: &mut [T]|
-     -> Result<()> {
-        lengths!("unary_backward", y == x.len(), dy == x.len(), dx == x.len());
-        let settings = context::settings()?;
-        with_function(op, &mut |f| {
-            let work = nanoseconds::<T>(x.len(), f.backward_cost());
-            let inputs = (Rows(x, CHUNK), Rows(y, CHUNK), Rows(dy, CHUNK));
-            let parts = (inputs.0, inputs.1, inputs.2, RowsMut::new(dx, CHUNK));
-            parallel::for_each(settings, parts, work, |(x, y, dy, dx)| {
-                f.backward(settings.simd, [x, y], dy, dx);
+#[derive(Debug)]
+pub struct UnaryBackward<'a, T> {
+    /// Which function.
+    pub op: Unary<T>,
+    /// The input of [`unary`]; any slice of its length if it is not read.
+    pub x: &'a [T],
+    /// The output of [`unary`], of the length of `x`; any slice of that length if it is not read.
+    pub y: &'a [T],
+    /// The gradient of `y`, of the length of `x`.
+    pub dy: &'a [T],
+    /// Output of the length of `x`.
+    pub dx: &'a mut [T],
+}
+
+impl<T: Element> UnaryBackward<'_, T> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when the lengths differ.
+    pub fn run(self) -> Result<()> {
+        let call = self;
+        compiled_once!("map::unary_backward", |call: UnaryBackward<'_, T>| -> Result<()> {
+            let UnaryBackward { op, x, y, dy, dx } = call;
+            lengths!("unary_backward", y == x.len(), dy == x.len(), dx == x.len());
+            let settings = context::settings()?;
+            with_function(op, &mut |f| {
+                let work = nanoseconds::<T>(x.len(), f.backward_cost());
+                let inputs = (Rows(x, CHUNK), Rows(y, CHUNK), Rows(dy, CHUNK));
+                let parts = (inputs.0, inputs.1, inputs.2, RowsMut::new(dx, CHUNK));
+                parallel::for_each(settings, parts, work, |(x, y, dy, dx)| {
+                    f.backward(settings.simd, [x, y], dy, dx);
+                });
             });
-        });
-        Ok(())
-    })
+            Ok(())
+        })
+    }
 }
 
 /// Elements per parallel chunk: 16 KiB of f32.

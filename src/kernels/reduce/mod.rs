@@ -1,4 +1,4 @@
-//! Reductions of everything, by row and by column: sum, mean, product, largest, smallest, sum of squares,
+//! Reductions of all elements, of rows and of columns: sum, mean, product, largest, smallest, sum of squares,
 //! any, all, number of non-zeros, variance, standard deviation, argmax, argmin, dot product.
 //!
 //! Columns means: `x` is rows of `cols` elements, and the result has one element per column.
@@ -17,10 +17,10 @@
 //! * a standard deviation: half that and `2u`; nothing overflows or underflows unless it does itself.
 //!
 //! **Special values.** Sums and means are IEEE 754: a NaN, or infinities of both signs, give NaN. The largest
-//! and the smallest of anything with a NaN are NaN. Which zero is the largest of −0 and +0 is not said. The
-//! variance of anything with a NaN or an infinity is NaN; one that is too large for the type is +∞. NaN is
-//! not 0: it counts as one that is set. Of nothing, a sum is 0, a product 1, any is 0, all is 1, a mean and a
-//! variance are NaN, and a largest, a smallest or its place is an error.
+//! and the smallest of anything with a NaN are NaN. Which zero is the largest of −0 and +0 is unspecified.
+//! The variance of anything with a NaN or an infinity is NaN; one that is too large for the type is +∞. NaN
+//! is not 0 and counts as true. For no elements, the sum is 0, the product 1, any 0, all 1, mean and variance
+//! are NaN, and the largest, the smallest or its index is an error.
 
 pub(super) mod passes;
 mod product;
@@ -28,7 +28,7 @@ mod variance;
 
 use super::{Operand as _, compiled_once, lengths, power_of_two, whole_rows};
 use crate::buffer::Scratch;
-use crate::context::{self};
+use crate::context;
 use crate::error::{Error, Result};
 use crate::parallel::{self, Indices, Rows, RowsMut};
 use crate::simd::{self, Element};
@@ -37,7 +37,7 @@ pub use variance::{std_all, std_cols, std_rows, variance_all, variance_cols, var
 
 use passes::{CHUNK, ColumnPlaces, Extreme, RowPlaces, STRIP, Term, column_totals, row_totals, total, work};
 
-/// What many elements become.
+/// A reduction of many elements to one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reduce {
     /// `Σ x`.
@@ -90,16 +90,16 @@ impl Reduce {
     }
 
     /// The result for no elements.
-    fn of_nothing<T: Element>(self) -> Result<T> {
+    fn of_empty<T: Element>(self) -> Result<T> {
         match self {
             Reduce::Sum | Reduce::SumOfSquares | Reduce::Any | Reduce::CountNonzero => Ok(T::ZERO),
             Reduce::Prod | Reduce::All => Ok(T::ONE),
             Reduce::Mean => Ok(T::NAN),
-            Reduce::Max | Reduce::Min => Err(of_nothing(self.name())),
+            Reduce::Max | Reduce::Min => Err(of_empty(self.name())),
         }
     }
 
-    /// Makes means of the sums of `count` elements.
+    /// Divides the sums of `count` elements for a mean.
     fn finish<T: Element>(self, count: usize, totals: &mut [T]) {
         if self == Reduce::Mean {
             let count = T::from_f64(count as f64);
@@ -108,11 +108,11 @@ impl Reduce {
     }
 }
 
-fn of_nothing(op: &'static str) -> Error {
+fn of_empty(op: &'static str) -> Error {
     Error::shape(op, "there are no elements to choose from")
 }
 
-/// All elements of `x` become one.
+/// Reduces all elements of `x` to one.
 ///
 /// # Errors
 /// [`Error::Shape`] for the largest or the smallest element of an empty slice.
@@ -126,7 +126,7 @@ fn of_nothing(op: &'static str) -> Error {
 pub fn all<T: Element>(op: Reduce, x: &[T]) -> Result<T> {
     compiled_once!("reduce::all", |op: Reduce, x: &[T]| -> Result<T> {
         if x.is_empty() {
-            return op.of_nothing();
+            return op.of_empty();
         }
         let mut y = [total(context::settings()?, op.term(), x)];
         op.finish(x.len(), &mut y);
@@ -153,7 +153,7 @@ pub fn rows<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result
     compiled_once!("reduce::rows", |op: Reduce, x: &[T], cols: usize, y: &mut [T]| -> Result<()> {
         check_rows(op.name(), x, cols, y)?;
         if x.is_empty() {
-            return fill_with(y, || op.of_nothing());
+            return fill_with(y, || op.of_empty());
         }
         let settings = context::settings()?;
         if cols <= CHUNK {
@@ -168,7 +168,7 @@ pub fn rows<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result
     })
 }
 
-/// Each of the `cols` columns becomes one element of `y`.
+/// Reduces each of the `cols` columns to one element of `y`.
 ///
 /// # Errors
 /// [`Error::Shape`] when `x` is not whole rows, when `y` has not `cols` elements, for the largest or the
@@ -186,7 +186,7 @@ pub fn cols<T: Element>(op: Reduce, x: &[T], cols: usize, y: &mut [T]) -> Result
         let rows = whole_rows(op.name(), x, cols)?;
         lengths!(op.name(), y == cols);
         if x.is_empty() {
-            return fill_with(y, || op.of_nothing());
+            return fill_with(y, || op.of_empty());
         }
         column_totals(context::settings()?, op.term(), x, cols, y);
         op.finish(rows, y);
@@ -294,7 +294,7 @@ pub fn argmin_cols<T: Element>(x: &[T], cols: usize, y: &mut [usize]) -> Result<
 
 fn place<T: Element>(op: &'static str, extreme: Extreme, x: &[T]) -> Result<usize> {
     if x.is_empty() {
-        return Err(of_nothing(op));
+        return Err(of_empty(op));
     }
     let settings = context::settings()?;
     let mut place = [0];
@@ -320,7 +320,7 @@ fn row_places<T: Element>(
 ) -> Result<()> {
     check_rows(op, x, cols, y)?;
     if x.is_empty() {
-        return fill_with(y, || Err(of_nothing(op)));
+        return fill_with(y, || Err(of_empty(op)));
     }
     let settings = context::settings()?;
     let chunk = (CHUNK / cols).max(1);
@@ -341,7 +341,7 @@ fn column_places<T: Element>(
     whole_rows(op, x, cols)?;
     lengths!(op, y == cols);
     if x.is_empty() {
-        return fill_with(y, || Err(of_nothing(op)));
+        return fill_with(y, || Err(of_empty(op)));
     }
     let settings = context::settings()?;
     let mut extremes = Scratch::new(cols);
@@ -367,7 +367,7 @@ pub fn count_nonzero<T: Element>(x: &[T]) -> Result<usize> {
         if x.is_empty() {
             return Ok(0);
         }
-        // A piece's count is exact in either type.
+        // The count of one chunk is exact in either type.
         let mut pieces = Scratch::new(x.len().div_ceil(CHUNK));
         row_totals(context::settings()?, Term::NonZero, x, CHUNK, &mut pieces);
         Ok(pieces.iter().map(|&count: &T| count.to_f64() as usize).sum())
@@ -391,10 +391,10 @@ pub fn dot<T: Element>(a: &[T], b: &[T]) -> Result<T> {
     })
 }
 
-/// Whether a sum (or mean) of `len` squares is right: finite, or NaN, and so large that what underflowed does
-/// not matter.
+/// Whether a sum (or mean) of `len` squares is accurate: NaN, or finite and so large that underflow of
+/// squares does not matter.
 pub(super) fn squares_are_safe<T: Element>(sum: T, len: usize) -> bool {
-    let smallest = smallest_normal::<T>() * len as f64;
+    let smallest = simd::smallest_normal::<T>() * len as f64;
     sum.is_nan() || (sum.is_finite() && sum.to_f64() >= smallest)
 }
 
@@ -414,11 +414,6 @@ pub(super) fn middle_scales<T: Element>(x: impl Iterator<Item = T>) -> Option<(T
     let limit = if simd::is::<T, f32>() { 126 } else { 1022 };
     let exponent = ((largest.to_f64().to_bits() >> 52) as i64 - 1023).clamp(-limit, limit);
     Some((T::from_f64(power_of_two(-exponent)), T::from_f64(power_of_two(exponent))))
-}
-
-/// The smallest positive normal number.
-pub(super) fn smallest_normal<T: Element>() -> f64 {
-    if simd::is::<T, f32>() { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE }
 }
 
 /// An error unless `x` is whole rows of `cols` and `y` has one element for each; of empty rows

@@ -1,20 +1,20 @@
 //! The gradient of a product.
 
+use super::check_rows;
 use super::passes::{CHUNK, work};
-use super::{check_rows, smallest_normal};
 use crate::buffer::Scratch;
 use crate::context;
 use crate::error::Result;
 use crate::kernels::{compiled_once, lengths, power_of_two};
 use crate::parallel::{self, Rows, RowsMut};
-use crate::simd::Element;
+use crate::simd::{Element, smallest_normal};
 
 /// The gradient of the product of each row of `cols` elements: `dx[i] = dy·Π x[j]` over all j ≠ i, without a
 /// division, so that it is right where elements are 0. `dy` has one element per row.
 ///
-/// The products of what is before and behind i, each in order: `cols·u` relative, as long as the result is
-/// not subnormal. Where one of these products leaves the normal range, as that of a long row does before its
-/// small elements bring it back, a row is multiplied anew with its exponents apart.
+/// The product of the elements before i times that of the elements behind it, each in order: `cols·u`
+/// relative, as long as the result is not subnormal. Where one of these products leaves the normal range, if
+/// only for a part of a long row, the row is multiplied again with exponents kept apart.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) when `x` is not whole rows, `dy` does not have one element per row
@@ -110,8 +110,8 @@ impl Wide {
     }
 
     fn to_f64(self) -> f64 {
-        // Two factors: one alone would leave the range where the result is subnormal. Beyond 2000 it is 0 or
-        // infinite anyway.
+        // Two factors: a single one would leave the range where the result is subnormal. Beyond ±2000 the
+        // result is 0 or infinite anyway.
         let exponent = self.exponent.clamp(-2000, 2000);
         let half = exponent / 2;
         self.fraction * power_of_two(half) * power_of_two(exponent - half)

@@ -12,8 +12,8 @@ use crate::simd::Element;
 /// `Σ (x − mean)² / (n − correction)`: 0 for the variance of these numbers, 1 for the unbiased estimate of
 /// that of the population they were drawn from. NaN when `n <= correction`.
 ///
-/// Two passes over `x − x[0]`: right also where the mean is a million times the deviation, and for numbers of
-/// 1e30.
+/// Two passes over `x − x[0]`: accurate also where the mean is a million times the deviation, and for numbers
+/// of 1e30.
 ///
 /// # Errors
 /// None of its own.
@@ -83,8 +83,8 @@ pub fn variance_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mu
     })
 }
 
-/// The square root of [`variance_all`]. Right also where the variance would overflow or underflow: such
-/// numbers are multiplied by a power of two first.
+/// The square root of [`variance_all`]. Accurate also where the variance would overflow or
+/// underflow: such numbers are multiplied by a power of two first.
 ///
 /// # Errors
 /// None of its own.
@@ -138,8 +138,7 @@ pub fn std_cols<T: Element>(x: &[T], cols: usize, correction: usize, y: &mut [T]
     })
 }
 
-/// The root of a variance; where squares may have left the range, that of the numbers brought into its
-/// middle.
+/// The root of a variance; where squares may have left the range, of that of scaled elements.
 fn deviation_of<T: Element>(
     settings: Settings,
     spread: Spread<T>,

@@ -14,7 +14,8 @@ use crate::simd::{Element, Float, Simd};
 /// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
 /// exp_avg ← β₁·exp_avg + (1 − β₁)·g
 /// exp_avg_sq ← β₂·exp_avg_sq + (1 − β₂)·g²
-/// v ← exp_avg_sq                                     amsgrad: v ← max_exp_avg_sq ← max(max_exp_avg_sq, exp_avg_sq)
+/// v ← exp_avg_sq
+/// max_exp_avg_sq ← max(max_exp_avg_sq, exp_avg_sq)   amsgrad: v ← max_exp_avg_sq
 /// p ← p − lr/(1 − β₁ᵗ) · exp_avg / (√v/√(1 − β₂ᵗ) + eps)
 /// ```
 ///

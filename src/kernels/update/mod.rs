@@ -46,7 +46,7 @@ pub enum Decay {
     Decoupled,
 }
 
-/// How far a parameter has come.
+/// The progress of a parameter: the number of its step, and what its rule carries.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
     /// The number of the step; the first is 1.
@@ -67,11 +67,11 @@ impl From<u64> for Progress {
 pub struct Part {
     /// PyTorch's name of it.
     pub name: &'static str,
-    /// What it is made of.
+    /// What it is computed from.
     pub kind: Kind,
 }
 
-/// What a slice of state is made of, and so how large its errors are.
+/// What a slice of state is computed from, which decides how large its errors are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An average or a sum of gradients.
@@ -87,7 +87,7 @@ pub enum Kind {
 pub enum Setting<'a> {
     /// A number.
     Number(&'a mut f64),
-    /// Whether it does something.
+    /// A switch.
     Flag(&'a mut bool),
     /// What weight decay does.
     Decay(&'a mut Decay),

@@ -78,8 +78,8 @@ impl Update for RmsProp {
     }
 
     fn settings(&mut self) -> Vec<(&'static str, Setting<'_>)> {
-        settings!(self: lr Number, alpha Number, eps Number, momentum Number, centered Flag, weight_decay Number,
-            decay Decay)
+        settings!(self: lr Number, alpha Number, eps Number, momentum Number, centered Flag,
+            weight_decay Number, decay Decay)
     }
 
     fn uses(&self, state: usize) -> bool {

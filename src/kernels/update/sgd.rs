@@ -9,7 +9,7 @@ use crate::simd::{Element, Float, Simd};
 ///
 /// ```text
 /// g ← g + λ·p                                        or, decoupled, p ← p·(1 − lr·λ)
-/// buffer ← momentum·buffer + (1 − dampening)·g       buffer ← g in the first step, whatever it was, unless dampen_first
+/// buffer ← momentum·buffer + (1 − dampening)·g       in the first step buffer ← g, unless dampen_first
 /// p ← p − lr·buffer                                  nesterov: p − lr·(g + momentum·buffer)
 /// ```
 ///

@@ -12,12 +12,12 @@ use crate::simd::{Element, Float, Kernel, Simd, slices};
 /// Elements per parallel chunk: 16 KiB of f32.
 const CHUNK: usize = 4 * 1024;
 
-/// What comes before every rule: the gradient is scaled and clipped, and decay acts as `g + penalty·p` or
-/// `p·shrink`, one of which does nothing.
+/// The first part of every step: the gradient is scaled and clipped, and decay acts as `g + penalty·p` or
+/// `p·shrink`, of which the other does nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Start<T> {
     scale: T,
-    /// Infinite for none.
+    /// Infinite if nothing is clipped.
     clip: T,
     penalty: T,
     shrink: T,
@@ -33,15 +33,15 @@ impl<T: Element> Start<T> {
         Self { scale: T::ONE, clip: T::INFINITY, penalty, shrink }
     }
 
-    /// The gradient and the parameter to go on with.
+    /// The gradient and the parameter that the rule starts from.
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, g: T::Vector<S>, p: T::Vector<S>) -> (T::Vector<S>, T::Vector<S>) {
         let mut g = g * s.splat(self.scale);
         if self.clip < T::INFINITY {
-            // NaN stays.
+            // NaN is kept.
             g = s.splat(self.clip).minimum(s.splat(-self.clip).maximum(g));
         }
-        // Without a penalty not even `0·p`, which is NaN where p is infinite.
+        // Without a penalty `0·p` is not added, since it is NaN where p is infinite.
         let g = if self.penalty == T::ZERO { g } else { p.mul_add(s.splat(self.penalty), g) };
         (g, p * s.splat(self.shrink))
     }
@@ -87,7 +87,7 @@ impl<T: Element> Chunk<'_, T> {
                 let (g, p) = start.apply(s, g, parts[0]);
                 parts[0] = p;
                 let new = f(g, parts);
-                // Where a register can say so, [`run`] has said it.
+                // Where a control bit flushes subnormal numbers, [`run`] has set it.
                 if Environment::FLUSH.is_some() { new } else { new.map(|x| normal_or_zero::<T, S>(s, x)) }
             },
         );
@@ -189,10 +189,11 @@ impl<'a, T: Element> Step<'a, T> {
 }
 
 /// Runs steps of any rules in one pass: the threads share all of them, so that many small parameters take no
-/// longer than one of their size. A step that is run again starts from what it left.
+/// longer than one large one of the same total size. A step that is run again starts from the results of the
+/// last run.
 ///
 /// # Errors
-/// Only those of a bad setting; see [`Context`](crate::Context).
+/// [`Error::Setting`] for an invalid setting; see [`Context`](crate::Context).
 ///
 /// ```
 /// use gristmill::kernels::update::{self, Sgd, Step};

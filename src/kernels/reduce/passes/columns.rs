@@ -32,7 +32,7 @@ impl<T: Element> Kernel for ColumnPlaces<'_, T> {
                 while found != 0 {
                     let lane = found.trailing_zeros() as usize;
                     found &= found - 1;
-                    // Lanes behind the last column are 0 on both sides.
+                    // Lanes behind the last column are 0 in both operands.
                     if let Some(y) = y.get_mut(lane).filter(|y| **y == NOWHERE) {
                         *y = i;
                         missing -= 1;
@@ -48,8 +48,8 @@ impl<T: Element> Kernel for ColumnPlaces<'_, T> {
 
 /// The result for each column: passes down blocks of rows, whose results are merged in pairs.
 ///
-/// Where a row is narrower than a panel, several side by side pass for one; the places of a column in such a
-/// wide row are merged in pairs in the end.
+/// Where a row is narrower than a panel, several rows are treated as one wide row, and the results of a
+/// column at its places in that row are merged in pairs in the end.
 pub(in crate::kernels) fn column_totals<T: Element>(
     settings: Settings,
     term: Term<T, &[T]>,
@@ -210,9 +210,9 @@ impl<T: Element> Kernel for Down<'_, T> {
 
 /// `step(total, x, column)` down the columns, [`PANEL`] registers side by side.
 ///
-/// Every width of a panel compiles every term again, so that there are three: where columns do not fill the
-/// last register it is moved back over those of the one before, and where one register has too few columns it
-/// is masked. Down a few registers it is the additions' latency that counts, not their number.
+/// Every term is compiled for every width of a panel, so there are only three: where columns do not fill the
+/// last register, it is moved back over the columns of the one before, and a single register with too few
+/// columns is masked. With few registers the latency of the additions counts, not their number.
 #[inline(always)]
 fn panels<T: Element, S: Simd>(
     (s, x, stride, start, y): (S, &[T], usize, usize, &mut [T]),
@@ -245,7 +245,7 @@ fn panels<T: Element, S: Simd>(
     }
 }
 
-/// `width` columns from `column` on: so many `rows`, and one of totals.
+/// `width` columns from `column` on, of `rows` rows and of the totals.
 struct Place<T> {
     x: *const T,
     rows: usize,
@@ -255,8 +255,8 @@ struct Place<T> {
     width: usize,
 }
 
-/// A panel of `R` registers, at least half of them full. Those that columns do not fill lie flush with the
-/// last column: in lanes that two have in common both compute the same.
+/// A panel of `R` registers, at least half of them full. The others end at the last column: lanes that two
+/// registers share compute the same result.
 ///
 /// # Safety
 /// The columns exist in `x` and `y`, and are at least half of `R` registers and at most all.

@@ -1,5 +1,5 @@
-//! The passes under the reductions: what an element contributes, by row on any number of threads, down the
-//! columns.
+//! The passes that reductions are built from: the term of each element, summed along rows and down columns on
+//! any number of threads.
 
 mod columns;
 
@@ -10,7 +10,7 @@ use crate::context::Settings;
 use crate::parallel::{self, Rows, RowsMut};
 use crate::simd::{Element, Float, Kernel, Mask, Simd, slices};
 
-/// Elements of a row or of rows that one job takes at a time: a power of two of summation blocks, so that
+/// Elements per parallel chunk, of a row or of rows: a power of two of summation blocks, so that
 /// merging the sums of pieces in pairs is merging those of blocks in pairs.
 pub(in crate::kernels) const CHUNK: usize = 16 * slices::BLOCK;
 /// Rows that are added to one another before their sum is merged in pairs with other sums.
@@ -21,7 +21,7 @@ const ROW_BLOCK: usize = 128;
 const STEPS: usize = 16;
 /// Registers side by side in a pass down the columns: eight chains of additions with AVX2 hide their latency.
 const PANEL: usize = 4;
-/// Columns that one job takes at a time.
+/// Columns per parallel chunk.
 pub(in crate::kernels) const STRIP: usize = 512;
 /// Measured on one core with AVX2, from L2: `cargo bench --bench criterion -- reduce`.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
@@ -71,7 +71,7 @@ impl<T: Element> Spread<T> {
     }
 }
 
-/// What each element contributes to a result and how contributions become one. `P` holds a parameter: one
+/// What each element contributes to a result and how contributions are combined. `P` holds a parameter: one
 /// number for a row, one for each column.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) enum Term<T, P> {
@@ -137,7 +137,7 @@ fn squared<S: Simd, V: Float<S>>(x: V, scale: V, first: V, mean: V) -> V {
     deviation * deviation
 }
 
-/// The result for one row, on as many threads as it is worth.
+/// The result for one row, on as many threads as pay off.
 pub(in crate::kernels) fn total<T: Element>(settings: Settings, term: Term<T, T>, x: &[T]) -> T {
     if x.len() <= CHUNK {
         let mut y = [T::ZERO];
@@ -182,7 +182,7 @@ impl<T: Element> Kernel for Dot<'_, T> {
     }
 }
 
-/// The variance of one row, in two passes on as many threads as they are worth.
+/// The variance of one row, in two passes on as many threads as pay off.
 pub(in crate::kernels) fn long_variance<T: Element>(settings: Settings, spread: Spread<T>, x: &[T]) -> T {
     let first = x[0];
     let mean = spread.mean(total(settings, Term::Deviation { spread, first }, x));
@@ -322,7 +322,7 @@ impl<T: Element> Kernel for RowVariances<'_, T> {
     }
 }
 
-/// The first place of the largest or the smallest element of each row, or of its first NaN.
+/// The index of the first largest or smallest element of each row, or of its first NaN.
 pub(in crate::kernels) struct RowPlaces<'a, T> {
     pub extreme: Extreme,
     pub x: &'a [T],
@@ -367,7 +367,7 @@ impl<T: Element> Kernel for RowPlaces<'_, T> {
     }
 }
 
-/// How two results become one.
+/// How two results are combined.
 #[derive(Clone, Copy)]
 enum Join {
     Add,
@@ -376,7 +376,7 @@ enum Join {
     Min,
 }
 
-/// All rows become one, the first: neighbours are joined, then neighbours of these, and so on.
+/// Joins all rows into the first: neighbours in pairs, then pairs of these, and so on.
 struct MergeRows<'a, T> {
     join: Join,
     rows: &'a mut [T],
