@@ -11,10 +11,10 @@ use crate::simd::Element;
 
 /// Rows per parallel chunk of the losses.
 const ROWS: usize = 4 * 1024;
-/// A cache line of each row from memory. An estimate, not yet measured:
+/// The target of each row and one cache line of its log-probabilities. Measured on one core with AVX2, f32:
 /// `cargo bench --bench criterion -- nll_loss`.
 const NANOSECONDS_PER_ROW: usize = 3;
-/// Of writing zeros; an estimate, too.
+/// Of the gradient, which is nearly all zeros; measured likewise.
 const NANOSECONDS_PER_ELEMENT: f64 = 0.1;
 
 /// The loss of each row of `classes` log-probabilities; no reduction over rows.
