@@ -4,6 +4,7 @@
 
 use gristmill::buffer::Buffer;
 use gristmill::kernels::batch_norm::{self, After, Gate};
+use gristmill::kernels::conv::{self, Shape};
 use gristmill::kernels::cross_entropy::{self, Options};
 use gristmill::kernels::dropout::{self, Key};
 use gristmill::kernels::gemm::{
@@ -14,8 +15,10 @@ use gristmill::kernels::group_norm::{self, Layout};
 use gristmill::kernels::loss::{self, Loss};
 use gristmill::kernels::map::{self, Binary, Unary};
 use gristmill::kernels::norm::{self, Norm};
+use gristmill::kernels::pool::{self, Windows};
 use gristmill::kernels::reduce::{self, Reduce};
 use gristmill::kernels::update::{self, Adam, Progress, Rule, Sgd, Step};
+use gristmill::kernels::window::Window;
 use gristmill::kernels::zip::{self, Operand, Ternary};
 use gristmill::kernels::{
     convert, cumsum, embedding, layer_norm, log_softmax, logsumexp, nll_loss, pow, prelu, rms_norm,
@@ -211,6 +214,22 @@ fn build<T: Element>(family: &str, op: &str, shape: &[usize]) -> Option<Case> {
         ("gemm", &[m, k, n]) => product::<T>(op, [m, k, n]),
         ("linear", &[m, k, n]) => linear::<T>(op, [m, k, n]),
         ("gemm_batched", &[count, m, k, n]) => batched::<T>(op, count, [m, k, n]),
+        ("conv", &[batch, inputs, outputs, height, width, kernel, stride, padding, groups]) => {
+            let along = |size: usize, value: usize, single: usize| if size == 1 { single } else { value };
+            let window = Window {
+                kernel: [along(height, kernel, 1), kernel],
+                stride: [along(height, stride, 1), stride],
+                padding: [[along(height, padding, 0); 2], [padding; 2]],
+                ..Window::default()
+            };
+            convolution::<T>(
+                op,
+                Shape { batch, channels: [inputs, outputs], groups, size: [height, width], window },
+            )
+        }
+        ("pool", &[planes, height, width, kernel, stride]) => {
+            pooling::<T>(op, planes, [height, width], kernel, stride)
+        }
         ("map", &[len]) => one_to_one::<T>(op, len),
         ("map", &[rows, cols]) => broadcast::<T>(op, rows, cols),
         ("convert", &[len]) => conversion::<T>(op, len),
@@ -371,6 +390,103 @@ fn batched<T: Element>(op: &str, count: usize, [m, k, n]: [usize; 3]) -> Option<
         },
     )
     .map(|case| case.sums_of(k))
+}
+
+/// Square kernels, or 1-D ones where the height is 1.
+fn convolution<T: Element>(op: &str, shape: Shape) -> Option<Case> {
+    let [inputs, outputs] = shape.channels;
+    let [rows, cols] = shape.output().ok()?;
+    let x = shape.batch * inputs * shape.size[0] * shape.size[1];
+    let k = inputs / shape.groups * shape.window.kernel[0] * shape.window.kernel[1];
+    let (y, weight) = (shape.batch * outputs * rows * cols, outputs * k);
+    let flops = 2.0 * (y * k) as f64;
+    let [x_len, y_len, weight_len] = [x, y, weight].map(|len| len as f64);
+    match op {
+        "forward" => call::<T, _, _>(
+            [flops, x_len + weight_len + outputs as f64, y_len],
+            [numbers(x, 1), numbers(weight, 2), numbers(outputs, 3)],
+            [numbers(y, 4)],
+            move |[x, weight, bias], [y]| {
+                conv::Forward { shape, x, weight, bias: Some(bias), y, ..conv::Forward::default() }.run()
+            },
+            move |[x, weight, bias]| {
+                let y = reference::conv(&shape, x, weight).into_iter().enumerate();
+                y.map(|(i, y)| y + bias[i / (rows * cols) % outputs]).collect()
+            },
+        )
+        .map(|case| case.sums_of(k)),
+        "backward_input" => call::<T, _, _>(
+            [flops, y_len + weight_len, x_len],
+            [numbers(weight, 2), numbers(y, 5)],
+            [numbers(x, 6)],
+            move |[weight, dy], [dx]| {
+                conv::BackwardInput { shape, weight, dy, dx, ..conv::BackwardInput::default() }.run()
+            },
+            move |[weight, dy]| reference::conv_backward_input(&shape, weight, dy),
+        )
+        .map(|case| case.sums_of(k * outputs)),
+        "backward_weight" => call::<T, _, _>(
+            [flops + y_len, x_len + y_len, weight_len + outputs as f64],
+            [numbers(x, 1), numbers(y, 5)],
+            [numbers(weight, 6), numbers(outputs, 7)],
+            move |[x, dy], [dweight, dbias]| {
+                conv::BackwardWeight { shape, x, dy, dweight, dbias: Some(dbias) }.run()
+            },
+            move |[x, dy]| reference::conv_backward_weight(&shape, x, dy).concat(),
+        )
+        .map(|case| case.sums_of(shape.batch * rows * cols)),
+        _ => None,
+    }
+}
+
+/// Windows of `kernel` pixels with a stride, or adaptive ones where that is 0: `kernel` by `kernel` of them.
+fn pooling<T: Element>(
+    op: &str,
+    planes: usize,
+    size: [usize; 2],
+    kernel: usize,
+    stride: usize,
+) -> Option<Case> {
+    let window = Window { kernel: [kernel; 2], stride: [stride; 2], ..Window::default() };
+    let windows =
+        if stride == 0 { Windows::Adaptive([kernel; 2]) } else { Windows::Sliding { window, ceil: false } };
+    let shape = pool::Shape { planes, size, windows };
+    let [rows, cols] = shape.output().ok()?;
+    let (x, y) = (planes * size[0] * size[1], planes * rows * cols);
+    let taps = if stride == 0 { x / y } else { kernel * kernel };
+    let (flops, x_len, y_len) = ((y * taps) as f64, x as f64, y as f64);
+    let case = match op {
+        "max" => call::<T, _, _>(
+            [flops, x_len, y_len],
+            [numbers(x, 1)],
+            [numbers(y, 2)],
+            move |[x], [y]| pool::MaxForward { shape, x, y }.run(),
+            move |[x]| reference::max_pool(&shape, x).0,
+        ),
+        "max_backward" => call::<T, _, _>(
+            [flops, x_len + y_len, x_len],
+            [numbers(x, 1), numbers(y, 3)],
+            [numbers(x, 4)],
+            move |[x, dy], [dx]| pool::MaxBackward { shape, x, dy, dx }.run(),
+            move |[x, dy]| reference::max_pool_backward(&shape, x, dy),
+        ),
+        "average" => call::<T, _, _>(
+            [flops, x_len, y_len],
+            [numbers(x, 1)],
+            [numbers(y, 2)],
+            move |[x], [y]| pool::AverageForward { shape, x, y, ..Default::default() }.run(),
+            move |[x]| reference::avg_pool(&shape, true, None, x),
+        ),
+        "average_backward" => call::<T, _, _>(
+            [flops, y_len, x_len],
+            [numbers(y, 3)],
+            [numbers(x, 4)],
+            move |[dy], [dx]| pool::AverageBackward { shape, dy, dx, ..Default::default() }.run(),
+            move |[dy]| reference::avg_pool_backward(&shape, true, None, dy),
+        ),
+        _ => None,
+    };
+    case.map(|case| case.sums_of(taps))
 }
 
 /// Operations that depend on the element type, as polynomials do.

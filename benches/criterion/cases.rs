@@ -23,6 +23,17 @@ pub const KERNELS: &[&str] = &[
     // A layer in one pass, a layer whose weight was packed before, the heads of attention.
     "linear/{relu,gelu,prepacked}/f32/{100x100x100,100x784x100,1x784x100}",
     "gemm_batched/{NN,NT}/f32/{96x128x64x128,1000x8x8x8}",
+    // Convolutions: batch, channels in and out, height, width, kernel, stride, padding, groups. LeNet's, those
+    // of residual networks, the first of a large one, pointwise, by channel, along sequences.
+    "conv/{forward,backward_input,backward_weight}/f32/{100x1x6x28x28x5x1x0x1,100x6x16x12x12x5x1x0x1}",
+    "conv/{forward,backward_input,backward_weight}/f32/64x{16x16,32x32,64x64}x32x32x3x1x1x1",
+    "conv/{forward,backward_input,backward_weight}/f32/8x{64x64x56x56,128x128x28x28}x3x1x1x1",
+    "conv/{forward,backward_input,backward_weight}/f32/{2x3x64x224x224x7x2x3x1,8x256x64x14x14x1x1x0x1}",
+    "conv/{forward,backward_input,backward_weight}/f32/{2x32x32x112x112x3x1x1x32,8x384x384x14x14x3x1x1x384}",
+    "conv/{forward,backward_input,backward_weight}/f32/{8x96x96x56x56x3x2x1x96,64x32x64x32x32x3x2x1x1}",
+    "conv/{forward,backward_input,backward_weight}/f32/{16x32x32x1x1000x3x1x1x1,16x32x32x1x1000x9x1x4x1}",
+    // Pooling: planes, height, width, kernel, stride, 0 for adaptive windows. LeNet's, overlapping, global.
+    "pool/{max,average}{,_backward}/{f32,f64}/{600x24x24x2x2,512x56x56x3x2,4096x7x7x1x0}",
     // Elementwise functions: all of them in the first-level cache, some out to memory; with a row or a
     // column, too.
     "map/{functions}{,_backward}/{f32,f64}/1003",

@@ -6,7 +6,8 @@ use crate::registry::laws::{refused, same};
 use crate::registry::{Case, Draw, Kernel, Special, kernels};
 
 /// The targets, and how the names of their kernels begin.
-const TARGETS: [(&str, &[&str]); 6] = [
+const TARGETS: [(&str, &[&str]); 7] = [
+    ("conv", &["conv::", "pool::"]),
     ("gemm", &["gemm::"]),
     ("map", &["map::", "zip::", "pow::", "convert::", "cumsum::", "prelu::", "dropout::", "embedding::"]),
     ("reduce", &["reduce::", "norm::"]),

@@ -6,6 +6,7 @@
 
 pub mod batch_norm;
 mod channels;
+pub mod conv;
 pub mod convert;
 pub mod cross_entropy;
 pub mod cumsum;
@@ -20,6 +21,7 @@ pub mod loss;
 pub mod map;
 pub mod nll_loss;
 pub mod norm;
+pub mod pool;
 pub mod pow;
 pub mod prelu;
 pub mod reduce;
@@ -27,6 +29,7 @@ pub mod rms_norm;
 pub mod soft_cross_entropy;
 pub mod softmax;
 pub mod update;
+pub mod window;
 pub mod zip;
 
 use crate::buffer::Scratch;

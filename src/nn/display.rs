@@ -11,10 +11,18 @@ impl<T: Element> fmt::Display for dyn Module<T> + '_ {
     }
 }
 
-/// Makes a layer print as its tree; a layer without parameters is one of any element type.
+/// Makes a layer print as its tree; a layer without parameters is one of any element type,
+/// and one over some axes has their number before the element type.
 macro_rules! display_as_tree {
     ($layer:ident<T>) => {
         impl<T: crate::simd::Element> std::fmt::Display for $layer<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&$crate::nn::Module::<T>::tree(self))
+            }
+        }
+    };
+    ($layer:ident<T>, $axes:ident) => {
+        impl<const $axes: usize, T: crate::simd::Element> std::fmt::Display for $layer<$axes, T> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&$crate::nn::Module::<T>::tree(self))
             }

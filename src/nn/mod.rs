@@ -15,6 +15,8 @@
 mod activation;
 mod batch_norm;
 mod checkpoint;
+mod conv;
+mod conv_transpose;
 mod display;
 mod dropout;
 mod embedding;
@@ -29,6 +31,7 @@ mod module;
 mod module_list;
 mod packed;
 mod parameter;
+mod pool;
 mod prelu;
 mod preset;
 mod residual;
@@ -44,6 +47,8 @@ mod visit;
 pub use activation::{Flatten, GELU, Identity, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh};
 pub use batch_norm::{BatchNorm1d, RunningVar};
 pub use checkpoint::{Checkpoint, load, save};
+pub use conv::{Conv, Conv1d, Conv2d};
+pub use conv_transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d};
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gradcheck::gradcheck;
@@ -55,6 +60,10 @@ pub use module::{Follower, Module};
 pub use module_list::ModuleList;
 pub(crate) use parameter::Held;
 pub use parameter::{Parameter, State};
+pub use pool::{
+    AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d,
+    MaxPool1d, MaxPool2d,
+};
 pub use prelu::PReLU;
 pub use preset::Preset;
 pub use residual::Residual;

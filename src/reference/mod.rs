@@ -3,6 +3,8 @@
 //! The tests compare every kernel with these, on every instruction set.
 
 mod batch_norm;
+#[cfg(not(test))]
+mod conv;
 mod convert;
 mod cross_entropy;
 mod dropout;
@@ -15,6 +17,8 @@ mod logsumexp;
 mod loss;
 pub mod map;
 mod nll_loss;
+#[cfg(not(test))]
+mod pool;
 mod prelu;
 mod reduce;
 mod rms_norm;
@@ -23,6 +27,8 @@ mod update;
 pub mod zip;
 
 pub use batch_norm::*;
+#[cfg(not(test))]
+pub use conv::*;
 pub use convert::*;
 pub use cross_entropy::*;
 pub use dropout::*;
@@ -34,6 +40,8 @@ pub use log_softmax::*;
 pub use logsumexp::*;
 pub use loss::*;
 pub use nll_loss::*;
+#[cfg(not(test))]
+pub use pool::*;
 pub use prelu::*;
 pub use reduce::*;
 pub use rms_norm::*;

@@ -10,6 +10,7 @@ pub mod kernels;
 #[path = "../../fuzz/fuzz_targets"]
 #[allow(unused_attributes, reason = "a program has no main")]
 mod targets {
+    mod conv;
     mod gemm;
     mod map;
     mod norms;

@@ -7,6 +7,7 @@ mod common;
 mod registry;
 
 mod batch_norm;
+mod conv;
 mod convert;
 mod cross_entropy;
 mod cumsum;
@@ -22,6 +23,7 @@ mod map;
 mod math;
 mod memory;
 mod norm;
+mod pool;
 mod prelu;
 mod reduce;
 mod rms_norm;

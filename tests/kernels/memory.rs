@@ -42,7 +42,7 @@ macro_rules! once {
         }
     };
 }
-once! { losses maps norms others products reductions softmax updates zips }
+once! { convs losses maps norms others pools products reductions softmax updates zips }
 
 /// Rows and columns that lie neither way without gaps, packed on several threads, k in more than one block.
 #[test]

@@ -35,6 +35,11 @@ impl<'a> Draw<'a> {
         Self { large: true, ..Self::new(bytes, special) }
     }
 
+    /// Whether the cases are large.
+    pub fn is_large(&self) -> bool {
+        self.large
+    }
+
     fn byte(&mut self) -> Option<u8> {
         let (&first, rest) = self.bytes.split_first()?;
         self.bytes = rest;

@@ -5,6 +5,7 @@
 //! a [`Draw`].
 #![allow(dead_code)]
 
+pub mod convs;
 mod draw;
 pub mod laws;
 pub mod losses;
@@ -12,6 +13,7 @@ pub mod maps;
 pub mod names;
 pub mod norms;
 pub mod others;
+pub mod pools;
 pub mod products;
 pub mod reductions;
 pub mod softmax;
@@ -43,10 +45,12 @@ use entries;
 
 /// All of them, family by family.
 pub const KERNELS: &[&[Kernel]] = &[
+    convs::KERNELS,
     losses::KERNELS,
     maps::KERNELS,
     norms::KERNELS,
     others::KERNELS,
+    pools::KERNELS,
     products::KERNELS,
     reductions::KERNELS,
     softmax::KERNELS,

@@ -10,7 +10,8 @@ use std::{env, fs, thread};
 mod names;
 
 use gristmill::autograd::{
-    BatchStatistics, CrossEntropyOptions, Epilogue, Reduction, WeightLayout, gradcheck, unary_functions,
+    BatchStatistics, ConvOptions, CrossEntropyOptions, Divisor, Epilogue, Padding, PoolOptions, Reduction,
+    WeightLayout, gradcheck, unary_functions,
 };
 use gristmill::kernels::dropout::Key;
 use gristmill::kernels::map::Unary;
@@ -87,6 +88,34 @@ const OPERATIONS: &[Operation] = operations! {
     "linear_with linear", &[&[4, 3], &[3, 2], &[2]], |x| {
         x[0].linear_with(&x[1], WeightLayout::InOut, Some(&x[2]), Some(Epilogue::default()))
     };
+    "conv2d", &[&[2, 2, 4, 5], &[3, 2, 3, 2], &[3]], |x| x[0].conv2d(&x[1], Some(&x[2]), strided());
+    "conv2d", &[&[2, 5, 4], &[4, 1, 2, 1]], |x| {
+        x[0].conv2d(&x[1], None, ConvOptions { groups: 2, stride: [2, 1], ..<_>::default() })
+    };
+    "conv2d_then conv2d", &[&[2, 2, 4, 5], &[3, 2, 3, 2], &[3], &[2, 3, 3, 3]], |x| {
+        x[0].conv2d_then(&x[1], Some(&x[2]), strided(), after(&x[3]))
+    };
+    "conv1d", &[&[2, 2, 7], &[3, 2, 3], &[3]], |x| {
+        x[0].conv1d(&x[1], Some(&x[2]), ConvOptions { padding: Padding::Same, ..<_>::default() })
+    };
+    "conv1d_then conv1d", &[&[2, 7], &[3, 2, 3], &[3], &[3, 5]], |x| {
+        x[0].conv1d_then(&x[1], Some(&x[2]), ConvOptions::default(), after(&x[3]))
+    };
+    "conv_transpose2d", &[&[2, 4, 3, 2], &[4, 2, 3, 2], &[4]], |x| {
+        let options = ConvOptions { stride: [2, 3], groups: 2, output_padding: [1, 2], ..strided() };
+        x[0].conv_transpose2d(&x[1], Some(&x[2]), options)
+    };
+    "conv_transpose1d", &[&[3, 4], &[3, 2, 3], &[2]], |x| {
+        x[0].conv_transpose1d(&x[1], Some(&x[2]), ConvOptions { dilation: [2], ..<_>::default() })
+    };
+    "max_pool2d", IMAGES, |x| x[0].max_pool2d([2, 3], overlapping());
+    "max_pool1d", CUBE, |x| x[0].max_pool1d([2], PoolOptions { ceil_mode: true, ..<_>::default() });
+    "avg_pool2d", IMAGES, |x| x[0].avg_pool2d([2, 3], overlapping(), Divisor::Inside);
+    "avg_pool1d", CUBE, |x| x[0].avg_pool1d([3], PoolOptions::default(), Divisor::Fixed(-2.0));
+    "adaptive_max_pool2d", IMAGES, |x| x[0].adaptive_max_pool2d([3, 2]);
+    "adaptive_max_pool1d", CUBE, |x| x[0].adaptive_max_pool1d(3);
+    "adaptive_avg_pool2d", IMAGES, |x| x[0].adaptive_avg_pool2d([3, 2]);
+    "adaptive_avg_pool1d", CUBE, |x| x[0].adaptive_avg_pool1d(3);
     "embedding", ONE, |x| x[0].embedding(&[2, 0, 2, 1], None);
     "dropout", ONE, |x| x[0].dropout(0.4, KEY);
 
@@ -187,6 +216,17 @@ const PLAIN: &[Operation] = operations! {
     "logical_not", ONE, |x| x[0].logical_not();
     "unique", ONE, |x| Ok(x[0].unique()?.0);
 };
+
+const IMAGES: Shapes = &[&[2, 2, 4, 5]];
+
+fn overlapping() -> PoolOptions<2> {
+    PoolOptions { stride: Some([1, 2]), padding: [1, 1], ..PoolOptions::default() }
+}
+
+fn strided() -> ConvOptions<2> {
+    let padding = Padding::Sides([[1, 0], [1, 1]]);
+    ConvOptions { stride: [1, 2], padding, ..ConvOptions::default() }
+}
 
 const RUNNING: BatchStatistics<'static, f64> = BatchStatistics::Running {
     mean: &[0.1, -0.2, 0.3, 0.0, 0.5, -1.0],

@@ -4,6 +4,7 @@
 mod common;
 
 mod checkpoints;
+mod conv_layers;
 mod conventions;
 mod data;
 mod environment;

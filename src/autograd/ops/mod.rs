@@ -3,6 +3,7 @@
 mod batch_norm;
 mod binary;
 mod concat;
+mod conv;
 mod cross_entropy;
 mod dropout;
 mod einsum;
@@ -16,6 +17,7 @@ mod linear;
 mod loss;
 mod mask;
 mod matmul;
+mod pool;
 mod prelu;
 mod reduce;
 mod rms_norm;
@@ -29,10 +31,12 @@ mod view;
 use std::sync::Arc;
 
 pub use batch_norm::BatchStatistics;
+pub use conv::{ConvOptions, Padding};
 pub use cross_entropy::CrossEntropyOptions;
 pub use epilogue::Epilogue;
 pub use linear::WeightLayout;
 pub use loss::Reduction;
+pub use pool::{Divisor, PoolOptions};
 pub use unary::unary_functions;
 
 use super::Gradients;
@@ -77,11 +81,13 @@ macro_rules! ops {
 }
 
 ops! {
+    AveragePool(pool::AveragePool),
     BatchNorm(batch_norm::BatchNorm<T>),
     Binary(binary::BinaryOp<T>),
     BinaryScalar(binary::BinaryScalar<T>),
     Broadcast(view::Broadcast),
     Concat(concat::Concat),
+    Conv(conv::Conv<T>),
     CrossEntropy(cross_entropy::CrossEntropy<T>),
     Cumsum(sort::Cumsum),
     Custom(Custom<T>),
@@ -99,6 +105,7 @@ ops! {
     Loss(loss::LossOp<T>),
     MaskedSelect(mask::MaskedSelect),
     MatMul(matmul::MatMul<T>),
+    MaxPool(pool::MaxPool<T>),
     NllLoss(cross_entropy::NllLoss<T>),
     Part(index::Part),
     Permute(view::Permute),

@@ -56,6 +56,8 @@ impl<T: Element> Kernel for VectorMatrix<'_, T> {
                 columns(s, product, b, a, cols.clone());
             }
             Right::Matrix(b) => rows(s, product, b, a, cols.clone()),
+            // Panels of patches are packed, also for one row.
+            Right::Patches(_) => {}
         }
         // SAFETY: these columns lie inside C and what the epilogue reads.
         unsafe { product.epilogue.finish(s, &product.c, 0..1, cols) };

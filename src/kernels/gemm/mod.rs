@@ -20,6 +20,7 @@
 mod epilogue;
 mod gemv;
 mod pack;
+pub(super) mod patches;
 mod plan;
 mod prepacked;
 mod product;
@@ -28,7 +29,7 @@ mod tile;
 mod view;
 
 pub use epilogue::{Bias, Epilogue};
-#[cfg(feature = "train")]
+use patches::Patches;
 pub(crate) use plan::nanoseconds;
 pub use plan::{Path, Plan};
 pub use prepacked::PackedB;
@@ -286,9 +287,10 @@ fn is_transposed<T>(c: &MatMut<'_, T>) -> bool {
 /// The right-hand side. Views are passed on by reference: a copy of one that was written a moment ago waits
 /// until the stores are done, and a small product takes no longer than a few of them.
 #[derive(Clone, Copy)]
-enum Right<'a, T: Element> {
+pub(super) enum Right<'a, T: Element> {
     Matrix(&'a MatRef<'a, T>),
     Packed(&'a PackedB<T>),
+    Patches(&'a Patches<'a, T>),
 }
 
 impl<T: Element> Right<'_, T> {
@@ -296,6 +298,7 @@ impl<T: Element> Right<'_, T> {
         match self {
             Self::Matrix(b) => b.cols(),
             Self::Packed(packed) => packed.cols(),
+            Self::Patches(patches) => patches.cols(),
         }
     }
 
@@ -306,12 +309,14 @@ impl<T: Element> Right<'_, T> {
         match self {
             Self::Matrix(b) => (b.at(row, col), b.row_stride()),
             Self::Packed(packed) => packed.panel(row, col),
+            // All of their panels are packed, unless they have no rows.
+            Self::Patches(_) => (std::ptr::null(), 0),
         }
     }
 }
 
-/// `C ← epilogue(alpha · A · B + beta · C)` for shapes that fit.
-fn multiply<T: Element>(
+/// `C ← epilogue(alpha · A · B + beta · C)` for shapes that fit; C is row-major if B is a matrix of patches.
+pub(super) fn multiply<T: Element>(
     settings: Settings,
     alpha: T,
     a: &MatRef<'_, T>,
@@ -332,6 +337,7 @@ fn multiply<T: Element>(
             let (a, b, epilogue) = (&of_transposed.0, Right::Matrix(&of_transposed.1), &of_transposed.2);
             Some(Product { alpha, a, b, beta, epilogue, c: c_tile(c.col_stride()) })
         }
+        Right::Patches(_) => Some(Product { alpha, a, b, beta, epilogue, c: c_tile(c.row_stride()) }),
         Right::Packed(packed) if n == 1 => {
             // A product with a vector, like that with the matrix itself.
             return multiply(settings, alpha, a, Right::Matrix(&packed.column()), beta, epilogue, c);

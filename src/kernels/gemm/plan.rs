@@ -223,7 +223,9 @@ impl Plan {
         let (width, [row_stride, col_stride]) = match b {
             Right::Matrix(b) => (tile_width(file, m), [b.row_stride(), b.col_stride()]),
             Right::Packed(packed) => (packed.width, [0, 1]),
+            Right::Patches(_) => (tile_width(file, m), [0, 0]),
         };
+        let patches = matches!(b, Right::Patches(_));
         let width = width.min(registers);
         let front = is_front::<T>(file, registers, n);
         let highest = tile_height(file, width, front, false);
@@ -238,6 +240,7 @@ impl Plan {
         let deep = k.min(KC).saturating_mul(n).saturating_mul(size_of::<T>()) > DEEP;
         let small = matches!(b, Right::Matrix(b) if is_small(settings, [m, k], b));
         let (path, why) = match col_stride {
+            _ if patches => (Path::Packed, "its columns are patches of an image"),
             _ if m == 1 => (Path::Vector, "an operand is a vector"),
             _ if matches!(b, Right::Packed(_)) => (Path::Prepacked, "as B came"),
             1 if small => (Path::InPlace, "it is small"),
@@ -248,7 +251,7 @@ impl Plan {
         };
         let strip = match path {
             // As equal as whole panels allow: A is read once more for each.
-            Path::Packed if m > 2 * height && !small => {
+            Path::Packed if patches || m > 2 * height && !small => {
                 registers.div_ceil(registers.div_ceil(NC_REGISTERS)).next_multiple_of(width)
             }
             Path::Packed => width,
@@ -264,7 +267,9 @@ impl Plan {
         let jobs = if m == 0 || n == 0 { 1 } else { parallel::jobs(settings, usize::MAX, nanoseconds) };
         let by = match path {
             Path::Vector => Split::Vector,
-            Path::Packed if k.saturating_mul(n).saturating_mul(size_of::<T>()) <= COPIES => Split::RowsOnly,
+            Path::Packed if !patches && k.saturating_mul(n).saturating_mul(size_of::<T>()) <= COPIES => {
+                Split::RowsOnly
+            }
             _ if k <= FLAT => Split::Rows,
             _ => Split::Columns,
         };

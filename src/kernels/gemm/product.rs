@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::gemv::VectorMatrix;
+use super::patches::PackPatches;
 use super::shared::SharedB;
 use super::tile::{ARows, BPanel, CTile, Far, Finish, LINE, Operands, Tile};
 use super::{Bias, Epilogue, KC, MatRef, NEAR, NEAR_B, Path, Plan, Right, WAYS, pack, plan};
@@ -202,10 +203,17 @@ impl<T: Element> Kernel for Block<'_, T> {
             for depth in pieces(whole_k, KC).map(|depth| depth.start..depth.end.min(k.end)) {
                 let size = (cols.end - packed_from).next_multiple_of(T::LANES) * depth.len();
                 let packed = match product.b {
-                    Right::Matrix(b) if size > 0 => {
+                    Right::Matrix(_) | Right::Patches(_) if size > 0 => {
                         let panels = panels(cols.clone()).filter(|panel| panel.col >= packed_from);
                         let pack = |packed: &mut [T]| {
-                            s.run(pack::Pack { b: *b, rows: depth.clone(), panels: panels.clone(), packed });
+                            let (rows, panels) = (depth.clone(), panels.clone());
+                            match product.b {
+                                Right::Matrix(b) => s.run(pack::Pack { b: *b, rows, panels, packed }),
+                                Right::Patches(patches) => {
+                                    s.run(PackPatches { patches, rows, panels, packed });
+                                }
+                                Right::Packed(_) => {}
+                            }
                         };
                         match shared.and_then(|shared| shared.get(&depth, &cols, pack)) {
                             Some(packed) => Some(packed),

@@ -229,7 +229,7 @@ impl<'a, T: Copy> MatMut<'a, T> {
 
     /// Where element (row, col) lies, if it is inside the matrix.
     #[inline(always)]
-    pub(super) fn at(&self, row: usize, col: usize) -> *mut T {
+    pub(in crate::kernels) fn at(&self, row: usize, col: usize) -> *mut T {
         self.origin.wrapping_offset(self.layout.offset(row, col))
     }
 }
@@ -364,7 +364,7 @@ impl<'a, T: Copy> BatchMut<'a, T> {
     /// # Safety
     /// `index < count`, and nobody else uses this one.
     #[inline]
-    pub(super) unsafe fn get(&self, index: usize) -> MatMut<'_, T> {
+    pub(in crate::kernels) unsafe fn get(&self, index: usize) -> MatMut<'_, T> {
         let origin = self.first.origin.wrapping_add(index.wrapping_mul(self.stride));
         MatMut { origin, layout: self.first.layout, data: PhantomData }
     }
