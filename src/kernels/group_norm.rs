@@ -127,6 +127,9 @@ impl<T: Element> Forward<'_, T> {
             valid_eps(OP, eps)?;
             let settings = context::settings()?;
 
+            if rows == 0 {
+                return Ok(());
+            }
             let (ones, zeros) =
                 (unless_given(gamma, channels, T::ONE), unless_given(beta, channels, T::ZERO));
             let gamma = gamma.or(ones.as_deref()).unwrap_or_default();

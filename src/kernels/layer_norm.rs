@@ -93,6 +93,9 @@ impl<T: Element> Forward<'_, T> {
             valid_eps(OP, eps)?;
             let settings = context::settings()?;
 
+            if rows == 0 {
+                return Ok(());
+            }
             let (ones, zeros) = (unless_given(gamma, cols, T::ONE), unless_given(beta, cols, T::ZERO));
             let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
             let beta = beta.or(zeros.as_deref()).unwrap_or_default();

@@ -57,6 +57,9 @@ impl<T: Element> Forward<'_, T> {
             lengths!("nll_loss", targets == rows, weight == classes, losses == rows);
             check_targets("nll_loss", targets, classes, ignore_index)?;
             let settings = context::settings()?;
+            if rows == 0 {
+                return Ok(());
+            }
             let parts = (Rows(log_p, ROWS * classes), Rows(targets, ROWS), RowsMut::new(losses, ROWS));
             parallel::for_each(settings, parts, rows * NANOSECONDS_PER_ROW, |(log_p, targets, losses)| {
                 for ((log_p, &target), loss) in log_p.chunks_exact(classes).zip(targets).zip(losses) {

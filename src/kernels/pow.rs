@@ -100,7 +100,7 @@ enum Side<'a, T> {
 
 fn run<T: Element>(side: Side<'_, T>, [a, b, dy]: [&[T]; 3], to: &mut [T]) -> Result<()> {
     lengths!("pow", b == a.len(), dy == a.len());
-    to.expect_len("pow", "the gradient", a.len())?;
+    to.expect_len("pow", if let Side::Base = side { "da" } else { "db" }, a.len())?;
     let settings = context::settings()?;
     let (y, nanoseconds) = match side {
         Side::Base => (a, NANOSECONDS_PER_ELEMENT_BASE),

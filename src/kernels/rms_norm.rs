@@ -79,6 +79,9 @@ impl<T: Element> Forward<'_, T> {
             valid_eps(OP, eps)?;
             let settings = context::settings()?;
 
+            if rows == 0 {
+                return Ok(());
+            }
             let ones = unless_given(gamma, cols, T::ONE);
             let gamma = gamma.or(ones.as_deref()).unwrap_or_default();
             let eps = T::from_f64(eps);

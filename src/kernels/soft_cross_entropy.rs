@@ -82,6 +82,9 @@ impl<T: Element> Forward<'_, T> {
             check_smoothing(OP, label_smoothing)?;
             let settings = context::settings()?;
 
+            if rows == 0 {
+                return Ok(());
+            }
             let ones = unless_given(weight, classes, T::ONE);
             let weight = weight.or(ones.as_deref()).unwrap_or_default();
             let smoothing = Smoothing::new(label_smoothing, classes);
@@ -196,6 +199,9 @@ impl<T: Element> Backward<'_, T> {
             check_smoothing(OP, label_smoothing)?;
             let settings = context::settings()?;
 
+            if rows == 0 {
+                return Ok(());
+            }
             let ones = unless_given(weight, classes, T::ONE);
             let weight = weight.or(ones.as_deref()).unwrap_or_default();
             let smoothing = Smoothing::new(label_smoothing, classes);

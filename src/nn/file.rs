@@ -49,6 +49,7 @@ pub(super) fn write<T: Element>(
     values: Option<String>,
 ) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| cannot_be_written(path, error);
+    files::check_names(tensors).map_err(|error| failed(&error))?;
     let tensors: Vec<(&String, Vec<usize>, Vec<u8>)> =
         tensors.iter().map(|(name, tensor)| (name, tensor.shape().to_vec(), encode(tensor))).collect();
     let views = tensors

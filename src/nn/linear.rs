@@ -44,8 +44,8 @@ impl Default for LinearOptions {
 /// Initial values of weight and bias are uniform in ±1/√inputs, PyTorch's default.
 ///
 /// A layer that is called repeatedly with few rows while nothing is recorded (inference in [`no_grad`]) keeps
-/// a copy of the weight in the order in which products read it, which takes as much memory as the weight
-/// itself. One row then takes a third to a half of the time, with the same bits. The first recorded pass
+/// a copy of the weight in the order in which products read it, which takes as much memory as the weight,
+/// its outputs padded to whole registers. One row then takes a third to a half of the time, with the same bits. The first recorded pass
 /// drops the copy, and it is made again when the weight has changed.
 ///
 /// [`no_grad`]: crate::autograd::no_grad
@@ -188,6 +188,7 @@ impl<T: Element> Linear<T> {
             self.packed.forget();
         } else if self.layout == WeightLayout::OutIn
             && x.shape().last() == Some(&self.inputs)
+            && self.inputs > 0
             && let Some(packed) = self.packed.read(&weight, x.len() / self.inputs)
             && let Some(packed) = packed.get()
         {

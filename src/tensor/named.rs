@@ -37,11 +37,7 @@ impl<T: Element> NamedTensors<T> {
 
     /// Adds an entry under a name: a tensor, or the reason why it is not one.
     pub(super) fn put(&mut self, name: String, found: Result<Tensor<T>, String>) -> Result<()> {
-        let twice = match &found {
-            Ok(_) => self.tensors.contains_key(&name),
-            Err(_) => self.skipped.contains_key(&name),
-        };
-        if twice {
+        if self.tensors.contains_key(&name) || self.skipped.contains_key(&name) {
             return Err(Error::file(&self.path, format!("holds {name} twice")));
         }
         match found {

@@ -34,6 +34,7 @@ pub fn save_safetensors<T: Element>(
 ) -> Result<()> {
     let path = path.as_ref();
     let failed = |error: &dyn std::fmt::Display| Error::file(path, format!("cannot be written: {error}"));
+    check_names(tensors).map_err(|error| failed(&error))?;
     let dtype = if Encoding::of::<T>() == Encoding::F32 { Dtype::F32 } else { Dtype::F64 };
     let encoded: Vec<_> = tensors.values().map(encode).collect();
     let views = tensors.iter().zip(&encoded).map(|((name, tensor), bytes)| {
@@ -53,6 +54,11 @@ pub fn save_safetensors<T: Element>(
 /// skipped.
 pub fn load_safetensors<T: Element>(path: impl AsRef<Path>) -> Result<NamedTensors<T>> {
     read(path.as_ref(), Integers::Convert, |_| false)?.0.if_any()
+}
+
+/// An error if a tensor has the name that the format has for its metadata: the file could not be read.
+pub(crate) fn check_names<T>(tensors: &BTreeMap<String, T>) -> Result<(), &'static str> {
+    if tensors.contains_key("__metadata__") { Err("no tensor can be called __metadata__") } else { Ok(()) }
 }
 
 /// How tensors of integers are treated.

@@ -713,3 +713,23 @@ fn plans_say_which_path_runs() {
          of 100 × 256 × 100, 1 task; 15.68 MFLOP, 667 kB"
     );
 }
+
+/// A B of two columns, in more blocks of k than half the blocks that threads share.
+#[test]
+fn few_columns_and_a_long_k_are_shared_by_threads() {
+    for (k, n) in [(2049, 2), (4096, 2), (6144, 2), (3000, 3), (4096, 3), (9000, 5)] {
+        let m = 300;
+        let (a, b) = (noise::<f32>(m * k, 1), noise::<f32>(k * n, 2));
+        let product = |threads: usize| {
+            let mut c = vec![f32::NAN; m * n];
+            let (a, b) = (MatRef::row_major(&a, m, k).unwrap(), MatRef::col_major(&b, k, n).unwrap());
+            let call = || gemm(1.0, a, b, 0.0, MatMut::row_major(&mut c, m, n).unwrap());
+            Context::new().threads(threads).run(call).unwrap().unwrap();
+            c
+        };
+        let alone = product(1);
+        for threads in [2, 3, 8] {
+            assert_eq!(product(threads), alone, "{m} × {k} × {n} on {threads} threads");
+        }
+    }
+}

@@ -218,3 +218,16 @@ fn bad_arguments_are_named() {
         Backward { x, cols: 3, gamma: None, mean, rstd, dy, dx, dgamma, dbeta: None }.run().unwrap_err();
     assert_eq!(error.to_string(), "layer_norm_backward: dgamma has 2 elements, expected 3");
 }
+
+#[test]
+fn without_rows_any_number_of_columns_is_nothing() {
+    use gristmill::kernels::{group_norm, nll_loss, rms_norm, soft_cross_entropy};
+    let many = 1 << 62;
+    layer_norm::Forward::<f32> { cols: many, ..Default::default() }.run().unwrap();
+    rms_norm::Forward::<f32> { cols: many, ..Default::default() }.run().unwrap();
+    let layout = group_norm::Layout { channels: many, inner: 1, groups: 1 };
+    group_norm::Forward::<f32> { layout, ..Default::default() }.run().unwrap();
+    nll_loss::Forward::<f32> { classes: many, ..Default::default() }.run().unwrap();
+    soft_cross_entropy::Forward::<f32> { classes: many, ..Default::default() }.run().unwrap();
+    soft_cross_entropy::Backward::<f32> { classes: many, ..Default::default() }.run().unwrap();
+}

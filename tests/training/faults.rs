@@ -138,3 +138,24 @@ fn a_folder_that_is_gone_or_may_not_be_written_is_named() {
     let error = Checkpoint::<f32>::load(&path).err().unwrap().to_string();
     assert!(error.contains("model.safetensors"), "{error}");
 }
+
+#[test]
+fn a_linear_layer_without_inputs_is_its_bias_also_where_nothing_is_recorded() {
+    let bias = Tensor::<f32>::ones([3]).unwrap();
+    let layer = Linear::from_tensors(&Tensor::zeros([3, 0]).unwrap(), Some(&bias)).unwrap();
+    let x = Tensor::zeros([5, 0]).unwrap();
+    let recorded = layer.forward(&x).unwrap();
+    for _ in 0..8 {
+        assert!(gristmill::autograd::no_grad(|| layer.forward(&x)).unwrap().equals(&recorded));
+    }
+}
+
+#[test]
+fn a_tensor_cannot_have_the_name_of_the_metadata_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    let tensors = [("__metadata__".to_owned(), Tensor::<f32>::ones([2]).unwrap())].into();
+    let error = gristmill::tensor::save_safetensors(&tensors, &path).unwrap_err().to_string();
+    assert!(error.contains("no tensor can be called __metadata__"), "{error}");
+    assert!(!path.exists());
+}

@@ -20,8 +20,9 @@ pub(super) struct SharedB<T: Element> {
     packed: *mut T,
     /// In whole registers.
     cols: usize,
-    /// Columns of a task.
+    /// Columns of a task, and the number of tasks side by side.
     task_cols: usize,
+    tasks: usize,
     states: [AtomicU8; BLOCKS],
     /// What `packed` points to.
     _memory: Scratch<T>,
@@ -36,13 +37,14 @@ impl<T: Element> SharedB<T> {
     pub fn new(plan: &Plan) -> Option<Self> {
         let [_, k, n] = plan.shape;
         let task_cols = plan.shared_columns()?;
-        let (blocks, cols) = (k.div_ceil(KC) * n.div_ceil(task_cols), n.next_multiple_of(T::LANES));
+        let (tasks, cols) = (n.div_ceil(task_cols), n.next_multiple_of(T::LANES));
+        let blocks = k.div_ceil(KC) * tasks;
         if blocks > BLOCKS {
             return None;
         }
         let mut memory = Scratch::new(k * cols);
         let (packed, states) = (memory.as_mut_ptr(), [const { AtomicU8::new(EMPTY) }; BLOCKS]);
-        Some(Self { packed, cols, task_cols, states, _memory: memory })
+        Some(Self { packed, cols, task_cols, tasks, states, _memory: memory })
     }
 
     /// The block of these rows, at most [`KC`] from a multiple of it on, and of all columns of a task: as it
@@ -50,8 +52,7 @@ impl<T: Element> SharedB<T> {
     /// another.
     #[inline(always)]
     pub fn get(&self, rows: &Range<usize>, cols: &Range<usize>, pack: impl FnOnce(&mut [T])) -> Option<&[T]> {
-        let tasks = self.cols.div_ceil(self.task_cols);
-        let state = &self.states[rows.start / KC * tasks + cols.start / self.task_cols];
+        let state = &self.states[rows.start / KC * self.tasks + cols.start / self.task_cols];
         let len = cols.len().next_multiple_of(T::LANES) * rows.len();
         let start = self.packed.wrapping_add(rows.start * self.cols + cols.start * rows.len());
         match state.compare_exchange(EMPTY, TAKEN, Ordering::Acquire, Ordering::Acquire) {

@@ -46,7 +46,7 @@ impl ExactMoments {
         Self {
             first: beta1 * first + (1.0 - beta1) * g,
             second: beta2 * second + (1.0 - beta2) * g * g,
-            kept: [beta1, beta2].map(|beta| beta.powi(at.step as i32)),
+            kept: [beta1, beta2].map(|beta| beta.powf(at.step as f64)),
         }
     }
 }

@@ -124,7 +124,7 @@ impl Update for NAdam {
             ExactMoments::new(self.beta1, self.beta2, at, g, first, second);
         let momentum =
             |step: u64| self.beta1 * (1.0 - 0.5 * 0.96_f64.powf(step as f64 * self.momentum_decay));
-        let (mu, next) = (momentum(at.step), momentum(at.step + 1));
+        let (mu, next) = (momentum(at.step), momentum(at.step.saturating_add(1)));
         let product = at.carried * mu;
         let denominator = (second / (1.0 - kept[1])).sqrt() + self.eps;
         p -= self.lr * (1.0 - mu) / (1.0 - product) * g / denominator;

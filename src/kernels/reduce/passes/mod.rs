@@ -47,7 +47,7 @@ impl<T: Element> Spread<T> {
     /// `None` when there is no variance of `n` elements.
     pub(in crate::kernels) fn new(n: usize, correction: usize) -> Option<Self> {
         let divisor = n.checked_sub(correction).filter(|&divisor| divisor > 0)?;
-        let bits = n.next_power_of_two().trailing_zeros() as i32;
+        let bits = n.checked_next_power_of_two().map_or(usize::BITS, usize::trailing_zeros) as i32;
         let nth = 0.5_f64.powi(bits);
         let scale = 0.5_f64.powi((bits + 1) / 2);
         Some(Self {
