@@ -12,6 +12,14 @@ use super::{Float, Int, Isa, Kernel, Mask, RegisterFile, Simd, operators};
 #[derive(Clone, Copy, Debug)]
 pub struct Portable;
 
+impl Portable {
+    /// The token.
+    #[inline]
+    pub const fn new() -> Option<Self> {
+        Some(Self)
+    }
+}
+
 impl Simd for Portable {
     const ISA: Isa = Isa::Portable;
     /// Nominal: as the target may have AVX. With narrower registers the compiler keeps some accumulators in
