@@ -3,7 +3,7 @@
 //! A kernel is a struct that implements [`Kernel`]: it is written once, generic over [`Simd`] and over the
 //! element type, and [`Dispatcher::run`] compiles it once per instruction set and calls the right copy.
 //!
-//! The tokens [`Avx512`], [`Avx2`] and [`Portable`] are witnesses: one can only be had when the CPU supports
+//! The tokens [`Portable`], [`Avx2`] and so on are witnesses: one can only be had when the CPU supports
 //! the instructions, every vector is made from a token, and so every operation on a vector is safe to call.
 //!
 //! Everything below a kernel's `run` must be `#[inline(always)]`: only then is it compiled with the
@@ -40,6 +40,8 @@ mod avx512;
 pub(crate) mod columns;
 mod element;
 pub(crate) mod environment;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod portable;
 mod registers;
 mod sets;
@@ -59,6 +61,8 @@ sets::instruction_sets! {
     /// What the compiler's target offers, through the crate `wide`: SSE2, NEON, wasm SIMD128.
     Portable "portable" in portable, cfg(true),
         fused: cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+    /// 64-bit ARM with NEON, which has fused multiply-add.
+    Neon "neon" in neon, cfg(all(target_arch = "aarch64", target_endian = "little")), fused: true;
     /// x86-64 with AVX2 and FMA.
     Avx2 "avx2" in avx2, cfg(target_arch = "x86_64"), fused: true;
     /// x86-64 with AVX-512 F, BW, DQ and VL.
