@@ -134,7 +134,7 @@ pub trait Simd: Copy + fmt::Debug + Send + Sync + Into<Dispatcher> + 'static {
     /// kernel.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
-    /// `f(x)`, which the portable set of an x86-64 calls as a function of its own: what is long and used in
+    /// `f(x)`, which the portable set of x86-64 and 64-bit ARM calls as a function of its own: what is long and used in
     /// many places is compiled once there.
     #[inline(always)]
     fn part<A, R>(self, x: A, f: impl FnOnce(A) -> R) -> R {

@@ -61,9 +61,9 @@ impl Simd for Portable {
         F32(f32x16::new(x))
     }
 
-    /// Where this set is but what old CPUs fall back to, what it takes to compile counts for more than a
-    /// call.
-    #[cfg(target_arch = "x86_64")]
+    /// Where this set is but what CPUs without another one fall back to, what it takes to compile counts for
+    /// more than a call.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     #[inline(always)]
     fn part<A, R>(self, x: A, f: impl FnOnce(A) -> R) -> R {
         #[inline(never)]
