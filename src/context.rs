@@ -3,7 +3,7 @@
 //!
 //! | | default | variable of the process | for one closure on one thread |
 //! |---|---|---|---|
-//! | instruction set | the widest of the CPU | `GRISTMILL_ISA`: `avx512`, `avx2`, `portable` | [`Context::isa`] |
+//! | instruction set | the widest of the CPU | `GRISTMILL_ISA`: `avx512`, `avx2`, `neon`, `portable` | [`Context::isa`] |
 //! | jobs | all threads of the current rayon pool | `GRISTMILL_THREADS`: 1, 2, … | [`Context::threads`] |
 //! | spinning | 200 µs | `GRISTMILL_SPIN`: microseconds, 0 to park at once | [`Context::spin`] |
 //! | subnormal numbers | kept | `GRISTMILL_SUBNORMALS`: `keep`, `flush` | [`Context::subnormals`] |

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use gristmill::Element;
 use gristmill::buffer::Buffer;
-use gristmill::simd::{Dispatcher, Float, Int, Isa, Kernel, Simd};
+use gristmill::simd::{Dispatcher, Float, Int, Kernel, Simd};
 use serde::Serialize;
 
 use crate::rounds::Pace;
@@ -201,9 +201,17 @@ impl<'a> Probes<'a> {
 
     /// Operations per second, a multiply-add being two.
     pub fn peak<T: Element>(&self, pace: Pace) -> f64 {
+        // As many chains as hide the latency of a multiply-add and fit the registers beside factor and summand:
+        // which of these numbers that is, the measurement tells.
+        let rates = [self.chains::<T, 3>(pace), self.chains::<T, 6>(pace), self.chains::<T, 12>(pace)];
+        rates.into_iter().fold(0.0, f64::max)
+    }
+
+    /// Operations per second in `N` chains of virtual registers on each thread.
+    fn chains<T: Element, const N: usize>(&self, pace: Pace) -> f64 {
         let half = black_box(T::from_f64(0.5));
-        let rate = |_: &mut Memory| pace.rate(|| self.simd.run(Chains { factor: half, summand: half }));
-        self.on_all_threads(rate).iter().sum()
+        let chains = || self.simd.run(Chains::<T, N> { factor: half, summand: half });
+        self.on_all_threads(|_| pace.rate(chains)).iter().sum()
     }
 
     /// Bytes per second in this level.
@@ -276,30 +284,17 @@ impl Memory {
     }
 }
 
-/// Independent chains x ← x · factor + summand; returns the operations.
-struct Chains<T> {
+/// `N` independent chains x ← x · factor + summand; returns the operations.
+struct Chains<T, const N: usize> {
     factor: T,
     summand: T,
 }
 
-impl<T: Element> Kernel for Chains<T> {
+impl<T: Element, const N: usize> Kernel for Chains<T, N> {
     type Output = usize;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> usize {
-        // As many registers as hide the latency of two multiply-adds per cycle, and fit the register file
-        // beside factor and summand: 12 × zmm, 12 × ymm or 12 × xmm.
-        match S::ISA {
-            Isa::Avx512 => self.chains::<S, 12>(s),
-            Isa::Avx2 => self.chains::<S, 6>(s),
-            Isa::Portable => self.chains::<S, 3>(s),
-        }
-    }
-}
-
-impl<T: Element> Chains<T> {
-    #[inline(always)]
-    fn chains<S: Simd, const N: usize>(self, s: S) -> usize {
         const STEPS: usize = 4096;
         let (factor, summand) = (s.splat(self.factor), s.splat(self.summand));
         let mut chains = [s.splat(T::ONE); N];

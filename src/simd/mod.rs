@@ -3,7 +3,7 @@
 //! A kernel is a struct that implements [`Kernel`]: it is written once, generic over [`Simd`] and over the
 //! element type, and [`Dispatcher::run`] compiles it once per instruction set and calls the right copy.
 //!
-//! The tokens [`Avx512`], [`Avx2`] and [`Portable`] are witnesses: one can only be had when the CPU supports
+//! The tokens [`Portable`], [`Avx2`] and so on are witnesses: one can only be had when the CPU supports
 //! the instructions, every vector is made from a token, and so every operation on a vector is safe to call.
 //!
 //! Everything below a kernel's `run` must be `#[inline(always)]`: only then is it compiled with the
@@ -40,8 +40,11 @@ mod avx512;
 pub(crate) mod columns;
 mod element;
 pub(crate) mod environment;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod portable;
 mod registers;
+mod sets;
 pub(crate) mod slices;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -50,149 +53,20 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-#[cfg(target_arch = "x86_64")]
-pub use avx2::Avx2;
-#[cfg(target_arch = "x86_64")]
-pub use avx512::Avx512;
 pub use element::Element;
 pub(crate) use element::{is, smallest_normal};
-pub use portable::Portable;
 pub use registers::RegisterFile;
 
-/// The name of an instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Isa {
+sets::instruction_sets! {
     /// What the compiler's target offers, through the crate `wide`: SSE2, NEON, wasm SIMD128.
-    Portable,
+    Portable "portable" in portable, cfg(true),
+        fused: cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+    /// 64-bit ARM with NEON, which has fused multiply-add.
+    Neon "neon" in neon, cfg(all(target_arch = "aarch64", target_endian = "little")), fused: true;
     /// x86-64 with AVX2 and FMA.
-    Avx2,
+    Avx2 "avx2" in avx2, cfg(target_arch = "x86_64"), fused: true;
     /// x86-64 with AVX-512 F, BW, DQ and VL.
-    Avx512,
-}
-
-impl Isa {
-    const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
-
-    /// The instruction sets of this CPU, the widest last.
-    pub fn available() -> impl Iterator<Item = Isa> {
-        Self::ALL.into_iter().filter(|&isa| Dispatcher::new(isa).is_some())
-    }
-
-    /// `portable`, `avx2` or `avx512`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Isa::Portable => "portable",
-            Isa::Avx2 => "avx2",
-            Isa::Avx512 => "avx512",
-        }
-    }
-
-    /// The instruction set with this [`name`](Isa::name).
-    pub fn from_name(name: &str) -> Option<Isa> {
-        Self::ALL.into_iter().find(|isa| isa.name() == name)
-    }
-
-    /// Whether [`Float::mul_add`] rounds once. All sets for which this holds give the same bits.
-    pub const fn has_fma(self) -> bool {
-        match self {
-            Isa::Portable => cfg!(any(target_arch = "aarch64", target_feature = "fma")),
-            Isa::Avx2 | Isa::Avx512 => true,
-        }
-    }
-}
-
-impl fmt::Display for Isa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// A token of one of the instruction sets of this CPU.
-#[derive(Clone, Copy, Debug)]
-pub enum Dispatcher {
-    /// Always there.
-    Portable(Portable),
-    /// Exists where the CPU has AVX2 and FMA.
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-    /// Exists where the CPU has AVX-512 F, BW, DQ and VL.
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
-}
-
-impl Dispatcher {
-    /// The token of `isa`, if this CPU has it.
-    pub fn new(isa: Isa) -> Option<Self> {
-        match isa {
-            Isa::Portable => Some(Self::Portable(Portable)),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::new().map(Self::Avx2),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Avx512::new().map(Self::Avx512),
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => None,
-        }
-    }
-
-    /// The token of the widest instruction set of this CPU.
-    pub fn widest() -> Self {
-        Isa::available().last().and_then(Self::new).unwrap_or(Self::Portable(Portable))
-    }
-
-    /// Which instruction set this is.
-    pub const fn isa(self) -> Isa {
-        match self {
-            Self::Portable(_) => Isa::Portable,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => Isa::Avx2,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => Isa::Avx512,
-        }
-    }
-
-    /// The registers of this instruction set.
-    #[inline(always)]
-    pub const fn register_file(self) -> RegisterFile {
-        match self {
-            Self::Portable(_) => Portable::FILE,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => Avx2::FILE,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => Avx512::FILE,
-        }
-    }
-
-    /// Runs the kernel with this instruction set.
-    #[inline]
-    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        match self {
-            Self::Portable(s) => s.run(kernel),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(s) => s.run(kernel),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(s) => s.run(kernel),
-        }
-    }
-}
-
-impl From<Portable> for Dispatcher {
-    fn from(s: Portable) -> Self {
-        Self::Portable(s)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl From<Avx2> for Dispatcher {
-    fn from(s: Avx2) -> Self {
-        Self::Avx2(s)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl From<Avx512> for Dispatcher {
-    fn from(s: Avx512) -> Self {
-        Self::Avx512(s)
-    }
+    Avx512 "avx512" in avx512, cfg(target_arch = "x86_64"), fused: true;
 }
 
 /// Asks for the memory of `x` to be brought into the cache, without waiting for it; does nothing off x86-64
@@ -260,7 +134,7 @@ pub trait Simd: Copy + fmt::Debug + Send + Sync + Into<Dispatcher> + 'static {
     /// kernel.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
-    /// `f(x)`, which the portable set of an x86-64 calls as a function of its own: what is long and used in
+    /// `f(x)`, which the portable set of x86-64 and 64-bit ARM calls as a function of its own: what is long and used in
     /// many places is compiled once there.
     #[inline(always)]
     fn part<A, R>(self, x: A, f: impl FnOnce(A) -> R) -> R {

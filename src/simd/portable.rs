@@ -12,6 +12,14 @@ use super::{Float, Int, Isa, Kernel, Mask, RegisterFile, Simd, operators};
 #[derive(Clone, Copy, Debug)]
 pub struct Portable;
 
+impl Portable {
+    /// The token.
+    #[inline]
+    pub const fn new() -> Option<Self> {
+        Some(Self)
+    }
+}
+
 impl Simd for Portable {
     const ISA: Isa = Isa::Portable;
     /// Nominal: as the target may have AVX. With narrower registers the compiler keeps some accumulators in
@@ -53,9 +61,9 @@ impl Simd for Portable {
         F32(f32x16::new(x))
     }
 
-    /// Where this set is but what old CPUs fall back to, what it takes to compile counts for more than a
-    /// call.
-    #[cfg(target_arch = "x86_64")]
+    /// Where this set is but what CPUs without another one fall back to, what it takes to compile counts for
+    /// more than a call.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     #[inline(always)]
     fn part<A, R>(self, x: A, f: impl FnOnce(A) -> R) -> R {
         #[inline(never)]
