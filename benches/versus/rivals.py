@@ -41,6 +41,17 @@ def dims(text):
     return tuple(int(d) for d in text.split("x"))
 
 
+def convolution(size):
+    """Shapes of x, the weight and y, and stride, padding and groups, of a case of conv: square kernels, or 1-D ones where
+    the height is 1."""
+    batch, inputs, outputs, height, width, kernel, stride, padding, groups = dims(size)
+    kernels, strides, paddings = ([1 if height == 1 else kernel, kernel], [1 if height == 1 else stride, stride],
+                                  [0 if height == 1 else padding, padding])
+    positions = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), paddings, kernels, strides)]
+    return ((batch, inputs, height, width), (outputs, inputs // groups, *kernels), (batch, outputs, *positions), strides,
+            paddings, groups)
+
+
 def mnist():
     """All training images as rows of numbers from 0 to 1, and their labels."""
     def read(name, header):
@@ -134,6 +145,33 @@ class PyTorch(Framework):
             "relu_backward": lambda: aten.threshold_backward.grad_input(b, x, 0, grad_input=y),
             "gelu_backward": lambda: aten.gelu_backward.grad_input(b, x, grad_input=y),
             "silu_backward": lambda: aten.silu_backward.grad_input(b, x, grad_input=y),
+        }[op])
+
+    def conv(self, op, size):
+        aten, nothing = self.torch.ops.aten, [0, 0]
+        of_x, of_weight, of_y, stride, padding, groups = convolution(size)
+        x, weight, bias, dy = self.put(of_x, 1), self.put(of_weight, 2), self.put(of_y[1:2], 3), self.put(of_y, 5)
+        options = (stride, padding, [1, 1], False, nothing, groups)
+        gradients = lambda wanted: aten.convolution_backward(dy, x, weight, [of_y[1]], *options, wanted)  # noqa: E731
+        return self.results({
+            "forward": lambda: aten.convolution(x, weight, bias, *options),
+            "backward_input": lambda: gradients([True, False, False])[:1],
+            "backward_weight": lambda: gradients([False, True, True])[1:],
+        }[op])
+
+    def pool(self, op, size):
+        t, aten, (planes, height, width, kernel, stride) = self.torch, self.torch.ops.aten, dims(size)
+        x, k, s = self.put((1, planes, height, width), 1), [kernel] * 2, [stride] * 2
+        if stride == 0:
+            s, k = [height // kernel, width // kernel], [height - (kernel - 1) * (height // kernel),
+                                                        width - (kernel - 1) * (width // kernel)]
+        largest, places = aten.max_pool2d_with_indices(x, k, s)
+        dy = self.put(tuple(largest.shape), 3)
+        return self.results({
+            "max": lambda: t.nn.functional.max_pool2d(x, k, s),
+            "average": lambda: t.nn.functional.avg_pool2d(x, k, s),
+            "max_backward": lambda: aten.max_pool2d_with_indices_backward(dy, x, k, s, [0, 0], [1, 1], False, places),
+            "average_backward": lambda: aten.avg_pool2d_backward(dy, x, k, s, [0, 0], False, True, None),
         }[op])
 
     def reduce(self, op, size):
@@ -385,6 +423,39 @@ class JAX(Framework):
             "gelu_backward": lambda x, b: jax.vjp(gelu, x)[1](b)[0],
             "silu_backward": lambda x, b: jax.vjp(jax.nn.silu, x)[1](b)[0],
         }[op], x, b)
+
+    def conv(self, op, size):
+        jax, jnp = self.jax, self.jnp
+        of_x, of_weight, of_y, stride, padding, groups = convolution(size)
+        x, weight, bias, dy = self.put(of_x, 1), self.put(of_weight, 2), self.put(of_y[1:2], 3), self.put(of_y, 5)
+
+        def forward(x, weight):
+            sides = [(p, p) for p in padding]
+            return jax.lax.conv_general_dilated(x, weight, stride, sides, feature_group_count=groups)
+        if op == "forward":
+            return self.results(lambda x, weight, bias: forward(x, weight) + bias[None, :, None, None], x, weight, bias)
+        if op == "backward_input":
+            return self.results(lambda x, weight, dy: jax.vjp(forward, x, weight)[1](dy)[0], x, weight, dy)
+        return self.results(lambda x, weight, dy: (jax.vjp(forward, x, weight)[1](dy)[1], jnp.sum(dy, (0, 2, 3))),
+                            x, weight, dy)
+
+    def pool(self, op, size):
+        jax, jnp, (planes, height, width, kernel, stride) = self.jax, self.jnp, dims(size)
+        x = self.put((1, planes, height, width), 1)
+        window, step = (kernel, kernel), (stride, stride)
+        if stride == 0:
+            step = (height // kernel, width // kernel)
+            window = (height - (kernel - 1) * step[0], width - (kernel - 1) * step[1])
+        name = op.split("_")[0]
+        start, combine = (-jnp.inf, jax.lax.max) if name == "max" else (0.0, jax.lax.add)
+
+        def forward(x):
+            y = jax.lax.reduce_window(x, start, combine, (1, 1, *window), (1, 1, *step), "VALID")
+            return y if name == "max" else y / (window[0] * window[1])
+        if op == name:
+            return self.results(forward, x)
+        dy = self.put(tuple(forward(x).shape), 3)
+        return self.results(lambda x, dy: jax.vjp(forward, x)[1](dy)[0], x, dy)
 
     def reduce(self, op, size):
         jnp = self.jnp

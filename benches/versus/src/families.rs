@@ -71,6 +71,32 @@ pub const GROUPS: &[Group] = &[
         "gemm f64 large",
         &["gemm/NN/f64/{512x512x512,1024x1024x1024}", "gemm/NT/f64/512x3072x768"],
     ),
+    group(
+        "conv",
+        "conv",
+        &[
+            "conv/{forward,backward_input,backward_weight}/f32/{100x1x6x28x28x5x1x0x1,100x6x16x12x12x5x1x0x1}",
+            "conv/{forward,backward_input,backward_weight}/f32/64x{16x16,32x32,64x64}x32x32x3x1x1x1",
+            "conv/{forward,backward_input,backward_weight}/f32/8x{64x64x56x56,128x128x28x28}x3x1x1x1",
+            "conv/{forward,backward_input,backward_weight}/f32/{2x3x64x224x224x7x2x3x1,8x256x64x14x14x1x1x0x1}",
+            "conv/{forward,backward_input,backward_weight}/f32/{16x32x32x1x1000x3x1x1x1,16x32x32x1x1000x9x1x4x1}",
+        ],
+    ),
+    group(
+        "conv",
+        "conv by channel",
+        &[
+            "conv/{forward,backward_input,backward_weight}/f32/2x32x32x112x112x3x{1,2}x1x32",
+            "conv/{forward,backward_input,backward_weight}/f32/8x96x96x56x56x3x{1,2}x1x96",
+            "conv/{forward,backward_input,backward_weight}/f32/8x192x192x28x28x3x{1,2}x1x192",
+            "conv/{forward,backward_input,backward_weight}/f32/8x384x384x14x14x3x{1,2}x1x384",
+        ],
+    ),
+    group(
+        "pool",
+        "pool",
+        &["pool/{max,average}{,_backward}/f32/{600x24x24x2x2,512x56x56x3x2,512x28x28x2x2,4096x7x7x1x0}"],
+    ),
     group("map", "map cheap", &["map/{add,mul,axpby,relu,relu_backward}/f32/{1000,10000,100000,10000000}"]),
     group(
         "map",
