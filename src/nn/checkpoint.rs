@@ -123,7 +123,12 @@ impl<T: Element> Checkpoint<T> {
     /// file.
     pub fn section(&self, section: &str) -> Result<&StateDict<T>> {
         self.sections.get(section).ok_or_else(|| match &self.file {
-            Some((file, _)) => Error::file(file, format!("has no section {section}")),
+            Some((file, skipped)) => {
+                let start = format!("{ASIDE}{section}.");
+                let unread = skipped.iter().find(|(name, _)| name.starts_with(&start));
+                let why = unread.map(|(name, why)| format!("; {name} {why}")).unwrap_or_default();
+                Error::file(file, format!("has no section {section}{why}"))
+            }
             None => Error::value("Checkpoint", format!("there is no section {section}")),
         })
     }

@@ -729,6 +729,17 @@ fn what_a_file_holds_beside_the_model_is_passed_over_by_every_reader() {
         }
     }
     assert!(model.state_dict().values().all(|value| value.to_vec() == [1.0]));
+    // A section of which nothing could be read.
+    tensors[1] = ("bias", "F32", &[1], &one);
+    tensors.push(("@optimizer.exp_avg", "I32", &[1], &two[..4]));
+    std::fs::write(&path, safetensors(&tensors)).unwrap();
+    let error = Checkpoint::<f32>::load(&path).unwrap().section("optimizer").err().unwrap().to_string();
+    assert!(
+        error.ends_with(
+            "has no section optimizer; @optimizer.exp_avg holds I32, where a model has floating-point numbers"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
