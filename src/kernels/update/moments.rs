@@ -46,7 +46,10 @@ impl ExactMoments {
         Self {
             first: beta1 * first + (1.0 - beta1) * g,
             second: beta2 * second + (1.0 - beta2) * g * g,
-            kept: [beta1, beta2].map(|beta| beta.powf(at.step as f64)),
+            // Steps beyond `i32` have vanished powers, whose last digits do not matter.
+            kept: [beta1, beta2].map(|beta| {
+                i32::try_from(at.step).map_or_else(|_| beta.powf(at.step as f64), |step| beta.powi(step))
+            }),
         }
     }
 }
