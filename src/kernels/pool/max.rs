@@ -158,7 +158,7 @@ impl<T: Element> MaxBackward<'_, T> {
             let parts =
                 (Rows(x, planes * pixels), Rows(dy, planes * positions), RowsMut::new(dx, planes * pixels));
             parallel::for_each(settings, parts, work, |(x, dy, dx)| {
-                settings.simd.run(BackwardChunk { x, size: shape.size, spans: &spans, dy, dx });
+                BackwardChunk { x, size: shape.size, spans: &spans, dy, dx }.run();
             });
             Ok(())
         })
@@ -173,11 +173,9 @@ struct BackwardChunk<'a, T> {
     dx: &'a mut [T],
 }
 
-impl<T: Element> Kernel for BackwardChunk<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+impl<T: Element> BackwardChunk<'_, T> {
+    /// Comparisons and choices, one by one: nothing for registers.
+    fn run(self) {
         let Self { x, size: [height, width], spans: [down, along], dy, dx } = self;
         let pixels = height * width;
         let (rows, cols) = (down.bounds.len() / 3, along.bounds.len() / 3);

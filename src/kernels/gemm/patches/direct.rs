@@ -116,32 +116,35 @@ struct Block<'a, T> {
 impl<T: Element> Block<'_, T> {
     #[inline(always)]
     fn tiles<S: Simd>(&self, s: S, rows: Range<usize>) {
-        // A tile is rows by registers, as many as hide the latency of a multiply-add.
-        macro_rules! by_rows {
-            ($col:expr, $lanes:expr, $front:literal) => {
-                match rows.len() {
-                    1 => self.column::<S, 1, 6, $front>(s, rows.start, $col, $lanes),
-                    2 => self.column::<S, 2, 3, $front>(s, rows.start, $col, $lanes),
-                    3 => self.column::<S, 3, 2, $front>(s, rows.start, $col, $lanes),
-                    4 => self.column::<S, 4, 1, $front>(s, rows.start, $col, $lanes),
-                    5 => self.column::<S, 5, 1, $front>(s, rows.start, $col, $lanes),
-                    _ => self.column::<S, 6, 1, $front>(s, rows.start, $col, $lanes),
-                }
-            };
-        }
         for cols in pieces(0..self.width, T::LANES) {
-            let is_front = const { S::FILE.has_fronts() } && cols.len() <= T::LANES / 2;
+            let is_front = S::FILE.has_fronts() && cols.len() <= T::LANES / 2;
             let lanes = if is_front { T::LANES / 2 } else { T::LANES };
             // Where nothing is added to, the last columns are computed with others before them, so that the
             // register is whole.
             let start =
                 if self.terms.start == 0 && self.width >= lanes { cols.end - lanes } else { cols.start };
-            let cols = start.min(cols.start)..cols.end;
-            if is_front {
-                by_rows!(cols.start, cols.len(), true);
+            let start = start.min(cols.start);
+            let (row, lanes) = (rows.start, cols.end - start);
+            // Half registers are compiled only where there are some.
+            if const { S::FILE.has_fronts() } && is_front {
+                self.rows::<S, true>(s, row, rows.len(), start, lanes);
             } else {
-                by_rows!(cols.start, cols.len(), false);
+                self.rows::<S, false>(s, row, rows.len(), start, lanes);
             }
+        }
+    }
+
+    /// [`column`](Self::column) for a number of rows up to [`ROWS`]: a tile is rows by registers, as many as
+    /// hide the latency of a multiply-add.
+    #[inline(always)]
+    fn rows<S: Simd, const FRONT: bool>(&self, s: S, row: usize, rows: usize, col: usize, lanes: usize) {
+        match rows {
+            1 => self.column::<S, 1, 6, FRONT>(s, row, col, lanes),
+            2 => self.column::<S, 2, 3, FRONT>(s, row, col, lanes),
+            3 => self.column::<S, 3, 2, FRONT>(s, row, col, lanes),
+            4 => self.column::<S, 4, 1, FRONT>(s, row, col, lanes),
+            5 => self.column::<S, 5, 1, FRONT>(s, row, col, lanes),
+            _ => self.column::<S, 6, 1, FRONT>(s, row, col, lanes),
         }
     }
 

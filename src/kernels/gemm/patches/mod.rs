@@ -112,7 +112,6 @@ struct Stage<T: Element> {
 
 impl<T: Element> Stage<T> {
     /// For these channels and positions.
-    #[inline(always)]
     fn new<S: Simd>(s: S, patches: &Patches<'_, T>, channels: Range<usize>, positions: Range<usize>) -> Self {
         let [down, along] = &patches.axes;
         let width = along.positions;
@@ -126,50 +125,9 @@ impl<T: Element> Stage<T> {
         let len = stage.channels.len() * stage.per_channel();
         stage.memory = Scratch::new(len + 2 * SLACK);
         stage.memory[..SLACK].fill(T::ZERO);
-        stage.fill(s, patches);
+        s.run(Fill { stage: &mut stage, patches });
         stage.memory[SLACK + len..].fill(T::ZERO);
         stage
-    }
-
-    #[inline(always)]
-    fn fill<S: Simd>(&mut self, s: S, patches: &Patches<'_, T>) {
-        let [down, along] = &patches.axes;
-        let pixels = down.size * along.size;
-        let mut to = self.memory.as_mut_ptr().wrapping_add(SLACK);
-        for channel in self.channels.clone() {
-            let plane = &patches.image[channel * pixels..];
-            for phase in 0..self.phases[0] {
-                let lowest = down.lowest()
-                    + (self.rows.start * down.stride + down.distance(phase) % down.stride) as isize;
-                for phase in 0..self.phases[1] {
-                    let left = along.lowest()
-                        + (self.cols.start * along.stride + along.distance(phase) % along.stride) as isize;
-                    // The first column inside the image, and the first one behind it.
-                    let inside = |pixel: isize| {
-                        let columns = (pixel - left).max(0) as usize;
-                        columns.div_ceil(along.stride).min(self.pitch)
-                    };
-                    let (start, end) = (inside(0), inside(along.size as isize));
-                    for row in 0..self.height {
-                        let pixel = lowest + (row * down.stride) as isize;
-                        // SAFETY: a row of a plane, behind which is another one, or a register of slack;
-                        // columns from `start` to `end` lie inside the image.
-                        unsafe {
-                            if pixel < 0 || pixel >= down.size as isize || start >= end {
-                                zero(s, to, self.pitch);
-                            } else {
-                                zero(s, to, start);
-                                let from = pixel as usize * along.size + start * along.stride;
-                                let from = from.wrapping_add_signed(left);
-                                copy(s, &plane[from..], along.stride, to.add(start), end - start);
-                                zero(s, to.add(end), self.pitch - end);
-                            }
-                            to = to.add(self.pitch);
-                        }
-                    }
-                }
-            }
-        }
     }
 
     /// Elements that a channel takes.
@@ -178,7 +136,6 @@ impl<T: Element> Stage<T> {
     }
 
     /// Where in the memory the rows of the matrix have the first position; `offsets` has an element for each.
-    #[inline(always)]
     fn offsets(&self, patches: &Patches<'_, T>, taps: Range<usize>, offsets: &mut [usize]) {
         let [down, along] = &patches.axes;
         let plane = self.height * self.pitch;
@@ -203,7 +160,6 @@ impl<T: Element> Stage<T> {
     }
 
     /// The pieces of rows of planes that a register with `lanes` positions from this one on consists of.
-    #[inline(always)]
     fn pieces(&self, width: usize, position: usize, lanes: usize) -> Pieces {
         let (mut row, mut col) = (position / width - self.rows.start, position % width - self.cols.start);
         let mut pieces = Pieces { from: [0; SLACK], lane: [0; SLACK], count: 0 };
@@ -217,6 +173,58 @@ impl<T: Element> Stage<T> {
             (row, col) = (row + 1, 0);
         }
         pieces
+    }
+}
+
+/// Copies what is staged into its planes; a function of its own, which all that stage share.
+struct Fill<'a, 'p, T: Element> {
+    stage: &'a mut Stage<T>,
+    patches: &'a Patches<'p, T>,
+}
+
+impl<T: Element> Kernel for Fill<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { stage, patches } = self;
+        let [down, along] = &patches.axes;
+        let pixels = down.size * along.size;
+        let mut to = stage.memory.as_mut_ptr().wrapping_add(SLACK);
+        for channel in stage.channels.clone() {
+            let plane = &patches.image[channel * pixels..];
+            for phase in 0..stage.phases[0] {
+                let lowest = down.lowest()
+                    + (stage.rows.start * down.stride + down.distance(phase) % down.stride) as isize;
+                for phase in 0..stage.phases[1] {
+                    let left = along.lowest()
+                        + (stage.cols.start * along.stride + along.distance(phase) % along.stride) as isize;
+                    // The first column inside the image, and the first one behind it.
+                    let inside = |pixel: isize| {
+                        let columns = (pixel - left).max(0) as usize;
+                        columns.div_ceil(along.stride).min(stage.pitch)
+                    };
+                    let (start, end) = (inside(0), inside(along.size as isize));
+                    for row in 0..stage.height {
+                        let pixel = lowest + (row * down.stride) as isize;
+                        // SAFETY: a row of a plane, behind which is another one, or a register of slack;
+                        // columns from `start` to `end` lie inside the image.
+                        unsafe {
+                            if pixel < 0 || pixel >= down.size as isize || start >= end {
+                                zero(s, to, stage.pitch);
+                            } else {
+                                zero(s, to, start);
+                                let from = pixel as usize * along.size + start * along.stride;
+                                let from = from.wrapping_add_signed(left);
+                                copy(s, &plane[from..], along.stride, to.add(start), end - start);
+                                zero(s, to.add(end), stage.pitch - end);
+                            }
+                            to = to.add(stage.pitch);
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 
