@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/{cross_entropy,rms_norm,group_norm,optimizers_more}.json: what PyTorch computes in f64.
+"""Writes tests/fixtures/{cross_entropy,rms_norm,group_norm,optimizers_more,conv,pool}.json: what PyTorch computes in f64.
 
     python3 -m venv target/venv && target/venv/bin/pip install numpy torch
     target/venv/bin/python tools/fixtures.py
@@ -98,6 +98,68 @@ def group_norm():
     save("group_norm", "GroupNorm over groups of channels and all axes after them", cases)
 
 
+def conv():
+    """Every option, in one and two dimensions, and transposed."""
+    cases = []
+    for x, weight, options in [
+        ((2, 3, 6, 5), (4, 3, 3, 2), {}),
+        ((2, 3, 6, 5), (4, 3, 3, 2), {"stride": [2, 1], "padding": [1, 2]}),
+        ((1, 2, 7, 8), (3, 2, 3, 3), {"dilation": [2, 3], "padding": [1, 3]}),
+        ((2, 4, 5, 5), (6, 2, 2, 3), {"groups": 2}),
+        ((2, 4, 6, 7), (4, 1, 3, 3), {"groups": 4, "stride": [2, 2], "padding": [1, 1]}),
+        ((2, 2, 5, 6), (3, 2, 4, 2), {"padding": "same", "dilation": [1, 3]}),
+        ((6, 6, 6), (2, 3, 5, 1), {"groups": 2, "stride": [1, 3]}),
+        ((2, 8, 9, 9), (20, 8, 3, 3), {"padding": [1, 1]}),
+        ((3, 2, 9), (4, 2, 3), {"stride": [2], "padding": [2], "dilation": [2]}),
+        ((2, 9), (3, 2, 4), {"padding": "same"}),
+    ]:
+        x, weight, bias = leaf(*x), leaf(*weight), leaf(weight[0])
+        y = {3: F.conv1d, 4: F.conv2d}[weight.dim()](x, weight, bias, **options)
+        cases.append({"transposed": False, **options, "x": tensor(x), "weight": tensor(weight), "bias": tensor(bias)}
+                     | gradients(y, {"x": x, "weight": weight, "bias": bias}))
+    for x, weight, options in [
+        ((2, 3, 4, 5), (3, 4, 3, 2), {}),
+        ((2, 3, 4, 5), (3, 2, 3, 3), {"stride": [2, 3], "padding": [1, 0], "output_padding": [1, 2]}),
+        ((1, 4, 3, 4), (4, 3, 2, 3), {"groups": 2, "stride": [2, 1], "dilation": [1, 2]}),
+        ((2, 5, 3), (5, 2, 4), {"stride": [3], "padding": [2], "output_padding": [1]}),
+        ((3, 4), (3, 2, 3), {"dilation": [3], "output_padding": [2]}),
+    ]:
+        outputs = weight[1] * options.get("groups", 1)
+        x, weight, bias = leaf(*x), leaf(*weight), leaf(outputs)
+        y = {3: F.conv_transpose1d, 4: F.conv_transpose2d}[weight.dim()](x, weight, bias, **options)
+        cases.append({"transposed": True, **options, "x": tensor(x), "weight": tensor(weight), "bias": tensor(bias)}
+                     | gradients(y, {"x": x, "weight": weight, "bias": bias}))
+    save("conv", "convolutions and transposed convolutions; what is not given has its default", cases)
+
+
+def pool():
+    """Maxima of few different numbers, so that several of a window are the largest; averages; adaptive windows."""
+    cases = []
+    for kind, shape, options in [
+        ("max", (2, 3, 6, 7), {"kernel_size": [2, 3]}),
+        ("max", (2, 3, 6, 7), {"kernel_size": [3, 3], "stride": [2, 1], "padding": [1, 1]}),
+        ("max", (2, 9, 8), {"kernel_size": [2, 2], "stride": [2, 3], "dilation": [3, 2], "padding": [1, 0],
+                            "ceil_mode": True}),
+        ("max", (2, 3, 11), {"kernel_size": [3], "stride": [2], "padding": [1], "ceil_mode": True}),
+        ("avg", (2, 3, 6, 7), {"kernel_size": [2, 3]}),
+        ("avg", (2, 3, 6, 7), {"kernel_size": [3, 4], "stride": [2, 3], "padding": [1, 2], "ceil_mode": True}),
+        ("avg", (1, 2, 6, 7), {"kernel_size": [3, 4], "stride": [2, 3], "padding": [1, 2], "ceil_mode": True,
+                               "count_include_pad": False}),
+        ("avg", (2, 5, 5), {"kernel_size": [3, 2], "padding": [1, 1], "divisor_override": 7}),
+        ("avg", (2, 3, 10), {"kernel_size": [4], "stride": [3], "padding": [2], "ceil_mode": True}),
+        ("adaptive_max", (2, 3, 7, 5), {"output_size": [3, 4]}),
+        ("adaptive_max", (3, 7), {"output_size": [5]}),
+        ("adaptive_avg", (2, 3, 7, 5), {"output_size": [3, 8]}),
+        ("adaptive_avg", (2, 3, 7), {"output_size": [2]}),
+    ]:
+        d = len(options.get("kernel_size", options.get("output_size")))
+        name = f"{kind}_pool{d}d"
+        x = (torch.randn(*shape) * 2).round().requires_grad_() if "max" in kind else leaf(*shape)
+        y = getattr(F, name)(x, **options)
+        cases.append({"kind": name, **options, "x": tensor(x)} | gradients(y, {"x": x}))
+    save("pool", "pooling; what is not given has its default", cases)
+
+
 class Lion(torch.optim.Optimizer):
     """Chen et al., Symbolic Discovery of Optimization Algorithms (2023), algorithm 2: PyTorch has none."""
 
@@ -143,6 +205,6 @@ def optimizers_more():
     save("optimizers_more", "12 steps of each optimizer", cases)
 
 
-for seed, make in enumerate([cross_entropy, rms_norm, group_norm, optimizers_more]):
+for seed, make in enumerate([cross_entropy, rms_norm, group_norm, optimizers_more, conv, pool]):
     torch.manual_seed(seed)
     make()

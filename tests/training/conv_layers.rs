@@ -1,11 +1,14 @@
 //! Convolutional layers: PyTorch's conventions, fused operations, learning.
 
-use gristmill::autograd::{ConvOptions, Padding};
+use gristmill::autograd::{ConvOptions, Divisor, Padding, PoolOptions};
 use gristmill::nn::{
     Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Dropout, Flatten, Linear, Module, ReLU, Sequential,
 };
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Error, Result, Rng, Tensor};
+use serde_json::Value;
+
+use crate::common::{assert_close, data, fixture};
 
 fn input(shape: &[usize]) -> Tensor {
     Tensor::rand(shape, -1.0, 1.0, &mut Rng::seed(9)).unwrap()
@@ -201,5 +204,93 @@ fn a_convolutional_network_learns_to_tell_strokes_apart() -> Result<()> {
         last = loss.item()?;
     }
     assert!(last < 0.05, "{last}");
+    Ok(())
+}
+
+fn sizes<const D: usize>(value: &Value, default: usize) -> [usize; D] {
+    match value.as_array() {
+        Some(values) => std::array::from_fn(|i| values[i].as_u64().unwrap() as usize),
+        None => [default; D],
+    }
+}
+
+fn stored(value: &Value) -> Tensor<f64> {
+    let shape: Vec<usize> =
+        value["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
+    Tensor::from_slice(&data(value), shape).unwrap()
+}
+
+fn conv_options<const D: usize>(case: &Value) -> ConvOptions<D> {
+    ConvOptions {
+        stride: sizes(&case["stride"], 1),
+        padding: if case["padding"] == "same" {
+            Padding::Same
+        } else {
+            Padding::Zeros(sizes(&case["padding"], 0))
+        },
+        dilation: sizes(&case["dilation"], 1),
+        groups: case["groups"].as_u64().unwrap_or(1) as usize,
+        output_padding: sizes(&case["output_padding"], 0),
+    }
+}
+
+/// Compares y and the gradients of the named inputs.
+fn compare(case: &Value, y: &Tensor<f64>, inputs: &[(&str, &Tensor<f64>)]) -> Result<()> {
+    let expected = stored(&case["y"]);
+    assert_eq!(y.shape(), expected.shape());
+    assert_close("y", &y.to_vec(), &expected.to_vec(), 1e-13, 1e-13);
+    y.backward_with(&stored(&case["dy"]))?;
+    for (name, input) in inputs {
+        let gradient = input.grad().unwrap().to_vec();
+        assert_close(name, &gradient, &data(&case[format!("d{name}")]), 1e-13, 1e-13);
+    }
+    Ok(())
+}
+
+#[test]
+fn convolutions_give_what_pytorch_gives() -> Result<()> {
+    for case in fixture("conv") {
+        let [x, weight, bias] = ["x", "weight", "bias"].map(|name| stored(&case[name]).requires_grad());
+        let y = match (weight.rank(), case["transposed"].as_bool().unwrap()) {
+            (3, false) => x.conv1d(&weight, Some(&bias), conv_options(&case))?,
+            (3, true) => x.conv_transpose1d(&weight, Some(&bias), conv_options(&case))?,
+            (_, false) => x.conv2d(&weight, Some(&bias), conv_options(&case))?,
+            (_, true) => x.conv_transpose2d(&weight, Some(&bias), conv_options(&case))?,
+        };
+        compare(&case, &y, &[("x", &x), ("weight", &weight), ("bias", &bias)])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn pooling_gives_what_pytorch_gives() -> Result<()> {
+    fn options<const D: usize>(case: &Value) -> PoolOptions<D> {
+        PoolOptions {
+            stride: case["stride"].is_array().then(|| sizes(&case["stride"], 1)),
+            padding: sizes(&case["padding"], 0),
+            dilation: sizes(&case["dilation"], 1),
+            ceil_mode: case["ceil_mode"].as_bool().unwrap_or(false),
+        }
+    }
+    for case in fixture("pool") {
+        let x = stored(&case["x"]).requires_grad();
+        let (kernel, output) = (&case["kernel_size"], &case["output_size"]);
+        let divisor = match (case["divisor_override"].as_f64(), case["count_include_pad"].as_bool()) {
+            (Some(divisor), _) => Divisor::Fixed(divisor),
+            (None, Some(false)) => Divisor::Inside,
+            _ => Divisor::Window,
+        };
+        let y = match case["kind"].as_str().unwrap() {
+            "max_pool1d" => x.max_pool1d(sizes(kernel, 0), options(&case))?,
+            "max_pool2d" => x.max_pool2d(sizes(kernel, 0), options(&case))?,
+            "avg_pool1d" => x.avg_pool1d(sizes(kernel, 0), options(&case), divisor)?,
+            "avg_pool2d" => x.avg_pool2d(sizes(kernel, 0), options(&case), divisor)?,
+            "adaptive_max_pool1d" => x.adaptive_max_pool1d(sizes::<1>(output, 0)[0])?,
+            "adaptive_max_pool2d" => x.adaptive_max_pool2d(sizes(output, 0))?,
+            "adaptive_avg_pool1d" => x.adaptive_avg_pool1d(sizes::<1>(output, 0)[0])?,
+            _ => x.adaptive_avg_pool2d(sizes(output, 0))?,
+        };
+        compare(&case, &y, &[("x", &x)])?;
+    }
     Ok(())
 }
