@@ -132,7 +132,7 @@ fn transposed_convolutions_have_pytorchs_sizes_and_values() -> Result<()> {
     assert_eq!(x.conv_transpose1d(&weight, None, options)?.to_vec(), [10.0, 102.0, 20.0, 200.0]);
     let error =
         x.conv_transpose1d(&weight, None, ConvOptions { output_padding: [2], ..options }).unwrap_err();
-    assert!(error.to_string().contains("output padding [2] must be below"), "{error}");
+    assert!(error.to_string().contains("output padding [2] must be below the stride [2]"), "{error}");
     let error = x.conv_transpose1d(&weight, None, ConvOptions { padding: Padding::Zeros([4]), ..options });
     assert!(error.unwrap_err().to_string().contains("leave no output"));
     Ok(())

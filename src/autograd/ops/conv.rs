@@ -34,8 +34,8 @@ pub struct ConvOptions<const D: usize> {
     pub dilation: [usize; D],
     /// Groups of channels that are convolved independently; 1 by default.
     pub groups: usize,
-    /// Of a transposed convolution: elements that the output has more at its end, below the stride or the
-    /// dilation. 0 by default.
+    /// Of a transposed convolution: elements that the output has more at its end, below the stride. (PyTorch
+    /// also takes more, below the dilation.) 0 by default.
     pub output_padding: [usize; D],
 }
 
@@ -113,10 +113,10 @@ impl<const D: usize> ConvOptions<D> {
         let mut size = [0; 2];
         for axis in 0..2 {
             let Window { kernel, stride, padding, dilation } = window;
-            if extra[axis] > 0 && extra[axis] >= stride[axis].max(dilation[axis]) {
+            if extra[axis] > 0 && extra[axis] >= stride[axis] {
                 let message = format!(
-                    "output padding {:?} must be below the stride {:?} or the dilation {:?}",
-                    self.output_padding, self.stride, self.dilation
+                    "output padding {:?} must be below the stride {:?}",
+                    self.output_padding, self.stride
                 );
                 return Err(Error::shape(op, message));
             }
@@ -355,7 +355,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] if the shapes do not fit, nothing is left of the output, or the output padding is not
-    /// below the stride or the dilation.
+    /// below the stride.
     #[track_caller]
     pub fn conv_transpose2d(
         &self,
